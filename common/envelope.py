@@ -1,0 +1,226 @@
+"""The message on the queue: one chunk of indicators, whole, in at most 64 KiB of JSON text.
+
+The body is the exact bytes of the `stixobjects` array that Sentinel will receive, compressed;
+the consumer posts them without parsing them. What the chunk has been through (attempts, reasons)
+travels with it, so deferring needs no read. The chunk id is a hash of the body: the same
+indicators make the same chunk however often they are read, and a damaged body is noticed.
+This module must not know what an indicator is.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from common.errors import UndecodableError
+
+MAX_ENVELOPE_BYTES: Final = 64 * 1024
+"""A storage queue message is at most 64 KiB as stored
+(learn.microsoft.com/azure/storage/queues/storage-queues-introduction, read 2026-11-22)."""
+
+HISTORY_RESERVE: Final = 4 * 1024
+"""Bytes that a new envelope leaves free, so that it still fits with a full history."""
+
+MAX_NEW_ENVELOPE_BYTES: Final = MAX_ENVELOPE_BYTES - HISTORY_RESERVE
+
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+"""Most a body may hold once decompressed. 100 real indicators are about 52 KB; a message that
+claims more than this is hostile or broken, and is refused before it fills the memory."""
+
+MAX_HISTORY: Final = 12
+"""Attempts kept in the envelope: the first and the latest ones."""
+
+MAX_REASON: Final = 160
+"""Characters of one attempt's reason."""
+
+VERSION: Final = 2
+"""1: without fingerprints. 2: with them."""
+
+_FINGERPRINT_BYTES: Final = 8
+_COMPRESSION_LEVEL: Final = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One delivery that did not succeed: when (ISO 8601, UTC) and why."""
+
+    at: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A chunk on its way. `body` is the UTF-8 JSON array of `count` STIX objects.
+
+    `sequence` numbers the chunks of a run from 0. `attempt` counts the deliveries that failed
+    for a reason that counts (an outage of the service's own kind does not); `deferrals` counts
+    all of them. `fingerprints` has one 64-bit value per object, in order, or is empty for
+    envelopes of version 1.
+    """
+
+    run_id: str
+    chunk_id: str
+    sequence: int
+    count: int
+    body: bytes
+    fingerprints: tuple[int, ...] = ()
+    attempt: int = 0
+    deferrals: int = 0
+    history: tuple[Attempt, ...] = ()
+    trace_parent: str = ""
+
+    def deferred(self, *, at: str, reason: str, counts: bool) -> "Envelope":
+        """Return the copy to enqueue after a delivery that failed at `at` for `reason`."""
+        latest = Attempt(at=at, reason=_ascii(reason)[:MAX_REASON])
+        history = (*self.history, latest)
+        if len(history) > MAX_HISTORY:
+            history = (history[0], *history[-(MAX_HISTORY - 1) :])
+        return replace(
+            self,
+            attempt=self.attempt + counts,
+            deferrals=self.deferrals + 1,
+            history=history,
+        )
+
+
+def chunk_id_of(body: bytes) -> str:
+    """Return the chunk id of a body: 32 hex digits of its SHA-256."""
+    return hashlib.sha256(body).hexdigest()[:32]
+
+
+def encode_envelope(envelope: Envelope) -> str:
+    """Return the message text: ASCII JSON, so characters, bytes and valid XML are one thing.
+
+    Raises `ValueError` when it would exceed `MAX_ENVELOPE_BYTES`; who fills envelopes checks
+    against `MAX_NEW_ENVELOPE_BYTES` first and splits.
+    """
+    packed = b"".join(f.to_bytes(_FINGERPRINT_BYTES, "big") for f in envelope.fingerprints)
+    text = json.dumps(
+        {
+            "version": VERSION,
+            "run": envelope.run_id,
+            "chunk": envelope.chunk_id,
+            "sequence": envelope.sequence,
+            "count": envelope.count,
+            "attempt": envelope.attempt,
+            "deferrals": envelope.deferrals,
+            "history": [[item.at, item.reason] for item in envelope.history],
+            "trace": envelope.trace_parent,
+            "fingerprints": base64.b64encode(packed).decode("ascii"),
+            "body": base64.b64encode(zlib.compress(envelope.body, _COMPRESSION_LEVEL)).decode(
+                "ascii"
+            ),
+        },
+        separators=(",", ":"),
+    )
+    if len(text) > MAX_ENVELOPE_BYTES:
+        raise ValueError(f"envelope of chunk {envelope.chunk_id} has {len(text)} bytes")
+    return text
+
+
+def decode_envelope(text: str) -> Envelope:
+    """Return the envelope in `text`; any known version.
+
+    Raises `UndecodableError` saying what is wrong: not JSON, an unknown version, a missing or
+    mistyped field, a damaged or oversized body.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UndecodableError(f"the message is not JSON ({type(error).__name__})") from error
+    if not isinstance(fields, dict):
+        raise UndecodableError("the message is JSON but not an object")
+    version = fields.get("version")
+    if version not in (1, VERSION) or isinstance(version, bool):
+        raise UndecodableError(
+            f"envelope version {str(version)[:20]!r} is unknown (this code reads 1 to {VERSION})"
+        )
+    body = _decompress(_base64(fields, "body"))
+    envelope = Envelope(
+        run_id=_key(fields, "run"),
+        chunk_id=_key(fields, "chunk"),
+        sequence=_natural(fields, "sequence"),
+        count=_natural(fields, "count"),
+        body=body,
+        fingerprints=_fingerprints(fields) if version >= VERSION else (),
+        attempt=_natural(fields, "attempt"),
+        deferrals=_natural(fields, "deferrals"),
+        history=_history(fields),
+        trace_parent=_string(fields, "trace"),
+    )
+    if envelope.chunk_id != chunk_id_of(body):
+        raise UndecodableError("the body does not match the chunk id: it is damaged")
+    if envelope.count < 1 or len(envelope.fingerprints) not in (0, envelope.count):
+        raise UndecodableError("the count does not match the chunk's content")
+    return envelope
+
+
+def _decompress(packed: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    try:
+        body = inflater.decompress(packed, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise UndecodableError("the body is not zlib data: it is damaged") from error
+    if len(body) > MAX_BODY_BYTES:
+        raise UndecodableError(f"the body holds more than {MAX_BODY_BYTES} bytes: refused")
+    if not inflater.eof or inflater.unused_data:
+        raise UndecodableError("the body is cut short or followed by other data")
+    return body
+
+
+def _base64(fields: dict[str, Any], name: str) -> bytes:
+    try:
+        return base64.b64decode(_string(fields, name), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UndecodableError(f"field {name!r} is not base64: it is damaged") from error
+
+
+def _fingerprints(fields: dict[str, Any]) -> tuple[int, ...]:
+    packed = _base64(fields, "fingerprints")
+    if len(packed) % _FINGERPRINT_BYTES:
+        raise UndecodableError("the fingerprints are cut short")
+    return tuple(
+        int.from_bytes(packed[start : start + _FINGERPRINT_BYTES], "big")
+        for start in range(0, len(packed), _FINGERPRINT_BYTES)
+    )
+
+
+def _history(fields: dict[str, Any]) -> tuple[Attempt, ...]:
+    match fields.get("history"):
+        case list() as items if all(
+            isinstance(item, list) and len(item) == 2 and all(isinstance(x, str) for x in item)  # noqa: PLR2004
+            for item in items
+        ):
+            return tuple(Attempt(at=at, reason=reason) for at, reason in items)
+        case _:
+            raise UndecodableError("field 'history' is not a list of [time, reason]")
+
+
+def _string(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise UndecodableError(f"field {name!r} is missing or not text")
+    return value
+
+
+def _key(fields: dict[str, Any], name: str) -> str:
+    """Return a text that is safe as a table key."""
+    value = _string(fields, name)
+    if not (0 < len(value) <= 64 and value.isascii() and value.replace("-", "").isalnum()):  # noqa: PLR2004
+        raise UndecodableError(f"field {name!r} is not an id")
+    return value
+
+
+def _natural(fields: dict[str, Any], name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise UndecodableError(f"field {name!r} is missing or not a count")
+    return value
+
+
+def _ascii(text: str) -> str:
+    """Return `text` on one line, printable ASCII only: one character, one byte."""
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in " ".join(text.split()))

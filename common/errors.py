@@ -1,0 +1,91 @@
+"""Every error of the pipeline, grouped by what happens to the work.
+
+    PipelineError
+    ├── HaltError                 nothing goes on before a person acts
+    │   ├── SettingsError         settings are missing or wrong (all faults in one message)
+    │   └── CredentialError       a key, secret or role is refused by a service
+    ├── TryLaterError             the same work will succeed later
+    │   ├── ThrottledError        the service asked to slow down
+    │   ├── UnavailableError      no usable answer: connection, timeout, 5xx, storage trouble
+    │   ├── OutOfTimeError        the function must end before the platform ends it
+    │   ├── LeaseHeldError        another sync run is under way
+    │   └── ConflictError         somebody else changed the row first
+    ├── PoisonError               this message can never succeed as it is
+    │   └── UndecodableError      the envelope cannot be read
+    ├── GapError                  Lumen no longer knows a query that was not drained
+    ├── QueryFailedError          Lumen could not answer the query
+    └── ContractDriftError        a service answered in a way its contract does not name
+
+Foreign errors are translated at one border per dependency (`ledger.tables`, `queues`,
+`identity`, `producer.lumen`, `consumer.sentinel`). A message says what, which id and what to
+do next; never a secret, a token or an indicator.
+"""
+
+
+class PipelineError(Exception):
+    """Base of everything the pipeline raises on purpose."""
+
+
+class HaltError(PipelineError):
+    """Nothing goes on before a person acts."""
+
+
+class SettingsError(HaltError):
+    """One or more settings are missing or wrong; the message lists every fault."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        plural = "setting needs" if len(faults) == 1 else "settings need"
+        super().__init__("\n".join([f"{len(faults)} {plural} attention:", *faults]))
+
+
+class CredentialError(HaltError):
+    """A service refused the credentials it was shown."""
+
+
+class TryLaterError(PipelineError):
+    """The same work will succeed later."""
+
+
+class ThrottledError(TryLaterError):
+    """The service asked to slow down; `retry_after` is in seconds where it said how long."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UnavailableError(TryLaterError):
+    """No usable answer came: connection, timeout, server error."""
+
+
+class OutOfTimeError(TryLaterError):
+    """The time budget of this invocation is used up."""
+
+
+class LeaseHeldError(TryLaterError):
+    """Another sync run holds the run lease."""
+
+
+class ConflictError(TryLaterError):
+    """Somebody else changed the row since it was read."""
+
+
+class PoisonError(PipelineError):
+    """This message can never succeed as it is."""
+
+
+class UndecodableError(PoisonError):
+    """The envelope cannot be read; the message says why."""
+
+
+class GapError(PipelineError):
+    """Lumen no longer knows a query that was not drained: indicators may be missing."""
+
+
+class QueryFailedError(PipelineError):
+    """Lumen reports that it could not answer the query."""
+
+
+class ContractDriftError(PipelineError):
+    """A service answered in a way its contract does not name."""

@@ -1,0 +1,71 @@
+"""The closed list of what the pipeline logs, and the one way to log it.
+
+A log line is the event's name and a JSON object of ids and counts: a constant to search for,
+facts to parse (`parse message with event " " facts:dynamic` in KQL). Text from the outside is
+cut to a length at which it cannot carry an indicator list, and nothing here takes a body, a key
+or a token. `docs/runbook.md` has one entry per event. Log from the invocation's own thread: in
+the Python 3.13 worker, lines from other threads do not reach Application Insights.
+"""
+
+import json
+import logging
+from enum import StrEnum
+
+_LOGGER = logging.getLogger("lumen_sentinel")
+
+MAX_TEXT = 300
+"""Characters of any one text field in a log line."""
+
+Fact = str | int | float | bool | None
+
+
+class Event(StrEnum):
+    """What can be logged; the comment says when it happens and what to do."""
+
+    # A sync run ended with every page enqueued. Nothing to do.
+    SYNC_COMPLETE = "sync-complete"
+    # A sync run stopped part-way (budget, outage, refused key); the next tick resumes it.
+    # Read `reason`; act only if it repeats.
+    SYNC_INTERRUPTED = "sync-interrupted"
+    # Lumen no longer knows a query that was not drained. Indicators may be missing: see
+    # whether later runs bring them, else ask Lumen for a full feed.
+    SYNC_GAP = "sync-gap"
+    # A sync run could not start or Lumen failed its query. Read `reason` and mend it.
+    SYNC_FAILED = "sync-failed"
+    # The timer fired while another run holds the lease. Nothing to do unless it lasts.
+    SYNC_SKIPPED = "sync-skipped"
+    # An unfinished run was found and is being resumed. Nothing to do.
+    SYNC_RESUMED = "sync-resumed"
+    # A chunk was accepted by Sentinel (some records may have been rejected: see `rejected`).
+    CHUNK_UPLOADED = "chunk-uploaded"
+    # A repeated delivery of a chunk that is already accepted. Nothing to do.
+    CHUNK_REPEATED = "chunk-repeated"
+    # A chunk waits for a later try. Read `reason`; act on credentials and roles.
+    CHUNK_DEFERRED = "chunk-deferred"
+    # A chunk was given up and kept with its reason. Inspect, mend, replay.
+    CHUNK_POISONED = "chunk-poisoned"
+    # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.
+    CONTRACT_DRIFT = "contract-drift"
+
+
+_LEVELS = {
+    Event.SYNC_INTERRUPTED: logging.WARNING,
+    Event.SYNC_GAP: logging.ERROR,
+    Event.SYNC_FAILED: logging.ERROR,
+    Event.CHUNK_DEFERRED: logging.WARNING,
+    Event.CHUNK_POISONED: logging.ERROR,
+    Event.CONTRACT_DRIFT: logging.ERROR,
+}
+
+
+def emit(event: Event, **facts: Fact) -> None:
+    """Log `event` with its `facts` (ids, counts, short reasons) at the event's level."""
+    shown = {name: cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+    text = json.dumps(shown, separators=(",", ":"))
+    _LOGGER.log(_LEVELS.get(event, logging.INFO), "%s %s", event.value, text)
+
+
+def cut(text: str) -> str:
+    """Return `text` on one line, at most `MAX_TEXT` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"

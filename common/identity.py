@@ -1,0 +1,132 @@
+"""Who the pipeline is: tokens for Sentinel, and the credential for its own storage.
+
+One token source a process, cached by MSAL. A failed answer must not be held against us: MSAL
+replays a refused token request from an internal cache for a minute or more, so a fresh client
+is made after every failure and for every forced refresh. Instance discovery is off: it would
+call a public host that a private network need not allow. Nothing of MSAL passes this module.
+"""
+
+import threading
+from typing import Any, Final, Protocol
+
+import msal
+import requests
+from azure.core.credentials import TokenCredential
+from azure.identity import ManagedIdentityCredential
+
+from common.errors import CredentialError, UnavailableError
+from common.settings import Settings, StorageSettings
+
+_TIMEOUT: Final = 20.0
+"""Seconds for one call to Entra."""
+
+_PASSING: Final = frozenset({"temporarily_unavailable", "server_error", "timeout"})
+
+_REMEDIES: Final = {
+    "AADSTS7000215": "CLIENT_SECRET is wrong: set the secret's value, not its id",
+    "AADSTS7000222": "CLIENT_SECRET has expired: make a new secret and set it",
+    "AADSTS700016": "CLIENT_ID is not an application of TENANT_ID: correct one of the two",
+    "AADSTS90002": "TENANT_ID does not exist in this cloud: correct it, or ENTRA_AUTHORITY_HOST",
+}
+"""Entra error codes that an operator can act on
+(learn.microsoft.com/entra/identity-platform/reference-error-codes, read 2026-11-22)."""
+
+class TokenSource(Protocol):
+    """Where bearer tokens for Sentinel come from."""
+
+    def token(self) -> str:
+        """Return a valid token, from the cache where possible."""
+        ...
+
+    def refresh(self, *, refused: str) -> str:
+        """Return a token other than `refused`, which the service did not accept."""
+        ...
+
+
+class SentinelTokens:
+    """Tokens by client secret, or by managed identity when there is no secret.
+
+    Safe to use from several threads; one of them asks while the others wait for its answer.
+    Raises: `CredentialError` with the remedy; `UnavailableError` when Entra does not answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._last = ""
+
+    def token(self) -> str:
+        with self._lock:
+            return self._acquire()
+
+    def refresh(self, *, refused: str) -> str:
+        with self._lock:
+            if self._last == refused:
+                self._client = None
+            return self._acquire()
+
+    def _acquire(self) -> str:
+        try:
+            if self._client is None:
+                self._client = _make_client(self._settings)
+            answer = _ask(self._client, self._settings)
+        except (requests.RequestException, ValueError, msal.ManagedIdentityError) as error:
+            self._client = None
+            raise UnavailableError(
+                f"no token: Entra did not answer usably ({type(error).__name__}); check the "
+                "network path, ENTRA_AUTHORITY_HOST and TENANT_ID"
+            ) from error
+        if "access_token" not in answer:
+            self._client = None
+            raise explain_token_error(answer)
+        self._last = str(answer["access_token"])
+        return self._last
+
+
+def explain_token_error(answer: dict[str, Any]) -> CredentialError | UnavailableError:
+    """Return the error for MSAL's error answer: `error`, `error_description` (AADSTS…)."""
+    error = str(answer.get("error", "unknown"))
+    description = str(answer.get("error_description", ""))
+    for code, remedy in _REMEDIES.items():
+        if f"{code}:" in description or f"{code} " in description:
+            return CredentialError(f"no token ({code}): {remedy}")
+    code = description.partition(":")[0]
+    shown = code if code.startswith("AADSTS") and code.isalnum() else error[:40]
+    if error in _PASSING or error.startswith("5"):
+        return UnavailableError(f"no token: Entra is unavailable ({shown})")
+    return CredentialError(
+        f"no token ({shown}): check TENANT_ID, CLIENT_ID and the secret or managed identity"
+    )
+
+
+def storage_credential(storage: StorageSettings) -> TokenCredential | None:
+    """Return the managed identity for the pipeline's storage; None with a connection string."""
+    if storage.connection_string is not None:
+        return None
+    return ManagedIdentityCredential(client_id=storage.client_id)
+
+
+def _make_client(settings: Settings) -> Any:
+    if settings.client_secret is None:
+        return msal.ManagedIdentityClient(
+            msal.UserAssignedManagedIdentity(client_id=settings.client_id),
+            http_client=requests.Session(),
+        )
+    return msal.ConfidentialClientApplication(
+        settings.client_id,
+        client_credential=settings.client_secret.reveal(),
+        authority=f"{settings.entra_authority_host}/{settings.tenant_id}",
+        instance_discovery=False,
+        timeout=_TIMEOUT,
+    )
+
+
+def _ask(client: Any, settings: Settings) -> dict[str, Any]:
+    answer: Any
+    if isinstance(client, msal.ManagedIdentityClient):
+        answer = client.acquire_token_for_client(resource=settings.sentinel_audience)
+    else:
+        scope = f"{settings.sentinel_audience}/.default"
+        answer = client.acquire_token_for_client(scopes=[scope])
+    return answer if isinstance(answer, dict) else {}

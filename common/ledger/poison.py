@@ -1,0 +1,148 @@
+"""Poison: whole messages that were given up, kept until an operator replays or discards them.
+
+Everything needed to understand and repeat the message is in the row: the message text as it was
+on the queue, why and when it was given up, and what was tried before. Nothing here expires. A
+message that cannot even be decoded is kept raw, under a hash of its text.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from common.envelope import Attempt, Envelope
+from common.events import cut
+from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value
+
+TABLE: Final = "poison"
+UNKNOWN_RUN: Final = "unknown"
+_PIECE: Final = MAX_BINARY_PROPERTY - 4 * 1024
+
+
+class PoisonedBy(StrEnum):
+    """Who gave the message up."""
+
+    CONSUMER = "consumer"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonRecord:
+    """A message that was given up. `run_id` is `UNKNOWN_RUN` when it cannot be decoded.
+
+    `message` is the text as it was on the queue; `count` its indicators (0 when unknown).
+    """
+
+    run_id: str
+    poison_id: str
+    poisoned_by: PoisonedBy
+    reason: str
+    message: str
+    count: int
+    attempts: int
+    history: tuple[Attempt, ...]
+    first_at: datetime
+    last_at: datetime
+
+
+class Poison:
+    """The poison rows, by run."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table: Table = tables.table(TABLE)
+
+    def keep(self, record: PoisonRecord) -> None:
+        """Keep a message; called twice: one row, with the first time it was given up."""
+        known = self.get(record.run_id, record.poison_id)
+        if known is not None:
+            record = replace(record, first_at=min(known.first_at, record.first_at))
+        self._table.merge(_to_row(record))
+
+    def get(self, run_id: str, poison_id: str) -> PoisonRecord | None:
+        """Return one record, or None."""
+        row = self._table.get(run_id, poison_id)
+        return None if row is None else _from_row(row)
+
+    def all(self) -> Iterator[PoisonRecord]:
+        """Yield every record."""
+        return map(_from_row, self._table.query())
+
+
+def poison_of_envelope(
+    envelope: Envelope, message: str, *, reason: str, poisoned_by: PoisonedBy, at: datetime
+) -> PoisonRecord:
+    """Return the record of a message that could be decoded."""
+    return PoisonRecord(
+        run_id=envelope.run_id,
+        poison_id=envelope.chunk_id,
+        poisoned_by=poisoned_by,
+        reason=reason,
+        message=message,
+        count=envelope.count,
+        attempts=envelope.attempt,
+        history=envelope.history,
+        first_at=at,
+        last_at=at,
+    )
+
+
+def poison_of_raw(
+    message: str, *, reason: str, poisoned_by: PoisonedBy, at: datetime
+) -> PoisonRecord:
+    """Return the record of a message that cannot be decoded."""
+    digest = hashlib.sha256(message.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return PoisonRecord(
+        run_id=UNKNOWN_RUN,
+        poison_id=digest,
+        poisoned_by=poisoned_by,
+        reason=reason,
+        message=message,
+        count=0,
+        attempts=0,
+        history=(),
+        first_at=at,
+        last_at=at,
+    )
+
+
+def _to_row(record: PoisonRecord) -> Row:
+    raw = record.message.encode("utf-8", "surrogatepass")
+    pieces: dict[str, Value] = {
+        f"message_{index}": raw[start : start + _PIECE]
+        for index, start in enumerate(range(0, len(raw), _PIECE))
+    }
+    return Row(
+        partition=record.run_id,
+        key=record.poison_id,
+        data={
+            "poisoned_by": record.poisoned_by.value,
+            "reason": cut(record.reason),
+            "count": record.count,
+            "attempts": record.attempts,
+            "history": json.dumps([[item.at, item.reason] for item in record.history]),
+            "first_at": record.first_at,
+            "last_at": record.last_at,
+            "pieces": len(pieces),
+            **pieces,
+        },
+    )
+
+
+def _from_row(row: Row) -> PoisonRecord:
+    data: dict[str, Any] = dict(row.data)
+    raw = b"".join(data[f"message_{index}"] for index in range(data["pieces"]))
+    return PoisonRecord(
+        run_id=row.partition,
+        poison_id=row.key,
+        poisoned_by=PoisonedBy(data["poisoned_by"]),
+        reason=data["reason"],
+        message=raw.decode("utf-8", "surrogatepass"),
+        count=data["count"],
+        attempts=data["attempts"],
+        history=tuple(Attempt(at=at, reason=why) for at, why in json.loads(data["history"])),
+        first_at=data["first_at"],
+        last_at=data["last_at"],
+    )

@@ -1,0 +1,86 @@
+"""Rejections: single indicators that will not be in Sentinel, each with its reason and content.
+
+Two sides write here: the producer for records that are invalid as Lumen sent them, the consumer
+for records that Sentinel refused. Keys derive from where the record stood (page and index, or
+chunk and index), so that repeating the step that found it writes the same row again.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from common.events import cut
+from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables
+
+TABLE: Final = "rejections"
+MAX_REJECTION_REASON: Final = 1000
+
+
+class RejectedBy(StrEnum):
+    """Who refused the record."""
+
+    VALIDATION = "validation"
+    SENTINEL = "sentinel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """One refused record. `position` is unique in its run; `content` its JSON, if known."""
+
+    run_id: str
+    position: str
+    rejected_by: RejectedBy
+    indicator_id: str
+    pattern: str
+    reason: str
+    content: bytes
+    at: datetime
+
+
+class Rejections:
+    """The rejection rows, by run."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table: Table = tables.table(TABLE)
+
+    def record(self, rejections: Iterable[Rejection]) -> None:
+        """Keep `rejections`; called twice: the same rows."""
+        self._table.merge_all([_to_row(rejection) for rejection in rejections])
+
+    def of_run(self, run_id: str) -> Iterator[Rejection]:
+        """Yield the rejections of a run."""
+        return map(_from_row, self._table.query(run_id))
+
+
+def _to_row(rejection: Rejection) -> Row:
+    packed = zlib.compress(rejection.content)
+    return Row(
+        partition=rejection.run_id,
+        key=rejection.position,
+        data={
+            "rejected_by": rejection.rejected_by.value,
+            "indicator_id": cut(rejection.indicator_id),
+            "pattern": rejection.pattern[:MAX_REJECTION_REASON],
+            "reason": rejection.reason[:MAX_REJECTION_REASON],
+            "content": packed if len(packed) <= MAX_BINARY_PROPERTY else None,
+            "content_bytes": len(rejection.content),
+            "at": rejection.at,
+        },
+    )
+
+
+def _from_row(row: Row) -> Rejection:
+    data: dict[str, Any] = dict(row.data)
+    return Rejection(
+        run_id=row.partition,
+        position=row.key,
+        rejected_by=RejectedBy(data["rejected_by"]),
+        indicator_id=data["indicator_id"],
+        pattern=data["pattern"],
+        reason=data["reason"],
+        content=zlib.decompress(data["content"]) if "content" in data else b"",
+        at=data["at"],
+    )

@@ -1,0 +1,251 @@
+"""The border to Azure Table Storage: the few operations the ledger needs, and their errors.
+
+Every write names what it promises: `insert` (only if absent), `merge` (create or overlay the
+given properties), `replace` (only if unchanged since it was read: compare-and-swap by ETag).
+Two writers that own different properties of a row can therefore both `merge` without reading.
+A missing table is made on first use. Nothing of azure-data-tables passes this module.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import batched, groupby
+from typing import Any, Final, Protocol
+
+from azure.core import MatchConditions
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import (
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.data.tables import (
+    TableClient,
+    TableServiceClient,
+    TableTransactionError,
+    UpdateMode,
+)
+
+from common.errors import ConflictError
+from common.settings import StorageSettings
+from common.storage_errors import error_code, storage_errors
+
+MAX_BATCH_ENTITIES: Final = 100
+"""Entities of one partition in a transaction
+(learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions,
+read 2026-11-22; also less than 4 MiB in all)."""
+
+MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
+"""Kept under the 4 MiB of a transaction: base64 and XML around the values need room."""
+
+MAX_BINARY_PROPERTY: Final = 64 * 1024
+"""A binary property holds at most 64 KiB
+(learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model,
+read 2026-11-22)."""
+
+MAX_TEXT_PROPERTY: Final = 32 * 1024
+"""A string property holds at most 64 KiB of UTF-16: 32 Ki characters (same source)."""
+
+_CONNECTION_TIMEOUT: Final = 10.0
+_READ_TIMEOUT: Final = 30.0
+
+Value = str | int | float | bool | bytes | datetime | None
+"""What a property may hold. An int beyond 32 bits must be kept as text or bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One entity: its two keys, its properties, and the ETag under which it was read."""
+
+    partition: str
+    key: str
+    data: Mapping[str, Value] = field(default_factory=dict)
+    etag: str = ""
+
+
+class Table(Protocol):
+    """One table of the ledger."""
+
+    def get(self, partition: str, key: str) -> Row | None:
+        """Return the row, or None."""
+        ...
+
+    def insert(self, row: Row) -> str:
+        """Create the row and return its ETag; `ConflictError` when it exists."""
+        ...
+
+    def merge(self, row: Row) -> None:
+        """Create the row, or overlay the given properties on it, whoever wrote it last."""
+        ...
+
+    def replace(self, row: Row) -> str:
+        """Replace the row read under `row.etag`; `ConflictError` when it changed or went."""
+        ...
+
+    def delete(self, partition: str, key: str) -> None:
+        """Remove the row; nothing happens when it is not there."""
+        ...
+
+    def query(self, partition: str | None = None, *, limit: int | None = None) -> Iterator[Row]:
+        """Yield the rows of a partition (or all) in key order, at most `limit`."""
+        ...
+
+    def merge_all(self, rows: Sequence[Row]) -> None:
+        """`merge` every row, in transactions; rows of one call must have distinct keys."""
+        ...
+
+
+class Tables(Protocol):
+    """A source of tables by name."""
+
+    def table(self, name: str) -> Table:
+        """Return the table called `name`."""
+        ...
+
+
+class AzureTables:
+    """The tables of a storage account (or of Azurite)."""
+
+    def __init__(
+        self, storage: StorageSettings, *, credential: TokenCredential | None = None
+    ) -> None:
+        options: dict[str, Any] = {
+            "connection_timeout": _CONNECTION_TIMEOUT,
+            "read_timeout": _READ_TIMEOUT,
+        }
+        if storage.connection_string is not None:
+            self._service = TableServiceClient.from_connection_string(
+                storage.connection_string.reveal(), **options
+            )
+        else:
+            assert storage.table_endpoint is not None  # noqa: S101 - read_settings promises it
+            self._service = TableServiceClient(
+                endpoint=storage.table_endpoint, credential=credential, **options
+            )
+
+    def table(self, name: str) -> "AzureTable":
+        return AzureTable(self._service.get_table_client(name))
+
+
+class AzureTable:
+    """One table. Safe to use from several threads."""
+
+    def __init__(self, client: TableClient) -> None:
+        self._client = client
+
+    def get(self, partition: str, key: str) -> Row | None:
+        with _translated(self._client.table_name):
+            try:
+                return _row(self._client.get_entity(partition, key))
+            except ResourceNotFoundError:
+                return None
+
+    def insert(self, row: Row) -> str:
+        made = self._with_table(lambda: self._client.create_entity(_entity(row)))
+        return str(made["etag"])
+
+    def merge(self, row: Row) -> None:
+        self._with_table(lambda: self._client.upsert_entity(_entity(row), mode=UpdateMode.MERGE))
+
+    def replace(self, row: Row) -> str:
+        with _translated(self._client.table_name):
+            try:
+                made = self._client.update_entity(
+                    _entity(row),
+                    mode=UpdateMode.REPLACE,
+                    etag=row.etag,
+                    match_condition=MatchConditions.IfNotModified,
+                )
+            except ResourceNotFoundError as error:
+                raise ConflictError(
+                    f"row {row.key} of {self._client.table_name} is gone"
+                ) from error
+            return str(made["etag"])
+
+    def delete(self, partition: str, key: str) -> None:
+        with _translated(self._client.table_name):
+            self._client.delete_entity(partition, key)
+
+    def query(self, partition: str | None = None, *, limit: int | None = None) -> Iterator[Row]:
+        count = 0
+        with _translated(self._client.table_name):
+            try:
+                entities: Iterable[Any] = (
+                    self._client.list_entities(results_per_page=limit)
+                    if partition is None
+                    else self._client.query_entities(
+                        "PartitionKey eq @partition",
+                        parameters={"partition": partition},
+                        results_per_page=limit,
+                    )
+                )
+                for entity in entities:
+                    if count == limit:
+                        return
+                    yield _row(entity)
+                    count += 1
+            except ResourceNotFoundError:
+                return
+
+    def merge_all(self, rows: Sequence[Row]) -> None:
+        ordered = sorted(rows, key=lambda row: row.partition)
+        for _, group in groupby(ordered, key=lambda row: row.partition):
+            for batch in _transactions(group):
+                self._with_table(lambda batch=batch: self._client.submit_transaction(batch))
+
+    def _with_table(self, operation: Any) -> Any:
+        """Run `operation`; make the table and run it again when there is none yet."""
+        with _translated(self._client.table_name):
+            try:
+                return operation()
+            except (ResourceNotFoundError, TableTransactionError) as error:
+                if error_code(error) != "TableNotFound":
+                    raise
+                try:
+                    self._client.create_table()
+                except ResourceExistsError:
+                    pass  # another instance made it at the same moment
+                return operation()
+
+
+def _transactions(
+    rows: Iterable[Row],
+) -> Iterator[list[tuple[str, dict[str, Any], dict[str, Any]]]]:
+    for batch in batched(rows, MAX_BATCH_ENTITIES, strict=False):
+        pending: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+        size = 0
+        for row in batch:
+            weight = sum(len(v) for v in row.data.values() if isinstance(v, str | bytes)) * 2
+            if pending and size + weight > MAX_BATCH_BYTES:
+                yield pending
+                pending, size = [], 0
+            pending.append(("upsert", _entity(row), {"mode": UpdateMode.MERGE}))
+            size += weight
+        if pending:
+            yield pending
+
+
+def _entity(row: Row) -> dict[str, Any]:
+    present = {name: value for name, value in row.data.items() if value is not None}
+    return {"PartitionKey": row.partition, "RowKey": row.key, **present}
+
+
+def _row(entity: Any) -> Row:
+    data = {k: v for k, v in entity.items() if k not in {"PartitionKey", "RowKey"}}
+    return Row(
+        partition=entity["PartitionKey"],
+        key=entity["RowKey"],
+        data=data,
+        etag=entity.metadata["etag"],
+    )
+
+
+@contextmanager
+def _translated(table: str) -> Iterator[None]:
+    """Turn the SDK's errors into the pipeline's."""
+    try:
+        with storage_errors(f"table {table}", role="Storage Table Data Contributor"):
+            yield
+    except (ResourceModifiedError, ResourceExistsError) as error:
+        raise ConflictError(f"a row of table {table} was changed by another instance") from error

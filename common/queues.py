@@ -1,0 +1,102 @@
+"""The border to Azure Storage queues: send an envelope, now or later, for ever.
+
+The body goes out as plain text (`messageEncoding: none` in host.json) and never expires; the
+host receives, renews and deletes, so nothing here does. A missing queue is made on first use.
+Nothing of azure-storage-queue passes this module.
+"""
+
+from typing import Any, Final, Protocol
+
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import (
+    ResourceExistsError,
+    ResourceNotFoundError,
+)
+from azure.storage.queue import QueueClient
+
+from common.envelope import MAX_ENVELOPE_BYTES
+from common.settings import StorageSettings
+from common.storage_errors import error_code, storage_errors
+
+UPLOAD_QUEUE: Final = "sentinel-upload"
+"""Where chunks wait for their upload."""
+
+POISON_QUEUE: Final = UPLOAD_QUEUE + "-poison"
+"""Where the Functions host puts what failed `maxDequeueCount` times."""
+
+NEVER_EXPIRES: Final = -1
+"""Time to live of a message that must not vanish; unset means 7 days
+(learn.microsoft.com/rest/api/storageservices/put-message, read 2026-11-22)."""
+
+MAX_DELAY: Final = 7 * 24 * 3600
+"""Longest visibility delay in seconds (same source)."""
+
+_ROLE: Final = "Storage Queue Data Contributor"
+_CONNECTION_TIMEOUT: Final = 10.0
+_READ_TIMEOUT: Final = 30.0
+
+
+class SendQueue(Protocol):
+    """A queue as its senders see it."""
+
+    def send(self, text: str, *, delay: float = 0.0) -> None:
+        """Enqueue `text`, invisible for `delay` seconds."""
+        ...
+
+    def depth(self) -> int:
+        """Return about how many messages there are, invisible ones included."""
+        ...
+
+
+class AzureQueue:
+    """One queue of a storage account (or of Azurite). Safe to use from several threads."""
+
+    def __init__(
+        self, name: str, storage: StorageSettings, *, credential: TokenCredential | None = None
+    ) -> None:
+        options: dict[str, Any] = {
+            "connection_timeout": _CONNECTION_TIMEOUT,
+            "read_timeout": _READ_TIMEOUT,
+        }
+        if storage.connection_string is not None:
+            self._client = QueueClient.from_connection_string(
+                storage.connection_string.reveal(), name, **options
+            )
+        else:
+            assert storage.queue_endpoint is not None  # noqa: S101 - read_settings promises it
+            self._client = QueueClient(
+                storage.queue_endpoint, name, credential=credential, **options
+            )
+
+    def send(self, text: str, *, delay: float = 0.0) -> None:
+        """Enqueue `text`, invisible for `delay` seconds (at most `MAX_DELAY`).
+
+        Guarantee: on return the message is durable and never expires. Called twice: two copies.
+        Raises: `ThrottledError`, `UnavailableError`, `CredentialError`; `ValueError` when the
+        text exceeds 64 KiB.
+        """
+        if len(text.encode()) > MAX_ENVELOPE_BYTES:
+            raise ValueError(f"a message of {len(text.encode())} bytes does not fit in a queue")
+        seconds = round(min(max(delay, 0.0), MAX_DELAY))
+        with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
+            try:
+                self._put(text, seconds)
+            except ResourceNotFoundError as error:
+                if error_code(error) != "QueueNotFound":
+                    raise
+                try:
+                    self._client.create_queue()
+                except ResourceExistsError:
+                    pass  # another instance made it at the same moment
+                self._put(text, seconds)
+
+    def depth(self) -> int:
+        """Return about how many messages there are, invisible ones included; 0 when no queue."""
+        with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
+            try:
+                return self._client.get_queue_properties().approximate_message_count or 0
+            except ResourceNotFoundError:
+                return 0
+
+    def _put(self, text: str, seconds: int) -> None:
+        self._client.send_message(text, visibility_timeout=seconds, time_to_live=NEVER_EXPIRES)

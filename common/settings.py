@@ -1,0 +1,350 @@
+"""Every setting of the pipeline: name, meaning, default, check. The only reader of the environment.
+
+All faults are reported in one error, each with the setting's name, what is wrong and the remedy;
+a secret's value is never shown, not even in a `repr`. Nothing is read at import: call
+`read_settings` on the first invocation.
+"""
+
+import os
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from common.backoff import Backoff
+from common.errors import SettingsError
+
+STORAGE_CONNECTION: Final = "PipelineStorage"
+"""Connection name of the queue triggers and prefix of the identity-based storage settings."""
+
+DEFAULT_SCHEDULE: Final = "0 */15 * * * *"
+"""NCRONTAB with seconds: every 15 minutes."""
+
+MAX_OBJECTS_PER_REQUEST: Final = 100
+"""Sentinel takes at most 100 objects a request
+(learn.microsoft.com/azure/sentinel/stix-objects-api, read 2026-11-22)."""
+
+_UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that must never be shown; `reveal()` where it is used, nowhere else."""
+
+    _value: str = field(repr=False)
+
+    def reveal(self) -> str:
+        """Return the value itself."""
+        return self._value
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """Where the pipeline's own queue and tables are: a connection string, or two endpoints."""
+
+    connection_string: Secret | None = None
+    queue_endpoint: str | None = None
+    table_endpoint: str | None = None
+    client_id: str | None = None
+
+
+class _Fault(ValueError):
+    """What is wrong with one value, and the remedy; never the value of a secret."""
+
+
+def _secret(value: str) -> Secret:
+    return Secret(value)
+
+
+def _guid(value: str) -> str:
+    try:
+        return str(uuid.UUID(value))
+    except ValueError:
+        raise _Fault(f"{value!r} is not a GUID; copy the id from the Azure portal") from None
+
+
+def _https_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme != "https" or not url.hostname or url.query or url.fragment:
+        raise _Fault(f"{value!r} is not an https:// address without a query; correct it")
+    return value.rstrip("/")
+
+
+def _switch(value: str) -> bool:
+    match value.lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+        case _:
+            raise _Fault(f"{value!r} is neither true nor false; set one of the two")
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,9}", value) or not low <= int(value) <= high:
+            raise _Fault(f"{value!r} is not a whole number from {low} to {high}; set one")
+        return int(value)
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value) or not low <= float(value) <= high:
+            raise _Fault(f"{value!r} is not a number of seconds from {low:g} to {high:g}; set one")
+        return float(value)
+
+    return parse
+
+
+def _schedule(value: str) -> str:
+    if len(value.split()) != 6:  # noqa: PLR2004 - NCRONTAB with seconds has six fields
+        raise _Fault(
+            f"{value!r} has not the six fields of an NCRONTAB expression "
+            f"(second minute hour day month weekday); for every 15 minutes: {DEFAULT_SCHEDULE!r}"
+        )
+    return value
+
+
+_REQUIRED: Final = object()
+
+
+def _setting(
+    name: str, parse: Callable[[str], Any], meaning: str, *, default: str | object = _REQUIRED
+) -> Any:
+    return field(
+        metadata={"name": name, "parse": parse, "meaning": meaning, "default": default},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The validated settings; see the README for the same table in words."""
+
+    lumen_api_key: Secret = _setting(
+        "LUMEN_API_KEY", _secret, "Lumen Defender Threat Feed API key, bare"
+    )
+    workspace_id: str = _setting(
+        "WORKSPACE_ID", _guid, "Log Analytics workspace that Sentinel runs on"
+    )
+    tenant_id: str = _setting("TENANT_ID", _guid, "Entra tenant of the workspace")
+    client_id: str = _setting(
+        "CLIENT_ID", _guid, "Application id, or the managed identity's client id"
+    )
+    client_secret: Secret | None = _setting(
+        "CLIENT_SECRET",
+        _secret,
+        "Secret of the application; leave unset to use a managed identity",
+        default="",
+    )
+    lumen_base_url: str = _setting(
+        "LUMEN_BASE_URL",
+        _https_url,
+        "Lumen API",
+        default="https://microsoft-sentinel-api.us1.mss.lumen.com",
+    )
+    lumen_schedule: str = _setting(
+        "LUMEN_SCHEDULE",
+        _schedule,
+        "When a sync run starts (NCRONTAB, six fields)",
+        default=DEFAULT_SCHEDULE,
+    )
+    lumen_enable_ipv4: bool = _setting(
+        "LUMEN_ENABLE_IPV4", _switch, "Send IPv4 address indicators", default="true"
+    )
+    lumen_enable_domain: bool = _setting(
+        "LUMEN_ENABLE_DOMAIN", _switch, "Send domain indicators", default="true"
+    )
+    lumen_confidence_threshold: int = _setting(
+        "LUMEN_CONFIDENCE_THRESHOLD",
+        _integer(0, 100),
+        "Lowest confidence that is sent (0-100)",
+        default="65",
+    )
+    lumen_poll_interval: float = _setting(
+        "LUMEN_POLL_INTERVAL",
+        _seconds(0.01, 300),
+        "Seconds between two looks at a running query",
+        default="5",
+    )
+    lumen_poll_timeout: float = _setting(
+        "LUMEN_POLL_TIMEOUT",
+        _seconds(1, 1200),
+        "Seconds to wait for a query in one run",
+        default="300",
+    )
+    max_pages: int = _setting(
+        "MAX_PAGES", _integer(1, 1_000_000), "Most pages fetched in one run", default="1000"
+    )
+    chunk_size: int = _setting(
+        "CHUNK_SIZE",
+        _integer(1, MAX_OBJECTS_PER_REQUEST),
+        "Indicators a chunk, so a request to Sentinel (1-100)",
+        default=str(MAX_OBJECTS_PER_REQUEST),
+    )
+    max_retries: int = _setting(
+        "MAX_RETRIES", _integer(1, 20), "Most tries of one request in a row", default="5"
+    )
+    retry_base_delay: float = _setting(
+        "RETRY_BASE_DELAY",
+        _seconds(0, 60),
+        "Seconds before the first retry; doubles with each",
+        default="1",
+    )
+    retry_max_delay: float = _setting(
+        "RETRY_MAX_DELAY", _seconds(0, 600), "Longest wait between two tries", default="60"
+    )
+    run_time_budget: float = _setting(
+        "RUN_TIME_BUDGET",
+        _seconds(1, 86_400),
+        "Seconds after which a sync run stops and leaves the rest to the next tick; "
+        "keep it below functionTimeout",
+        default="1500",
+    )
+    run_lease: float = _setting(
+        "RUN_LEASE",
+        _seconds(1, 3600),
+        "Seconds after which the run of a dead instance may be taken over",
+        default="600",
+    )
+    entra_authority_host: str = _setting(
+        "ENTRA_AUTHORITY_HOST",
+        _https_url,
+        "Entra sign-in host; US Government: https://login.microsoftonline.us",
+        default="https://login.microsoftonline.com",
+    )
+    sentinel_base_url: str = _setting(
+        "SENTINEL_BASE_URL",
+        _https_url,
+        "Sentinel upload API; US Government: https://api.ti.sentinel.azure.us",
+        default="https://api.ti.sentinel.azure.com",
+    )
+    sentinel_audience: str = _setting(
+        "SENTINEL_AUDIENCE",
+        _https_url,
+        "Token audience; US Government: https://management.usgovcloudapi.net",
+        default="https://management.azure.com",
+    )
+    storage: StorageSettings = field(metadata={})
+
+    @property
+    def backoff(self) -> Backoff:
+        """The retry schedule that the three retry settings describe."""
+        return Backoff(tries=self.max_retries, base=self.retry_base_delay, cap=self.retry_max_delay)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingInfo:
+    """A setting as documents and templates see it; `default` None means required."""
+
+    name: str
+    meaning: str
+    default: str | None
+
+
+def describe_settings() -> list[SettingInfo]:
+    """Return every setting but storage, in the order of the README's table."""
+    return [
+        SettingInfo(
+            name=spec["name"],
+            meaning=spec["meaning"],
+            default=None if spec["default"] is _REQUIRED else spec["default"],
+        )
+        for spec in (item.metadata for item in fields(Settings))
+        if spec
+    ]
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings in `environ` (the process's when None).
+
+    An empty value counts as unset. Raises `SettingsError` naming every fault at once.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for item in fields(Settings):
+        if not item.metadata:
+            continue
+        try:
+            values[item.name] = _read_one(environ, item.metadata)
+        except _Fault as fault:
+            faults.append(f"{item.metadata['name']}: {fault}")
+    try:
+        values["storage"] = read_storage_settings(environ)
+    except SettingsError as error:
+        faults.extend(error.faults)
+    if not faults and values["retry_base_delay"] > values["retry_max_delay"]:
+        faults.append("RETRY_BASE_DELAY: is above RETRY_MAX_DELAY; lower it")
+    if faults:
+        raise SettingsError(faults)
+    return Settings(**values)
+
+
+def read_storage_settings(environ: Mapping[str, str] | None = None) -> StorageSettings:
+    """Return where the pipeline's own storage is; raises `SettingsError`.
+
+    `PipelineStorage` holds a connection string, or `PipelineStorage__queueServiceUri`,
+    `__tableServiceUri`, `__credential` (`managedidentity`) and `__clientId` describe an
+    identity-based connection: the names that the Functions host reads too.
+    """
+    environ = os.environ if environ is None else environ
+    prefix = STORAGE_CONNECTION + "__"
+    connection = environ.get(STORAGE_CONNECTION, "").strip()
+    queue = environ.get(prefix + "queueServiceUri", "").strip()
+    table = environ.get(prefix + "tableServiceUri", "").strip()
+    if connection.startswith(_UNRESOLVED_REFERENCE):
+        raise SettingsError([f"{STORAGE_CONNECTION}: {_unresolved()}"])
+    if connection:
+        if "=" not in connection and not connection.startswith("UseDevelopmentStorage"):
+            raise SettingsError([f"{STORAGE_CONNECTION}: is no connection string; copy it anew"])
+        return StorageSettings(connection_string=Secret(connection))
+    if not (queue or table):
+        remedy = f"set a connection string, or {prefix}queueServiceUri and {prefix}tableServiceUri"
+        raise SettingsError([f"{STORAGE_CONNECTION}: is required and not set; {remedy}"])
+    faults = []
+    for name, value in (("queueServiceUri", queue), ("tableServiceUri", table)):
+        if urlsplit(value).scheme not in {"https", "http"}:
+            faults.append(
+                f"{prefix}{name}: {value!r} is no address; "
+                f"set https://<account>.{name[:5]}.core.windows.net"
+            )
+    credential = environ.get(prefix + "credential", "managedidentity").strip().lower()
+    if credential != "managedidentity":
+        faults.append(f"{prefix}credential: {credential!r} is not supported; set 'managedidentity'")
+    if faults:
+        raise SettingsError(faults)
+    return StorageSettings(
+        queue_endpoint=queue.rstrip("/"),
+        table_endpoint=table.rstrip("/"),
+        client_id=environ.get(prefix + "clientId", "").strip() or None,
+    )
+
+
+def _read_one(environ: Mapping[str, str], spec: Mapping[str, Any]) -> Any:
+    value = environ.get(spec["name"], "").strip()
+    if value.startswith(_UNRESOLVED_REFERENCE):
+        raise _Fault(_unresolved())
+    if not value:
+        if spec["default"] is _REQUIRED:
+            raise _Fault(f"is required and not set ({spec['meaning']}); set it")
+        if not spec["default"]:
+            return None
+        value = spec["default"]
+    return spec["parse"](value)
+
+
+def _unresolved() -> str:
+    return (
+        "is an unresolved Key Vault reference; check the secret's name, the identity's role "
+        "Key Vault Secrets User, keyVaultReferenceIdentity and the vault's private endpoint"
+    )

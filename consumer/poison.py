@@ -1,0 +1,76 @@
+"""Poison: keep every message that is given up, by the consumer or by the host, whatever is in it.
+
+The host copies a message to the poison queue after `maxDequeueCount` deliveries without an
+outcome: with a new id, no reason and seven days to live. A message that fails in the handler of
+that queue comes back every ten minutes and is never given up, so nothing in its content may
+raise; only an unreachable ledger does.
+"""
+
+from typing import Final
+
+from common.clock import Clock
+from common.envelope import Envelope, decode_envelope
+from common.errors import UndecodableError
+from common.events import Event, emit
+from common.ledger import Ledger
+from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
+from common.ledger.states import ChunkState
+
+HOST_GAVE_UP: Final = (
+    "the Functions host gave up: every delivery ended without an outcome (crash, time-out or "
+    "storage out of reach)"
+)
+
+
+class PoisonKeeper:
+    """Writes messages that are given up into the ledger. Safe to use from several threads."""
+
+    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    def keep_from_host(self, message: str) -> None:
+        """Keep one message of the poison queue.
+
+        Called twice: one row. If it dies halfway: the host delivers the message again. Raises
+        only when the ledger cannot be reached.
+        """
+        try:
+            envelope = decode_envelope(message)
+        except UndecodableError as error:
+            self.keep_undecodable(message, str(error), by=PoisonedBy.HOST)
+            return
+        self.keep_envelope(envelope, message, HOST_GAVE_UP, by=PoisonedBy.HOST)
+
+    def keep_undecodable(self, message: str, reason: str, *, by: PoisonedBy) -> None:
+        """Keep a message that cannot be decoded, as it is."""
+        record = poison_of_raw(message, reason=reason, poisoned_by=by, at=self._clock.now())
+        self._ledger.poison.keep(record)
+        _announce(record)
+
+    def keep_envelope(
+        self, envelope: Envelope, message: str, reason: str, *, by: PoisonedBy
+    ) -> None:
+        """Keep the whole message, then mark its chunk; a chunk uploaded meanwhile needs nothing."""
+        chunk = self._ledger.chunks.get(envelope.run_id, envelope.chunk_id)
+        if chunk is not None and chunk.state is ChunkState.UPLOADED:
+            emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.chunk_id)
+            return
+        record = poison_of_envelope(
+            envelope, message, reason=reason, poisoned_by=by, at=self._clock.now()
+        )
+        self._ledger.poison.keep(record)
+        self._ledger.chunks.record_poisoned(envelope, at=record.last_at, reason=reason)
+        _announce(record)
+
+
+def _announce(record: PoisonRecord) -> None:
+    """Log the one canonical line of a message that was given up."""
+    emit(
+        Event.CHUNK_POISONED,
+        run=record.run_id,
+        chunk=record.poison_id,
+        reason=record.reason,
+        count=record.count,
+        by=record.poisoned_by.value,
+    )

@@ -1,0 +1,263 @@
+"""Sentinel's upload API: post the exact bytes, and decide what the answer means.
+
+`classify_answer` is the one table of statuses, a pure function; `SentinelClient` only posts. A
+timeout may hide an accepted upload: repeating is safe, because Sentinel replaces an indicator of
+the same id. This module must not know the queue or the ledger.
+"""
+
+import json
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from common.backoff import Backoff, call_with_retries, retry_after_seconds
+from common.clock import Clock
+from common.errors import UnavailableError
+
+API_VERSION: Final = "2024-02-01-preview"
+SOURCE_SYSTEM: Final = "Lumen"
+"""Must stay exactly this: published analytic rules filter on `SourceSystem == 'Lumen'`."""
+
+CONNECT_TIMEOUT: Final = 10.0
+READ_TIMEOUT: Final = 100.0
+"""Seconds. Users report 6 to 8 s for a request of 100 objects (docs/contracts.md)."""
+
+QUICK_TRIES: Final = 2
+"""Posts within one invocation before the chunk is deferred: an invocation is billed."""
+
+MAX_QUICK_WAIT: Final = 2.0
+"""Seconds that an invocation may wait between two posts."""
+
+DEFAULT_THROTTLE: Final = 60.0
+"""Seconds to wait when a 429 does not say how long: the limit is counted per minute."""
+
+MAX_THROTTLE: Final = 3600.0
+"""A 429 that asks for longer is taken for this many seconds."""
+
+MAX_MESSAGES: Final = 10
+"""Error messages kept of one rejected record."""
+
+_WAIT_IN_TEXT = re.compile(r"try again in\s+(\d{1,9})\s+second", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordError:
+    """One record that Sentinel refused: its index in the chunk from 0, and the messages."""
+
+    index: int
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """The request was taken: `count` records less the `rejected` ones are accepted.
+
+    `stray` are errors whose index names no record of the chunk: contract drift.
+    """
+
+    rejected: tuple[RecordError, ...] = ()
+    stray: tuple[RecordError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolate:
+    """The request was refused as a whole for what is in it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshToken:
+    """The token was not accepted."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorNeeded:
+    """Nothing will be accepted before an operator acts; not the message's fault."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttled:
+    """Too many requests; `wait` is in seconds."""
+
+    reason: str
+    wait: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailable:
+    """No usable answer; the upload may even have been accepted."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """An answer that the contract does not name."""
+
+    reason: str
+
+
+Answer = Uploaded | Isolate | RefreshToken | OperatorNeeded | Throttled | Unavailable | Drift
+
+
+def classify_answer(
+    status: int, headers: Mapping[str, str], body: bytes, *, count: int, now: datetime
+) -> Answer:
+    """Return what an answer to the upload of `count` records means.
+
+    The contract: docs/contracts.md, after learn.microsoft.com/azure/sentinel/stix-objects-api
+    (read 2026-11-22). `headers` must look names up in any case, as those of `requests` do.
+    """
+    match status:
+        case 200:
+            return _read_receipt(body, count)
+        case 400 | 413 | 422:
+            return Isolate(reason=f"Sentinel refused the request ({status}){_said(body)}")
+        case 401:
+            return RefreshToken(reason="Sentinel did not accept the token (401)")
+        case 403:
+            return OperatorNeeded(
+                reason="Sentinel denies access (403): give the application the role Microsoft "
+                "Sentinel Contributor on the workspace"
+            )
+        case 404:
+            return OperatorNeeded(
+                reason="Sentinel does not know the workspace (404): correct WORKSPACE_ID, or "
+                "SENTINEL_BASE_URL for another cloud"
+            )
+        case 429:
+            return Throttled(
+                reason="Sentinel asked to slow down (429)", wait=_wait(headers, body, now)
+            )
+        case 408 | 425:
+            return Unavailable(reason=f"Sentinel timed out ({status})")
+        case _ if 500 <= status <= 599:  # noqa: PLR2004 - HTTP status class
+            return Unavailable(reason=f"Sentinel is unavailable ({status})")
+        case _:
+            return Drift(reason=f"Sentinel answered {status}, which its API does not name")
+
+
+class SentinelClient:
+    """Posts chunks to one workspace. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        workspace_id: str,
+        clock: Clock,
+        rng: random.Random,
+        connections: int,
+    ) -> None:
+        self._url = (
+            f"{base_url}/workspaces/{workspace_id}/threat-intelligence-stix-objects:upload"
+            f"?api-version={API_VERSION}"
+        )
+        self._clock = clock
+        self._rng = rng
+        self._session = requests.Session()
+        self._session.mount("https://", HTTPAdapter(pool_maxsize=connections))
+
+    def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
+        """Post `objects`, a JSON array of `count` records, as they are; return the answer.
+
+        A server error or a cut connection is tried once more at once. Called twice: accepted
+        twice, stored once.
+        """
+        try:
+            return call_with_retries(
+                lambda: self._post(objects, count, token),
+                backoff=Backoff(tries=QUICK_TRIES, cap=MAX_QUICK_WAIT),
+                clock=self._clock,
+                rng=self._rng,
+            )
+        except UnavailableError as error:
+            return Unavailable(reason=str(error))
+
+    def _post(self, objects: bytes, count: int, token: str) -> Answer:
+        try:
+            response = self._session.post(
+                self._url,
+                data=b'{"sourcesystem":"%s","stixobjects":%s}' % (SOURCE_SYSTEM.encode(), objects),
+                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+                timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise UnavailableError(
+                f"Sentinel cannot be reached ({type(error).__name__})"
+            ) from error
+        answer = classify_answer(
+            response.status_code,
+            response.headers,
+            response.content,
+            count=count,
+            now=self._clock.now(),
+        )
+        if isinstance(answer, Unavailable):
+            raise UnavailableError(answer.reason)
+        return answer
+
+
+def _read_receipt(body: bytes, count: int) -> Answer:
+    """Read a 200: nothing, `{}` and `{"errors": []}` all mean that everything was accepted."""
+    if not body.strip():
+        return Uploaded()
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return Drift(reason="Sentinel answered 200 with a body that is not JSON")
+    errors = fields.get("errors") if isinstance(fields, dict) else fields
+    if errors is None and isinstance(fields, dict):
+        return Uploaded()
+    if not isinstance(errors, list):
+        return Drift(reason="Sentinel answered 200 with errors that are not a list")
+    found: dict[int, RecordError] = {}
+    stray: list[RecordError] = []
+    for error in map(_record_error, errors):
+        if error is None:
+            return Drift(reason="Sentinel answered 200 with an error of an unknown form")
+        if 0 <= error.index < count:
+            found[error.index] = error
+        else:
+            stray.append(error)
+    return Uploaded(rejected=tuple(found[i] for i in sorted(found)), stray=tuple(stray))
+
+
+def _record_error(item: object) -> RecordError | None:
+    if not isinstance(item, dict):
+        return None
+    index, messages = item.get("recordIndex"), item.get("errorMessages", [])
+    if isinstance(index, bool) or not isinstance(index, int) or not isinstance(messages, list):
+        return None
+    return RecordError(index=index, messages=tuple(map(str, messages[:MAX_MESSAGES])))
+
+
+def _wait(headers: Mapping[str, str], body: bytes, now: datetime) -> float:
+    """Return the seconds a 429 asks for: by header, else by its text, else the default."""
+    asked = retry_after_seconds(headers.get("Retry-After"), now=now)
+    if asked is None:
+        found = _WAIT_IN_TEXT.search(body[:10_000].decode("utf-8", "replace"))
+        asked = float(found[1]) if found else DEFAULT_THROTTLE
+    return min(max(asked, 1.0), MAX_THROTTLE)
+
+
+def _said(body: bytes) -> str:
+    """Return the service's own short message, if there is one; never a record."""
+    try:
+        fields: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    message = fields.get("message") if isinstance(fields, dict) else None
+    return f": {message[:100]}" if isinstance(message, str) else ""

@@ -1,0 +1,88 @@
+"""The two queue triggers: chunks to upload, and messages that the host gave up.
+
+Importing needs no setting: clients are made on the first call and kept for the instance's life.
+While the settings are wrong, chunks are deferred with that reason instead of being used up.
+"""
+
+import os
+import random
+from functools import cache
+
+import azure.functions as func
+
+from common.clock import SystemClock
+from common.envelope import decode_envelope
+from common.errors import SettingsError
+from common.identity import SentinelTokens, storage_credential
+from common.ledger import Ledger, open_ledger
+from common.ledger.tables import AzureTables
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
+from common.settings import STORAGE_CONNECTION, read_settings, read_storage_settings
+from consumer.deferral import Deferrer, defer_for_operator
+from consumer.deliver import Deliverer
+from consumer.poison import PoisonKeeper
+from consumer.sentinel import SentinelClient
+
+blueprint = func.Blueprint()
+
+
+@blueprint.queue_trigger(arg_name="message", queue_name=UPLOAD_QUEUE, connection=STORAGE_CONNECTION)
+def sentinel_upload(message: func.QueueMessage) -> None:
+    """Upload one chunk to Sentinel."""
+    text = message.get_body().decode()
+    try:
+        deliverer = _deliverer()
+    except SettingsError as error:
+        envelope = decode_envelope(text)
+        _deferrer().defer(envelope, defer_for_operator(envelope, str(error)))
+        return
+    deliverer.deliver(text, dequeue_count=message.dequeue_count or 1)
+
+
+@blueprint.queue_trigger(arg_name="message", queue_name=POISON_QUEUE, connection=STORAGE_CONNECTION)
+def keep_poison(message: func.QueueMessage) -> None:
+    """Keep one message that the host gave up."""
+    _keeper().keep_from_host(message.get_body().decode())
+
+
+@cache
+def _deliverer() -> Deliverer:
+    settings = read_settings()
+    clock = SystemClock()
+    threads = int(os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT") or (os.cpu_count() or 1) + 4)
+    return Deliverer(
+        sentinel=SentinelClient(
+            base_url=settings.sentinel_base_url,
+            workspace_id=settings.workspace_id,
+            clock=clock,
+            rng=random.Random(),  # noqa: S311 - jitter, not secrets
+            connections=threads,
+        ),
+        tokens=SentinelTokens(settings),
+        ledger=_ledger(),
+        deferrer=_deferrer(),
+        keeper=_keeper(),
+        clock=clock,
+    )
+
+
+@cache
+def _deferrer() -> Deferrer:
+    storage = read_storage_settings()
+    return Deferrer(
+        queue=AzureQueue(UPLOAD_QUEUE, storage, credential=storage_credential(storage)),
+        ledger=_ledger(),
+        clock=SystemClock(),
+        rng=random.Random(),  # noqa: S311 - jitter, not secrets
+    )
+
+
+@cache
+def _keeper() -> PoisonKeeper:
+    return PoisonKeeper(ledger=_ledger(), clock=SystemClock())
+
+
+@cache
+def _ledger() -> Ledger:
+    storage = read_storage_settings()
+    return open_ledger(AzureTables(storage, credential=storage_credential(storage)))

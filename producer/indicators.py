@@ -1,0 +1,160 @@
+"""What becomes of one object of Lumen's feed: sent, filtered, or invalid. Pure.
+
+An indicator is sent as its canonical JSON: keys sorted, no spaces, confidence an integer. The
+same bytes are hashed to its fingerprint and posted to Sentinel, so what is remembered is what was
+sent, and the key order of the source does not matter. This module does no I/O and knows
+neither pages nor chunks.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+
+REQUIRED_TEXTS: Final = ("id", "created", "modified", "pattern", "pattern_type", "valid_from")
+"""Properties besides `type` that Sentinel requires of an indicator
+(learn.microsoft.com/azure/sentinel/stix-objects-api, read 2026-11-22)."""
+
+_INDICATOR_ID = re.compile(r"indicator--[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_WHOLE_NUMBER = re.compile(r"\s*[+-]?\d{1,9}(\.\d*)?\s*")
+_HIGHEST_CONFIDENCE: Final = 100
+_MAX_SHOWN: Final = 100
+
+
+class Kind(StrEnum):
+    """What an indicator's pattern is about; a pattern may be about both."""
+
+    IPV4 = "ipv4-addr"
+    DOMAIN = "domain-name"
+
+
+_KINDS = re.compile(r"\b(ipv4-addr|domain-name):value\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Indicator:
+    """An indicator to send: canonical JSON, 64-bit fingerprint, whether of another kind."""
+
+    body: bytes
+    fingerprint: int
+    other_kind: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """An indicator that the operator's filters leave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """An object that cannot be sent: why, and what is known of it."""
+
+    reason: str
+    indicator_id: str
+    pattern: str
+    content: bytes
+
+
+Verdict = Indicator | Filtered | Invalid
+
+FILTERED: Final = Filtered()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """The operator's choice: lowest confidence (0-100), and the kinds that are sent."""
+
+    threshold: int
+    ipv4: bool = True
+    domain: bool = True
+
+    def wants(self, kinds: set[str]) -> bool:
+        """Whether an indicator about `kinds` passes: of another kind, or one is switched on."""
+        if not kinds:
+            return True
+        return (self.ipv4 and Kind.IPV4 in kinds) or (self.domain and Kind.DOMAIN in kinds)
+
+
+def judge(record: object, filters: Filters) -> Verdict:
+    """Return what becomes of one decoded object of a page; never raises for bad content.
+
+    A missing confidence counts as 0, as STIX leaves it optional. Fractions are cut.
+    """
+    if not isinstance(record, dict):
+        return _invalid(record, f"is {type(record).__name__}, not an object")
+    fault = _fault(record)
+    if fault:
+        return _invalid(record, fault)
+    confidence = _confidence(record.get("confidence", 0))
+    if confidence is None:
+        return _invalid(record, "confidence is not a number from 0 to 100")
+    kinds = set(_KINDS.findall(record["pattern"]))
+    if confidence < filters.threshold or not filters.wants(kinds):
+        return FILTERED
+    if "confidence" in record:
+        record = {**record, "confidence": confidence}
+    try:
+        body = canonical_json(record)
+    except (TypeError, ValueError, RecursionError):
+        return _invalid(record, "holds a text or number that JSON cannot carry")
+    return Indicator(body=body, fingerprint=fingerprint_of(body), other_kind=not kinds)
+
+
+def canonical_json(record: dict[str, Any]) -> bytes:
+    """Return `record` as JSON in UTF-8 with sorted keys and no spaces.
+
+    Raises `TypeError` or `ValueError` for what has no such form (lone surrogates, huge numbers).
+    """
+    return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+
+
+def fingerprint_of(body: bytes) -> int:
+    """Return 64 bits of a hash over an indicator's canonical JSON."""
+    return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big")
+
+
+def _fault(record: dict[str, Any]) -> str:
+    if record.get("type") != "indicator":
+        return "type is not 'indicator'"
+    for name in REQUIRED_TEXTS:
+        value = record.get(name)
+        if not isinstance(value, str) or not value.strip():
+            return f"{name} is missing or not a text"
+    if not _INDICATOR_ID.fullmatch(record["id"]):
+        return "id is not of the form indicator--<uuid>"
+    return ""
+
+
+def _confidence(value: object) -> int | None:
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= _HIGHEST_CONFIDENCE else None
+
+
+def _invalid(record: object, reason: str) -> Invalid:
+    known = record if isinstance(record, dict) else {}
+    return Invalid(
+        reason=reason,
+        indicator_id=_shown(known.get("id")),
+        pattern=_shown(known.get("pattern")),
+        content=_content(record),
+    )
+
+
+def _content(record: object) -> bytes:
+    """Return the record as JSON; as its Python form where JSON cannot carry it."""
+    try:
+        return orjson.dumps(record)
+    except (TypeError, ValueError, RecursionError):
+        return ascii(record).encode()
+
+
+def _shown(value: object) -> str:
+    if not isinstance(value, str):
+        return ""
+    return value.encode("ascii", "replace").decode()[:_MAX_SHOWN]

@@ -1,0 +1,253 @@
+"""The Lumen Defender Threat Feed API v3: start a query, look at it, fetch its pages.
+
+Three calls, each retried on its own and each translated at this border: what Lumen no longer
+knows is a gap, a refused key halts, an unnamed answer is drift. Page tokens are followed as they
+come, but for the one rule that is not obvious: the last page may carry a `next_token` that lies
+behind the end. See docs/contracts.md for the contract and its sources.
+"""
+
+import base64
+import binascii
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
+import requests
+
+from common.backoff import Backoff, call_with_retries, retry_after_seconds
+from common.clock import Clock
+from common.errors import (
+    ContractDriftError,
+    CredentialError,
+    GapError,
+    ThrottledError,
+    UnavailableError,
+)
+from common.settings import Secret
+
+CONNECT_TIMEOUT: Final = 10.0
+READ_TIMEOUT: Final = 60.0
+"""Seconds without a byte before a call counts as failed."""
+
+NO_RESULTS: Final = "no results found"
+"""Text of the HTTP 400 that means an empty feed (the public V2 connector, read 2026-11-22)."""
+
+_FORGOTTEN: Final = frozenset({400, 404, 410})
+"""Statuses by which Lumen says that it does not know a cache id or token (any more)."""
+
+
+class QueryState(StrEnum):
+    """The states of a query, as Lumen names them."""
+
+    QUEUED = "QUEUED"
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Decoded objects in Lumen's order, and the token of the page behind, None at the end."""
+
+    objects: list[Any]
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryStatus:
+    """How a query stands. Once completed either `token` (first page) or `page` (inline)."""
+
+    state: QueryState
+    token: str | None = None
+    page: Page | None = None
+    error: str = ""
+
+
+class LumenClient:
+    """Calls the API with one key. Used by one thread at a time.
+
+    Raises, from every method: `CredentialError` (401, 403), `ThrottledError` and
+    `UnavailableError` after the retries, `OutOfTimeError`, `ContractDriftError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: Secret,
+        backoff: Backoff,
+        clock: Clock,
+        rng: random.Random,
+        session: requests.Session,
+    ) -> None:
+        self._queries_url = f"{base_url}/v3/reputation-query"
+        self._api_key = api_key
+        self._backoff = backoff
+        self._clock = clock
+        self._rng = rng
+        self._session = session
+
+    def start_query(self, *, give_up_at: float) -> str | None:
+        """Start a query and return its cache id; None when Lumen says at once: no results.
+
+        Called twice: two queries. If it dies halfway: a query may run whose id nobody knows.
+        """
+        answer = self._call("POST", self._queries_url, give_up_at, forgotten=frozenset())
+        if answer is None:
+            return None
+        cache_id = answer.get("cache_id")
+        if not isinstance(cache_id, str) or not cache_id:
+            raise ContractDriftError("Lumen started a query without giving its cache_id")
+        return cache_id
+
+    def query_status(self, cache_id: str, *, give_up_at: float) -> QueryStatus:
+        """Return how the query stands; raises `GapError` when Lumen does not know it."""
+        url = f"{self._queries_url}/query-status/{quote(cache_id, safe='')}"
+        answer = self._call("GET", url, give_up_at)
+        if answer is None:
+            return QueryStatus(state=QueryState.COMPLETED, page=_EMPTY_PAGE)
+        return read_status(answer)
+
+    def fetch_page(self, token: str, *, give_up_at: float) -> Page:
+        """Return one page; raises `GapError` when Lumen does not know the token.
+
+        Called twice: the same page.
+        """
+        url = f"{self._queries_url}/retrieve-results/{quote(token, safe='')}"
+        answer = self._call("GET", url, give_up_at)
+        return _EMPTY_PAGE if answer is None else read_page(answer)
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        give_up_at: float,
+        *,
+        forgotten: frozenset[int] = _FORGOTTEN,
+    ) -> dict[str, Any] | None:
+        """Return the answer's JSON object; None for *No results found*."""
+
+        def once() -> dict[str, Any] | None:
+            try:
+                response = self._session.request(
+                    method,
+                    url,
+                    headers={"Authorization": self._api_key.reveal()},
+                    timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                    allow_redirects=False,
+                )
+            except requests.RequestException as error:
+                raise UnavailableError(
+                    f"Lumen cannot be reached ({type(error).__name__})"
+                ) from error
+            return self._read(response, forgotten)
+
+        return call_with_retries(
+            once,
+            backoff=self._backoff,
+            clock=self._clock,
+            rng=self._rng,
+            give_up_at=give_up_at,
+        )
+
+    def _read(
+        self, response: requests.Response, forgotten: frozenset[int]
+    ) -> dict[str, Any] | None:
+        status = response.status_code
+        match status:
+            case 200 | 201 | 202:
+                return _json_object(response.content)
+            case 400 if NO_RESULTS in response.text[:10_000].lower():
+                return None
+            case 401 | 403:
+                raise CredentialError(
+                    f"Lumen refused the API key ({status}): check that LUMEN_API_KEY is the "
+                    "current key, complete and without 'Bearer', and entitled to this feed"
+                )
+            case 429:
+                wait = retry_after_seconds(
+                    response.headers.get("Retry-After"), now=self._clock.now()
+                )
+                raise ThrottledError("Lumen asked to slow down (429)", retry_after=wait)
+            case 408:
+                raise UnavailableError("Lumen timed out (408)")
+            case _ if status >= 500:  # noqa: PLR2004 - HTTP status class
+                raise UnavailableError(f"Lumen is unavailable ({status})")
+            case _ if status in forgotten:
+                raise GapError(f"Lumen does not know this query or page any more ({status})")
+            case _:
+                raise ContractDriftError(f"Lumen answered {status}, which its API does not name")
+
+
+def read_status(answer: dict[str, Any]) -> QueryStatus:
+    """Return the status in a query-status answer; raises `ContractDriftError`."""
+    try:
+        state = QueryState(str(answer.get("status", "")).upper())
+    except ValueError:
+        raise ContractDriftError("Lumen's query has a status its API does not name") from None
+    if state is not QueryState.COMPLETED:
+        return QueryStatus(state=state, error=str(answer.get("error") or ""))
+    token = answer.get("token_id")
+    if isinstance(token, str) and token:
+        return QueryStatus(state=state, token=token)
+    return QueryStatus(state=state, page=read_page(answer))
+
+
+def read_page(answer: dict[str, Any]) -> Page:
+    """Return the page in an answer with `results`; raises `ContractDriftError`."""
+    results = answer.get("results")
+    objects = results.get("stixobjects") if isinstance(results, dict) else None
+    if not isinstance(objects, list):
+        raise ContractDriftError("Lumen's page has no list results.stixobjects")
+    return Page(objects=objects, next_token=token_to_follow(answer.get("next_token")))
+
+
+def token_to_follow(token: object) -> str | None:
+    """Return `token` unless it is empty or lies behind the end.
+
+    Tokens are base64 of JSON with `index` and `total_chunks`; one whose index is not below the
+    total is the end. A token of another shape is opaque: follow it.
+    """
+    if not isinstance(token, str) or not token:
+        return None
+    try:
+        padded = token + "=" * (-len(token) % 4)
+        fields = json.loads(base64.b64decode(padded, altchars=b"-_", validate=False))
+        index, total = int(fields["index"]), int(fields["total_chunks"])
+    except (binascii.Error, ValueError, TypeError, KeyError):
+        return token
+    return token if index < total else None
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    """Return a JSON object, however odd its strings and numbers.
+
+    The fast parser refuses a whole page for one lone surrogate or NaN that the slow one takes:
+    the odd indicator is then refused alone, later, and its neighbours pass.
+    """
+    answer: Any = None
+    parsers: tuple[Callable[[bytes], Any], ...] = (orjson.loads, _parse_slowly)
+    for parse in parsers:
+        try:
+            answer = parse(content)
+            break
+        except (ValueError, RecursionError):
+            continue
+    if not isinstance(answer, dict):
+        raise UnavailableError("Lumen's answer is not a JSON object; it may be cut short")
+    return answer
+
+
+def _parse_slowly(content: bytes) -> Any:
+    """Parse what the fast parser refuses; NaN and infinities become a value JSON cannot carry."""
+    return json.loads(content, parse_constant=lambda _: complex("nan"))
+
+
+_EMPTY_PAGE: Final = Page(objects=[], next_token=None)

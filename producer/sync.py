@@ -1,0 +1,249 @@
+"""One sync run: resume what is unfinished, else query Lumen, and drain its pages to the queue.
+
+Two things must not be lost: Lumen's `cache_id` is written before anything waits for the query,
+and which run is open is written before the query starts. Every exit leaves the run's row with
+a state and a reason; what it means for the next tick is decided in one place, `classify_exit`.
+How pages become messages is `drain`'s business.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, assert_never
+
+from common.clock import Clock
+from common.errors import (
+    ConflictError,
+    ContractDriftError,
+    CredentialError,
+    GapError,
+    LeaseHeldError,
+    OutOfTimeError,
+    PipelineError,
+    QueryFailedError,
+    TryLaterError,
+)
+from common.events import Event, emit
+from common.ledger import Ledger
+from common.ledger.control import Lease
+from common.ledger.runs import Cursor, Run, RunRow, new_run_id
+from common.ledger.states import RunState
+from producer.drain import DrainConfig, Sender, drain_pages
+from producer.lumen import LumenClient, Page, QueryState, QueryStatus
+
+MAX_RUN_AGE: Final = timedelta(hours=24)
+"""A run that could not be finished for this long is closed as a gap, so that a new query can
+start; how long Lumen's tokens live is not documented."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConfig:
+    """The settings a run obeys; times in seconds."""
+
+    drain: DrainConfig
+    poll_interval: float = 5.0
+    poll_timeout: float = 300.0
+    time_budget: float = 1500.0
+    lease: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncTools:
+    """What a run works with."""
+
+    lumen: LumenClient
+    ledger: Ledger
+    sender: Sender
+    clock: Clock
+
+
+def run_sync(config: SyncConfig, tools: SyncTools, *, owner: str) -> Run | None:
+    """Do what is due at this tick; return the run worked on last, None when another is at it.
+
+    An unfinished run is resumed first; when it ends as a gap, a new query starts at once.
+    Called twice: the second call finds the lease taken. If it dies halfway: the lease expires
+    and the next call resumes. Raises only for bugs, and when the ledger cannot be reached.
+    """
+    try:
+        lease = tools.ledger.control.acquire_lease(
+            owner=owner, now=tools.clock.now(), seconds=config.lease
+        )
+    except LeaseHeldError as error:
+        emit(Event.SYNC_SKIPPED, reason=str(error))
+        return None
+    sync = _Sync(config, tools, lease)
+    try:
+        run = sync.resume_open_run()
+        return sync.start_new_run() if run is None or run.state is RunState.GAP else run
+    finally:
+        sync.release()
+
+
+def classify_exit(error: PipelineError, *, resumable: bool) -> RunState:
+    """Return the state in which a run ends after `error`; `resumable` when Lumen's id is kept."""
+    match error:
+        case GapError():
+            return RunState.GAP
+        case TryLaterError() | CredentialError() | ContractDriftError() if resumable:
+            return RunState.INTERRUPTED
+        case _:
+            return RunState.FAILED
+
+
+class _Sync:
+    """A tick at work: the lease, the deadline, and the moves of a run."""
+
+    def __init__(self, config: SyncConfig, tools: SyncTools, lease: Lease) -> None:
+        self._config = config
+        self._lumen = tools.lumen
+        self._ledger = tools.ledger
+        self._sender = tools.sender
+        self._clock = tools.clock
+        self._lease = lease
+        self._renewed = tools.clock.monotonic()
+        self._deadline = self._renewed + config.time_budget
+
+    def resume_open_run(self) -> Run | None:
+        """Resume the run that the lease names and return it as it ended; None without one."""
+        run = None if self._lease.open_run is None else self._ledger.runs.get(self._lease.open_run)
+        if run is None or not run.is_open:
+            return None
+        row = RunRow(self._ledger.runs, run, self._clock)
+        row.save(state=RunState.RUNNING, resumed=run.resumed + 1, reason="")
+        emit(Event.SYNC_RESUMED, run=run.run_id, resumed=row.run.resumed)
+        if run.cache_id is None:
+            return self._close(row, GapError("died before Lumen's answer to its query was kept"))
+        if self._clock.now() - run.started_at > MAX_RUN_AGE:
+            return self._close(row, GapError(f"could not be finished within {MAX_RUN_AGE}"))
+        return self._work(row)
+
+    def start_new_run(self) -> Run:
+        """Start a query, drain it, and return the run as it ended."""
+        now = self._clock.now()
+        run = Run(run_id=new_run_id(now), state=RunState.RUNNING, started_at=now, updated_at=now)
+        self._lease = self._ledger.control.set_open_run(self._lease, run.run_id)
+        return self._work(RunRow(self._ledger.runs, self._ledger.runs.create(run), self._clock))
+
+    def release(self) -> None:
+        """Give the lease back."""
+        self._ledger.control.release_lease(self._lease, now=self._clock.now())
+
+    def _work(self, row: RunRow) -> Run:
+        """Take the run as far as it goes and write how it ended."""
+        try:
+            first = self._await_query(row)
+            drain_pages(
+                row,
+                first,
+                fetch=lambda token: self._fetch(row, token),
+                sender=self._sender,
+                config=self._config.drain,
+                keep_going=self._check_time,
+            )
+        except ConflictError as error:
+            emit(Event.SYNC_SKIPPED, run=row.run.run_id, reason=str(error))
+            return row.run
+        except PipelineError as error:
+            return self._close(row, error)
+        except Exception as error:
+            self._close(row, TryLaterError(f"stopped by a bug: {type(error).__name__}"))
+            raise
+        return self._close(row, None)
+
+    def _close(self, row: RunRow, error: PipelineError | None) -> Run:
+        state = RunState.COMPLETE
+        if error is not None:
+            state = classify_exit(error, resumable=row.run.cache_id is not None)
+        run = row.save(state=state, reason=str(error or ""))
+        if not run.is_open:
+            self._lease = self._ledger.control.set_open_run(self._lease, None)
+        _announce(run)
+        return run
+
+    def _await_query(self, row: RunRow) -> Page | None:
+        """See Lumen's query through; return the first page when it came with the answer.
+
+        On return the row has a cursor.
+        """
+        if row.run.cursor is not None:
+            return None
+        if row.run.cache_id is None:
+            cache_id = self._lumen.start_query(give_up_at=self._deadline)
+            if cache_id is None:
+                row.save(cursor=Cursor())
+                return Page(objects=[], next_token=None)
+            row.save(cache_id=cache_id)
+        status = self._poll(row.run.cache_id or "")
+        row.save(cursor=Cursor(token=status.token))
+        return status.page
+
+    def _poll(self, cache_id: str) -> QueryStatus:
+        """Look at the query until it is completed."""
+        patience = min(self._clock.monotonic() + self._config.poll_timeout, self._deadline)
+        while True:
+            status = self._lumen.query_status(cache_id, give_up_at=self._deadline)
+            match status.state:
+                case QueryState.COMPLETED:
+                    return status
+                case QueryState.FAILED:
+                    raise QueryFailedError("Lumen reports that the query failed")
+                case QueryState.EXPIRED:
+                    raise GapError("Lumen reports that the query expired before it was drained")
+                case QueryState.QUEUED | QueryState.PENDING | QueryState.RUNNING:
+                    pass
+                case _:
+                    assert_never(status.state)
+            if self._clock.monotonic() + self._config.poll_interval > patience:
+                raise OutOfTimeError(
+                    f"Lumen's query is still {status.state.value} after "
+                    f"{self._config.poll_timeout:g} s; the next tick looks again"
+                )
+            self._clock.sleep(self._config.poll_interval)
+            self._check_time()
+
+    def _fetch(self, row: RunRow, token: str | None) -> Page:
+        """Return the page that `token` names; None names the one in the query's own answer."""
+        if token is not None:
+            return self._lumen.fetch_page(token, give_up_at=self._deadline)
+        status = self._lumen.query_status(row.run.cache_id or "", give_up_at=self._deadline)
+        if status.page is None:
+            raise GapError("Lumen no longer gives the page that came with the query's answer")
+        return status.page
+
+    def _check_time(self) -> None:
+        """Keep the lease; raise `OutOfTimeError` when the time budget is used up."""
+        now = self._clock.monotonic()
+        if now - self._renewed > self._config.lease / 4:
+            self._lease = self._ledger.control.renew_lease(
+                self._lease, now=self._clock.now(), seconds=self._config.lease
+            )
+            self._renewed = now
+        if now > self._deadline:
+            raise OutOfTimeError("the time budget is used up; the next tick goes on")
+
+
+_EVENTS: Final = {
+    RunState.COMPLETE: Event.SYNC_COMPLETE,
+    RunState.INTERRUPTED: Event.SYNC_INTERRUPTED,
+    RunState.GAP: Event.SYNC_GAP,
+    RunState.FAILED: Event.SYNC_FAILED,
+}
+
+
+def _announce(run: Run) -> None:
+    """Log the one canonical line of a run."""
+    counts = run.counts
+    emit(
+        _EVENTS[run.state],
+        run=run.run_id,
+        reason=run.reason,
+        pages=0 if run.cursor is None else run.cursor.page + 1,
+        chunks=0 if run.cursor is None else run.cursor.sequence,
+        fetched=counts.fetched,
+        filtered=counts.filtered,
+        invalid=counts.invalid,
+        unchanged=counts.unchanged,
+        enqueued=counts.enqueued,
+        other_kind=counts.other_kind,
+        resumed=run.resumed,
+        seconds=round((run.updated_at - run.started_at).total_seconds(), 1),
+    )

@@ -1,0 +1,92 @@
+"""The timer that starts a sync run.
+
+Importing needs no setting: clients are made on the first call and kept for the instance's life.
+A settings fault makes that call fail with every fault in one message, and the next one read anew.
+"""
+
+import os
+import random
+import socket
+from functools import cache
+
+import azure.functions as func
+import requests
+
+from common.clock import SystemClock
+from common.identity import storage_credential
+from common.ledger import open_ledger
+from common.ledger.states import RunState
+from common.ledger.tables import AzureTables
+from common.queues import UPLOAD_QUEUE, AzureQueue
+from common.settings import DEFAULT_SCHEDULE, Settings, read_settings
+from producer.drain import DrainConfig, Sender
+from producer.indicators import Filters
+from producer.lumen import LumenClient
+from producer.sync import SyncConfig, SyncTools, run_sync
+
+blueprint = func.Blueprint()
+
+
+@blueprint.timer_trigger(
+    arg_name="timer",
+    # Read here and not as %LUMEN_SCHEDULE%: an unset setting must mean the default, not an
+    # app without a timer.
+    schedule=os.environ.get("LUMEN_SCHEDULE") or DEFAULT_SCHEDULE,
+    run_on_startup=False,
+)
+def lumen_sync(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
+    """Resume or start a sync run."""
+    config, tools = _build()
+    run = run_sync(config, tools, owner=f"{socket.gethostname()}:{os.getpid()}")
+    if run is not None and run.state is RunState.FAILED:
+        raise RuntimeError(f"sync run {run.run_id} failed: {run.reason}")
+
+
+@cache
+def _build() -> tuple[SyncConfig, SyncTools]:
+    settings = read_settings()
+    return sync_config(settings), _sync_tools(settings)
+
+
+def sync_config(settings: Settings) -> SyncConfig:
+    """Return what a run needs of the settings."""
+    return SyncConfig(
+        drain=DrainConfig(
+            filters=Filters(
+                threshold=settings.lumen_confidence_threshold,
+                ipv4=settings.lumen_enable_ipv4,
+                domain=settings.lumen_enable_domain,
+            ),
+            chunk_size=settings.chunk_size,
+            max_pages=settings.max_pages,
+        ),
+        poll_interval=settings.lumen_poll_interval,
+        poll_timeout=settings.lumen_poll_timeout,
+        time_budget=settings.run_time_budget,
+        lease=settings.run_lease,
+    )
+
+
+def _sync_tools(settings: Settings) -> SyncTools:
+    clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter, not secrets
+    credential = storage_credential(settings.storage)
+    ledger = open_ledger(AzureTables(settings.storage, credential=credential))
+    return SyncTools(
+        lumen=LumenClient(
+            base_url=settings.lumen_base_url,
+            api_key=settings.lumen_api_key,
+            backoff=settings.backoff,
+            clock=clock,
+            rng=rng,
+            session=requests.Session(),
+        ),
+        ledger=ledger,
+        sender=Sender(
+            queue=AzureQueue(UPLOAD_QUEUE, settings.storage, credential=credential),
+            ledger=ledger,
+            backoff=settings.backoff,
+            clock=clock,
+            rng=rng,
+        ),
+        clock=clock,
+    )
