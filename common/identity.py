@@ -31,6 +31,7 @@ _REMEDIES: Final = {
 """Entra error codes that an operator can act on
 (learn.microsoft.com/entra/identity-platform/reference-error-codes, read 2026-11-22)."""
 
+
 class TokenSource(Protocol):
     """Where bearer tokens for Sentinel come from."""
 

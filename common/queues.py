@@ -5,6 +5,7 @@ host receives, renews and deletes, so nothing here does. A missing queue is made
 Nothing of azure-storage-queue passes this module.
 """
 
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from azure.core.credentials import TokenCredential
@@ -84,10 +85,8 @@ class AzureQueue:
             except ResourceNotFoundError as error:
                 if error_code(error) != "QueueNotFound":
                     raise
-                try:
+                with suppress(ResourceExistsError):  # another instance made it at the same moment
                     self._client.create_queue()
-                except ResourceExistsError:
-                    pass  # another instance made it at the same moment
                 self._put(text, seconds)
 
     def depth(self) -> int:

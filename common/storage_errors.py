@@ -5,12 +5,15 @@ here is access, throttling and trouble, each with the remedy. Anything else is a
 passes unchanged.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from common.errors import CredentialError, ThrottledError, UnavailableError
+
+_CODE_IN_BODY = re.compile(r'"code":\s*"(\w+)')
 
 
 @contextmanager
@@ -35,6 +38,14 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
 
 
 def error_code(error: HttpResponseError) -> str:
-    """Return the service's own code for `error` ("QueueNotFound"); empty when it has none."""
+    """Return the service's own code for `error` ("QueueNotFound"); empty when it has none.
+
+    The SDKs set `error_code` on some paths only; the code also stands in a header or the body.
+    """
     code = getattr(error, "error_code", None)
-    return str(getattr(code, "value", code) or "")
+    if code is None and error.response is not None:
+        code = error.response.headers.get("x-ms-error-code")
+    if code is None:
+        found = _CODE_IN_BODY.search(str(error.message))
+        code = found[1] if found else ""
+    return str(getattr(code, "value", code))

@@ -6,6 +6,7 @@ messages are kept safe even while every other setting is wrong.
 """
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -71,10 +72,8 @@ class Deferrer:
         copy = envelope.deferred(at=stamp(now), reason=defer.reason, counts=defer.counts)
         delay = defer.delay * self._rng.uniform(1.0, 1.0 + _SPREAD)
         self._queue.send(encode_envelope(copy), delay=delay)
-        try:
+        with suppress(TryLaterError, CredentialError):  # the copy carries the reason too
             self._ledger.chunks.record_deferred(copy, at=now, reason=defer.reason)
-        except (TryLaterError, CredentialError):
-            pass  # the copy carries the reason too
         emit(
             Event.CHUNK_DEFERRED,
             run=envelope.run_id,

@@ -142,14 +142,14 @@ class Deliverer:
             emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.chunk_id)
             return
         outcome = decide(self._upload(envelope), envelope)
-        if not isinstance(outcome, Defer):
-            try:
-                self._write_down(outcome, envelope, message)
-                return
-            except (TryLaterError, CredentialError) as error:
-                # The ledger is out of reach: the queue is the safe place, and this the reason.
-                outcome = defer_for_operator(envelope, str(error))
-        self._deferrer.defer(envelope, outcome)
+        if isinstance(outcome, Defer):
+            self._deferrer.defer(envelope, outcome)
+            return
+        try:
+            self._write_down(outcome, envelope, message)
+        except (TryLaterError, CredentialError) as error:
+            # The ledger is out of reach: the queue is the safe place, and this the reason.
+            self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
     def _upload(self, envelope: Envelope) -> Answer:
         try:

@@ -23,7 +23,12 @@ MAX_RUNS = 50
 blueprint = func.Blueprint()
 
 
-@blueprint.route(route="status", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+@blueprint.route(
+    route="status",
+    methods=["GET"],
+    auth_level=func.AuthLevel.FUNCTION,
+    trigger_arg_name="request",
+)
 def pipeline_status(request: func.HttpRequest) -> func.HttpResponse:
     """Return queue depth and the latest runs, reconciled; `?runs=N` says how many."""
     asked = request.params.get("runs", str(DEFAULT_RUNS))

@@ -49,13 +49,14 @@ class Progress:
 
     `cursor` and `counts` are the checkpoint: safe to store once every chunk returned so far is
     enqueued. `waiting` are the indicators behind it that wait for their chunk to fill, and
-    `ahead` counts everything behind it that was read.
+    `ahead` counts everything behind it that was read, up to `reached` (None: nothing yet).
     """
 
     cursor: Cursor
     counts: Counts
     waiting: tuple[Indicator, ...] = ()
     ahead: Counts = field(default_factory=Counts)
+    reached: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,20 +108,24 @@ def fill_chunks(
             packed = pack(tally.waiting, run_id=run_id, sequence=tally.sequence)
             chunks.extend(packed)
             tally.emptied(packed)
+    reached = _after(page, end)
     if not tally.waiting:
-        tally.checkpoint(_after(page, end))
-    return FilledPage(progress=tally.progress(), chunks=tuple(chunks), invalid=tuple(invalid))
+        tally.checkpoint(reached)
+    return FilledPage(
+        progress=tally.progress(reached), chunks=tuple(chunks), invalid=tuple(invalid)
+    )
 
 
 def flush_chunks(progress: Progress, *, run_id: str) -> FilledPage:
-    """Return the chunk of what still waits after the last page, and the final checkpoint."""
+    """Return the chunk of what still waits, and the checkpoint behind everything read."""
+    reached = progress.reached or progress.cursor
     tally = _Tally(progress)
     packed: list[PackedChunk] = []
     if tally.waiting:
         packed = pack(tally.waiting, run_id=run_id, sequence=tally.sequence)
         tally.emptied(packed)
-    tally.checkpoint(progress.cursor)
-    return FilledPage(progress=tally.progress(), chunks=tuple(packed), invalid=())
+    tally.checkpoint(reached)
+    return FilledPage(progress=tally.progress(reached), chunks=tuple(packed), invalid=())
 
 
 def pack(indicators: Sequence[Indicator], *, run_id: str, sequence: int) -> list[PackedChunk]:
@@ -207,12 +212,13 @@ class _Tally:
         self._ahead = Counts()
         self._reset()
 
-    def progress(self) -> Progress:
+    def progress(self, reached: Cursor) -> Progress:
         return Progress(
             cursor=self._cursor,
             counts=self._counts,
             waiting=tuple(self.waiting),
             ahead=self._counted(),
+            reached=reached,
         )
 
     def _counted(self) -> Counts:

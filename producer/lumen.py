@@ -9,6 +9,7 @@ behind the end. See docs/contracts.md for the contract and its sources.
 import base64
 import binascii
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -246,8 +247,28 @@ def _json_object(content: bytes) -> dict[str, Any]:
 
 
 def _parse_slowly(content: bytes) -> Any:
-    """Parse what the fast parser refuses; NaN and infinities become a value JSON cannot carry."""
-    return json.loads(content, parse_constant=lambda _: complex("nan"))
+    """Parse what the fast parser refuses: each oddity becomes a value that JSON cannot carry.
+
+    Bytes that are not UTF-8 become lone surrogates; NaN, infinities and numbers beyond a float
+    or beyond what Python converts become `_NO_NUMBER`.
+    """
+    return json.loads(
+        content.decode("utf-8-sig", "surrogateescape"),
+        parse_constant=lambda _: _NO_NUMBER,
+        parse_float=_finite,
+        parse_int=_finite,
+    )
+
+
+def _finite(digits: str) -> int | float | complex:
+    try:
+        value = int(digits) if digits.lstrip("-").isdigit() else float(digits)
+    except ValueError:  # more digits than Python converts
+        return _NO_NUMBER
+    return value if isinstance(value, int) or math.isfinite(value) else _NO_NUMBER
+
+
+_NO_NUMBER: Final = complex("nan")
 
 
 _EMPTY_PAGE: Final = Page(objects=[], next_token=None)

@@ -7,7 +7,7 @@ A missing table is made on first use. Nothing of azure-data-tables passes this m
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import batched, groupby
@@ -16,8 +16,8 @@ from typing import Any, Final, Protocol
 from azure.core import MatchConditions
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import (
+    HttpResponseError,
     ResourceExistsError,
-    ResourceModifiedError,
     ResourceNotFoundError,
 )
 from azure.data.tables import (
@@ -49,6 +49,8 @@ MAX_TEXT_PROPERTY: Final = 32 * 1024
 
 _CONNECTION_TIMEOUT: Final = 10.0
 _READ_TIMEOUT: Final = 30.0
+_CONFLICTS: Final = frozenset({409, 412})
+"""Statuses of an insert of what exists, and of a compare-and-swap that came too late."""
 
 Value = str | int | float | bool | bytes | datetime | None
 """What a property may hold. An int beyond 32 bits must be kept as text or bytes."""
@@ -202,10 +204,8 @@ class AzureTable:
             except (ResourceNotFoundError, TableTransactionError) as error:
                 if error_code(error) != "TableNotFound":
                     raise
-                try:
+                with suppress(ResourceExistsError):  # another instance made it at the same moment
                     self._client.create_table()
-                except ResourceExistsError:
-                    pass  # another instance made it at the same moment
                 return operation()
 
 
@@ -247,5 +247,7 @@ def _translated(table: str) -> Iterator[None]:
     try:
         with storage_errors(f"table {table}", role="Storage Table Data Contributor"):
             yield
-    except (ResourceModifiedError, ResourceExistsError) as error:
+    except HttpResponseError as error:
+        if error.status_code not in _CONFLICTS:
+            raise
         raise ConflictError(f"a row of table {table} was changed by another instance") from error

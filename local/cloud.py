@@ -1,0 +1,160 @@
+"""The local cloud put together: simulators, storage, and hosts running the function app.
+
+One `LocalCloud` is one world: its own storage account, its own Lumen, Sentinel and Entra, and as
+many host processes as are started. The app under test gets everything through its settings, as on
+Azure. Not obvious: a started host is only one *instance*; starting more is what scaling out is.
+"""
+
+import secrets
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from local.azurite import DEVELOPMENT_ACCOUNT, Azurite, Service
+from local.entra import Entra
+from local.feed import Feed
+from local.functions_host.process import PROJECT_ROOT, HostProcess
+from local.lumen_api import LumenApi, LumenBehaviour
+from local.sentinel_api import SentinelApi, SentinelBehaviour
+from local.storage_proxy import StorageProxy
+from local.tls import LocalCertificates
+
+UPLOAD_QUEUE = "sentinel-upload"
+"""Named here on its own account: that the app uses this name is for a test to find out."""
+
+SERVICES: tuple[Service, ...] = ("queue", "table")
+
+QUICK = {
+    "LUMEN_POLL_INTERVAL": "0.05",
+    "RETRY_BASE_DELAY": "0.05",
+    "RETRY_MAX_DELAY": "1",
+}
+"""Settings that make a local run quick: nobody is spared by waiting for a simulator."""
+
+
+class LocalCloud:
+    """One world. `with LocalCloud(feed, azurite=…, directory=…) as cloud: cloud.start_host()`."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        azurite: Azurite,
+        directory: Path,
+        account: str = DEVELOPMENT_ACCOUNT,
+        certificates: LocalCertificates | None = None,
+        page_size: int = 1000,
+        lumen: LumenBehaviour | None = None,
+        sentinel: SentinelBehaviour | None = None,
+        requests_per_minute: int | None = None,
+        latency: float | tuple[float, float] = 0.0,
+        seed: int = 0,
+        proxied: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings` are added to, or replace, those of the local cloud.
+
+        `proxied` puts a `StorageProxy` between the hosts and Azurite. Times are in seconds.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._certificates = certificates or LocalCertificates(directory)
+        self._workspace_id, self._tenant_id, self._client_id = (str(uuid.uuid4()) for _ in "wtc")
+        self._client_secret = secrets.token_urlsafe(32)
+        self._azurite = azurite
+        self._account = account
+        self._settings = dict(settings or {})
+        ports = {service: azurite.port(service) for service in SERVICES}
+        self.proxy = StorageProxy(ports) if proxied else None
+        self.lumen = LumenApi(
+            feed,
+            api_key=secrets.token_urlsafe(32),
+            certificates=self._certificates,
+            page_size=page_size,
+            behaviour=lumen,
+        )
+        self.entra = Entra(
+            tenant_id=self._tenant_id,
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            certificates=self._certificates,
+        )
+        self.sentinel = SentinelApi(
+            workspace_id=self._workspace_id,
+            token_is_valid=self.entra.token_is_valid,
+            certificates=self._certificates,
+            requests_per_minute=requests_per_minute,
+            latency=latency,
+            seed=seed,
+            behaviour=sentinel,
+        )
+        self.hosts: list[HostProcess] = []
+
+    @property
+    def connection_string(self) -> str:
+        """Of the world's storage account, straight to Azurite."""
+        return self._azurite.connection_string(self._account)
+
+    @property
+    def log_paths(self) -> list[Path]:
+        """The log of every host that was started."""
+        return [host.log_path for host in self.hosts]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be seen in a log."""
+        return (self._client_secret, self.lumen.api_key)
+
+    def app_settings(self) -> dict[str, str]:
+        """The environment of a host: the app's settings, and trust in the local CA."""
+        via = None if self.proxy is None else self.proxy.urls
+        return {
+            "LUMEN_API_KEY": self.lumen.api_key,
+            "LUMEN_BASE_URL": self.lumen.url,
+            "WORKSPACE_ID": self._workspace_id,
+            "TENANT_ID": self._tenant_id,
+            "CLIENT_ID": self._client_id,
+            "CLIENT_SECRET": self._client_secret,
+            "ENTRA_AUTHORITY_HOST": self.entra.url,
+            "SENTINEL_BASE_URL": self.sentinel.url,
+            "PipelineStorage": self._azurite.connection_string(self._account, via=via),
+            "PYTHON_THREADPOOL_THREAD_COUNT": "24",
+            **self._certificates.environment(),
+            **QUICK,
+            **self._settings,
+        }
+
+    def start_host(self, *, timers: bool = False, queue_lease: float | None = None) -> HostProcess:
+        """Start one more instance of the function app."""
+        log_path = self._directory / f"host-{len(self.hosts) + 1}.log"
+        host = HostProcess.start(
+            PROJECT_ROOT,
+            self.app_settings(),
+            log_path=log_path,
+            timers=timers,
+            queue_lease=queue_lease,
+        )
+        self.hosts.append(host)
+        return host
+
+    def __enter__(self) -> Self:
+        for part in (self.lumen, self.entra, self.sentinel):
+            part.start()
+        if self.proxy is not None:
+            self.proxy.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for host in self.hosts:
+            host.__exit__(kind, error, trace)
+        if self.proxy is not None:
+            self.proxy.stop()
+        for part in (self.lumen, self.entra, self.sentinel):
+            part.stop()

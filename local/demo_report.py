@@ -1,0 +1,117 @@
+"""What the demo says at the end: the reconciliation table, the verdict, the JSON line. Pure.
+
+The numbers of the pipeline come from its own status function; the judge is the Sentinel
+simulator, which remembers every object that it accepted. Both have to agree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FATES = (
+    "fetched",
+    "filtered",
+    "invalid",
+    "unchanged",
+    "enqueued",
+    "accepted",
+    "rejected",
+    "poisoned",
+    "pending",
+)
+
+MEANINGS = {
+    "fetched": "objects read from Lumen",
+    "filtered": "below the confidence threshold, or of a kind switched off",
+    "invalid": "not usable as Lumen sent them (kept with the reason)",
+    "unchanged": "already in Sentinel",
+    "enqueued": "put on the queue",
+    "accepted": "taken by Sentinel",
+    "rejected": "refused by Sentinel one by one (kept with the reason)",
+    "poisoned": "given up as a whole chunk (kept for replay)",
+    "pending": "still on the queue",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a demo ended. `fates` sums the runs; `expected` ids should be at Sentinel."""
+
+    fates: Mapping[str, int]
+    balanced: bool
+    states: tuple[str, ...]
+    reasons: tuple[str, ...]
+    expected: int
+    missing: int
+    unexpected: int
+    requests: int
+    throttled: int
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Whether everything balances and Sentinel holds exactly what it should."""
+        settled = self.fates["pending"] == 0 and self.states[-1:] == ("complete",)
+        return self.balanced and settled and not self.missing and not self.unexpected
+
+
+def add_runs(runs: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the sum of every fate over the runs of a status report."""
+    return {fate: sum(int(run[fate]) for run in runs) for fate in FATES}
+
+
+def render_table(outcome: Outcome) -> str:
+    """Return the reconciliation table."""
+    fates = outcome.fates
+    width = max(len(f"{count:,}") for count in fates.values())
+    lines = []
+    for fate in FATES:
+        indent = "" if fate == "fetched" else "  " if fate in FATES[1:5] else "    "
+        lines.append(f"  {indent + fate:<14}{fates[fate]:>{width},}   {MEANINGS[fate]}")
+    read = fates["filtered"] + fates["invalid"] + fates["unchanged"] + fates["enqueued"]
+    sent = fates["accepted"] + fates["rejected"] + fates["poisoned"] + fates["pending"]
+    lines += [
+        "",
+        f"  {_law(fates['fetched'], read)}  fetched  = filtered + invalid + unchanged + enqueued",
+        f"  {_law(fates['enqueued'], sent)}  enqueued = accepted + rejected + poisoned + pending",
+    ]
+    return "\n".join(lines)
+
+
+def render_verdict(outcome: Outcome) -> str:
+    """Return one plain sentence."""
+    rate = f"{outcome.requests:,} requests, {outcome.throttled:,} throttled"
+    if outcome.good:
+        return (
+            f"PASS: Sentinel holds all {outcome.expected:,} indicators that should be there, "
+            f"nothing else, and the books balance ({rate}, {outcome.seconds:.1f} s)."
+        )
+    faults = []
+    if not outcome.balanced:
+        faults.append("the books do not balance")
+    if outcome.missing:
+        faults.append(f"{outcome.missing:,} of {outcome.expected:,} indicators are missing")
+    if outcome.unexpected:
+        faults.append(f"{outcome.unexpected:,} indicators should not be at Sentinel")
+    if outcome.fates["pending"]:
+        faults.append(f"{outcome.fates['pending']:,} are still on the queue")
+    if outcome.states[-1:] != ("complete",):
+        last = outcome.states[-1] if outcome.states else "not started"
+        reason = f" ({outcome.reasons[-1]})" if outcome.reasons and outcome.reasons[-1] else ""
+        faults.append(f"the last sync run is {last}{reason}")
+    return f"FAIL: {'; '.join(faults)} ({rate}, {outcome.seconds:.1f} s)."
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the object of the last line with `--json`."""
+    return {
+        **outcome.fates,
+        "balanced": outcome.balanced,
+        "requests": outcome.requests,
+        "throttled": outcome.throttled,
+        "seconds": round(outcome.seconds, 2),
+    }
+
+
+def _law(left: int, right: int) -> str:
+    return "ok      " if left == right else f"OFF {left - right:+d}"

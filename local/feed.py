@@ -1,0 +1,243 @@
+"""Feeds: what the Lumen simulator has to hand out, and the judge of what must come of it.
+
+Promise: :class:`SyntheticFeed` computes each indicator from its index and the seed alone, so a feed
+of a million costs no memory, any slice is ready at once, and every run sees the same bytes. Its
+names and addresses are reserved ones (RFC 2606, 2544, 5737, class E): nothing real is accused.
+:func:`expected_ids` is written against the contract, not against the product: an encoded object is
+expected at Sentinel if it is a whole indicator, confident enough, and of a type asked for.
+"""
+
+import gzip
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+REQUIRED_FIELDS = ("id", "type", "created", "modified", "pattern", "pattern_type", "valid_from")
+"""What the upload API requires of an indicator (learn.microsoft.com, stix-objects-api)."""
+
+_JUDGE_BLOCK = 1000
+
+
+class Feed(Protocol):
+    """A fixed sequence of objects, each as the bytes of its JSON."""
+
+    def __len__(self) -> int: ...
+
+    def encoded(self, start: int, stop: int) -> list[bytes]:
+        """The objects from ``start`` up to ``stop``, fewer where the feed ends before."""
+        ...
+
+
+class ListFeed:
+    """A feed of given objects; ``bytes`` are taken as JSON already, whatever they hold."""
+
+    def __init__(self, objects: Sequence[object] = ()) -> None:
+        self._encoded = [
+            item if isinstance(item, bytes) else orjson.dumps(item) for item in objects
+        ]
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def encoded(self, start: int, stop: int) -> list[bytes]:
+        """See :class:`Feed`."""
+        return self._encoded[start:stop]
+
+
+class FileFeed(ListFeed):
+    """A feed read from a file of JSON lines, plain or ``.gz``; it is held in memory.
+
+    Raises ``ValueError`` naming the file and the line that is not a JSON object.
+    """
+
+    def __init__(self, path: Path) -> None:
+        opener: Any = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rb") as lines:
+            super().__init__(list(_checked_lines(lines, path)))
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticFeed:
+    """Indicators in Lumen's shape: three domains to one address, a quarter of text confidences.
+
+    ``malformed`` is the share of objects that are broken, each in one of several ways.
+    ``changes`` holds the (share, generation) pairs that :meth:`changed` has added.
+    """
+
+    count: int
+    seed: int = 0
+    malformed: float = 0.0
+    changes: tuple[tuple[float, int], ...] = ()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def encoded(self, start: int, stop: int) -> list[bytes]:
+        """See :class:`Feed`."""
+        return [self._indicator(index) for index in range(start, min(stop, self.count))]
+
+    def changed(self, fraction: float, generation: int) -> "SyntheticFeed":
+        """The same ids in the same order, this share of them with a new ``modified``.
+
+        Confidence is drawn again for those. Which ones is a matter of the generation; changes of a
+        changed feed add up, the later generation winning where both touch an indicator.
+        """
+        return replace(self, changes=(*self.changes, (fraction, generation)))
+
+    def _indicator(self, index: int) -> bytes:
+        noise = hashlib.blake2b(b"%d:%d" % (self.seed, index), digest_size=32).digest()
+        generation = self._generation(noise)
+        encoded = _encode(index, noise, generation)
+        if _share(noise[26:28]) < self.malformed:
+            return _MALFORMATIONS[noise[28] % len(_MALFORMATIONS)](orjson.loads(encoded))
+        return encoded
+
+    def _generation(self, noise: bytes) -> int:
+        touched = 0
+        for fraction, generation in self.changes:
+            draw = hashlib.blake2b(noise, digest_size=2, salt=b"%d" % generation).digest()
+            if _share(draw) < fraction:
+                touched = max(touched, generation)
+        return touched
+
+
+def expected_ids(feed: Feed, *, threshold: int, ipv4: bool = True, domain: bool = True) -> set[str]:
+    """The ids that must arrive at Sentinel, given the operator's filters.
+
+    An indicator on neither an address nor a domain passes the type filter. Malformed objects are
+    not expected, nor is an indicator whose confidence is no whole number from 0 to 100.
+    """
+    ids = set()
+    for start in range(0, len(feed), _JUDGE_BLOCK):
+        for encoded in feed.encoded(start, start + _JUDGE_BLOCK):
+            found: Any = orjson.loads(encoded)
+            if not _is_whole(found) or _confidence(found) < threshold:
+                continue
+            if not ipv4 and "ipv4-addr:value" in found["pattern"]:
+                continue
+            if not domain and "domain-name:value" in found["pattern"]:
+                continue
+            ids.add(found["id"])
+    return ids
+
+
+def _is_whole(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and all(isinstance(found.get(name), str) and found[name] for name in REQUIRED_FIELDS)
+        and found["type"] == "indicator"
+        and 0 <= _confidence(found) <= 100  # noqa: PLR2004 - the scale of STIX
+    )
+
+
+def _confidence(found: dict[str, Any]) -> int:
+    """The confidence as a number, ``-1`` where it is none."""
+    value = found.get("confidence")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        return int(value)
+    return -1
+
+
+def _checked_lines(lines: Any, path: Path) -> Iterator[bytes]:
+    for number, line in enumerate(lines, start=1):
+        stripped = line.strip()
+        if not stripped:
+            continue
+        try:
+            is_object = isinstance(orjson.loads(stripped), dict)
+        except orjson.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+        if not is_object:
+            raise ValueError(f"{path}, line {number}: JSON, but not an object")
+        yield stripped
+
+
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+_DAYS = tuple((_EPOCH + timedelta(days=day)).strftime("%Y-%m-%dT") for day in range(3650))
+_LABELS = (
+    "botnet-c2", "cobaltstrike", "credential-phishing", "cryptominer", "infostealer", "loader",
+    "malware-distribution", "proxy-network", "ransomware", "remote-access-trojan", "scanner",
+    "spam-relay",
+)  # fmt: skip
+_ZONES = ("example", "test", "invalid", "example.com", "example.net", "example.org")
+_HOSTS = ("", "cdn.", "login.", "mail.", "update.", "www.")
+_BENCHMARK_NET = 198 << 24 | 18 << 16
+_BENCHMARK_SIZE = 1 << 17
+_CLASS_E_NET = 240 << 24
+
+
+def _share(two_bytes: bytes) -> float:
+    return int.from_bytes(two_bytes) / 65536
+
+
+def _stamp(minutes: int, noise: int) -> str:
+    """A moment some minutes after the epoch, in the form STIX wants."""
+    days, minute = divmod(minutes, 1440)
+    return f"{_DAYS[days]}{minute // 60:02}:{minute % 60:02}:{noise % 60:02}.{noise:03}Z"
+
+
+def _address(rank: int) -> str:
+    """The next address of 198.18.0.0/15; behind its end, of 240.0.0.0/4."""
+    number = _BENCHMARK_NET + rank if rank < _BENCHMARK_SIZE else _CLASS_E_NET + rank
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def _encode(index: int, noise: bytes, generation: int) -> bytes:
+    """One indicator; every fourth is an address, so that all values of a feed differ."""
+    if index % 4 == 3:  # noqa: PLR2004 - the last of each four
+        value, kind = _address(index // 4), "ipv4-addr"
+    else:
+        name = f"{noise[8:14].hex()[: 6 + noise[15] % 7]}{index:x}"
+        value = f"{_HOSTS[noise[14] % 6]}{name}.{_ZONES[noise[16] % 6]}"
+        kind = "domain-name"
+    seen = int.from_bytes(noise[17:20]) % 43_200
+    created = _stamp(seen, noise[20])
+    modified = _stamp(seen + 60 + noise[21] * 5 + generation * 1440, noise[22])
+    confidence = 30 + (noise[23] * 7 + generation * 13) % 71
+    shown = f'"{confidence}"' if noise[24] < 64 else str(confidence)  # noqa: PLR2004 - a quarter
+    label = _LABELS[noise[25] % len(_LABELS)]
+    number = noise[:16].hex()
+    identity = (
+        f"{number[:8]}-{number[8:12]}-5{number[13:16]}-"
+        f"{'89ab'[noise[8] & 3]}{number[17:20]}-{number[20:]}"
+    )
+    return (
+        f'{{"type":"indicator","spec_version":"2.1","id":"indicator--{identity}",'
+        f'"created":"{created}","modified":"{modified}","name":"{value}",'
+        f'"description":"Infrastructure observed in use: {label}",'
+        f'"indicator_types":["malicious-activity"],"pattern":"[{kind}:value = \'{value}\']",'
+        f'"pattern_type":"stix","pattern_version":"2.1","valid_from":"{created}",'
+        f'"valid_until":"{_stamp(seen + 43_200 + noise[26] * 60, noise[20])}",'
+        f'"labels":["{label}"],"confidence":{shown}}}'
+    ).encode()
+
+
+def _without(name: str) -> Callable[[dict[str, Any]], bytes]:
+    return lambda found: orjson.dumps({key: found[key] for key in found if key != name})
+
+
+def _with(name: str, value: object) -> Callable[[dict[str, Any]], bytes]:
+    return lambda found: orjson.dumps({**found, name: value})
+
+
+_MALFORMATIONS: tuple[Callable[[dict[str, Any]], bytes], ...] = (
+    *map(_without, REQUIRED_FIELDS),
+    _with("id", None),
+    _with("pattern", ""),
+    _with("pattern", 7),
+    _with("confidence", "high"),
+    _with("confidence", None),
+    _with("confidence", 250),
+    _with("confidence", -1),
+    _with("confidence", [80]),
+    lambda found: orjson.dumps(found["id"]),
+    lambda _: b"null",
+    lambda found: orjson.dumps([found]),
+)

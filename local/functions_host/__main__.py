@@ -1,0 +1,117 @@
+"""The command line: run one function app until SIGTERM.
+
+When the app is listened to, one JSON line on standard output says so; logs go to standard error,
+one line per record. SIGTERM drains: no new work, a bounded wait for what runs, exit status 0.
+An app that cannot be loaded is one line on standard error and exit status 1.
+"""
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+from local.functions_host.host import Host, HostOptions
+from local.functions_host.host_settings import SettingsError, read_local_settings
+from local.functions_host.http_front import Keys
+from local.functions_host.queue_listener import AZURE_LEASE
+from local.functions_host.worker import IndexingError
+
+log = logging.getLogger("host")
+
+# Loggers that report every request or invocation; the host has its own lines for those.
+QUIET_LOGGERS = ("azure.core", "azure.functions", "urllib3")
+
+
+class OneLineFormatter(logging.Formatter):
+    """A record with a stack trace stays one line; line breaks show as \\n."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).rstrip().replace("\n", "\\n")
+
+
+def main() -> NoReturn:
+    """Run until told to stop; never returns."""
+    arguments = parse_arguments()
+    app_dir = arguments.app.resolve()
+    start_logging()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        enter_app(app_dir)
+        host = Host(app_dir, options_from(arguments))
+    except (SettingsError, IndexingError, OSError) as error:
+        leave(1, f"functions host: cannot run {app_dir}: {error}")
+    host.start()
+    names = [function.name for function in host.functions]
+    print(json.dumps({"ready": True, "port": host.port, "functions": names}), flush=True)
+    stopping.wait()
+    log.info("stopping")
+    if not host.drain(timedelta(seconds=arguments.drain)):
+        log.warning("still running after %s s; their messages come back", arguments.drain)
+    leave(0)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m local.functions_host", description=__doc__)
+    parser.add_argument("--app", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
+    parser.add_argument("--host-key", help="opens functions (default: a random one)")
+    parser.add_argument("--master-key", help="opens everything (default: a random one)")
+    parser.add_argument(
+        "--queue-lease", type=float, metavar="SECONDS", default=AZURE_LEASE.total_seconds()
+    )
+    parser.add_argument("--drain", type=float, metavar="SECONDS", default=30.0)
+    parser.add_argument("--no-timers", action="store_true", help="do not fire on schedule")
+    return parser.parse_args()
+
+
+def options_from(arguments: argparse.Namespace) -> HostOptions:
+    """The host's options; a key that was not given is one nobody knows."""
+    return HostOptions(
+        keys=Keys(
+            function=arguments.host_key or secrets.token_urlsafe(32),
+            master=arguments.master_key or secrets.token_urlsafe(32),
+        ),
+        port=arguments.port,
+        timers=not arguments.no_timers,
+        queue_lease=timedelta(seconds=arguments.queue_lease),
+    )
+
+
+def start_logging() -> None:
+    """Log everything from INFO to standard error, the app's records included."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def enter_app(app_dir: Path) -> None:
+    """Be where the worker would be: in the app's folder, with it first on the import path."""
+    for name, value in read_local_settings(app_dir).items():
+        os.environ.setdefault(name, value)
+    os.chdir(app_dir)
+    sys.path.insert(0, str(app_dir))
+
+
+def leave(status: int, message: str = "") -> NoReturn:
+    """End now: functions that outlived the drain hold threads that cannot be stopped."""
+    if message:
+        print(message, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

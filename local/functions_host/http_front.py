@@ -1,0 +1,258 @@
+"""The host's HTTP side: function routes with keys, and the admin endpoints.
+
+A request becomes the worker's `RpcHttp`, its answer the response. Keys come in the header
+`x-functions-key` or in `?code=`; the master key opens everything. Plain HTTP on 127.0.0.1 only.
+`POST /admin/functions/{name}` runs any function that is not an HTTP one, now and in the
+background, whatever its timer is doing, as the portal's *Test/Run* does.
+
+Response cookies carry name and value only. It must not know which app it serves.
+"""
+
+import hmac
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from azure.storage.queue import QueueMessage
+
+from local.functions_host.in_flight import InFlight
+from local.functions_host.protos import RpcHttp, TypedData
+from local.functions_host.queue_rules import trigger_metadata
+from local.functions_host.routes import Route, find_route
+from local.functions_host.timer import NEVER, timer_info
+from local.functions_host.worker import Function, Worker
+
+log = logging.getLogger("host.http")
+
+MESSAGE_LIFE = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    function: str
+    master: str
+
+    def admit(self, level: str, offered: str) -> bool:
+        """Whether a caller with the key `offered` may enter at this `authLevel`."""
+        if level == "anonymous" or hmac.compare_digest(offered.encode(), self.master.encode()):
+            return True
+        return level == "function" and hmac.compare_digest(offered.encode(), self.function.encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    status: int
+    body: bytes = b""
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What came in; header names are in lower case."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.url).path
+
+    @property
+    def key(self) -> str:
+        return self.headers.get("x-functions-key") or self.query.get("code", "")
+
+
+class HttpFront:
+    """Serves one app. `errors` maps a function to why it is not listened to."""
+
+    def __init__(
+        self,
+        *,
+        worker: Worker,
+        functions: Sequence[Function],
+        routes: Sequence[Route],
+        errors: Mapping[str, str],
+        keys: Keys,
+        port: int = 0,
+    ) -> None:
+        self.in_flight = InFlight()
+        self._worker = worker
+        self._functions = {function.name.lower(): function for function in functions}
+        self._routes = routes
+        self._errors = errors
+        self._keys = keys
+        self._server = _Server(
+            ("127.0.0.1", port), type("Handler", (_Handler,), {"answer": staticmethod(self.answer)})
+        )
+        self.port = self._server.server_port
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+
+    def stop(self) -> None:
+        """Accept no new connection; requests in progress go on (see `in_flight`)."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, request: Request) -> Answer:
+        with self.in_flight:
+            if request.path.lower().startswith("/admin/"):
+                return self._admin(request)
+            found = find_route(self._routes, request.method, request.path)
+            if found is None:
+                return Answer(status=404)
+            route, params = found
+            if not self._keys.admit(route.auth_level, request.key):
+                return Answer(status=401)
+            return self._call(route.function, request, params)
+
+    def _call(self, function: Function, request: Request, params: Mapping[str, str]) -> Answer:
+        http = RpcHttp(
+            method=request.method,
+            url=request.url,
+            headers=request.headers,
+            params=params,
+            query=request.query,
+            body=TypedData(bytes=request.body),
+        )
+        result = self._worker.invoke(
+            function,
+            TypedData(http=http),
+            reason="This function was programmatically called via the host APIs.",
+            trace_parent=http.headers.get("traceparent"),
+        ).wait()
+        if result is None or not result.succeeded:
+            return Answer(status=500)
+        return _answer_from(result.return_value)
+
+    def _admin(self, request: Request) -> Answer:
+        if not self._keys.admit("admin", request.key):
+            return Answer(status=401)
+        match request.method, request.path.lower().strip("/").split("/"):
+            case "GET", ["admin", "host", "status"]:
+                return _json(200, {"state": "Running", "errors": list(self._errors.values())})
+            case "GET", ["admin", "functions"]:
+                return _json(200, [self._describe(item) for item in self._functions.values()])
+            case "POST", ["admin", "functions", name] if name in self._functions:
+                return self._run(self._functions[name], request.body)
+            case _:
+                return Answer(status=404)
+
+    def _describe(self, function: Function) -> dict[str, Any]:
+        error = self._errors.get(function.name)
+        return {"name": function.name, "bindings": function.bindings, "error": error}
+
+    def _run(self, function: Function, body: bytes) -> Answer:
+        """Start a non-HTTP function in the background. The body is `{"input": "..."}`."""
+        if function.trigger_type == "httpTrigger":
+            return _json(400, {"message": f"{function.name} is called by its own route"})
+        try:
+            given = json.loads(body or b"{}").get("input") or ""
+        except (ValueError, AttributeError):
+            return _json(400, {"message": 'the body is not {"input": "..."}'})
+        argument, metadata = _admin_input(function, str(given))
+        self.in_flight.enter()
+        invocation = self._worker.invoke(
+            function, argument, metadata=metadata, reason="Called via the admin API."
+        )
+
+        def finish() -> None:
+            invocation.wait()
+            self.in_flight.leave()
+
+        threading.Thread(target=finish, name=f"admin-{function.name}", daemon=True).start()
+        return Answer(status=202)
+
+
+def _admin_input(function: Function, given: str) -> tuple[TypedData, dict[str, TypedData]]:
+    """What the trigger would have passed, made up where no trigger was involved."""
+    now = datetime.now(UTC)
+    if function.trigger_type == "timerTrigger":
+        return timer_info(last=NEVER, due=now, updated=NEVER), {}
+    message = QueueMessage(content=given, id=str(uuid.uuid4()), pop_receipt="", dequeue_count=1)
+    message.inserted_on = message.next_visible_on = now
+    message.expires_on = now + MESSAGE_LIFE
+    return TypedData(string=given), trigger_metadata(message, given)
+
+
+def _answer_from(value: TypedData | None) -> Answer:
+    """The response for what a function returned: an HttpResponse, a text or nothing."""
+    kind = value.WhichOneof("data") if value is not None else None
+    if value is None or kind is None:
+        return Answer(status=204)
+    if kind != "http":
+        text = getattr(value, kind)
+        plain = ("Content-Type", "text/plain; charset=utf-8")
+        return Answer(status=200, body=str(text).encode(), headers=[plain])
+    http = value.http
+    cookies = [("Set-Cookie", f"{item.name}={item.value}") for item in http.cookies or ()]
+    return Answer(
+        status=int(http.status_code),
+        body=http.body.bytes,
+        headers=[*http.headers.items(), *cookies],
+    )
+
+
+def _json(status: int, document: Any) -> Answer:
+    content_type = ("Content-Type", "application/json")
+    return Answer(status=status, body=json.dumps(document).encode(), headers=[content_type])
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Turns every request into a call of `answer`, which a subclass provides."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "FunctionsHost"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    answer: Callable[[Request], Answer]
+
+    def serve(self) -> None:
+        if "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            self.reply(Answer(status=HTTPStatus.LENGTH_REQUIRED))
+            return
+        url = f"http://{self.headers.get('Host', '127.0.0.1')}{self.path}"
+        request = Request(
+            method=self.command,
+            url=url,
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
+            query=dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)),
+        )
+        self.reply(type(self).answer(request))
+
+    def reply(self, answered: Answer) -> None:
+        bodyless = answered.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+        self.send_response(answered.status)
+        for name, value in answered.headers:
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                self.send_header(name, value)
+        if not bodyless:
+            self.send_header("Content-Length", str(len(answered.body)))
+        self.end_headers()
+        if self.command != "HEAD" and not bodyless:
+            self.wfile.write(answered.body)
+        self.wfile.flush()
+
+    do_GET = do_POST = do_PUT = do_DELETE = serve
+    do_PATCH = do_HEAD = do_OPTIONS = serve
+
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug(format, *args)

@@ -1,0 +1,1 @@
+"""Our own doubles, each held to the real thing by a contract suite."""
