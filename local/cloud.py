@@ -7,7 +7,7 @@ Azure. Not obvious: a started host is only one *instance*; starting more is what
 
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -126,12 +126,21 @@ class LocalCloud:
             **self._settings,
         }
 
-    def start_host(self, *, timers: bool = False, queue_lease: float | None = None) -> HostProcess:
-        """Start one more instance of the function app."""
+    def start_host(
+        self,
+        *,
+        timers: bool = False,
+        queue_lease: float | None = None,
+        disabled: Iterable[str] = (),
+    ) -> HostProcess:
+        """Start one more instance of the function app, without the `disabled` functions.
+
+        On Azure every function that is not HTTP scales, and dies, on its own.
+        """
         log_path = self._directory / f"host-{len(self.hosts) + 1}.log"
         host = HostProcess.start(
             PROJECT_ROOT,
-            self.app_settings(),
+            self.app_settings() | {f"AzureWebJobs.{name}.Disabled": "true" for name in disabled},
             log_path=log_path,
             timers=timers,
             queue_lease=queue_lease,

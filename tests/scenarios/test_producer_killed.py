@@ -1,0 +1,103 @@
+"""The producer dies by SIGKILL at every step of a run; the next tick makes good."""
+
+from collections.abc import Callable
+
+import pytest
+
+from common.ledger.states import RunState
+from local.faults import Call, Fault
+from local.functions_host.process import HostProcess
+from local.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH
+from local.storage_proxy import Rule
+from tests.scenarios.conftest import NewWorld
+from tests.scenarios.world import CONSUMER, World, assert_conserved, until
+
+SHORT_LEASE = {"RUN_LEASE": "1"}
+
+
+def _at_lumen(method: str, path: str, *, when: str, after: int = 0) -> Callable[..., None]:
+    def arm(world: World, host: HostProcess) -> None:
+        effect = Call(lambda _request: host.kill(), when=when)  # type: ignore[arg-type]
+        world.cloud.lumen.inject(Fault(effect=effect, method=method, path=path, after=after))
+
+    return arm
+
+
+def _at_storage(
+    operation: str, path: str, *, skip: int = 0, before: bool = False
+) -> Callable[..., None]:
+    def arm(world: World, host: HostProcess) -> None:
+        def kill(_request: object) -> None:
+            host.kill()
+
+        assert world.cloud.proxy is not None
+        rule = Rule(
+            operation=operation,
+            path=path,
+            skip=skip,
+            times=1,
+            before=kill if before else None,
+            after=None if before else kill,
+        )
+        world.cloud.proxy.inject(rule)
+
+    return arm
+
+
+STEPS = {
+    "query accepted, its id not yet kept": _at_lumen("POST", QUERY_PATH, when="after"),
+    "while polling": _at_lumen("GET", STATUS_PATH, when="before", after=1),
+    "while fetching the second page": _at_lumen("GET", PAGE_PATH, when="before", after=1),
+    "some messages sent, no row written": _at_storage("put_message", "", skip=3),
+    "rows written, checkpoint not moved": _at_storage("batch", "", skip=1),
+    "checkpoint about to move": _at_storage("put_entity", "/runs", skip=4, before=True),
+    "run complete, lease not released": _at_storage("put_entity", "/runs", skip=8),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_producer_loses_nothing(new_world: NewWorld, step: str) -> None:
+    """After a SIGKILL at any step, the next tick resumes or restarts and nothing is missing."""
+    world = new_world(page_size=400, proxied=True, settings=SHORT_LEASE)
+    world.cloud.lumen.behaviour.statuses = ("QUEUED", "RUNNING")
+    first = world.cloud.start_host(disabled=CONSUMER)
+    STEPS[step](world, first)
+    world.fire_timer(first)
+    until(lambda: not first.alive, f"the host is killed: {step}")
+
+    second = world.cloud.start_host()
+    world.sync(second)
+    world.deliver_all()
+    assert_conserved(world)
+
+
+def test_a_resumed_run_goes_on_with_its_own_query(new_world: NewWorld) -> None:
+    """Where the window belongs to the key, draining the old query is all that loses nothing."""
+    world = new_world(page_size=400, settings=SHORT_LEASE)
+    world.cloud.lumen.behaviour.window = "since-last-query"
+    first = world.cloud.start_host(disabled=CONSUMER)
+    STEPS["while fetching the second page"](world, first)
+    world.fire_timer(first)
+    until(lambda: not first.alive, "the host is killed")
+
+    world.sync(world.cloud.start_host())
+    world.deliver_all()
+    assert world.cloud.lumen.queries_started == 1
+    assert [run.state for run in world.runs()] == [RunState.COMPLETE]
+    assert world.runs()[0].resumed >= 1
+    assert_conserved(world)
+
+
+def test_a_token_that_lumen_forgot_is_a_gap_and_a_new_query(new_world: NewWorld) -> None:
+    """A run whose token is unknown is closed as a gap, and a new query fetches everything."""
+    world = new_world(page_size=400, settings=SHORT_LEASE)
+    first = world.cloud.start_host(disabled=CONSUMER)
+    STEPS["while fetching the second page"](world, first)
+    world.fire_timer(first)
+    until(lambda: not first.alive, "the host is killed")
+    world.cloud.lumen.expire_tokens()
+
+    world.sync(world.cloud.start_host())
+    world.deliver_all()
+    assert [run.state for run in world.runs()] == [RunState.GAP, RunState.COMPLETE]
+    assert_conserved(world)

@@ -1,0 +1,24 @@
+"""One throw-away CA for the whole test run, and a client that trusts it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from local.tls import LocalCertificates
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> LocalCertificates:
+    """Certificates for every simulator of the run."""
+    return LocalCertificates(Path(tmp_path_factory.mktemp("tls")))
+
+
+@pytest.fixture
+def client(certificates: LocalCertificates) -> Iterator[requests.Session]:
+    """A keep-alive session that trusts the local CA and goes through no proxy."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = str(certificates.authority)
+        yield session

@@ -1,0 +1,181 @@
+"""The feeds that the Lumen simulator hands out, and the judge of what must come of them."""
+
+import gzip
+import ipaddress
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.feed import (
+    REQUIRED_FIELDS,
+    Feed,
+    FileFeed,
+    ListFeed,
+    SyntheticFeed,
+    expected_ids,
+)
+
+GOOD: dict[str, Any] = {
+    "type": "indicator",
+    "id": "indicator--1",
+    "created": "2026-01-01T00:00:00.000Z",
+    "modified": "2026-01-01T00:00:00.000Z",
+    "pattern": "[domain-name:value = 'a.example']",
+    "pattern_type": "stix",
+    "valid_from": "2026-01-01T00:00:00.000Z",
+    "confidence": 80,
+}
+
+
+def decoded(feed: Feed) -> list[Any]:
+    """Every object of a feed."""
+    return [json.loads(encoded) for encoded in feed.encoded(0, len(feed))]
+
+
+def test_a_feed_is_the_same_however_it_is_read() -> None:
+    """Any slice of an equal feed has the same bytes; another seed has others."""
+    whole = SyntheticFeed(500, seed=7).encoded(0, 500)
+    assert SyntheticFeed(500, seed=7).encoded(123, 130) == whole[123:130]
+    assert SyntheticFeed(500, seed=7).encoded(490, 600) == whole[490:]
+    assert not set(SyntheticFeed(500, seed=8).encoded(0, 500)) & set(whole)
+
+
+def test_a_million_indicators_are_ready_at_once() -> None:
+    """The end of a large feed is computed without what comes before it."""
+    feed = SyntheticFeed(1_000_000)
+    assert (len(feed), len(feed.encoded(999_990, 1_000_010))) == (1_000_000, 10)
+
+
+def test_synthetic_indicators_have_the_shape_and_mix_of_the_real_ones() -> None:
+    """Every required field, unique ids and values, about 500 bytes, the mix of the contract."""
+    feed = SyntheticFeed(4000)
+    found = decoded(feed)
+    assert all(set(REQUIRED_FIELDS) <= set(one) for one in found)
+    assert len({one["id"] for one in found}) == len({one["name"] for one in found}) == 4000
+    assert 450 < sum(map(len, feed.encoded(0, 4000))) / 4000 < 600
+    assert sum("ipv4-addr" in one["pattern"] for one in found) == 1000
+    texts = [one for one in found if isinstance(one["confidence"], str)]
+    assert 0.2 < len(texts) / 4000 < 0.3
+    assert {int(one["confidence"]) for one in found} == set(range(30, 101))
+    assert all(one["created"] <= one["modified"] < one["valid_until"] for one in found)
+
+
+def test_synthetic_values_are_reserved_and_ids_are_uuids() -> None:
+    """No indicator names a host that may exist."""
+    stamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+    for one in decoded(SyntheticFeed(1000)):
+        if "ipv4-addr" in one["pattern"]:
+            assert ipaddress.ip_address(one["name"]) in ipaddress.ip_network("198.18.0.0/15")
+        else:
+            assert re.search(r"\.(example(\.(com|net|org))?|test|invalid)$", one["name"])
+        assert re.fullmatch(
+            r"indicator--[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+            one["id"],
+        )
+        assert stamp.fullmatch(one["created"])
+        assert stamp.fullmatch(one["valid_until"])
+
+
+def test_addresses_stay_reserved_in_the_largest_feeds() -> None:
+    """Past the benchmark network, addresses are of class E."""
+    (late,) = SyntheticFeed(1_000_000).encoded(999_999, 1_000_000)
+    assert ipaddress.ip_address(json.loads(late)["name"]) in ipaddress.ip_network("240.0.0.0/4")
+
+
+def test_a_changed_feed_keeps_ids_and_renews_its_share() -> None:
+    """About that share has a later ``modified``; all else is the same to the byte."""
+    feed = SyntheticFeed(4000)
+    pairs = list(zip(decoded(feed), decoded(feed.changed(0.1, 1)), strict=True))
+    assert all(old["id"] == new["id"] for old, new in pairs)
+    renewed = [(old, new) for old, new in pairs if old != new]
+    assert 0.08 < len(renewed) / 4000 < 0.12
+    assert all(old["modified"] < new["modified"] for old, new in renewed)
+
+
+def test_changes_add_up() -> None:
+    """The second change leaves in place what the first has changed and it has not."""
+    once = SyntheticFeed(2000).changed(0.2, 1)
+    twice = once.changed(0.2, 2)
+    base, first, second = (feed.encoded(0, 2000) for feed in (SyntheticFeed(2000), once, twice))
+    kept = sum(b != f == s for b, f, s in zip(base, first, second, strict=True))
+    moved = sum(f != s for f, s in zip(first, second, strict=True))
+    assert 0.12 < kept / 2000 < 0.2
+    assert 0.16 < moved / 2000 < 0.24
+
+
+def test_malformed_objects_are_of_several_kinds_and_none_is_expected() -> None:
+    """The share is kept, every object is JSON, and the judge expects just the others."""
+    feed = SyntheticFeed(2000, malformed=0.2)
+    plain = SyntheticFeed(2000).encoded(0, 2000)
+    broken = [a for a, b in zip(feed.encoded(0, 2000), plain, strict=True) if a != b]
+    assert 0.16 < len(broken) / 2000 < 0.24
+    assert len({type(json.loads(one)) for one in broken}) == 4
+    assert len(expected_ids(feed, threshold=0)) == 2000 - len(broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [
+        ({}, True),
+        ({"confidence": "60"}, True),
+        ({"confidence": 60}, True),
+        ({"confidence": 59}, False),
+        ({"confidence": "59"}, False),
+        ({"confidence": 100}, True),
+        ({"confidence": 101}, False),
+        ({"confidence": "high"}, False),
+        ({"confidence": True}, False),
+        ({"confidence": None}, False),
+        ({"id": ""}, False),
+        ({"pattern": 7}, False),
+        ({"type": "malware"}, False),
+    ],
+)
+def test_the_judge_knows_who_passes(change: dict[str, object], *, passes: bool) -> None:
+    """Confidence counts as number or text, from the threshold to 100; broken objects do not."""
+    expected = {"indicator--1"} if passes else set()
+    assert expected_ids(ListFeed([{**GOOD, **change}]), threshold=60) == expected
+
+
+@pytest.mark.parametrize("name", [*REQUIRED_FIELDS, "confidence"])
+def test_the_judge_misses_each_field(name: str) -> None:
+    """An object without one of the fields is not expected."""
+    broken = {key: value for key, value in GOOD.items() if key != name}
+    assert expected_ids(ListFeed([broken, 7, None, [GOOD]]), threshold=0) == set()
+
+
+def test_the_judge_filters_by_type() -> None:
+    """Each type can be left out; an indicator on neither passes in any case."""
+    feed = ListFeed(
+        [
+            GOOD,
+            {**GOOD, "id": "indicator--2", "pattern": "[ipv4-addr:value = '198.18.0.1']"},
+            {**GOOD, "id": "indicator--3", "pattern": "[url:value = 'https://a.example/']"},
+        ]
+    )
+    assert expected_ids(feed, threshold=60, ipv4=False) == {"indicator--1", "indicator--3"}
+    assert expected_ids(feed, threshold=60, domain=False) == {"indicator--2", "indicator--3"}
+    assert expected_ids(feed, threshold=60, ipv4=False, domain=False) == {"indicator--3"}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_is_read_line_by_line(tmp_path: Path, *, compressed: bool) -> None:
+    """Plain and compressed files hand out their lines unchanged, empty ones left out."""
+    lines = SyntheticFeed(3).encoded(0, 3)
+    text = b"\n\n".join(lines) + b"\n"
+    path = tmp_path / ("feed.jsonl.gz" if compressed else "feed.jsonl")
+    path.write_bytes(gzip.compress(text) if compressed else text)
+    feed = FileFeed(path)
+    assert (len(feed), feed.encoded(0, 9)) == (3, lines)
+
+
+@pytest.mark.parametrize("bad", [b'{"id":', b"[1]"])
+def test_a_bad_line_is_named(tmp_path: Path, bad: bytes) -> None:
+    """The error says which file and which line."""
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(b"{}\n" + bad + b"\n")
+    with pytest.raises(ValueError, match=r"feed\.jsonl, line 2"):
+        FileFeed(path)

@@ -1,0 +1,289 @@
+"""What becomes of one object: the table of confidences, kinds, faults, and the canonical form."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.indicators import (
+    FILTERED,
+    REQUIRED_TEXTS,
+    Filtered,
+    Filters,
+    Indicator,
+    Invalid,
+    canonical_json,
+    fingerprint_of,
+    judge,
+)
+from tests.unit.producer.samples import EVERYTHING, indicator, raw_indicator, without
+
+IPV4 = "[ipv4-addr:value = '198.18.0.1']"
+DOMAIN = "[domain-name:value = 'a.example']"
+BOTH = f"{IPV4} OR {DOMAIN}"
+OTHER = "[url:value = 'https://a.example/']"
+
+ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())  # lone surrogates included
+    | st.just(complex("nan")),  # what the slow parser makes of NaN
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters()), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def sent(verdict: object) -> dict[str, Any]:
+    """Return the object that Sentinel would receive."""
+    assert isinstance(verdict, Indicator)
+    found = json.loads(verdict.body)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected"),
+    [
+        (70, 70),
+        ("70", 70),
+        (" 70 ", 70),
+        ("70.0", 70),
+        ("+70", 70),
+        (70.0, 70),
+        (70.9, 70),
+        (0, 0),
+        ("0", 0),
+        (100, 100),
+        ("100", 100),
+    ],
+)
+def test_a_confidence_in_any_spelling_is_sent_as_an_integer(
+    confidence: object, expected: int
+) -> None:
+    """Integers, whole-number texts and floats from 0 to 100 arrive as that integer."""
+    found = sent(judge(raw_indicator(confidence=confidence), EVERYTHING))["confidence"]
+    assert (found, type(found)) == (expected, int)
+
+
+@pytest.mark.parametrize(
+    "confidence",
+    [
+        True,
+        False,
+        None,
+        "",
+        "high",
+        "1e2",
+        "0x10",
+        "70%",
+        "7 0",
+        "NaN",
+        "9" * 10,
+        "9" * 5000,
+        -1,
+        "-1",
+        -0.5,
+        101,
+        "101",
+        100.5,
+        10**400,
+        1e308,
+        float("inf"),
+        float("nan"),
+        complex("nan"),
+        [80],
+        {"value": 80},
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_confidence_that_is_no_number_from_0_to_100_is_invalid(confidence: object) -> None:
+    """Nothing is guessed: such an object is kept with the reason, whatever the threshold."""
+    verdict = judge(raw_indicator(confidence=confidence), EVERYTHING)
+    assert isinstance(verdict, Invalid)
+    assert verdict.reason == "confidence is not a number from 0 to 100"
+
+
+def test_a_missing_confidence_counts_as_zero_and_is_not_made_up() -> None:
+    """It passes a threshold of 0, without the property being added, and no other."""
+    bare = without(raw_indicator(), "confidence")
+    assert "confidence" not in sent(judge(bare, EVERYTHING))
+    assert judge(bare, Filters(threshold=1)) is FILTERED
+
+
+@pytest.mark.parametrize(
+    ("confidence", "threshold", "passes"),
+    [
+        (64, 65, False),
+        (65, 65, True),
+        ("64", 65, False),
+        ("65", 65, True),
+        (64.9, 65, False),
+        (100, 100, True),
+        (99.9, 100, False),
+        (0, 0, True),
+    ],
+)
+def test_the_threshold_is_the_lowest_confidence_that_is_sent(
+    confidence: object, threshold: int, passes: bool
+) -> None:
+    """The comparison is made with the integer that would be sent."""
+    verdict = judge(raw_indicator(confidence=confidence), Filters(threshold=threshold))
+    assert isinstance(verdict, Indicator if passes else Filtered)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ipv4", "domain", "passes"),
+    [
+        (IPV4, True, False, True),
+        (IPV4, False, True, False),
+        (DOMAIN, True, False, False),
+        (DOMAIN, False, True, True),
+        (BOTH, True, False, True),
+        (BOTH, False, True, True),
+        (BOTH, False, False, False),
+        (IPV4, False, False, False),
+        (DOMAIN, False, False, False),
+        (OTHER, False, False, True),
+        (OTHER, True, True, True),
+    ],
+)
+def test_the_switches_leave_out_what_is_only_about_a_kind_switched_off(
+    pattern: str, ipv4: bool, domain: bool, passes: bool
+) -> None:
+    """A pattern about both kinds needs one switch; one about neither needs none."""
+    filters = Filters(threshold=0, ipv4=ipv4, domain=domain)
+    verdict = judge(raw_indicator(pattern=pattern), filters)
+    assert isinstance(verdict, Indicator if passes else Filtered)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other"), [(IPV4, False), (DOMAIN, False), (BOTH, False), (OTHER, True)]
+)
+def test_another_kind_is_marked(pattern: str, other: bool) -> None:
+    """An indicator on neither an address nor a domain passes and says so, to be counted."""
+    assert indicator(pattern=pattern).other_kind is other
+
+
+@pytest.mark.parametrize("name", REQUIRED_TEXTS)
+@pytest.mark.parametrize("value", [None, "", "  ", 7, ["x"], {"x": "y"}])
+def test_a_required_text_that_is_none_makes_an_object_invalid(name: str, value: object) -> None:
+    """The reason names the property, be it missing, empty or of another type."""
+    for record in (raw_indicator(**{name: value}), without(raw_indicator(), name)):
+        verdict = judge(record, EVERYTHING)
+        assert isinstance(verdict, Invalid)
+        assert verdict.reason == f"{name} is missing or not a text"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        "indicator",
+        7,
+        ["indicator"],
+        {},
+        raw_indicator(type="malware"),
+        raw_indicator(type=None),
+        raw_indicator(id="indicator--7"),
+        raw_indicator(id="malware--00000000-0000-4000-8000-000000000000"),
+        raw_indicator(id="indicator--00000000-0000-4000-8000-000000000000 "),
+    ],
+    ids=lambda record: repr(record)[:30],
+)
+def test_what_is_no_indicator_is_invalid(record: object) -> None:
+    """Whatever else stands in the list is kept with a reason and its content."""
+    verdict = judge(record, Filters(threshold=100))
+    assert isinstance(verdict, Invalid)
+    assert verdict.reason
+    assert json.loads(verdict.content) == record
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\ud800", 2**64, -(2**63) - 1, complex("nan"), {"deep": ["\udfff"]}],
+    ids=["surrogate", "huge", "huge-negative", "nan", "nested"],
+)
+def test_what_json_cannot_carry_makes_one_invalid_record(value: object) -> None:
+    """The content is kept all the same, in printable form."""
+    verdict = judge(raw_indicator(note=value), EVERYTHING)
+    assert isinstance(verdict, Invalid)
+    assert "cannot carry" in verdict.reason
+    assert verdict.indicator_id == raw_indicator()["id"]
+    assert b"note" in verdict.content
+
+
+def test_an_invalid_record_shows_a_short_printable_id_and_pattern() -> None:
+    """What ends in a table row is ASCII and bounded, whatever the source sent."""
+    verdict = judge(raw_indicator(id="\ud800" * 500, pattern="ü" * 500), EVERYTHING)
+    assert isinstance(verdict, Invalid)
+    assert verdict.indicator_id == "?" * 100
+    assert verdict.pattern == "?" * 100
+
+
+def test_nesting_without_end_is_one_invalid_record() -> None:
+    """An object too deep for JSON's own recursion is refused like any other."""
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert isinstance(judge(raw_indicator(deep=deep), EVERYTHING), Invalid)
+    assert isinstance(judge(deep, EVERYTHING), Invalid)
+
+
+@given(order=st.permutations(sorted(raw_indicator())))
+def test_the_canonical_form_does_not_depend_on_key_order(order: list[str]) -> None:
+    """The same properties in any order make the same bytes and the same fingerprint."""
+    record = raw_indicator()
+    shuffled = judge({name: record[name] for name in order}, EVERYTHING)
+    assert shuffled == indicator()
+
+
+def test_the_canonical_form_is_what_is_sent_and_hashed() -> None:
+    """Sorted keys, no spaces, UTF-8; the fingerprint is 64 bits of a hash over those bytes."""
+    found = indicator(name="Zürich", x={"b": 1, "a": [1, 2]})
+    expected = json.dumps(
+        json.loads(found.body), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    assert found.body == expected.encode()
+    assert found.fingerprint == fingerprint_of(found.body)
+    assert 0 <= found.fingerprint < 2**64
+
+
+@pytest.mark.parametrize("confidence", ["80", 80.0, " 80 "])
+def test_spellings_of_one_confidence_make_one_fingerprint(confidence: object) -> None:
+    """What is remembered is what was sent, so the spelling of the source does not matter."""
+    assert indicator(confidence=confidence) == indicator(confidence=80)
+
+
+def test_a_changed_property_makes_another_fingerprint() -> None:
+    """Whatever changes in an indicator makes it new."""
+    variants = [
+        indicator(),
+        indicator(modified="2026-01-03T00:00:00Z"),
+        indicator(confidence=81),
+        indicator(extra=None),
+        indicator(extra=[]),
+    ]
+    assert len({found.fingerprint for found in variants}) == len(variants)
+
+
+@given(record=ANY_JSON)
+def test_judging_never_raises(record: object) -> None:
+    """Any value that a parser may return has a verdict."""
+    assert isinstance(judge(record, EVERYTHING), Indicator | Filtered | Invalid)
+
+
+@given(name=st.sampled_from(sorted(raw_indicator())), value=ANY_JSON)
+def test_judging_never_raises_for_one_odd_property(name: str, value: object) -> None:
+    """An indicator with any one property replaced has a verdict, and what passes is sound."""
+    verdict = judge(raw_indicator(**{name: value}), EVERYTHING)
+    if isinstance(verdict, Indicator):
+        found = sent(verdict)
+        assert canonical_json(found) == verdict.body
+        assert type(found["confidence"]) is int
+        assert 0 <= found["confidence"] <= 100

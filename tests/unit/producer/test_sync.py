@@ -1,0 +1,565 @@
+"""One sync run in every way it can go: what is asked of Lumen, and in which state it ends."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from common.errors import (
+    ContractDriftError,
+    CredentialError,
+    GapError,
+    HaltError,
+    LeaseHeldError,
+    OutOfTimeError,
+    PipelineError,
+    QueryFailedError,
+    SettingsError,
+    ThrottledError,
+    TryLaterError,
+    UnavailableError,
+)
+from common.events import Event
+from common.ledger.runs import Counts, Run
+from common.ledger.states import RunState
+from producer.lumen import QueryState
+from producer.sync import MAX_RUN_AGE, classify_exit
+from tests.unit.producer.scripted_lumen import ScriptedLumen
+from tests.unit.producer.sync_world import (
+    LEASE,
+    TICK,
+    Crash,
+    FailAt,
+    World,
+    feed,
+    wanted_ids,
+)
+
+SHAPES = ("iiifxii", "", "ofiix", "ffff", "iiiiiiixi", "iiif")
+PAGES = feed(SHAPES)
+WANTED = wanted_ids(PAGES)
+TOTAL = Counts(fetched=29, filtered=7, invalid=3, enqueued=19, other_kind=1)
+
+
+def world(**lumen: object) -> World:
+    """Return a world with the feed above, whose Lumen is as described."""
+    made = World(lumen=ScriptedLumen(pages=PAGES))
+    for name, value in lumen.items():
+        setattr(made.lumen, name, value)
+    return made
+
+
+def ended(run: Run | None, state: RunState) -> Run:
+    """Return the run of a tick, which must have ended in this state."""
+    assert run is not None
+    assert (run.state, run.reason) == (state, run.reason)
+    return run
+
+
+def logged(caplog: pytest.LogCaptureFixture, event: Event) -> list[str]:
+    """Return the lines of an event."""
+    lines = [record.getMessage() for record in caplog.records]
+    return [line for line in lines if line.startswith(event.value + " ")]
+
+
+def fail_on(call: str, argument: str, error: BaseException) -> Callable[[str, str], None]:
+    """Return a hook that raises when Lumen is asked just this."""
+
+    def before(name: str, given: str) -> None:
+        if (name, given) == (call, argument):
+            raise error
+
+    return before
+
+
+def assert_complete(found: World, run: Run | None, *, counts: Counts = TOTAL) -> None:
+    """Check that a run is complete, nothing is missing, and the books are balanced."""
+    done = ended(run, RunState.COMPLETE)
+    assert done.counts == counts
+    assert found.enqueued_ids == WANTED
+    found.settle()
+    (fate,) = found.fates()
+    assert fate.balanced
+    assert (fate.accepted, fate.pending) == (len(WANTED), 0)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 19, 100])
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_run_puts_the_whole_feed_on_the_queue(
+    chunk_size: int, inline: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every wanted indicator is enqueued once, in order, and one line says how it went."""
+    caplog.set_level(logging.INFO)
+    found = world(inline=inline)
+    assert_complete(found, found.tick(chunk_size=chunk_size))
+    (line,) = logged(caplog, Event.SYNC_COMPLETE)
+    assert '"fetched":29' in line
+    assert found.lumen.count("page") == len(PAGES) - inline
+
+
+def test_each_page_is_fetched_once() -> None:
+    """An uninterrupted run asks for one query and each page, and for nothing else."""
+    found = world()
+    found.tick()
+    assert found.lumen.calls == [
+        ("start", ""),
+        ("status", "query-1"),
+        *(("page", f"query-1/{index}") for index in range(len(PAGES))),
+    ]
+
+
+def test_the_query_is_polled_until_it_is_complete() -> None:
+    """Queued, pending and running mean: look again after the interval."""
+    found = world(states=[QueryState.QUEUED, QueryState.PENDING, QueryState.RUNNING])
+    assert_complete(found, found.tick())
+    assert found.lumen.count("status") == 4
+    assert found.clock.sleeps == [5.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("how", ["no results", "no page", "empty page", "inline"])
+def test_an_empty_feed_is_a_complete_run(how: str) -> None:
+    """Nothing to do is success, in each way that Lumen may say it."""
+    found = world(
+        no_results=how == "no results",
+        inline=how == "inline",
+        pages=[[]] if how == "empty page" else [],
+    )
+    run = ended(found.tick(), RunState.COMPLETE)
+    assert run.counts == Counts()
+    assert found.queue.sent == []
+    assert found.fates()[0].balanced
+
+
+def test_a_run_after_a_complete_one_is_a_new_query() -> None:
+    """What is done is not resumed."""
+    found = world()
+    found.tick()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    assert found.lumen.count("start") == 2
+    assert len(found.runs) == 2
+
+
+def test_a_query_that_lumen_failed_ends_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    """The run is failed with that reason, and the next tick asks anew."""
+    found = world(states=[QueryState.FAILED])
+    run = ended(found.tick(), RunState.FAILED)
+    assert "failed" in run.reason
+    assert logged(caplog, Event.SYNC_FAILED)
+    found.lumen.states = ()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    assert found.enqueued_ids == WANTED
+
+
+def test_a_query_that_expired_is_a_gap(caplog: pytest.LogCaptureFixture) -> None:
+    """What it covered may be missing: the run says so and is never called complete."""
+    found = world(states=[QueryState.EXPIRED])
+    run = ended(found.tick(), RunState.GAP)
+    assert "expired" in run.reason
+    assert logged(caplog, Event.SYNC_GAP)
+
+
+def test_a_query_that_expired_between_two_ticks_is_a_gap_and_a_new_query_at_once() -> None:
+    """The gap is on record, and the same tick fetches what Lumen has now."""
+    found = world(states=[QueryState.RUNNING, QueryState.EXPIRED])
+    ended(found.tick(poll_timeout=1), RunState.INTERRUPTED)
+    found.clock.advance(TICK)
+    found.lumen.states = (QueryState.RUNNING, QueryState.EXPIRED)
+    found.lumen._polls["query-2"] = 2
+    ended(found.tick(), RunState.COMPLETE)
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
+    assert found.enqueued_ids == WANTED
+
+
+def test_a_slow_query_is_looked_at_again_by_the_next_tick() -> None:
+    """Waiting ends after the timeout; the same query is polled on, not a second one started."""
+    found = world(states=[QueryState.RUNNING] * 100)
+    run = ended(found.tick(poll_timeout=60), RunState.INTERRUPTED)
+    assert "still RUNNING after 60 s" in run.reason
+    assert found.clock.elapsed <= 60
+    assert run.cache_id == "query-1"
+    found.clock.advance(TICK)
+    run = ended(found.tick(poll_timeout=1000), RunState.COMPLETE)
+    assert (run.resumed, len(found.runs)) == (1, 1)
+    assert found.lumen.count("start") == 1
+    assert {given for name, given in found.lumen.calls if name == "status"} == {"query-1"}
+
+
+def test_polling_stops_when_the_time_budget_is_used_up() -> None:
+    """The budget of a run binds its waiting too."""
+    found = world(states=[QueryState.RUNNING] * 1000)
+    ended(found.tick(poll_timeout=1200, time_budget=100), RunState.INTERRUPTED)
+    assert found.clock.elapsed <= 105
+
+
+@pytest.mark.parametrize("max_pages", [1, 2, 3])
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_run_cut_by_max_pages_goes_on_from_its_cursor(max_pages: int, inline: bool) -> None:
+    """Tick by tick the whole feed arrives, by one query, nothing twice."""
+    found = world(inline=inline)
+    for tick in range(50):
+        run = found.tick(max_pages=max_pages)
+        found.clock.advance(TICK)
+        if run is not None and run.state is RunState.COMPLETE:
+            break
+        assert "MAX_PAGES" in ended(run, RunState.INTERRUPTED).reason
+    assert found.lumen.count("start") == 1
+    assert tick > 0
+    assert_complete(found, run)
+
+
+def test_a_chunk_larger_than_a_ticks_pages_does_not_stop_a_run() -> None:
+    """Where no chunk fills in a whole tick, a short one is sent: every tick moves the cursor."""
+    found = world(pages=feed(["i"] * 12))
+    cursors = []
+    for _ in range(20):
+        run = found.tick(max_pages=2, chunk_size=100)
+        found.clock.advance(TICK)
+        assert run is not None
+        assert run.cursor is not None
+        cursors.append((run.cursor.page, run.cursor.offset))
+        if run.state is RunState.COMPLETE:
+            break
+    assert run is not None
+    assert run.state is RunState.COMPLETE
+    assert cursors == sorted(cursors)
+    assert len(found.enqueued_ids) == len(set(found.enqueued_ids)) == 12
+    assert found.fates()[0].balanced
+
+
+def test_a_run_out_of_time_goes_on_from_its_cursor() -> None:
+    """Each page takes its time; the budget ends the tick between two pages."""
+    found = world()
+
+    def slowly(_call: str, _argument: str) -> None:
+        found.clock.advance(40)
+
+    found.lumen.before = slowly
+    run = ended(found.tick(time_budget=150), RunState.INTERRUPTED)
+    assert "time budget" in run.reason
+    for _ in range(10):
+        found.clock.advance(TICK)
+        run_now = found.tick(time_budget=150)
+        if run_now is not None and run_now.state is RunState.COMPLETE:
+            break
+    assert_complete(found, run_now)
+    assert found.lumen.count("start") == 1
+
+
+def test_a_long_run_keeps_its_lease() -> None:
+    """However long it takes, no other run may start meanwhile."""
+    found = world()
+    seen: list[Run | None] = []
+
+    def slowly(call: str, _argument: str) -> None:
+        found.clock.advance(LEASE / 3)
+        if call == "page":
+            seen.append(found.tick())
+
+    found.lumen.before = slowly
+    run = found.tick(time_budget=10 * LEASE)
+    assert seen == [None] * len(PAGES)
+    assert_complete(found, run)
+
+
+def test_paging_in_circles_is_a_gap_and_keeps_what_was_read() -> None:
+    """A repeated token ends the run; the indicators read before it are on the queue."""
+    found = world()
+    real = found.lumen.fetch_page
+
+    def circling(token: str, *, give_up_at: float) -> object:
+        page = real(token, give_up_at=give_up_at)
+        if token == "query-1/4":
+            return type(page)(objects=page.objects, next_token="query-1/2")
+        return page
+
+    found.lumen.fetch_page = circling  # type: ignore[method-assign, assignment]
+    run = ended(found.tick(), RunState.GAP)
+    assert "repeats a token" in run.reason
+    assert found.enqueued_ids == wanted_ids(PAGES[:5])
+    assert found.lumen.count("page") == 5
+    found.settle()
+    assert found.fates()[0].balanced
+
+
+def test_a_page_that_lumen_forgets_is_a_gap_and_keeps_what_was_read() -> None:
+    """What waits for its chunk to fill is sent: nobody will read those pages again."""
+    found = world()
+    found.lumen.before = fail_on("page", "query-1/3", GapError("no such token (404)"))
+    run = ended(found.tick(), RunState.GAP)
+    assert "404" in run.reason
+    assert found.enqueued_ids == wanted_ids(PAGES[:3])
+    found.settle()
+    assert found.fates()[0].balanced
+    assert found.fates()[0].fetched == 12
+
+
+def test_a_refused_key_at_the_start_fails_the_run_with_the_remedy() -> None:
+    """There is no query to come back to; the reason tells the operator what to do."""
+    found = world(before=fail_on("start", "", CredentialError("check LUMEN_API_KEY")))
+    assert ended(found.tick(), RunState.FAILED).reason == "check LUMEN_API_KEY"
+    found.repair()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CredentialError("check LUMEN_API_KEY"),
+        UnavailableError("down"),
+        ThrottledError("slow", retry_after=7.0),
+        OutOfTimeError("no time"),
+        ContractDriftError("418"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("page", [0, 1, 4])
+def test_trouble_at_a_page_interrupts_and_the_next_tick_goes_on(
+    error: PipelineError, page: int
+) -> None:
+    """The query is kept: whatever it was, the same pages are read when it is over."""
+    found = world(before=fail_on("page", f"query-1/{page}", error))
+    run = ended(found.tick(), RunState.INTERRUPTED)
+    assert run.reason == str(error)
+    found.repair()
+    found.clock.advance(TICK)
+    run_now = found.tick()
+    assert found.lumen.count("start") == 1
+    assert_complete(found, run_now)
+
+
+def test_trouble_while_polling_interrupts_and_the_next_tick_goes_on() -> None:
+    """The cache id was written before the first look at the query."""
+    found = world(before=fail_on("status", "query-1", UnavailableError("down")))
+    assert ended(found.tick(), RunState.INTERRUPTED).cache_id == "query-1"
+    found.repair()
+    found.clock.advance(TICK)
+    assert_complete(found, found.tick())
+
+
+def test_a_token_forgotten_between_two_ticks_is_a_gap_and_a_new_query_at_once() -> None:
+    """The old run is closed as a gap, and the same tick fetches what Lumen has now."""
+    found = world()
+    found.tick(max_pages=2)
+    found.lumen.forget()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
+    assert set(found.enqueued_ids) == set(WANTED)
+    found.settle()
+    assert all(fate.balanced for fate in found.fates())
+
+
+def test_a_run_that_died_before_its_query_was_known_is_a_gap() -> None:
+    """A query may run at Lumen whose id nobody has: that is on record, and a new one starts."""
+    found = world(before=fail_on("start", "", Crash()))
+    with pytest.raises(Crash):
+        found.tick()
+    found.repair()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
+    assert "before Lumen's answer" in found.runs[1].reason
+
+
+def test_a_cache_id_that_could_not_be_written_at_once_is_not_forgotten() -> None:
+    """The next write of the row carries it, so the query is resumed instead of lost."""
+    found = world()
+    replaced = iter(range(100))
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("runs", "replace") and next(replaced) == 0:
+            raise UnavailableError("no ledger")
+
+    found.tables.before = before
+    assert ended(found.tick(), RunState.INTERRUPTED).cache_id == "query-1"
+    found.clock.advance(TICK)
+    assert_complete(found, found.tick())
+    assert found.lumen.count("start") == 1
+
+
+def test_a_run_that_cannot_be_finished_is_given_up_as_a_gap_after_a_day() -> None:
+    """A query that never ends does not hold up the feed for ever."""
+    found = world(states=[QueryState.RUNNING])
+    ended(found.tick(poll_timeout=1), RunState.INTERRUPTED)
+    found.clock.advance(MAX_RUN_AGE.total_seconds() + 1)
+    found.lumen.states = ()
+    ended(found.tick(), RunState.COMPLETE)
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
+    assert MAX_RUN_AGE == timedelta(days=1)
+
+
+def test_a_held_lease_skips_the_tick(caplog: pytest.LogCaptureFixture) -> None:
+    """A tick that finds another run at work does nothing and says so."""
+    caplog.set_level(logging.INFO)
+    found = world()
+    found.ledger.control.acquire_lease(owner="other", now=found.clock.now(), seconds=LEASE)
+    assert found.tick() is None
+    (line,) = logged(caplog, Event.SYNC_SKIPPED)
+    assert "held by other" in line
+    assert found.lumen.calls == []
+    found.clock.advance(LEASE)
+    ended(found.tick(), RunState.COMPLETE)
+
+
+def test_a_run_taken_over_by_another_instance_stops_without_a_word_in_the_ledger() -> None:
+    """An instance that lost its lease cannot move the cursor of the one that took over."""
+    found = world()
+    finished: list[Run | None] = []
+
+    def stall(call: str, argument: str) -> None:
+        if (call, argument) == ("page", "query-1/2") and not finished:
+            finished.append(None)
+            found.clock.advance(LEASE + 1)
+            finished.append(found.tick())
+
+    found.lumen.before = stall
+    found.tick(time_budget=10 * LEASE)
+    (run,) = found.runs
+    assert run == finished[-1]
+    assert run.state is RunState.COMPLETE
+    assert run.counts == TOTAL
+    found.settle()
+    assert found.fates()[0].balanced
+    assert set(found.enqueued_ids) == set(WANTED)
+
+
+def test_a_bug_is_raised_and_the_run_can_be_resumed() -> None:
+    """An unforeseen error reaches the host, and leaves the run where the next tick finds it."""
+    found = world(before=fail_on("page", "query-1/2", ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        found.tick()
+    assert found.runs[0].state is RunState.INTERRUPTED
+    assert "ZeroDivisionError" in found.runs[0].reason
+    found.repair()
+    found.clock.advance(TICK)
+    assert_complete(found, found.tick())
+
+
+def test_invalid_records_are_kept_with_their_reason() -> None:
+    """Each has one row, however often its page is read."""
+    found = world()
+    found.tick(max_pages=1)
+    found.clock.advance(TICK)
+    found.tick()
+    (run,) = found.runs
+    kept = list(found.ledger.rejections.of_run(run.run_id))
+    assert [rejection.position for rejection in kept] == [
+        "page-000000-000004",
+        "page-000002-000004",
+        "page-000004-000007",
+    ]
+    assert {rejection.reason for rejection in kept} == {"id is missing or not a text"}
+
+
+@pytest.mark.parametrize(
+    ("error", "resumable", "fresh"),
+    [
+        (GapError("x"), RunState.GAP, RunState.GAP),
+        (QueryFailedError("x"), RunState.FAILED, RunState.FAILED),
+        (SettingsError(["x"]), RunState.FAILED, RunState.FAILED),
+        (HaltError("x"), RunState.FAILED, RunState.FAILED),
+        (CredentialError("x"), RunState.INTERRUPTED, RunState.FAILED),
+        (ContractDriftError("x"), RunState.INTERRUPTED, RunState.FAILED),
+        (UnavailableError("x"), RunState.INTERRUPTED, RunState.FAILED),
+        (ThrottledError("x"), RunState.INTERRUPTED, RunState.FAILED),
+        (OutOfTimeError("x"), RunState.INTERRUPTED, RunState.FAILED),
+        (LeaseHeldError("x"), RunState.INTERRUPTED, RunState.FAILED),
+        (TryLaterError("x"), RunState.INTERRUPTED, RunState.FAILED),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_how_a_run_ends_by_its_error(
+    error: PipelineError, resumable: RunState, fresh: RunState
+) -> None:
+    """The table of exits: with Lumen's id kept a run is interrupted, without it failed."""
+    assert classify_exit(error, resumable=True) is resumable
+    assert classify_exit(error, resumable=False) is fresh
+
+
+FAULTS: dict[str, Callable[[int], FailAt]] = {
+    "one call fails": lambda at: FailAt(lambda: UnavailableError("storage"), at),
+    "one call is refused": lambda at: FailAt(lambda: CredentialError("no role"), at),
+    "an outage begins": lambda at: FailAt(lambda: UnavailableError("storage"), at, lasting=True),
+    "the process is killed": lambda at: FailAt(Crash, at, lasting=True),
+}
+
+
+def break_before(found: World, fault: FailAt) -> None:
+    """Let `fault` meet every ledger and queue operation before it is done."""
+    found.tables.before = fault
+    found.queue.before = fault
+
+
+def break_after(found: World, fault: FailAt) -> None:
+    """Let `fault` meet every write to the ledger after it is done: the answer is lost."""
+    found.after = fault
+
+
+def broken_tick(found: World) -> None:
+    """Run a tick that may fail in any way a fault can make it fail."""
+    try:
+        found.tick()
+    except (PipelineError, Crash):
+        pass
+    found.repair()
+    found.clock.advance(TICK)
+
+
+def assert_healed(found: World) -> None:
+    """Check that one clean tick makes everything good: nothing missing, the books balanced."""
+    run = ended(found.tick(), RunState.COMPLETE)
+    assert set(found.enqueued_ids) == set(WANTED)
+    found.settle()
+    assert run == found.runs[0]
+    for ended_run, fate in zip(found.runs, found.fates(), strict=True):
+        assert fate.balanced, (ended_run, fate)
+        assert fate.pending == 0
+        if ended_run.state is RunState.COMPLETE:
+            assert ended_run.counts == TOTAL
+
+
+@pytest.mark.parametrize("arrange", [break_before, break_after])
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("resumed", [False, True], ids=["first tick", "resuming tick"])
+def test_whatever_breaks_wherever_nothing_is_lost(
+    fault: str, arrange: Callable[[World, FailAt], None], resumed: bool
+) -> None:
+    """A failure at each single operation in turn: one clean tick later everything is there."""
+
+    def prepared() -> World:
+        found = world()
+        if resumed:
+            found.tick(max_pages=3)
+            found.clock.advance(TICK)
+        return found
+
+    counting = FailAt(Crash)
+    rehearsal = prepared()
+    arrange(rehearsal, counting)
+    rehearsal.tick()
+    assert counting.calls > 10
+    for at in range(counting.calls):
+        found = prepared()
+        arrange(found, FAULTS[fault](at))
+        broken_tick(found)
+        assert_healed(found)
+
+
+@pytest.mark.parametrize("call", ["start", "status", "page"])
+def test_a_process_killed_at_any_call_to_lumen_loses_nothing(call: str) -> None:
+    """Between any two calls the ledger holds what the next tick needs."""
+    for at in range(len(PAGES) if call == "page" else 1):
+        found = world()
+        crash = FailAt(Crash, at)
+
+        def before(name: str, _argument: str, crash: FailAt = crash) -> None:
+            if name == call:
+                crash()
+
+        found.lumen.before = before
+        broken_tick(found)
+        assert_healed(found)
