@@ -1,15 +1,21 @@
-"""What every test may use: one Azurite for the whole run, and an account of its own for each test.
+"""What every test may use: one Azurite for the whole run, an account for each test, a log guard.
 
 Without Azurite a test is skipped on a laptop and fails where `CI` is set.
 """
 
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
 
 from local.azurite import ACCOUNTS, Azurite, AzuriteUnavailableError
+from tests.log_guard import LogGuard
+
+WITHIN = 30.0
+SETTLE = 0.02
 
 settings.register_profile("pipeline", deadline=None)  # a slow machine is no failure
 settings.load_profile("pipeline")
@@ -39,3 +45,32 @@ def new_account() -> Callable[[], str]:
 def account(new_account: Callable[[], str]) -> str:
     """A storage account that no other test uses."""
     return new_account()
+
+
+@pytest.fixture(autouse=True)
+def log_guard() -> Iterator[LogGuard]:
+    """Fails the test that logs a secret, a credential or an indicator's body."""
+    guard = LogGuard()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(guard)
+    root.setLevel(logging.INFO)
+    try:
+        yield guard
+    finally:
+        root.setLevel(level)
+        root.removeHandler(guard)
+    assert not guard.offences
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], None]:
+    """Waits until a condition holds; fails when it does not come true in good time."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + WITHIN
+        while not condition():
+            assert time.monotonic() < deadline, "the condition did not come true"
+            time.sleep(SETTLE)
+
+    return wait

@@ -101,10 +101,10 @@ def world(azurite: Azurite, account: str, tmp_path: Path) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def shared_world(
     azurite: Azurite,
-    next_account: Callable[[], str],
+    new_account: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     """A world with one running host for the tests of a module that leave it as it is."""
-    with new_world(azurite, next_account(), tmp_path_factory.mktemp("world")) as world:
+    with new_world(azurite, new_account(), tmp_path_factory.mktemp("world")) as world:
         world.start(enable=())
         yield world

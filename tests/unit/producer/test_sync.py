@@ -251,17 +251,18 @@ def test_a_run_out_of_time_goes_on_from_its_cursor() -> None:
 def test_a_long_run_keeps_its_lease() -> None:
     """However long it takes, no other run may start meanwhile."""
     found = world()
-    seen: list[Run | None] = []
+    held = []
 
-    def slowly(call: str, _argument: str) -> None:
-        found.clock.advance(LEASE / 3)
-        if call == "page":
-            seen.append(found.tick())
+    def slowly(_call: str, _argument: str) -> None:
+        found.clock.advance(LEASE / 5)
+        now = found.clock.now()
+        with pytest.raises(LeaseHeldError):
+            found.ledger.control.acquire_lease(owner="other", now=now, seconds=LEASE)
+        held.append(now)
 
     found.lumen.before = slowly
-    run = found.tick(time_budget=10 * LEASE)
-    assert seen == [None] * len(PAGES)
-    assert_complete(found, run)
+    assert_complete(found, found.tick(time_budget=10 * LEASE))
+    assert len(held) == 2 + len(PAGES)
 
 
 def test_paging_in_circles_is_a_gap_and_keeps_what_was_read() -> None:
