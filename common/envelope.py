@@ -40,6 +40,7 @@ VERSION: Final = 2
 """1: without fingerprints. 2: with them."""
 
 _FINGERPRINT_BYTES: Final = 8
+_MAX_STAMP: Final = 40
 _COMPRESSION_LEVEL: Final = 6
 
 
@@ -74,15 +75,12 @@ class Envelope:
 
     def deferred(self, *, at: str, reason: str, counts: bool) -> "Envelope":
         """Return the copy to enqueue after a delivery that failed at `at` for `reason`."""
-        latest = Attempt(at=at, reason=_ascii(reason)[:MAX_REASON])
-        history = (*self.history, latest)
-        if len(history) > MAX_HISTORY:
-            history = (history[0], *history[-(MAX_HISTORY - 1) :])
+        latest = _attempt(at=at, reason=reason)
         return replace(
             self,
             attempt=self.attempt + counts,
             deferrals=self.deferrals + 1,
-            history=history,
+            history=_bounded((*self.history, latest)),
         )
 
 
@@ -194,9 +192,20 @@ def _history(fields: dict[str, Any]) -> tuple[Attempt, ...]:
             isinstance(item, list) and len(item) == 2 and all(isinstance(x, str) for x in item)  # noqa: PLR2004
             for item in items
         ):
-            return tuple(Attempt(at=at, reason=reason) for at, reason in items)
+            return _bounded(tuple(_attempt(at=at, reason=reason) for at, reason in items))
         case _:
             raise UndecodableError("field 'history' is not a list of [time, reason]")
+
+
+def _attempt(*, at: str, reason: str) -> Attempt:
+    return Attempt(at=_ascii(at, limit=_MAX_STAMP), reason=_ascii(reason, limit=MAX_REASON))
+
+
+def _bounded(history: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+    """Return the first and the latest attempts: as much as an envelope and a ledger row hold."""
+    if len(history) <= MAX_HISTORY:
+        return history
+    return (history[0], *history[-(MAX_HISTORY - 1) :])
 
 
 def _string(fields: dict[str, Any], name: str) -> str:
@@ -221,6 +230,8 @@ def _natural(fields: dict[str, Any], name: str) -> int:
     return value
 
 
-def _ascii(text: str) -> str:
-    """Return `text` on one line, printable ASCII only: one character, one byte."""
-    return "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in " ".join(text.split()))
+def _ascii(text: str, *, limit: int) -> str:
+    """Return `text` on one line, cut, in printable ASCII: one character, one byte, no escapes."""
+    line = " ".join(text.split())
+    shown = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in line[:limit])
+    return shown.rstrip()

@@ -108,11 +108,19 @@ def storage_credential(storage: StorageSettings) -> TokenCredential | None:
     return ManagedIdentityCredential(client_id=storage.client_id)
 
 
+class _BoundedSession(requests.Session):
+    """A session whose calls end: MSAL sets no timeout on those for a managed identity."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs.setdefault("timeout", _TIMEOUT)
+        return super().request(*args, **kwargs)
+
+
 def _make_client(settings: Settings) -> Any:
     if settings.client_secret is None:
         return msal.ManagedIdentityClient(
             msal.UserAssignedManagedIdentity(client_id=settings.client_id),
-            http_client=requests.Session(),
+            http_client=_BoundedSession(),
         )
     return msal.ConfidentialClientApplication(
         settings.client_id,

@@ -6,7 +6,7 @@ Nothing of azure-storage-queue passes this module.
 """
 
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import (
@@ -18,6 +18,7 @@ from azure.storage.queue import QueueClient
 from common.envelope import MAX_ENVELOPE_BYTES
 from common.settings import StorageSettings
 from common.storage_errors import error_code, storage_errors
+from common.storage_options import client_options
 
 UPLOAD_QUEUE: Final = "sentinel-upload"
 """Where chunks wait for their upload."""
@@ -33,8 +34,6 @@ MAX_DELAY: Final = 7 * 24 * 3600
 """Longest visibility delay in seconds (same source)."""
 
 _ROLE: Final = "Storage Queue Data Contributor"
-_CONNECTION_TIMEOUT: Final = 10.0
-_READ_TIMEOUT: Final = 30.0
 
 
 class SendQueue(Protocol):
@@ -55,10 +54,7 @@ class AzureQueue:
     def __init__(
         self, name: str, storage: StorageSettings, *, credential: TokenCredential | None = None
     ) -> None:
-        options: dict[str, Any] = {
-            "connection_timeout": _CONNECTION_TIMEOUT,
-            "read_timeout": _READ_TIMEOUT,
-        }
+        options = client_options()
         if storage.connection_string is not None:
             self._client = QueueClient.from_connection_string(
                 storage.connection_string.reveal(), name, **options

@@ -68,13 +68,23 @@ def _guid(value: str) -> str:
     try:
         return str(uuid.UUID(value))
     except ValueError:
-        raise _Fault(f"{value!r} is not a GUID; copy the id from the Azure portal") from None
+        raise _Fault(  # the value is not shown: a secret pasted here must not be logged
+            f"is not a GUID but {len(value)} other characters; copy the id from the Azure portal"
+        ) from None
+
+
+def _is_address(value: str, *, schemes: frozenset[str]) -> bool:
+    try:
+        url = urlsplit(value)
+    except ValueError:  # a host that no one can write: brackets, look-alike letters
+        return False
+    return url.scheme in schemes and bool(url.hostname) and not (url.query or url.fragment)
 
 
 def _https_url(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme != "https" or not url.hostname or url.query or url.fragment:
-        raise _Fault(f"{value!r} is not an https:// address without a query; correct it")
+    if not _is_address(value, schemes=frozenset({"https"})):
+        shown = value.partition("?")[0]  # a query may carry a key
+        raise _Fault(f"{shown!r} is not an https:// address without a query; correct it")
     return value.rstrip("/")
 
 
@@ -313,9 +323,9 @@ def read_storage_settings(environ: Mapping[str, str] | None = None) -> StorageSe
         raise SettingsError([f"{STORAGE_CONNECTION}: is required and not set; {remedy}"])
     faults = []
     for name, value in (("queueServiceUri", queue), ("tableServiceUri", table)):
-        if urlsplit(value).scheme not in {"https", "http"}:
-            faults.append(
-                f"{prefix}{name}: {value!r} is no address; "
+        if not _is_address(value, schemes=frozenset({"https", "http"})):
+            faults.append(  # the value is not shown: it may be a connection string, or have a SAS
+                f"{prefix}{name}: is not set to an address without a query; "
                 f"set https://<account>.{name[:5]}.core.windows.net"
             )
     credential = environ.get(prefix + "credential", "managedidentity").strip().lower()

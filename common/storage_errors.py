@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
 from common.errors import CredentialError, ThrottledError, UnavailableError
 
@@ -32,6 +32,15 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
             raise ThrottledError(f"{what} is throttled ({code})") from error
         if status >= 500 or status == 408:  # noqa: PLR2004 - HTTP status classes
             raise UnavailableError(f"{what} is unavailable ({code})") from error
+        if isinstance(error, ClientAuthenticationError):  # of azure-identity, before any request
+            raise CredentialError(
+                f"{what}: the app's managed identity gave no token ({type(error).__name__}); "
+                "check that it is assigned, and PipelineStorage__clientId"
+            ) from error
+        if status < 400:  # noqa: PLR2004 - the answer was cut short or is not the service's
+            raise UnavailableError(
+                f"{what} gave no usable answer ({type(error).__name__})"
+            ) from error
         raise
     except AzureError as error:
         raise UnavailableError(f"{what} cannot be reached ({type(error).__name__})") from error
@@ -43,8 +52,8 @@ def error_code(error: HttpResponseError) -> str:
     The SDKs set `error_code` on some paths only; the code also stands in a header or the body.
     """
     code = getattr(error, "error_code", None)
-    if code is None and error.response is not None:
-        code = error.response.headers.get("x-ms-error-code")
+    if code is None:
+        code = getattr(error.response, "headers", {}).get("x-ms-error-code")
     if code is None:
         found = _CODE_IN_BODY.search(str(error.message))
         code = found[1] if found else ""

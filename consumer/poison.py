@@ -1,20 +1,24 @@
 """Poison: keep every message that is given up, by the consumer or by the host, whatever is in it.
 
 The host copies a message to the poison queue after `maxDequeueCount` deliveries without an
-outcome: with a new id, no reason and seven days to live. A message that fails in the handler of
-that queue comes back every ten minutes and is never given up, so nothing in its content may
-raise; only an unreachable ledger does.
+outcome: with a new id, no reason and seven days to live. It runs the handler of that queue only
+`maxDequeueCount` times too, and then leaves the message to die of age. So nothing in a message's
+content may raise here, and while the ledger is out of reach a fresh copy is put back instead.
 """
 
 from typing import Final
 
 from common.clock import Clock
 from common.envelope import Envelope, decode_envelope
-from common.errors import UndecodableError
+from common.errors import CredentialError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
 from common.ledger.states import ChunkState
+from common.queues import SendQueue
+
+KEEP_AGAIN_AFTER: Final = 10 * 60.0
+"""Seconds until a message that could not be kept is tried again."""
 
 HOST_GAVE_UP: Final = (
     "the Functions host gave up: every delivery ended without an outcome (crash, time-out or "
@@ -23,7 +27,10 @@ HOST_GAVE_UP: Final = (
 
 
 class PoisonKeeper:
-    """Writes messages that are given up into the ledger. Safe to use from several threads."""
+    """Writes messages that are given up into the ledger. Safe to use from several threads.
+
+    Every method raises what the ledger raises, and nothing for what is in a message.
+    """
 
     def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
@@ -32,8 +39,7 @@ class PoisonKeeper:
     def keep_from_host(self, message: str) -> None:
         """Keep one message of the poison queue.
 
-        Called twice: one row. If it dies halfway: the host delivers the message again. Raises
-        only when the ledger cannot be reached.
+        Called twice: one row. If it dies halfway: the host delivers the message again.
         """
         try:
             envelope = decode_envelope(message)
@@ -62,6 +68,17 @@ class PoisonKeeper:
         self._ledger.poison.keep(record)
         self._ledger.chunks.record_poisoned(envelope, at=record.last_at, reason=reason)
         _announce(record)
+
+
+def handle_poison(message: str, *, keeper: PoisonKeeper, queue: SendQueue) -> None:
+    """Keep one message of the poison `queue`, or put it back while the ledger is out of reach.
+
+    Raises only when neither was possible.
+    """
+    try:
+        keeper.keep_from_host(message)
+    except (TryLaterError, CredentialError):
+        queue.send(message, delay=KEEP_AGAIN_AFTER)
 
 
 def _announce(record: PoisonRecord) -> None:

@@ -20,7 +20,7 @@ from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import STORAGE_CONNECTION, read_settings, read_storage_settings
 from consumer.deferral import Deferrer, defer_for_operator
 from consumer.deliver import Deliverer
-from consumer.poison import PoisonKeeper
+from consumer.poison import PoisonKeeper, handle_poison
 from consumer.sentinel import SentinelClient
 
 blueprint = func.Blueprint()
@@ -42,7 +42,7 @@ def sentinel_upload(message: func.QueueMessage) -> None:
 @blueprint.queue_trigger(arg_name="message", queue_name=POISON_QUEUE, connection=STORAGE_CONNECTION)
 def keep_poison(message: func.QueueMessage) -> None:
     """Keep one message that the host gave up."""
-    _keeper().keep_from_host(message.get_body().decode())
+    handle_poison(message.get_body().decode(), keeper=_keeper(), queue=_queue(POISON_QUEUE))
 
 
 @cache
@@ -68,9 +68,8 @@ def _deliverer() -> Deliverer:
 
 @cache
 def _deferrer() -> Deferrer:
-    storage = read_storage_settings()
     return Deferrer(
-        queue=AzureQueue(UPLOAD_QUEUE, storage, credential=storage_credential(storage)),
+        queue=_queue(UPLOAD_QUEUE),
         ledger=_ledger(),
         clock=SystemClock(),
         rng=random.Random(),  # noqa: S311 - jitter, not secrets
@@ -80,6 +79,12 @@ def _deferrer() -> Deferrer:
 @cache
 def _keeper() -> PoisonKeeper:
     return PoisonKeeper(ledger=_ledger(), clock=SystemClock())
+
+
+@cache
+def _queue(name: str) -> AzureQueue:
+    storage = read_storage_settings()
+    return AzureQueue(name, storage, credential=storage_credential(storage))
 
 
 @cache

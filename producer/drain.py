@@ -118,48 +118,94 @@ def drain_pages(
 
     `first` is the page at the cursor if it is already here. `fetch` runs on a thread of its
     own, `keep_going` between pages; what either raises stops the run at its last checkpoint.
-    Raises `GapError` when paging goes in circles, `OutOfTimeError` at `max_pages`.
+    Raises `GapError` when paging goes in circles, `OutOfTimeError` at `max_pages`. Guarantee:
+    a gap loses nothing that was read, and however little time there is, the cursor moves on.
     """
-    cursor = row.run.cursor or Cursor()
-    at = PageAt(token=cursor.token, number=cursor.page, offset=cursor.offset)
-    progress = Progress(cursor=cursor, counts=row.run.counts)
-    seen = {cursor.token}
+    start = row.run.cursor or Cursor()
     with (
         ThreadPoolExecutor(1, "lumen-page") as fetcher,
         ThreadPoolExecutor(SENDERS, "enqueue") as pool,
     ):
-        page = first or fetcher.submit(fetch, at.token).result()
-        for number in range(1, config.max_pages + 1):
-            at = replace(at, next_token=page.next_token)
-            upcoming: Future[Page] | None = None
-            if page.next_token and page.next_token not in seen and number < config.max_pages:
-                upcoming = fetcher.submit(fetch, page.next_token)
-            filled = _fill(progress, page, at, row.run.run_id, config)
-            _store(row, filled, sender, pool)
-            progress = filled.progress
-            if page.next_token is None:
-                _store(row, flush_chunks(progress, run_id=row.run.run_id), sender, pool)
-                return
-            if page.next_token in seen:
-                raise GapError("Lumen's paging repeats a token; the pages behind it are missing")
-            if upcoming is None:
-                break
-            keep_going()
-            seen.add(page.next_token)
-            at = PageAt(token=page.next_token, number=at.number + 1)
-            page = upcoming.result()
-    raise OutOfTimeError(f"reached MAX_PAGES ({config.max_pages}); the next tick goes on")
+        store = _Store(row, sender, config, pool)
+        try:
+            _read_pages(
+                start, first, fetch=fetch, fetcher=fetcher, store=store, keep_going=keep_going
+            )
+        except GapError:
+            store.flush()  # nobody will read these pages again
+            raise
+        except OutOfTimeError:
+            if store.progress.cursor == start:
+                store.flush()  # no chunk was filled: the next tick would read the same again
+            raise
+        store.flush()
 
 
-def _fill(
-    progress: Progress, page: Page, at: PageAt, run_id: str, config: DrainConfig
-) -> FilledPage:
-    verdicts = (judge(record, config.filters) for record in page.objects[at.offset :])
-    return fill_chunks(progress, verdicts, page=at, run_id=run_id, size=config.chunk_size)
+def _read_pages(
+    start: Cursor,
+    first: Page | None,
+    *,
+    fetch: Callable[[str | None], Page],
+    fetcher: ThreadPoolExecutor,
+    store: "_Store",
+    keep_going: Callable[[], None],
+) -> None:
+    """Store each page while the next one is fetched."""
+    max_pages = store.config.max_pages
+    at = PageAt(token=start.token, number=start.page, offset=start.offset)
+    seen = {start.token}
+    page = first or fetcher.submit(fetch, at.token).result()
+    for number in range(1, max_pages + 1):
+        at = replace(at, next_token=page.next_token)
+        upcoming: Future[Page] | None = None
+        if page.next_token and page.next_token not in seen and number < max_pages:
+            upcoming = fetcher.submit(fetch, page.next_token)
+        store.take(page, at)
+        if page.next_token is None:
+            return
+        if page.next_token in seen:
+            raise GapError("Lumen's paging repeats a token; the pages behind it are missing")
+        if upcoming is None:
+            break
+        keep_going()
+        seen.add(page.next_token)
+        at = PageAt(token=page.next_token, number=at.number + 1)
+        page = upcoming.result()
+    raise OutOfTimeError(f"reached MAX_PAGES ({max_pages}); the next tick goes on")
 
 
-def _store(row: RunRow, filled: FilledPage, sender: Sender, pool: ThreadPoolExecutor) -> None:
-    """Enqueue, keep, and only then move the checkpoint."""
-    sender.enqueue(filled.chunks, pool)
-    sender.keep_invalid(row.run.run_id, filled.invalid)
-    row.save(cursor=filled.progress.cursor, counts=filled.progress.counts)
+class _Store:
+    """The writes of a run in their order: enqueue, keep, and only then move the checkpoint."""
+
+    def __init__(
+        self, row: RunRow, sender: Sender, config: DrainConfig, pool: ThreadPoolExecutor
+    ) -> None:
+        self.config = config
+        self.progress = Progress(cursor=row.run.cursor or Cursor(), counts=row.run.counts)
+        self._row = row
+        self._sender = sender
+        self._pool = pool
+
+    def take(self, page: Page, at: PageAt) -> None:
+        """Store the chunks that a page completes."""
+        config = self.config
+        verdicts = (judge(record, config.filters) for record in page.objects[at.offset :])
+        self._write(
+            fill_chunks(
+                self.progress,
+                verdicts,
+                page=at,
+                run_id=self._row.run.run_id,
+                size=config.chunk_size,
+            )
+        )
+
+    def flush(self) -> None:
+        """Store what still waits for its chunk to fill."""
+        self._write(flush_chunks(self.progress, run_id=self._row.run.run_id))
+
+    def _write(self, filled: FilledPage) -> None:
+        self._sender.enqueue(filled.chunks, self._pool)
+        self._sender.keep_invalid(self._row.run.run_id, filled.invalid)
+        self._row.save(cursor=filled.progress.cursor, counts=filled.progress.counts)
+        self.progress = filled.progress

@@ -222,7 +222,7 @@ def token_to_follow(token: object) -> str | None:
         padded = token + "=" * (-len(token) % 4)
         fields = json.loads(base64.b64decode(padded, altchars=b"-_", validate=False))
         index, total = int(fields["index"]), int(fields["total_chunks"])
-    except (binascii.Error, ValueError, TypeError, KeyError):
+    except (binascii.Error, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return token
     return token if index < total else None
 

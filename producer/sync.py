@@ -6,7 +6,7 @@ a state and a reason; what it means for the next tick is decided in one place, `
 How pages become messages is `drain`'s business.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, assert_never
 
@@ -171,7 +171,9 @@ class _Sync:
             if cache_id is None:
                 row.save(cursor=Cursor())
                 return Page(objects=[], next_token=None)
-            row.save(cache_id=cache_id)
+            # Known from here on: should this write fail, the next one of the row carries it.
+            row.run = replace(row.run, cache_id=cache_id)
+            row.save()
         status = self._poll(row.run.cache_id or "")
         row.save(cursor=Cursor(token=status.token))
         return status.page

@@ -46,7 +46,8 @@ class Chunks:
     def record_enqueued(self, envelopes: Iterable[Envelope], *, at: datetime) -> None:
         """Record that a message for each of `envelopes` is on the queue.
 
-        Called twice: the same rows. An outcome already recorded stays.
+        Called twice: the same rows. An outcome already recorded stays. Envelopes of the same
+        content are one chunk, hence one row.
         """
         self._table.merge_all([_row(e, {"enqueued_at": at}) for e in envelopes])
 

@@ -36,12 +36,11 @@ class Control:
     def acquire_lease(self, *, owner: str, now: datetime, seconds: float) -> Lease:
         """Take the run lease for `seconds`; raises `LeaseHeldError` naming holder and expiry."""
         expires = now + timedelta(seconds=seconds)
-        row = self._table.get(_PARTITION, _LEASE_KEY)
+        held = self.read_lease()
         try:
-            if row is None:
+            if held is None:
                 lease = Lease(owner=owner, expires_at=expires, open_run=None, etag="")
                 return replace(lease, etag=self._table.insert(_to_row(lease)))
-            held = _from_row(row)
             if held.owner and held.expires_at > now:
                 raise LeaseHeldError(
                     f"run lease is held by {held.owner} until {held.expires_at:%H:%M:%S} UTC"
@@ -49,6 +48,11 @@ class Control:
             return self._write(replace(held, owner=owner, expires_at=expires))
         except ConflictError as error:
             raise LeaseHeldError("run lease was taken by another instance just now") from error
+
+    def read_lease(self) -> Lease | None:
+        """Return the lease as it stands (no owner: free), or None before the first run."""
+        row = self._table.get(_PARTITION, _LEASE_KEY)
+        return None if row is None else _from_row(row)
 
     def renew_lease(self, lease: Lease, *, now: datetime, seconds: float) -> Lease:
         """Extend the lease; raises `ConflictError` when another instance took it over."""

@@ -8,7 +8,7 @@ A missing table is made on first use. Nothing of azure-data-tables passes this m
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import batched, groupby
 from typing import Any, Final, Protocol
@@ -30,6 +30,7 @@ from azure.data.tables import (
 from common.errors import ConflictError
 from common.settings import StorageSettings
 from common.storage_errors import error_code, storage_errors
+from common.storage_options import client_options
 
 MAX_BATCH_ENTITIES: Final = 100
 """Entities of one partition in a transaction
@@ -47,8 +48,6 @@ read 2026-11-22)."""
 MAX_TEXT_PROPERTY: Final = 32 * 1024
 """A string property holds at most 64 KiB of UTF-16: 32 Ki characters (same source)."""
 
-_CONNECTION_TIMEOUT: Final = 10.0
-_READ_TIMEOUT: Final = 30.0
 _CONFLICTS: Final = frozenset({409, 412})
 """Statuses of an insert of what exists, and of a compare-and-swap that came too late."""
 
@@ -94,7 +93,7 @@ class Table(Protocol):
         ...
 
     def merge_all(self, rows: Sequence[Row]) -> None:
-        """`merge` every row, in transactions; rows of one call must have distinct keys."""
+        """`merge` every row, in transactions; rows of the same keys overlay each other in order."""
         ...
 
 
@@ -112,10 +111,7 @@ class AzureTables:
     def __init__(
         self, storage: StorageSettings, *, credential: TokenCredential | None = None
     ) -> None:
-        options: dict[str, Any] = {
-            "connection_timeout": _CONNECTION_TIMEOUT,
-            "read_timeout": _READ_TIMEOUT,
-        }
+        options = client_options()
         if storage.connection_string is not None:
             self._service = TableServiceClient.from_connection_string(
                 storage.connection_string.reveal(), **options
@@ -171,6 +167,8 @@ class AzureTable:
 
     def query(self, partition: str | None = None, *, limit: int | None = None) -> Iterator[Row]:
         count = 0
+        if limit == 0:  # pages of no entities would never end
+            return
         with _translated(self._client.table_name):
             try:
                 entities: Iterable[Any] = (
@@ -191,7 +189,7 @@ class AzureTable:
                 return
 
     def merge_all(self, rows: Sequence[Row]) -> None:
-        ordered = sorted(rows, key=lambda row: row.partition)
+        ordered = sorted(_distinct(rows), key=lambda row: row.partition)
         for _, group in groupby(ordered, key=lambda row: row.partition):
             for batch in _transactions(group):
                 self._with_table(lambda batch=batch: self._client.submit_transaction(batch))
@@ -207,6 +205,17 @@ class AzureTable:
                 with suppress(ResourceExistsError):  # another instance made it at the same moment
                     self._client.create_table()
                 return operation()
+
+
+def _distinct(rows: Iterable[Row]) -> Iterable[Row]:
+    """Overlay rows of the same keys: a transaction may name an entity only once."""
+    merged: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        known = merged.get((row.partition, row.key))
+        merged[row.partition, row.key] = (
+            row if known is None else replace(row, data={**known.data, **_present(row)})
+        )
+    return merged.values()
 
 
 def _transactions(
@@ -227,8 +236,11 @@ def _transactions(
 
 
 def _entity(row: Row) -> dict[str, Any]:
-    present = {name: value for name, value in row.data.items() if value is not None}
-    return {"PartitionKey": row.partition, "RowKey": row.key, **present}
+    return {"PartitionKey": row.partition, "RowKey": row.key, **_present(row)}
+
+
+def _present(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in row.data.items() if value is not None}
 
 
 def _row(entity: Any) -> Row:

@@ -60,9 +60,7 @@ class World:
     @property
     def enqueued_ids(self) -> list[str]:
         """The ids of the indicators on the queue, repeats included."""
-        return [
-            found["id"] for envelope in self.envelopes for found in orjson.loads(envelope.body)
-        ]
+        return [found["id"] for envelope in self.envelopes for found in orjson.loads(envelope.body)]
 
     def tick(
         self,
@@ -75,11 +73,9 @@ class World:
     ) -> Run | None:
         """Run what is due once, as a fresh process would."""
         backoff = Backoff(tries=3)
-        rng = random.Random(0)
+        rng = random.Random(0)  # noqa: S311 - a fixed seed
         ledger = self.ledger
-        sender = Sender(
-            queue=self.queue, ledger=ledger, backoff=backoff, clock=self.clock, rng=rng
-        )
+        sender = Sender(queue=self.queue, ledger=ledger, backoff=backoff, clock=self.clock, rng=rng)
         tools = SyncTools(
             lumen=cast("LumenClient", self.lumen), ledger=ledger, sender=sender, clock=self.clock
         )

@@ -43,7 +43,7 @@ def small(number: int, *, other_kind: bool = False) -> Indicator:
 
 def bulky(number: int, size: int) -> Indicator:
     """Return an indicator of about `size` bytes that hardly compress."""
-    noise = random.Random(number).choices(range(35, 92), k=size)  # no quote, no backslash
+    noise = random.Random(number).choices(range(35, 92), k=size)  # noqa: S311 - no quote, no backslash
     body = b'{"n":%d,"x":"%s"}' % (number, bytes(noise))
     return Indicator(body=body, fingerprint=fingerprint_of(body), other_kind=False)
 
@@ -138,9 +138,7 @@ SIZES = st.integers(1, 9)
 
 
 @given(pages=feeds(), size=SIZES)
-def test_indicators_come_out_in_order_exactly_once_in_full_chunks(
-    pages: Pages, size: int
-) -> None:
+def test_indicators_come_out_in_order_exactly_once_in_full_chunks(pages: Pages, size: int) -> None:
     """Every chunk but the last is full, and together they are the indicators of the feed."""
     drained = drain(pages, size=size)
     wanted = [found for found in chain(*pages) if isinstance(found, Indicator)]
@@ -149,9 +147,7 @@ def test_indicators_come_out_in_order_exactly_once_in_full_chunks(
         len(drained.chunks) - 1
     )
     assert all(0 < chunk.envelope.count <= size for chunk in drained.chunks[-1:])
-    assert [chunk.envelope.sequence for chunk in drained.chunks] == list(
-        range(len(drained.chunks))
-    )
+    assert [chunk.envelope.sequence for chunk in drained.chunks] == list(range(len(drained.chunks)))
 
 
 @given(pages=feeds(), size=SIZES)
@@ -187,8 +183,7 @@ def test_counts_are_conserved(pages: Pages, size: int) -> None:
     for step in drained.steps:
         counts = step.progress.counts
         assert (
-            counts.fetched
-            == counts.filtered + counts.invalid + counts.unchanged + counts.enqueued
+            counts.fetched == counts.filtered + counts.invalid + counts.unchanged + counts.enqueued
         )
     assert drained.progress.counts == counted(list(chain(*pages)))
     assert drained.progress.waiting == ()
@@ -265,14 +260,10 @@ def test_a_chunk_that_does_not_fit_is_split(sizes: list[int], size: int, cut: in
     drained = drain(pages, size=size)
     assert all(len(chunk.text) <= MAX_NEW_ENVELOPE_BYTES for chunk in drained.chunks)
     assert bodies(drained.chunks) == b",".join(found.body for found in made)
-    assert [chunk.envelope.sequence for chunk in drained.chunks] == list(
-        range(len(drained.chunks))
-    )
+    assert [chunk.envelope.sequence for chunk in drained.chunks] == list(range(len(drained.chunks)))
     assert drained.progress.counts == counted(made)
     part = drain(pages, size=size, stop_after=1)
-    rest = drain(
-        pages, size=size, cursor=part.progress.cursor, counts=part.progress.counts
-    )
+    rest = drain(pages, size=size, cursor=part.progress.cursor, counts=part.progress.counts)
     assert part.chunks + rest.chunks == drained.chunks
 
 
@@ -312,7 +303,7 @@ def test_an_indicator_too_large_for_any_message_is_invalid_alone(giant: Indicato
 
 def test_what_surely_fits_fits() -> None:
     """The size below which nothing is tried holds for noise too."""
-    noise = random.Random(0).randbytes(SURELY_FITS)
+    noise = random.Random(0).randbytes(SURELY_FITS)  # noqa: S311 - a fixed seed
     (chunk,) = pack(
         [Indicator(body=noise, fingerprint=2**64 - 1, other_kind=False)],
         run_id="0" * 64,

@@ -174,7 +174,7 @@ def test_another_kind_is_marked(pattern: str, other: bool) -> None:
 @pytest.mark.parametrize("value", [None, "", "  ", 7, ["x"], {"x": "y"}])
 def test_a_required_text_that_is_none_makes_an_object_invalid(name: str, value: object) -> None:
     """The reason names the property, be it missing, empty or of another type."""
-    for record in (raw_indicator(**{name: value}), without(raw_indicator(), name)):
+    for record in ({**raw_indicator(), name: value}, without(raw_indicator(), name)):
         verdict = judge(record, EVERYTHING)
         assert isinstance(verdict, Invalid)
         assert verdict.reason == f"{name} is missing or not a text"
@@ -281,7 +281,7 @@ def test_judging_never_raises(record: object) -> None:
 @given(name=st.sampled_from(sorted(raw_indicator())), value=ANY_JSON)
 def test_judging_never_raises_for_one_odd_property(name: str, value: object) -> None:
     """An indicator with any one property replaced has a verdict, and what passes is sound."""
-    verdict = judge(raw_indicator(**{name: value}), EVERYTHING)
+    verdict = judge({**raw_indicator(), name: value}, EVERYTHING)
     if isinstance(verdict, Indicator):
         found = sent(verdict)
         assert canonical_json(found) == verdict.body

@@ -135,9 +135,10 @@ def test_no_token_is_the_end(nothing: object) -> None:
     assert token_to_follow(nothing) is None
 
 
-@given(text=st.text(st.characters(), min_size=1) | st.binary(min_size=1).map(
-    lambda raw: base64.b64encode(raw).decode()
-))
+@given(
+    text=st.text(st.characters(), min_size=1)
+    | st.binary(min_size=1).map(lambda raw: base64.b64encode(raw).decode())
+)
 def test_looking_at_a_token_never_raises(text: str) -> None:
     """Any text is followed, unless it says that it lies behind the end."""
     assert token_to_follow(text) in {text, None}

@@ -1,0 +1,139 @@
+"""Isolation: find the records for which Sentinel refuses a whole request, by halving. Pure.
+
+The state is a value that travels in the envelope, so that the search survives a crash and can wait
+for its send slots on the queue. What is sent in the search is also uploaded by it: each accepted
+group is done. A record is rejected only for a refusal of its own, and only while Sentinel is known
+to accept something; where everything is refused, the records are not what is wrong.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from consumer.sentinel import RecordError
+
+REQUEST_BUDGET: Final = 48
+"""Requests that one chunk may cost; past it the chunk is poisoned whole. Four bad records among
+a hundred take about 40."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Indexes of records that go out together.
+
+    `suspect`: one of them is refused for sure, so sending them together again is no use.
+    `paired`: once this group is accepted, the group behind it is suspect.
+    """
+
+    indexes: tuple[int, ...]
+    suspect: bool = False
+    paired: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolation:
+    """How far the search has come: groups still to send, the first one next."""
+
+    groups: tuple[Group, ...]
+    rejected: tuple[RecordError, ...] = ()
+    accepted: int = 0
+    requests: int = 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every record is accepted or rejected."""
+        return not self.groups
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the request budget is used up."""
+        return self.requests >= REQUEST_BUDGET
+
+
+def start_isolation(count: int, refused: Sequence[RecordError]) -> Isolation:
+    """Return the search in a chunk of `count` records that was refused as a whole.
+
+    `refused` are the records that the refusal itself named; the others go out without them.
+    """
+    named = {error.index: error for error in refused if 0 <= error.index < count}
+    rest = tuple(index for index in range(count) if index not in named)
+    if not named:
+        return _ready(Isolation(groups=(Group(indexes=rest, suspect=True),)))
+    groups = (Group(indexes=rest),) if rest else ()
+    return Isolation(groups=groups, rejected=tuple(named[index] for index in sorted(named)))
+
+
+def next_indexes(state: Isolation) -> tuple[int, ...]:
+    """Return the records to send next."""
+    return state.groups[0].indexes
+
+
+def after_accepted(state: Isolation, rejected: Sequence[RecordError]) -> Isolation:
+    """Return the search after the next group was accepted, but for its `rejected` records.
+
+    Their indexes count within the group, as Sentinel's answer does.
+    """
+    group, *behind = state.groups
+    found = tuple(replace(e, index=group.indexes[e.index]) for e in rejected)
+    if group.paired and behind:
+        behind[0] = replace(behind[0], suspect=True)
+    return _ready(
+        replace(
+            state,
+            groups=tuple(behind),
+            rejected=state.rejected + found,
+            accepted=state.accepted + len(group.indexes) - len(found),
+            requests=state.requests + 1,
+        )
+    )
+
+
+def after_refused(state: Isolation, reason: str) -> Isolation:
+    """Return the search after the next group was refused as a whole."""
+    group, *behind = state.groups
+    state = replace(state, requests=state.requests + 1)
+    if len(group.indexes) == 1:
+        error = RecordError(index=group.indexes[0], messages=(reason,))
+        return _ready(replace(state, groups=tuple(behind), rejected=(*state.rejected, error)))
+    return _ready(replace(state, groups=(replace(group, suspect=True), *behind)))
+
+
+def to_json(state: Isolation) -> dict[str, Any]:
+    """Return the search as plain JSON values, short enough for an envelope."""
+    return {
+        "groups": [[list(g.indexes), int(g.suspect), int(g.paired)] for g in state.groups],
+        "rejected": [[e.index, "; ".join(e.messages)[:MAX_REASON]] for e in state.rejected],
+        "accepted": state.accepted,
+        "requests": state.requests,
+    }
+
+
+def from_json(fields: dict[str, Any]) -> Isolation:
+    """Return the search that `to_json` wrote; raises `ValueError` and its like when damaged."""
+    return Isolation(
+        groups=tuple(
+            Group(indexes=tuple(map(int, indexes)), suspect=bool(suspect), paired=bool(paired))
+            for indexes, suspect, paired in fields["groups"]
+        ),
+        rejected=tuple(
+            RecordError(index=int(index), messages=(str(message),))
+            for index, message in fields["rejected"]
+        ),
+        accepted=int(fields["accepted"]),
+        requests=int(fields["requests"]),
+    )
+
+
+MAX_REASON: Final = 40
+"""Characters of a rejection that travel in an envelope: a hundred of them must fit."""
+
+
+def _ready(state: Isolation) -> Isolation:
+    """Split the first group while it is suspect and has more than one record."""
+    while state.groups and state.groups[0].suspect and len(state.groups[0].indexes) > 1:
+        group, *behind = state.groups
+        middle = len(group.indexes) // 2
+        left = Group(indexes=group.indexes[:middle], paired=True)
+        right = Group(indexes=group.indexes[middle:])
+        state = replace(state, groups=(left, right, *behind))
+    return state

@@ -1,0 +1,208 @@
+"""function_app.py as Azure loads it: no settings, production dependencies only, one host.json."""
+
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE
+from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, describe_settings
+from producer.lumen import CONNECT_TIMEOUT, READ_TIMEOUT
+
+ROOT = Path(__file__).parents[2]
+DEPLOYED = ("common", "producer", "consumer", "ops")
+NOT_DEPLOYED = ("local", "tests", "benchmarks")
+
+DESCRIBE = """
+import json, function_app
+print(json.dumps({
+    function.get_function_name(): [binding.get_dict_repr() for binding in function.get_bindings()]
+    for function in function_app.app.get_functions()
+}, default=str))
+"""
+
+IMPORT_EVERYTHING = """
+import importlib, json, pkgutil, sys
+
+class Refuse:
+    def __init__(self, names):
+        self.names = set(names)
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"{name} is not installed in production", name=name)
+        return None
+
+refused, deployed = json.load(sys.stdin)
+sys.meta_path.insert(0, Refuse(refused))
+for name in refused:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        continue
+    raise SystemExit(f"{name} was not refused")
+import function_app
+names = [
+    module.name
+    for package in deployed
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + ".")
+]
+for name in names:
+    importlib.import_module(name)
+print(json.dumps(names))
+"""
+
+
+def run(program: str, *, stdin: str = "", **environment: str) -> Any:
+    """Run a program in the app's folder with nothing but this environment; return its JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def functions() -> dict[str, list[dict[str, Any]]]:
+    """Each function's bindings, indexed in an empty environment."""
+    found: dict[str, list[dict[str, Any]]] = run(DESCRIBE)
+    return found
+
+
+@pytest.fixture(scope="module")
+def host() -> dict[str, Any]:
+    """Return host.json."""
+    found: dict[str, Any] = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    return found
+
+
+def default_of(setting: str) -> float:
+    """Return the default of a setting in seconds."""
+    (info,) = (info for info in describe_settings() if info.name == setting)
+    assert info.default is not None
+    return float(info.default)
+
+
+def seconds(span: str) -> float:
+    """Return the seconds of a host.json time span."""
+    hours, minutes, rest = map(int, span.split(":"))
+    return timedelta(hours=hours, minutes=minutes, seconds=rest).total_seconds()
+
+
+def triggers(functions: dict[str, list[dict[str, Any]]], kind: str) -> dict[str, dict[str, Any]]:
+    """Return the triggers of a kind by function."""
+    return {
+        name: binding
+        for name, bindings in functions.items()
+        for binding in bindings
+        if binding["type"] == kind
+    }
+
+
+def test_importing_needs_no_setting(functions: dict[str, list[dict[str, Any]]]) -> None:
+    """With an empty environment every function is there: a wrong setting must not hide them."""
+    assert {"lumen_sync", "sentinel_upload", "keep_poison", "pipeline_status"} <= set(functions)
+
+
+def test_importing_survives_wrong_settings() -> None:
+    """Values that no setting may have are met by the first call, not by the import."""
+    wrong = {info.name: "@Microsoft.KeyVault(broken)" for info in describe_settings()}
+    assert run(DESCRIBE, **{**wrong, "LUMEN_SCHEDULE": "", STORAGE_CONNECTION: "broken"})
+
+
+def test_every_deployed_module_imports_with_production_dependencies_only() -> None:
+    """Nothing that runs in Azure imports what requirements.txt does not install."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    locked = {
+        canonicalize_name(Requirement(line).name)
+        for line in lines
+        if line and not line.lstrip().startswith("#")
+    }
+    refused = [
+        package
+        for package, distributions in packages_distributions().items()
+        if not locked & set(map(canonicalize_name, distributions)) and package.isidentifier()
+    ]
+    assert {"pytest", "hypothesis", "trustme", "azure_functions_runtime"} <= set(refused)
+    imported = run(IMPORT_EVERYTHING, stdin=json.dumps([[*refused, *NOT_DEPLOYED], list(DEPLOYED)]))
+    assert {"common.settings", "producer.sync", "consumer.deliver", "ops.status"} <= set(imported)
+
+
+def test_the_two_queues_are_those_that_the_code_sends_to(
+    functions: dict[str, list[dict[str, Any]]],
+) -> None:
+    """The upload queue has one reader, and so has the queue that the host makes of its name."""
+    found = triggers(functions, "queueTrigger")
+    assert {name: binding["queueName"] for name, binding in found.items()} == {
+        "sentinel_upload": UPLOAD_QUEUE,
+        "keep_poison": POISON_QUEUE,
+    }
+    assert f"{UPLOAD_QUEUE}-poison" == POISON_QUEUE
+    assert {binding["connection"] for binding in found.values()} == {STORAGE_CONNECTION}
+
+
+def test_the_timer_has_the_default_schedule_and_does_not_run_on_startup(
+    functions: dict[str, list[dict[str, Any]]],
+) -> None:
+    """An unset or empty setting means every 15 minutes; a deployment is no reason to run."""
+    (timer,) = triggers(functions, "timerTrigger").values()
+    assert (timer["schedule"], timer["runOnStartup"]) == (DEFAULT_SCHEDULE, False)
+
+
+def test_the_schedule_is_a_setting() -> None:
+    """LUMEN_SCHEDULE reaches the trigger."""
+    (timer,) = triggers(run(DESCRIBE, LUMEN_SCHEDULE="0 0 * * * *"), "timerTrigger").values()
+    assert timer["schedule"] == "0 0 * * * *"
+
+
+def test_every_http_function_needs_a_key(
+    functions: dict[str, list[dict[str, Any]]],
+) -> None:
+    """No operator's function is open to whoever finds its address."""
+    levels = {binding["authLevel"] for binding in triggers(functions, "httpTrigger").values()}
+    assert levels <= {"FUNCTION", "ADMIN"}
+    assert levels
+
+
+def test_the_host_reads_messages_as_the_code_writes_them(host: dict[str, Any]) -> None:
+    """Plain text: with the default, base64, every message would go to poison unread."""
+    assert host["extensions"]["queues"]["messageEncoding"] == "none"
+
+
+def test_a_failing_delivery_does_not_use_up_its_tries_at_once(host: dict[str, Any]) -> None:
+    """Five deliveries, at least half a minute apart: what the consumer's docstrings promise."""
+    queues = host["extensions"]["queues"]
+    assert queues["maxDequeueCount"] == 5
+    assert seconds(queues["visibilityTimeout"]) >= 30
+
+
+def test_the_functions_a_run_needs_end_in_time(host: dict[str, Any]) -> None:
+    """After the time budget there is room for a last answer and a last page's messages."""
+    room = seconds(host["functionTimeout"]) - default_of("RUN_TIME_BUDGET")
+    assert room >= 2 * (CONNECT_TIMEOUT + READ_TIMEOUT)
+
+
+def test_a_dead_run_is_taken_over_by_the_next_tick() -> None:
+    """The lease is shorter than the quarter of an hour between two ticks."""
+    assert DEFAULT_SCHEDULE.split()[1] == "*/15"
+    assert default_of("RUN_LEASE") < 15 * 60
+
+
+def test_no_traces_are_sampled_away(host: dict[str, Any]) -> None:
+    """The one line of each run and each envelope reaches Application Insights."""
+    sampling = host["logging"]["applicationInsights"]["samplingSettings"]
+    assert not sampling["isEnabled"] or "Trace" in sampling["excludedTypes"].split(";")

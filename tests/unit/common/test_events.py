@@ -1,0 +1,92 @@
+"""Log lines: a closed list of names, facts as JSON, and nothing that could carry a body."""
+
+import inspect
+import json
+import logging
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import events
+from common.events import MAX_TEXT, Event, cut, emit
+
+LOGGER = "lumen_sentinel"
+
+
+def emitted(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    """Return level and text of each line logged so far."""
+    return [(record.levelno, record.getMessage()) for record in caplog.records]
+
+
+def test_a_line_is_a_name_and_facts(caplog: pytest.LogCaptureFixture) -> None:
+    """A log line is the event's name, a space and one JSON object."""
+    with caplog.at_level(logging.INFO, LOGGER):
+        emit(Event.CHUNK_UPLOADED, chunk="c1", accepted=99, share=0.5, late=False, why=None)
+    [(level, line)] = emitted(caplog)
+    name, _, facts = line.partition(" ")
+    assert (level, name) == (logging.INFO, "chunk-uploaded")
+    expected = {"chunk": "c1", "accepted": 99, "share": 0.5, "late": False, "why": None}
+    assert json.loads(facts) == expected
+
+
+def test_text_from_outside_cannot_break_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A forged line break, quote or placeholder stays inside its fact."""
+    hostile = 'one\nchunk-uploaded {"accepted":1}\r\n%s "quoted" \u2028 é'
+    with caplog.at_level(logging.INFO, LOGGER):
+        emit(Event.SYNC_FAILED, reason=hostile)
+    [(_, line)] = emitted(caplog)
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+    assert json.loads(line.partition(" ")[2])["reason"] == " ".join(hostile.split())
+
+
+def test_a_fact_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    """Text longer than a log line should carry is cut, and shows that it is."""
+    with caplog.at_level(logging.INFO, LOGGER):
+        emit(Event.SYNC_FAILED, reason="x" * 10_000)
+    [(_, line)] = emitted(caplog)
+    assert json.loads(line.partition(" ")[2])["reason"] == "x" * (MAX_TEXT - 1) + "…"
+
+
+@given(text=st.text(max_size=2 * MAX_TEXT))
+def test_cut_text_is_short_and_on_one_line(text: str) -> None:
+    """Cut text never exceeds its limit nor spans lines, and cutting again changes nothing."""
+    short = cut(text)
+    assert len(short) <= MAX_TEXT
+    assert len(short.splitlines()) <= 1
+    assert cut(short) == short
+
+
+@pytest.mark.parametrize(("length", "kept"), [(MAX_TEXT, True), (MAX_TEXT + 1, False)])
+def test_the_limit_is_exact(length: int, kept: bool) -> None:
+    """Text of exactly the limit is kept whole, one character more is cut."""
+    text = "x" * length
+    assert (cut(text) == text) is kept
+
+
+@pytest.mark.parametrize("event", Event)
+def test_what_needs_a_person_is_louder(event: Event, caplog: pytest.LogCaptureFixture) -> None:
+    """Losses and failures are errors, waits are warnings, the rest is information."""
+    loud = {
+        Event.SYNC_GAP: logging.ERROR,
+        Event.SYNC_FAILED: logging.ERROR,
+        Event.CHUNK_POISONED: logging.ERROR,
+        Event.CONTRACT_DRIFT: logging.ERROR,
+        Event.SYNC_INTERRUPTED: logging.WARNING,
+        Event.CHUNK_DEFERRED: logging.WARNING,
+    }
+    with caplog.at_level(logging.DEBUG, LOGGER):
+        emit(event)
+    assert emitted(caplog) == [(loud.get(event, logging.INFO), f"{event.value} {{}}")]
+
+
+def test_every_event_says_when_and_what_to_do() -> None:
+    """Each member of the list stands under a comment of its own, and is named by its value."""
+    source = inspect.getsource(events.Event)
+    commented = re.findall(
+        r'^    # .+\n(?:    # .+\n)*    (\w+) = "([\w-]+)"$', source, re.MULTILINE
+    )
+    assert [name for name, _ in commented] == [event.name for event in Event]
+    assert all(value == name.lower().replace("_", "-") for name, value in commented)

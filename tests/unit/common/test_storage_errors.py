@@ -1,0 +1,158 @@
+"""Azure Storage's errors, sorted by what the pipeline does about them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    IncompleteReadError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+    ServiceResponseTimeoutError,
+)
+from azure.identity import CredentialUnavailableError
+
+from common.errors import CredentialError, PipelineError, ThrottledError, UnavailableError
+from common.storage_errors import error_code, storage_errors
+
+
+@dataclass
+class Response:
+    """As much of an answer as an error of the SDK reads."""
+
+    status_code: int
+    reason: str = "why"
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        return "<private body>"
+
+
+def http_error(
+    status: int, code: str = "", *, kind: type[HttpResponseError] = HttpResponseError
+) -> HttpResponseError:
+    """An error as the storage clients raise it."""
+    response: Any = Response(status)
+    error = kind("a long message", response=response)
+    if code:
+        vars(error)["error_code"] = code
+    return error
+
+
+def translated(error: Exception) -> Exception:
+    """What `error` becomes at the border."""
+    try:
+        with storage_errors("table runs", role="Table Role"):
+            raise error  # noqa: TRY301 - from outside the border
+    except Exception as found:  # noqa: BLE001 - handed to the test
+        return found
+
+
+STATUSES: dict[int, type[PipelineError]] = {
+    401: CredentialError,
+    403: CredentialError,
+    408: UnavailableError,
+    429: ThrottledError,
+    503: ThrottledError,
+    **dict.fromkeys([*range(500, 503), *range(504, 600)], UnavailableError),
+    **dict.fromkeys(range(200, 400), UnavailableError),
+}
+
+
+def test_every_status_has_a_meaning() -> None:
+    """Refused access needs an operator, trouble and garbled answers pass; the rest is our bug."""
+    found = {status: type(translated(http_error(status))) for status in range(200, 600)}
+    assert found == {status: STATUSES.get(status, HttpResponseError) for status in found}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServiceRequestError("no route"),
+        ServiceResponseError("reset"),
+        ServiceResponseTimeoutError("late"),
+        AzureError("anything"),
+        IncompleteReadError("cut short"),
+        HttpResponseError("broken chunk"),
+    ],
+)
+def test_no_answer_is_unavailable(error: AzureError) -> None:
+    """An answer that never came, or came in part, means: try later."""
+    found = translated(error)
+    assert type(found) is UnavailableError
+    assert found.__cause__ is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CredentialUnavailableError("no identity endpoint"),
+        http_error(400, kind=ClientAuthenticationError),
+    ],
+)
+def test_no_token_for_storage_needs_an_operator(error: HttpResponseError) -> None:
+    """A managed identity that gives no token is a credential fault, not a bug of ours."""
+    found = translated(error)
+    assert type(found) is CredentialError
+    assert "PipelineStorage__clientId" in str(found)
+
+
+def test_an_identity_outage_passes() -> None:
+    """A server error of the identity endpoint is an outage."""
+    error = http_error(500, kind=ClientAuthenticationError)
+    assert type(translated(error)) is UnavailableError
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (403, "AuthorizationPermissionMismatch",
+         ("table runs refused access (AuthorizationPermissionMismatch); "
+          "give the app's identity the role Table Role")),
+        (403, "", "table runs refused access (403); give the app's identity the role Table Role"),
+        (503, "ServerBusy", "table runs is throttled (ServerBusy)"),
+        (500, "OperationTimedOut", "table runs is unavailable (OperationTimedOut)"),
+    ],
+)  # fmt: skip
+def test_a_message_says_what_and_why(status: int, code: str, message: str) -> None:
+    """The message names table or queue, the service's code or status, the remedy; no body."""
+    assert str(translated(http_error(status, code))) == message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        http_error(404, "TableNotFound", kind=ResourceNotFoundError),
+        http_error(409, "EntityAlreadyExists", kind=ResourceExistsError),
+        http_error(412, "UpdateConditionNotSatisfied", kind=ResourceModifiedError),
+        ValueError("bug"),
+        ThrottledError("translated already"),
+    ],
+)
+def test_the_rest_passes_unchanged(error: Exception) -> None:
+    """What the caller asked for, bugs, and the pipeline's own errors are not touched."""
+    assert translated(error) is error
+
+
+def test_no_error_no_translation() -> None:
+    """A call that succeeds is left alone."""
+    with storage_errors("queue q", role="Role"):
+        pass
+
+
+def test_the_code_is_the_service_s_own() -> None:
+    """The code is found on the error, in a header or in the body; empty where there is none."""
+    assert error_code(http_error(404, "QueueNotFound")) == "QueueNotFound"
+    assert error_code(http_error(404)) == ""
+    assert error_code(HttpResponseError("nothing")) == ""
+    in_body = 'Not found Content: {"odata.error":{"code":"QueueNotFound"}}'
+    assert error_code(HttpResponseError(in_body)) == "QueueNotFound"
+    error = http_error(404)
+    error.response.headers["x-ms-error-code"] = "QueueNotFound"  # type: ignore[union-attr]
+    assert error_code(error) == "QueueNotFound"

@@ -1,0 +1,142 @@
+"""Envelopes as the consumer receives them, and the doubles that one delivery needs."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from common.envelope import Attempt, Envelope, chunk_id_of, decode_envelope, encode_envelope
+from common.ledger import Ledger, open_ledger
+from common.ledger.chunks import Chunk
+from common.ledger.poison import PoisonRecord
+from consumer.deferral import Deferrer
+from consumer.deliver import Deliverer
+from consumer.poison import PoisonKeeper
+from consumer.sentinel import Answer, SentinelClient, Uploaded
+from tests.fakes.clock import FakeClock
+from tests.fakes.queue import FakeQueue
+from tests.fakes.tables import FakeTables
+
+RUN = "20260101T000000-0badcafe"
+
+
+def envelope(
+    *, count: int = 3, attempt: int = 0, deferrals: int = 0, history: Sequence[Attempt] = ()
+) -> Envelope:
+    """Return the envelope of a chunk of `count` small indicators."""
+    objects = [{"id": f"indicator--{n}", "pattern": f"[x = '{n}']"} for n in range(count)]
+    body = json.dumps(objects, separators=(",", ":")).encode()
+    return Envelope(
+        run_id=RUN,
+        chunk_id=chunk_id_of(body),
+        sequence=7,
+        count=count,
+        body=body,
+        fingerprints=tuple(range(count)),
+        attempt=attempt,
+        deferrals=deferrals,
+        history=tuple(history),
+    )
+
+
+@dataclass
+class ScriptedSentinel:
+    """Gives the answers it was given, the last one for ever, and remembers what was posted."""
+
+    answers: list[Answer | BaseException] = field(default_factory=lambda: [Uploaded()])
+    posted: list[tuple[bytes, int, str]] = field(default_factory=list)
+
+    def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
+        self.posted.append((objects, count, token))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+@dataclass
+class ScriptedTokens:
+    """Hands out numbered tokens; `before` is called with what is asked and may raise."""
+
+    asked: list[str] = field(default_factory=list)
+    before: Callable[[str], None] = lambda _what: None
+
+    def token(self) -> str:
+        self.asked.append("token")
+        self.before("token")
+        return "token-1"
+
+    def refresh(self, *, refused: str) -> str:
+        self.asked.append(f"refresh {refused}")
+        self.before("refresh")
+        return "token-2"
+
+
+@dataclass
+class Bench:
+    """One consumer with everything around it in memory."""
+
+    sentinel: ScriptedSentinel = field(default_factory=ScriptedSentinel)
+    tokens: ScriptedTokens = field(default_factory=ScriptedTokens)
+    clock: FakeClock = field(default_factory=FakeClock)
+    tables: FakeTables = field(default_factory=FakeTables)
+    queue: FakeQueue = field(default_factory=FakeQueue)
+
+    @property
+    def ledger(self) -> Ledger:
+        return open_ledger(self.tables)
+
+    @property
+    def keeper(self) -> PoisonKeeper:
+        return PoisonKeeper(ledger=self.ledger, clock=self.clock)
+
+    @property
+    def deferrer(self) -> Deferrer:
+        return Deferrer(
+            queue=self.queue,
+            ledger=self.ledger,
+            clock=self.clock,
+            rng=random.Random(0),  # noqa: S311 - a fixed seed
+        )
+
+    def answer(self, *answers: Answer | BaseException) -> None:
+        """Let Sentinel answer this from now on."""
+        self.sentinel.answers = list(answers)
+
+    def repair(self) -> None:
+        """Let storage work again."""
+        self.tables.before = lambda _table, _operation: None
+        self.queue.before = lambda _text: None
+
+    def deliver(self, message: Envelope | str, *, dequeue_count: int = 1) -> None:
+        """Deliver one message."""
+        text = message if isinstance(message, str) else encode_envelope(message)
+        Deliverer(
+            sentinel=cast("SentinelClient", self.sentinel),
+            tokens=self.tokens,
+            ledger=self.ledger,
+            deferrer=self.deferrer,
+            keeper=self.keeper,
+            clock=self.clock,
+        ).deliver(text, dequeue_count=dequeue_count)
+
+    def take(self) -> tuple[Envelope, float]:
+        """Take the one message from the queue; return it with its delay."""
+        (sent,) = self.queue.sent
+        self.queue.sent.clear()
+        return decode_envelope(sent.text), sent.delay
+
+    def chunk(self, of: Envelope) -> Chunk | None:
+        """Return the chunk's row."""
+        return self.ledger.chunks.get(of.run_id, of.chunk_id)
+
+    @property
+    def poison(self) -> list[PoisonRecord]:
+        """Every poison record."""
+        return list(self.ledger.poison.all())
+
+
+def with_count(of: Envelope, count: int) -> Envelope:
+    """Return an envelope that claims another number of indicators."""
+    return replace(of, count=count)

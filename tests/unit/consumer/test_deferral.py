@@ -1,0 +1,112 @@
+"""Deferral: the copy, its delay, and that it needs nothing but the queue."""
+
+import pytest
+
+from common.envelope import Attempt, decode_envelope
+from common.errors import CredentialError, UnavailableError
+from common.ledger.states import ChunkState
+from consumer.deferral import (
+    MAX_DELAY,
+    MAX_DELAY_FOR_OPERATOR,
+    Defer,
+    defer_for_operator,
+    growing_delay,
+)
+from tests.unit.consumer.samples import Bench, envelope
+
+DEFER = Defer(reason="why", delay=100.0, counts=True)
+
+
+@pytest.mark.parametrize("cap", [MAX_DELAY_FOR_OPERATOR, MAX_DELAY])
+def test_delays_double_from_a_minute_to_the_cap(cap: float) -> None:
+    """Any number of failures has a delay, also one that no power of two can hold."""
+    assert [growing_delay(n, cap=cap) for n in range(4)] == [60.0, 120.0, 240.0, 480.0]
+    assert growing_delay(1000, cap=cap) == growing_delay(10**9, cap=cap) == cap
+
+
+@pytest.mark.parametrize(("deferrals", "delay"), [(0, 60.0), (1, 120.0), (4, 900.0), (500, 900.0)])
+def test_waiting_for_an_operator_counts_nothing(deferrals: int, delay: float) -> None:
+    """The delay grows with every deferral so far, of whatever kind."""
+    assert defer_for_operator(envelope(deferrals=deferrals), "why") == Defer(
+        reason="why", delay=delay, counts=False
+    )
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_the_copy_is_the_message_with_one_more_failure(counts: bool) -> None:
+    """Time and reason are in its history; the body is untouched."""
+    bench, sent = Bench(), envelope(attempt=2, deferrals=3)
+    bench.clock.advance(61)
+    bench.deferrer.defer(sent, Defer(reason="why", delay=5.0, counts=counts))
+    copy, _ = bench.take()
+    assert (copy.body, copy.run_id, copy.sequence) == (sent.body, sent.run_id, sent.sequence)
+    assert (copy.attempt, copy.deferrals) == (2 + counts, 4)
+    assert copy.history == (Attempt(at="2026-01-01T00:01:01+00:00", reason="why"),)
+
+
+def test_copies_do_not_come_back_together() -> None:
+    """Up to a fifth is added to each delay at random, and nothing is taken off."""
+    bench = Bench()
+    deferrer = bench.deferrer
+    for _ in range(50):
+        deferrer.defer(envelope(), DEFER)
+    delays = [sent.delay for sent in bench.queue.sent]
+    assert all(100.0 <= delay <= 120.0 for delay in delays)
+    assert len(set(delays)) > 40
+
+
+def test_the_copy_is_enqueued_before_the_reason_is_noted() -> None:
+    """So that what the ledger says of the chunk is true."""
+    bench = Bench()
+    order: list[str] = []
+    bench.queue.before = lambda _text: order.append("copy")
+    bench.tables.before = lambda table, _operation: order.append(table)
+    bench.deferrer.defer(envelope(), DEFER)
+    assert order == ["copy", "chunks"]
+
+
+@pytest.mark.parametrize("error", [UnavailableError("x"), CredentialError("x")])
+def test_the_ledger_is_not_needed(error: Exception) -> None:
+    """The copy carries the reason too."""
+    bench = Bench()
+
+    def before(_table: str, _operation: str) -> None:
+        raise error
+
+    bench.tables.before = before
+    bench.deferrer.defer(envelope(), DEFER)
+    assert decode_envelope(bench.queue.sent[0].text).history[0].reason == "why"
+
+
+def test_a_copy_that_cannot_be_sent_is_raised() -> None:
+    """The host still has the message, and the ledger says nothing else."""
+    bench, sent = Bench(), envelope()
+
+    def before(_text: str) -> None:
+        raise UnavailableError("queue is down")
+
+    bench.queue.before = before
+    with pytest.raises(UnavailableError):
+        bench.deferrer.defer(sent, DEFER)
+    assert bench.chunk(sent) is None
+
+
+def test_an_outcome_recorded_meanwhile_stays() -> None:
+    """A late deferral of a chunk that another delivery uploaded does not undo it."""
+    bench, sent = Bench(), envelope()
+    bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+    bench.deferrer.defer(sent, DEFER)
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 3)
+
+
+def test_a_history_without_end_still_fits() -> None:
+    """The longest reasons for ever: the first and the latest are kept, in bounded space."""
+    bench, sent = Bench(), envelope(count=100)
+    for number in range(40):
+        reason = f"{number}: " + "\U0001f600" * 500
+        bench.deferrer.defer(sent, Defer(reason=reason, delay=1.0, counts=False))
+        sent, _ = bench.take()
+    assert sent.history[0].reason.startswith("0: ")
+    assert sent.history[-1].reason.startswith("39: ")

@@ -1,0 +1,508 @@
+"""One delivery: the decision as a table, and what is written down for each outcome."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from common.envelope import MAX_HISTORY, Attempt, Envelope, decode_envelope, encode_envelope
+from common.errors import (
+    CredentialError,
+    HaltError,
+    PipelineError,
+    ThrottledError,
+    UnavailableError,
+)
+from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
+from common.ledger.rejections import RejectedBy
+from common.ledger.states import ChunkState
+from consumer.deferral import FIRST_DELAY, MAX_DELAY, MAX_DELAY_FOR_OPERATOR, Defer
+from consumer.deliver import DRIFT_ATTEMPTS, HOURLY_ATTEMPTS, Done, GiveUp, decide, rejections_of
+from consumer.sentinel import (
+    Answer,
+    Drift,
+    Isolate,
+    OperatorNeeded,
+    RecordError,
+    RefreshToken,
+    Throttled,
+    Unavailable,
+    Uploaded,
+)
+from tests.fakes.clock import START
+from tests.unit.consumer.samples import Bench, envelope, with_count
+
+UNAVAILABLE_ATTEMPTS = 6 + HOURLY_ATTEMPTS
+"""One, 2, 4, 8, 16 and 32 minutes, then the hours."""
+
+ANSWERS: dict[str, Answer] = {
+    "uploaded": Uploaded(),
+    "isolate": Isolate(reason="why"),
+    "refresh": RefreshToken(reason="why"),
+    "operator": OperatorNeeded(reason="why"),
+    "throttled": Throttled(reason="why", wait=7.0),
+    "unavailable": Unavailable(reason="why"),
+    "drift": Drift(reason="why"),
+}
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("attempt", range(30))
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_decision_for_every_answer_and_attempt(name: str, attempt: int) -> None:
+    """Only an answer that may be the message's fault counts, and only that is given up."""
+    outcome = decide(ANSWERS[name], envelope(attempt=attempt, deferrals=attempt))
+    limits = {"unavailable": UNAVAILABLE_ATTEMPTS, "drift": DRIFT_ATTEMPTS}
+    match name:
+        case "uploaded":
+            assert outcome == Done(accepted=3, rejected=())
+        case "isolate":
+            assert outcome == GiveUp(reason="why")
+        case "refresh" | "operator":
+            delay = min(FIRST_DELAY * 2**attempt, MAX_DELAY_FOR_OPERATOR)
+            assert outcome == Defer(reason="why", delay=delay, counts=False)
+        case "throttled":
+            assert outcome == Defer(reason="why", delay=7.0, counts=False)
+        case _ if attempt + 1 < limits[name]:
+            delay = min(FIRST_DELAY * 2**attempt, MAX_DELAY)
+            assert outcome == Defer(reason="why", delay=delay, counts=True)
+        case _:
+            assert isinstance(outcome, GiveUp)
+            assert outcome.reason == f"why; given up after {attempt + 1} attempts"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("operator", 60.0, 15 * 60.0),
+        ("refresh", 60.0, 15 * 60.0),
+        ("unavailable", 60.0, 3600.0),
+    ],
+)
+def test_delays_grow_from_a_minute_to_their_cap(name: str, first: float, last: float) -> None:
+    """Doubling, never shrinking: 15 minutes for an operator, an hour for an outage."""
+    delays = []
+    for failures in range(10):
+        outcome = decide(ANSWERS[name], envelope(attempt=failures, deferrals=failures))
+        assert isinstance(outcome, Defer)
+        delays.append(outcome.delay)
+    assert (delays[0], delays[-1]) == (first, last)
+    assert all(later == min(2 * earlier, last) for earlier, later in pairwise(delays))
+
+
+def test_an_outage_is_borne_for_hours_before_a_chunk_is_given_up() -> None:
+    """The attempts that count last more than five hours together."""
+    total = 0.0
+    for attempt in range(100):
+        outcome = decide(ANSWERS["unavailable"], envelope(attempt=attempt))
+        if not isinstance(outcome, Defer):
+            break
+        total += outcome.delay
+    assert 5 * 3600 <= total <= 12 * 3600
+
+
+@pytest.mark.parametrize("deferrals", [0, 1, 50, 500, 10**6])
+@pytest.mark.parametrize("name", ["throttled", "operator", "refresh"])
+def test_what_is_not_the_messages_fault_never_poisons_it(name: str, deferrals: int) -> None:
+    """However often it was deferred, and whatever else it has been through."""
+    tired = envelope(deferrals=deferrals, attempt=min(deferrals, 9))
+    outcome = decide(ANSWERS[name], tired)
+    assert isinstance(outcome, Defer)
+    assert not outcome.counts
+    assert outcome.delay <= MAX_DELAY_FOR_OPERATOR
+
+
+@pytest.mark.parametrize(
+    ("rejected", "stray", "accepted"),
+    [(0, 0, 3), (1, 0, 2), (3, 0, 0), (0, 1, 2), (1, 1, 1), (3, 3, 0), (0, 9, 0)],
+)
+def test_accepted_and_rejected_add_up_to_the_chunk(
+    rejected: int, stray: int, accepted: int
+) -> None:
+    """A stray error counts as a rejected record: what is not known to be accepted is not."""
+    errors = tuple(RecordError(index=index, messages=()) for index in range(rejected))
+    strays = tuple(RecordError(index=100 + index, messages=()) for index in range(stray))
+    outcome = decide(Uploaded(rejected=errors, stray=strays), envelope())
+    assert outcome == Done(accepted=accepted, rejected=errors, stray=strays)
+
+
+def test_an_upload_is_recorded() -> None:
+    """The exact bytes go out once, and the chunk's row has the receipt."""
+    bench, sent = Bench(), envelope()
+    bench.deliver(sent)
+    assert bench.sentinel.posted == [(sent.body, 3, "token-1")]
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.accepted, chunk.rejected) == (ChunkState.UPLOADED, 3, 0)
+    assert (chunk.sequence, chunk.count) == (7, 3)
+    assert bench.queue.sent == []
+
+
+def test_rejected_records_are_kept_with_what_is_known_of_them() -> None:
+    """Id, pattern, messages and content; they are written before the row says uploaded."""
+    bench, sent = Bench(), envelope()
+    writes: list[str] = []
+    bench.tables.before = lambda table, operation: writes.append(f"{table} {operation}")
+    bench.answer(
+        Uploaded(
+            rejected=(RecordError(index=1, messages=("bad", "worse")),),
+            stray=(RecordError(index=-1, messages=()),),
+        )
+    )
+    bench.deliver(sent)
+    assert writes == ["rejections merge_all", "chunks merge"]
+    stray, known = bench.ledger.rejections.of_run(sent.run_id)
+    assert (known.indicator_id, known.pattern) == ("indicator--1", "[x = '1']")
+    assert (known.reason, known.rejected_by) == ("bad; worse", RejectedBy.SENTINEL)
+    assert json.loads(known.content) == json.loads(sent.body)[1]
+    assert (stray.indicator_id, stray.content, stray.reason) == ("", b"", "no reason given")
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.accepted, chunk.rejected) == (1, 2)
+
+
+def test_rejections_of_records_that_are_no_objects_are_made_all_the_same() -> None:
+    """The body is not trusted to hold what its count says."""
+    sent = with_count(envelope(count=1), 5)
+    done = Done(accepted=3, rejected=tuple(RecordError(index=i, messages=()) for i in (0, 4)))
+    first, second = rejections_of(done, sent, at=START)
+    assert first.indicator_id == "indicator--0"
+    assert (second.indicator_id, second.content) == ("", b"")
+
+
+def test_a_refused_request_is_poison_with_its_whole_message() -> None:
+    """The message, the reason and the attempt are kept, and the chunk says so."""
+    bench, sent = Bench(), envelope()
+    bench.answer(Isolate(reason="refused (400)"))
+    bench.deliver(sent)
+    (record,) = bench.poison
+    assert (record.poisoned_by, record.reason) == (PoisonedBy.CONSUMER, "refused (400)")
+    assert decode_envelope(record.message) == sent
+    assert (record.attempts, len(record.history), record.count) == (1, 1, 3)
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.reason) == (ChunkState.POISONED, "refused (400)")
+    assert bench.queue.sent == []
+
+
+def test_a_refused_token_is_refreshed_exactly_once() -> None:
+    """The second answer decides, be it good or the same again."""
+    bench = Bench()
+    bench.answer(RefreshToken(reason="401"), Uploaded())
+    bench.deliver(envelope())
+    assert bench.tokens.asked == ["token", "refresh token-1"]
+    assert [token for _, _, token in bench.sentinel.posted] == ["token-1", "token-2"]
+    assert bench.queue.sent == []
+
+    bench = Bench()
+    bench.answer(RefreshToken(reason="401"))
+    bench.deliver(envelope())
+    assert bench.tokens.asked == ["token", "refresh token-1"]
+    copy, delay = bench.take()
+    assert (copy.attempt, copy.deferrals) == (0, 1)
+    assert 60.0 <= delay <= 72.0
+
+
+@pytest.mark.parametrize("when", ["token", "refresh"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        CredentialError("no token: CLIENT_SECRET has expired"),
+        UnavailableError("no token: Entra is unavailable"),
+        ThrottledError("no token: slow down"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_without_a_token_a_chunk_waits_and_nothing_counts(when: str, error: Exception) -> None:
+    """Nothing was tried at Sentinel; the reason is on the copy and in the row."""
+    bench, sent = Bench(), envelope()
+    bench.answer(RefreshToken(reason="401"))
+
+    def before(what: str) -> None:
+        if what == when:
+            raise error
+
+    bench.tokens.before = before
+    bench.deliver(sent)
+    copy, _ = bench.take()
+    assert (copy.attempt, copy.deferrals) == (0, 1)
+    assert copy.history[-1].reason == str(error)
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.reason, chunk.deferrals) == (ChunkState.QUEUED, str(error), 1)
+
+
+@pytest.mark.parametrize("name", ["operator", "throttled", "unavailable", "drift"])
+def test_a_deferred_chunk_is_on_the_queue_whole(name: str) -> None:
+    """The copy is the envelope with one more failure in its history."""
+    bench, sent = Bench(), envelope()
+    bench.answer(ANSWERS[name])
+    bench.deliver(sent)
+    copy, delay = bench.take()
+    assert (copy.body, copy.chunk_id, copy.fingerprints) == (
+        sent.body,
+        sent.chunk_id,
+        sent.fingerprints,
+    )
+    assert copy.history == (Attempt(at="2026-01-01T00:00:00+00:00", reason="why"),)
+    assert (copy.attempt, copy.deferrals) == (int(name in {"unavailable", "drift"}), 1)
+    assert delay >= 7.0
+
+
+def serve(bench: Bench, sent: Envelope, deliveries: int) -> int:
+    """Deliver a message and its copies; return how many deliveries until nothing is queued."""
+    bench.deliver(sent)
+    for delivery in range(1, deliveries):
+        if not bench.queue.sent:
+            return delivery
+        copy, delay = bench.take()
+        bench.clock.advance(delay)
+        bench.deliver(copy)
+    return deliveries
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("unavailable", UNAVAILABLE_ATTEMPTS), ("drift", DRIFT_ATTEMPTS)]
+)
+def test_a_chunk_that_only_fails_is_given_up_with_its_history(name: str, limit: int) -> None:
+    """After its attempts it is poison: the first and the latest of them, with their times."""
+    bench, sent = Bench(), envelope()
+    bench.answer(ANSWERS[name])
+    assert serve(bench, sent, 100) == limit
+    (record,) = bench.poison
+    assert record.attempts == limit
+    assert len(record.history) == min(limit, MAX_HISTORY)
+    assert record.history[0].at == "2026-01-01T00:00:00+00:00"
+    assert [item.at for item in record.history] == sorted({item.at for item in record.history})
+    assert f"given up after {limit} attempts" in record.reason
+    kept = decode_envelope(record.message)
+    assert (kept.body, kept.attempt) == (sent.body, limit - 1)
+    assert len(bench.sentinel.posted) == limit
+
+
+@pytest.mark.parametrize("name", ["throttled", "operator", "refresh"])
+def test_a_chunk_is_never_poisoned_for_what_is_not_its_fault(name: str) -> None:
+    """Five hundred deferrals later it is still on the queue, with room for its history."""
+    bench, sent = Bench(), envelope(count=100)
+    bench.answer(ANSWERS[name])
+    assert serve(bench, sent, 500) == 500
+    assert bench.poison == []
+    copy, _ = bench.take()
+    assert (copy.attempt, copy.deferrals) == (0, 500)
+    assert len(copy.history) == MAX_HISTORY
+    bench.answer(Uploaded())
+    bench.deliver(copy)
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is ChunkState.UPLOADED
+
+
+def test_only_attempts_that_count_use_a_chunk_up() -> None:
+    """A long outage of our own making between two server errors changes nothing."""
+    bench, sent = Bench(), envelope()
+    mixed = [ANSWERS[name] for name in ("unavailable", "throttled", "operator", "throttled")]
+    bench.answer(*(mixed * 30))
+    assert serve(bench, sent, 200) == 4 * (UNAVAILABLE_ATTEMPTS - 1) + 1
+    assert bench.poison[0].attempts == UNAVAILABLE_ATTEMPTS
+
+
+def failing(table: str, *operations: str) -> Callable[[str, str], None]:
+    """Return a hook that makes these operations of a table fail."""
+
+    def before(name: str, operation: str) -> None:
+        if name == table and (not operations or operation in operations):
+            raise UnavailableError(f"table {table} is unavailable")
+
+    return before
+
+
+REJECTING = Uploaded(rejected=(RecordError(index=0, messages=("bad",)),))
+
+
+@pytest.mark.parametrize(
+    ("answer", "table"),
+    [
+        (Uploaded(), "chunks"),
+        (REJECTING, "rejections"),
+        (REJECTING, "chunks"),
+        (Isolate(reason="why"), "poison"),
+        (Isolate(reason="why"), "chunks"),
+    ],
+)
+@pytest.mark.parametrize("error", [UnavailableError, CredentialError, ThrottledError])
+def test_an_outcome_that_cannot_be_written_is_deferred(
+    answer: Answer, table: str, error: type[PipelineError]
+) -> None:
+    """The queue has the chunk, nothing counts against it, and a later delivery writes it."""
+    bench, sent = Bench(), envelope()
+    bench.answer(answer)
+
+    def before(name: str, _operation: str) -> None:
+        if name == table:
+            raise error("storage")
+
+    bench.tables.before = before
+    bench.deliver(sent)
+    copy, _ = bench.take()
+    assert (copy.attempt, copy.deferrals, copy.body) == (0, 1, sent.body)
+    bench.repair()
+    bench.deliver(copy)
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is not ChunkState.QUEUED
+    assert bench.queue.sent == []
+
+
+def test_a_deferral_needs_no_ledger() -> None:
+    """With the ledger gone the copy is enqueued all the same."""
+    bench = Bench()
+    bench.answer(ANSWERS["operator"])
+    bench.tables.before = failing("chunks")
+    bench.deliver(envelope())
+    assert bench.take()[0].deferrals == 1
+
+
+@pytest.mark.parametrize("answer", [ANSWERS["operator"], Uploaded(), Isolate(reason="why")])
+def test_with_nowhere_to_write_the_host_keeps_the_message(answer: Answer) -> None:
+    """Neither ledger nor queue: raising is what keeps the delivery from being acknowledged."""
+    bench = Bench()
+    bench.answer(answer)
+    bench.tables.before = failing("chunks")
+
+    def before(_text: str) -> None:
+        raise UnavailableError("queue is down")
+
+    bench.queue.before = before
+    with pytest.raises(UnavailableError, match="queue"):
+        bench.deliver(envelope())
+
+
+@pytest.mark.parametrize("repeated", ["by the host", "as a copy"])
+def test_a_repeated_delivery_of_an_uploaded_chunk_uploads_nothing(repeated: str) -> None:
+    """It is acknowledged: the ledger already has the receipt."""
+    bench, sent = Bench(), envelope(deferrals=int(repeated == "as a copy"))
+    bench.ledger.chunks.record_uploaded(sent, accepted=2, rejected=1, at=bench.clock.now())
+    bench.deliver(sent, dequeue_count=2 if repeated == "by the host" else 1)
+    assert bench.sentinel.posted == []
+    assert bench.tokens.asked == []
+    assert bench.queue.sent == []
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.accepted, chunk.rejected) == (2, 1)
+
+
+def test_a_first_delivery_does_not_ask_the_ledger() -> None:
+    """The common case costs one write and no read."""
+    bench = Bench()
+    operations: list[str] = []
+    bench.tables.before = lambda _table, operation: operations.append(operation)
+    bench.deliver(envelope())
+    assert operations == ["merge"]
+
+
+@pytest.mark.parametrize("state", ["unknown", "queued", "poisoned", "unreachable"])
+def test_a_repeated_delivery_that_is_not_known_as_uploaded_uploads(state: str) -> None:
+    """Uploading twice is safe; not uploading is not."""
+    bench, sent = Bench(), envelope()
+    if state == "queued":
+        bench.ledger.chunks.record_enqueued([sent], at=bench.clock.now())
+    if state == "poisoned":
+        bench.ledger.chunks.record_poisoned(sent, at=bench.clock.now(), reason="why")
+    if state == "unreachable":
+        bench.tables.before = failing("chunks", "get")
+    bench.deliver(sent, dequeue_count=3)
+    assert len(bench.sentinel.posted) == 1
+    bench.repair()
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is ChunkState.UPLOADED
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "{}", '{"version": 99}', "\u2028\x00é"])
+def test_what_cannot_be_decoded_is_kept_raw(text: str) -> None:
+    """No upload is tried and the message is acknowledged; its row has every character."""
+    bench = Bench()
+    bench.deliver(text)
+    (record,) = bench.poison
+    assert (record.run_id, record.message, record.count) == (UNKNOWN_RUN, text, 0)
+    assert record.poisoned_by is PoisonedBy.CONSUMER
+    assert record.reason
+    assert bench.sentinel.posted == []
+    assert bench.queue.sent == []
+
+
+def test_what_can_neither_be_decoded_nor_kept_stays_with_the_host() -> None:
+    """There is no envelope to defer, so the host delivers it again."""
+    bench = Bench()
+    bench.tables.before = failing("poison")
+    with pytest.raises(UnavailableError):
+        bench.deliver("no JSON")
+
+
+def test_a_damaged_body_is_not_uploaded() -> None:
+    """The chunk id is the hash of the body: what does not match is kept, not posted."""
+    bench, sent = Bench(), envelope()
+    fields = json.loads(encode_envelope(sent))
+    other = json.loads(encode_envelope(envelope(count=4)))
+    bench.deliver(json.dumps({**fields, "body": other["body"]}))
+    assert bench.sentinel.posted == []
+    assert "damaged" in bench.poison[0].reason
+
+
+def test_a_chunk_in_the_full_ledger_and_twice_on_the_queue_is_uploaded_once() -> None:
+    """A crash between copy and acknowledgement leaves two messages; the later one is a no-op."""
+    bench, sent = Bench(), envelope()
+    bench.answer(ANSWERS["throttled"], Uploaded())
+    bench.deliver(sent)
+    copy, _ = bench.take()
+    bench.deliver(copy)
+    bench.deliver(copy)
+    bench.deliver(sent, dequeue_count=2)
+    assert len(bench.sentinel.posted) == 2
+    assert bench.queue.sent == []
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), Crash(), HaltError("no")], ids=repr)
+def test_a_bug_is_raised_for_the_host_to_count(error: BaseException) -> None:
+    """An unforeseen error is neither swallowed nor taken for an outcome."""
+    bench, sent = Bench(), envelope()
+    bench.answer(error)
+    with pytest.raises(type(error)):
+        bench.deliver(sent)
+    assert bench.queue.sent == []
+    assert bench.chunk(sent) is None
+
+
+@pytest.mark.parametrize("answer", [*ANSWERS.values(), REJECTING], ids=repr)
+def test_a_process_killed_at_any_write_leaves_the_chunk_safe(answer: Answer) -> None:
+    """Before each operation in turn: delivered again, the chunk comes to the same outcome."""
+
+    def deliver_killed_at(at: int, sent: Envelope) -> tuple[Bench, int]:
+        bench, calls = Bench(), []
+        bench.answer(answer)
+
+        def before(*_: object) -> None:
+            calls.append(1)
+            if len(calls) > at:
+                raise Crash
+
+        bench.tables.before = bench.queue.before = before
+        try:
+            bench.deliver(sent)
+        except Crash:
+            bench.repair()
+            bench.deliver(sent, dequeue_count=2)
+        return bench, len(calls)
+
+    sent = envelope()
+    expected, total = deliver_killed_at(10**9, sent)
+    assert total >= 1
+    for at in range(total):
+        bench, _ = deliver_killed_at(at, sent)
+        assert bench.chunk(sent) == expected.chunk(sent)
+        assert len(bench.poison) == len(expected.poison)
+        assert bool(bench.queue.sent) == bool(expected.queue.sent)

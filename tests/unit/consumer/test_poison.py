@@ -1,0 +1,176 @@
+"""The poison keeper: whatever the host gives up is kept whole, and its content cannot break it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.envelope import MAX_ENVELOPE_BYTES, Attempt, encode_envelope
+from common.errors import CredentialError, ThrottledError, UnavailableError
+from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
+from common.ledger.states import ChunkState
+from consumer.poison import HOST_GAVE_UP, KEEP_AGAIN_AFTER, handle_poison
+from tests.unit.consumer.samples import Bench, envelope
+
+FIELDS = tuple(json.loads(encode_envelope(envelope())))
+
+
+@given(text=st.text(st.characters()))
+def test_any_text_is_kept_whole(text: str) -> None:
+    """Lone surrogates, controls, nothing at all: one row with every character of it."""
+    bench = Bench()
+    bench.keeper.keep_from_host(text)
+    (record,) = bench.poison
+    assert (record.run_id, record.message) == (UNKNOWN_RUN, text)
+    assert record.poisoned_by is PoisonedBy.HOST
+    assert record.reason
+
+
+@given(
+    name=st.sampled_from(FIELDS),
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    ),
+)
+def test_an_envelope_with_any_one_field_replaced_is_kept_whole(name: str, value: object) -> None:
+    """Decoded or raw, the message is in the ledger as it was on the queue."""
+    bench = Bench()
+    text = json.dumps({**json.loads(encode_envelope(envelope())), name: value})
+    bench.keeper.keep_from_host(text)
+    (record,) = bench.poison
+    assert record.message == text
+
+
+@pytest.mark.parametrize("size", [0, 60 * 1024, MAX_ENVELOPE_BYTES, 3 * MAX_ENVELOPE_BYTES])
+def test_a_message_of_any_size_is_kept_whole(size: int) -> None:
+    """Also one that a single table property could not hold."""
+    bench = Bench()
+    text = "é" * (size // 2)
+    bench.keeper.keep_from_host(text)
+    assert bench.poison[0].message == text
+
+
+def test_an_envelope_is_kept_with_its_past() -> None:
+    """Count, attempts and history come from it; its chunk's row says poisoned."""
+    history = (Attempt(at="2025-12-31T00:00:00+00:00", reason="503"),)
+    bench, sent = Bench(), envelope(attempt=4, deferrals=9, history=history)
+    bench.keeper.keep_from_host(encode_envelope(sent))
+    (record,) = bench.poison
+    assert (record.run_id, record.poison_id) == (sent.run_id, sent.chunk_id)
+    assert (record.count, record.attempts, record.history) == (3, 4, history)
+    assert (record.reason, record.message) == (HOST_GAVE_UP, encode_envelope(sent))
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.reason) == (ChunkState.POISONED, HOST_GAVE_UP)
+
+
+def test_an_uploaded_chunk_needs_nothing() -> None:
+    """The host gave up a repeated delivery of what Sentinel already has."""
+    bench, sent = Bench(), envelope()
+    bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+    bench.keeper.keep_from_host(encode_envelope(sent))
+    assert bench.poison == []
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is ChunkState.UPLOADED
+
+
+@pytest.mark.parametrize("text", [encode_envelope(envelope()), "no JSON"])
+def test_kept_twice_is_one_row(text: str) -> None:
+    """It has the first and the last time that the message was given up."""
+    bench = Bench()
+    bench.keeper.keep_from_host(text)
+    bench.clock.advance(600)
+    bench.keeper.keep_from_host(text)
+    (record,) = bench.poison
+    assert (record.last_at - record.first_at).total_seconds() == 600
+
+
+@pytest.mark.parametrize("table", ["poison", "chunks"])
+def test_only_an_unreachable_ledger_raises_and_then_nothing_is_half_done(table: str) -> None:
+    """The host delivers the message again, and the second time it is kept."""
+    bench, sent = Bench(), envelope()
+
+    def before(name: str, operation: str) -> None:
+        if name == table and operation != "get":
+            raise UnavailableError("ledger is down")
+
+    bench.tables.before = before
+    with pytest.raises(UnavailableError):
+        bench.keeper.keep_from_host(encode_envelope(sent))
+    bench.tables.before = lambda _table, _operation: None
+    bench.keeper.keep_from_host(encode_envelope(sent))
+    assert len(bench.poison) == 1
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is ChunkState.POISONED
+
+
+def test_the_message_is_kept_before_its_chunk_is_marked() -> None:
+    """A chunk that says poisoned has its message in the ledger."""
+    bench = Bench()
+    writes: list[str] = []
+
+    def before(table: str, operation: str) -> None:
+        if operation != "get":
+            writes.append(table)
+
+    bench.tables.before = before
+    bench.keeper.keep_from_host(encode_envelope(envelope()))
+    assert writes == ["poison", "chunks"]
+
+
+def test_an_upload_at_the_same_moment_wins() -> None:
+    """Recorded between the look at the row and the write: what Sentinel has is not poisoned."""
+    bench, sent = Bench(), envelope()
+    uploaded: list[bool] = []
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("chunks", "insert") and not uploaded:
+            uploaded.append(True)
+            bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+
+    bench.tables.before = before
+    bench.keeper.keep_from_host(encode_envelope(sent))
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 3)
+
+
+@pytest.mark.parametrize("text", [encode_envelope(envelope()), "no JSON"])
+@pytest.mark.parametrize("error", [UnavailableError, ThrottledError, CredentialError])
+def test_while_the_ledger_is_out_of_reach_the_message_is_put_back(
+    text: str, error: type[Exception]
+) -> None:
+    """A fresh copy waits its time, so that the host's own tries are not used up."""
+    bench = Bench()
+
+    def before(_table: str, _operation: str) -> None:
+        raise error("ledger")
+
+    bench.tables.before = before
+    handle_poison(text, keeper=bench.keeper, queue=bench.queue)
+    (sent,) = bench.queue.sent
+    assert (sent.text, sent.delay) == (text, KEEP_AGAIN_AFTER)
+
+
+def test_a_message_that_is_kept_is_not_put_back() -> None:
+    """The poison queue empties itself."""
+    bench = Bench()
+    handle_poison("no JSON", keeper=bench.keeper, queue=bench.queue)
+    assert len(bench.poison) == 1
+    assert bench.queue.sent == []
+
+
+def test_a_message_that_can_neither_be_kept_nor_put_back_stays_with_the_host() -> None:
+    """Raising is what keeps it from being acknowledged."""
+    bench = Bench()
+
+    def before(*_: str) -> None:
+        raise UnavailableError("storage")
+
+    bench.tables.before = bench.queue.before = before
+    with pytest.raises(UnavailableError):
+        handle_poison("no JSON", keeper=bench.keeper, queue=bench.queue)

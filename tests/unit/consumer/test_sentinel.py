@@ -1,0 +1,248 @@
+"""The status table: what each answer of Sentinel means, for every status there is."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from requests.structures import CaseInsensitiveDict
+
+from consumer.sentinel import (
+    DEFAULT_THROTTLE,
+    MAX_MESSAGES,
+    MAX_THROTTLE,
+    Answer,
+    Drift,
+    Isolate,
+    OperatorNeeded,
+    RecordError,
+    RefreshToken,
+    Throttled,
+    Unavailable,
+    Uploaded,
+    classify_answer,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+COUNT = 5
+
+MEANING: dict[int, type] = {
+    200: Uploaded,
+    400: Isolate,
+    401: RefreshToken,
+    403: OperatorNeeded,
+    404: OperatorNeeded,
+    408: Unavailable,
+    413: Isolate,
+    422: Isolate,
+    425: Unavailable,
+    429: Throttled,
+    **dict.fromkeys(range(500, 600), Unavailable),
+}
+"""What the contract names, written down a second time; every other status is drift."""
+
+
+def classify(
+    status: int, body: bytes = b"", headers: dict[str, str] | None = None, *, count: int = COUNT
+) -> Answer:
+    """Classify an answer to `count` records."""
+    found = CaseInsensitiveDict(headers or {})
+    return classify_answer(status, found, body, count=count, now=NOW)
+
+
+def receipt(*errors: object, count: int = COUNT) -> Answer:
+    """Classify a 200 that names these errors."""
+    return classify(200, json.dumps({"errors": errors}).encode(), count=count)
+
+
+def named(index: Any, *messages: str) -> dict[str, Any]:
+    """Return one error in the service's form."""
+    return {"recordIndex": index, "errorMessages": list(messages)}
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_every_status_means_what_the_table_says(status: int) -> None:
+    """No status is retried, isolated or taken for success unless the contract says so."""
+    answer = classify(status)
+    assert type(answer) is MEANING.get(status, Drift)
+    if not isinstance(answer, Uploaded):
+        assert str(status) in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [(403, "Microsoft Sentinel Contributor"), (404, "WORKSPACE_ID")],
+)
+def test_what_an_operator_must_mend_names_the_remedy(status: int, remedy: str) -> None:
+    """The reason in the ledger says what to do."""
+    answer = classify(status, b'{"message": "secret of the service"}')
+    assert isinstance(answer, OperatorNeeded)
+    assert remedy in answer.reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b" \r\n\t ", b"{}", b'{"errors": []}', b'{"errors": null}', b'{"other": 1}', b"[]"],
+)
+def test_a_200_that_names_no_error_accepted_everything(body: bytes) -> None:
+    """Nothing, an empty object and an empty list of errors are one answer."""
+    assert classify(200, body) == Uploaded()
+
+
+@pytest.mark.parametrize("index", [0, 2, COUNT - 1])
+def test_a_named_record_is_rejected_and_no_other(index: int) -> None:
+    """The index counts from 0, the messages are kept."""
+    assert receipt(named(index, "bad", "worse")) == Uploaded(
+        rejected=(RecordError(index=index, messages=("bad", "worse")),)
+    )
+
+
+@pytest.mark.parametrize("index", [COUNT, 10**9, -1, -COUNT])
+def test_an_index_that_names_no_record_is_stray(index: int) -> None:
+    """It rejects nobody's neighbour, and is not swallowed."""
+    answer = receipt(named(1, "bad"), named(index, "lost"))
+    assert answer == Uploaded(
+        rejected=(RecordError(index=1, messages=("bad",)),),
+        stray=(RecordError(index=index, messages=("lost",)),),
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        named(True, "bad"),
+        named("1", "bad"),
+        named(1.0, "bad"),
+        named(None, "bad"),
+        {"errorMessages": ["bad"]},
+        {"recordIndex": 1, "errorMessages": "bad"},
+        {"recordIndex": 1, "errorMessages": None},
+        "bad",
+        1,
+        None,
+        [1, "bad"],
+    ],
+    ids=repr,
+)
+def test_an_error_of_unknown_form_is_drift(error: object) -> None:
+    """Nobody knows which record it means, so nothing is taken for accepted."""
+    assert isinstance(receipt(named(0, "bad"), error), Drift)
+
+
+def test_an_error_without_messages_still_rejects_its_record() -> None:
+    """The reason is missing, the fact is not."""
+    assert receipt({"recordIndex": 3}) == Uploaded(rejected=(RecordError(index=3, messages=()),))
+
+
+def test_records_named_twice_are_rejected_once_and_in_order() -> None:
+    """A repeated index does not make the count of rejected records wrong."""
+    answer = receipt(named(4, "late"), named(1, "first"), named(1, "again"))
+    assert isinstance(answer, Uploaded)
+    assert [error.index for error in answer.rejected] == [1, 4]
+
+
+def test_messages_without_end_are_cut() -> None:
+    """Ten messages of a record are enough, of whatever type they are."""
+    (error,) = receipt(named(0, *map(str, range(99)))).rejected  # type: ignore[union-attr]
+    assert len(error.messages) == MAX_MESSAGES
+    odd = receipt({"recordIndex": 0, "errorMessages": [1, None, {"a": []}]})
+    assert isinstance(odd, Uploaded)
+    assert odd.rejected[0].messages == ("1", "None", "{'a': []}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"{",
+        b"null",
+        b"5",
+        b'"text"',
+        b"true",
+        b'{"errors": {}}',
+        b'{"errors": "none"}',
+        b'{"errors": 0}',
+        b'{"errors": false}',
+        b'["text"]',
+        b"\xff\xfe\x00",
+        b"[" * 200_000,
+    ],
+    ids=lambda body: repr(body)[:24],
+)
+def test_a_200_that_cannot_be_read_is_drift(body: bytes) -> None:
+    """It is never taken for success."""
+    assert isinstance(classify(200, body), Drift)
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "wait"),
+    [
+        ({}, "", DEFAULT_THROTTLE),
+        ({}, "Rate limit is exceeded. Try again in 17 seconds.", 17.0),
+        ({}, "TRY AGAIN IN   1 SECOND", 1.0),
+        ({}, "Try again in 0 seconds.", 1.0),
+        ({}, "Try again in 999999999 seconds.", MAX_THROTTLE),
+        ({}, "Try again in 1000000000000 seconds.", DEFAULT_THROTTLE),
+        ({}, "Try again in -5 seconds.", DEFAULT_THROTTLE),
+        ({}, "Try again in a few seconds.", DEFAULT_THROTTLE),
+        ({"Retry-After": "9"}, "Try again in 17 seconds.", 9.0),
+        ({"retry-after": "9"}, "", 9.0),
+        ({"Retry-After": "0"}, "", 1.0),
+        ({"Retry-After": "1000000000000"}, "", MAX_THROTTLE),
+        ({"Retry-After": "9" * 400}, "", MAX_THROTTLE),
+        ({"Retry-After": "-5"}, "", DEFAULT_THROTTLE),
+        ({"Retry-After": "-5"}, "Try again in 17 seconds.", 17.0),
+        ({"Retry-After": "soon"}, "Try again in 17 seconds.", 17.0),
+        ({"Retry-After": ""}, "", DEFAULT_THROTTLE),
+        ({"Retry-After": format_datetime(NOW + timedelta(seconds=40), usegmt=True)}, "", 40.0),
+        ({"Retry-After": format_datetime(NOW - timedelta(days=9), usegmt=True)}, "", 1.0),
+        ({"Retry-After": format_datetime(NOW + timedelta(days=9), usegmt=True)}, "", MAX_THROTTLE),
+    ],
+)
+def test_a_429_is_obeyed_by_header_else_by_text_else_by_default(
+    headers: dict[str, str], message: str, wait: float
+) -> None:
+    """At least a second and at most an hour, whatever it says."""
+    body = json.dumps({"statusCode": 429, "message": message}).encode() if message else b""
+    answer = classify(429, body, headers)
+    assert isinstance(answer, Throttled)
+    assert answer.wait == wait
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refusal_carries_the_services_own_words(status: int) -> None:
+    """Its short message and nothing else: an answer may repeat the records sent."""
+    said = {"message": "m" * 500, "errors": [named(0, "secret pattern")]}
+    answer = classify(status, json.dumps(said).encode())
+    assert isinstance(answer, Isolate)
+    assert answer.reason.endswith(": " + "m" * 100)
+    assert "secret pattern" not in answer.reason
+
+
+@given(
+    status=st.sampled_from([200, 400, 429, 500, 418]),
+    header=st.none() | st.text(),
+    body=st.binary()
+    | st.text().map(str.encode)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["errors", "recordIndex", "errorMessages", "message"]), inner
+            )
+        ),
+    ).map(lambda value: json.dumps(value).encode()),
+)
+def test_classifying_never_raises(status: int, header: str | None, body: bytes) -> None:
+    """Any body and any header have a meaning, and what is rejected is a record of the chunk."""
+    answer = classify(status, body, {} if header is None else {"Retry-After": header})
+    if isinstance(answer, Uploaded):
+        indices = [error.index for error in answer.rejected]
+        assert indices == sorted(set(indices))
+        assert all(0 <= index < COUNT for index in indices)
+    if isinstance(answer, Throttled):
+        assert 1.0 <= answer.wait <= MAX_THROTTLE
