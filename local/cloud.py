@@ -126,6 +126,10 @@ class LocalCloud:
             **self._settings,
         }
 
+    def override_settings(self, settings: Mapping[str, str]) -> None:
+        """Give hosts that are started from now on other settings."""
+        self._settings.update(settings)
+
     def start_host(
         self,
         *,

@@ -1,0 +1,135 @@
+"""The deployed function app on the real worker: what it registers, and that every function runs."""
+
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from common.envelope import Envelope, chunk_id_of, encode_envelope
+from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
+from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, Secret, StorageSettings
+from local.feed import ListFeed, SyntheticFeed
+from local.functions_host.process import HostProcess
+from tests.scenarios.conftest import NewWorld
+from tests.scenarios.world import World, assert_conserved, log_lines, until
+
+
+def _bindings(host: HostProcess) -> dict[str, dict[str, Any]]:
+    listed = host.admin("GET", "/admin/functions").json()
+    return {
+        function["name"]: next(b for b in function["bindings"] if "trigger" in b["type"].lower())
+        for function in listed
+    }
+
+
+def test_the_worker_indexes_every_function(new_world: NewWorld) -> None:
+    """Names, triggers, schedule, queues and connection are what the template deploys."""
+    bindings = _bindings(new_world().cloud.start_host())
+    assert set(bindings) == {"lumen_sync", "sentinel_upload", "keep_poison", "pipeline_status"}
+    assert bindings["lumen_sync"]["type"] == "timerTrigger"
+    assert bindings["lumen_sync"]["schedule"] == DEFAULT_SCHEDULE
+    assert bindings["lumen_sync"]["runOnStartup"] is False
+    queues = {name: bindings[name] for name in ("sentinel_upload", "keep_poison")}
+    assert [queue["queueName"] for queue in queues.values()] == [UPLOAD_QUEUE, POISON_QUEUE]
+    assert {queue["connection"] for queue in queues.values()} == {STORAGE_CONNECTION}
+    assert bindings["pipeline_status"]["route"] == "status"
+
+
+def test_the_schedule_is_a_setting(new_world: NewWorld) -> None:
+    """`LUMEN_SCHEDULE` moves the timer."""
+    hourly = "0 0 * * * *"
+    world = new_world(settings={"LUMEN_SCHEDULE": hourly})
+    assert _bindings(world.cloud.start_host())["lumen_sync"]["schedule"] == hourly
+
+
+def test_the_timer_fires_by_itself(new_world: NewWorld) -> None:
+    """With the host's timers on, a run starts on schedule and nobody has to ask."""
+    world = new_world(SyntheticFeed(150), settings={"LUMEN_SCHEDULE": "* * * * * *"})
+    world.cloud.start_host(timers=True)
+    until(lambda: any(run.state == "complete" for run in world.runs()), "a run is complete")
+    world.deliver_all()
+
+
+def test_status_needs_a_key_and_tells_the_runs(new_world: NewWorld) -> None:
+    """The status function answers with a function key only, and its numbers balance."""
+    world = new_world(SyntheticFeed(300))
+    host = world.cloud.start_host()
+    assert requests.get(host.url + "/api/status", timeout=10).status_code == 401
+    world.sync(host)
+    world.deliver_all()
+    report = host.get("/api/status").json()
+    assert report["queue_depth"] == 0
+    assert report["runs"][0]["state"] == "complete"
+    assert report["runs"][0]["fetched"] == 300
+    assert report["runs"][0]["balanced"] is True
+    assert host.get("/api/status?runs=0").status_code == 400
+    assert_conserved(world)
+
+
+def test_records_that_sentinel_rejects_are_kept(new_world: NewWorld) -> None:
+    """200 with errors: the rejected records are kept with content, the others are accepted."""
+    world = new_world(SyntheticFeed(400))
+    bad = sorted(world.expected)[::50]
+    world.cloud.sentinel.behaviour.reject_record = lambda record: record["id"] in bad
+    host = world.cloud.start_host()
+    run = world.sync(host)
+    world.deliver_all()
+    assert_conserved(world, rejected=len(bad))
+    kept = {r.indicator_id: r for r in world.ledger.rejections.of_run(run.run_id)}
+    assert sorted(kept) == bad
+    assert all(json.loads(kept[name].content)["id"] == name and kept[name].reason for name in bad)
+
+
+def _put(world: World, queue: str, text: str) -> None:
+    storage = StorageSettings(connection_string=Secret(world.cloud.connection_string))
+    AzureQueue(queue, storage).send(text)
+
+
+@pytest.mark.parametrize("queue", [UPLOAD_QUEUE, POISON_QUEUE])
+def test_a_message_that_cannot_be_decoded_is_kept_raw(new_world: NewWorld, queue: str) -> None:
+    """Whatever stands in a message of either queue, the ledger has it word for word."""
+    world = new_world(ListFeed())
+    world.cloud.start_host()
+    text = 'no "envelope" at all: ünïcödé {"version": 99}'
+    _put(world, queue, text)
+    (record,) = until(lambda: list(world.ledger.poison.all()), "the message is kept")
+    assert (record.run_id, record.message) == (UNKNOWN_RUN, text)
+
+
+def test_what_the_host_gave_up_is_kept_whole(new_world: NewWorld) -> None:
+    """A chunk on the poison queue is in the ledger with its envelope, and its row says so."""
+    world = new_world(ListFeed())
+    world.cloud.start_host()
+    body = b"[{}]"
+    envelope = Envelope(
+        run_id="20260101T000000-00000000",
+        chunk_id=chunk_id_of(body),
+        sequence=0,
+        count=1,
+        body=body,
+    ).deferred(at="2026-01-01T00:00:00+00:00", reason="Sentinel is unavailable (503)", counts=True)
+    _put(world, POISON_QUEUE, encode_envelope(envelope))
+    (record,) = until(lambda: list(world.ledger.poison.all()), "the message is kept")
+    assert record.poisoned_by is PoisonedBy.HOST
+    assert record.message == encode_envelope(envelope)
+    assert record.history == envelope.history
+    (chunk,) = until(
+        lambda: list(world.ledger.chunks.of_run(envelope.run_id)), "the chunk has a row"
+    )
+    assert chunk.state == "poisoned"
+
+
+def test_wrong_settings_cost_no_message(new_world: NewWorld) -> None:
+    """While a secret is an unresolved reference, chunks wait on the queue and say why."""
+    world = new_world(SyntheticFeed(150))
+    producer = world.cloud.start_host(disabled=("sentinel_upload",))
+    world.sync(producer)
+    broken = "@Microsoft.KeyVault(SecretUri=https://vault.test/secrets/gone)"
+    world.cloud.override_settings({"CLIENT_SECRET": broken})
+    victim = world.cloud.start_host()
+    (line, *_) = until(lambda: log_lines(victim, "chunk-deferred"), "the chunk is deferred")
+    assert "CLIENT_SECRET: is an unresolved Key Vault reference" in line
+    assert not list(world.ledger.poison.all())
+    assert world.queue.depth() > 0
