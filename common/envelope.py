@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from common.errors import UndecodableError
+from common.fingerprints import FINGERPRINT_BYTES, pack, unpack
 
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
 """A storage queue message is at most 64 KiB as stored
@@ -36,10 +37,12 @@ MAX_HISTORY: Final = 12
 MAX_REASON: Final = 160
 """Characters of one attempt's reason."""
 
+MAX_CHUNKS: Final = 2**19
+"""Chunks a run may have: 52 million indicators. Bounds what an envelope may claim."""
+
 VERSION: Final = 2
 """1: without fingerprints. 2: with them."""
 
-_FINGERPRINT_BYTES: Final = 8
 _MAX_STAMP: Final = 40
 _COMPRESSION_LEVEL: Final = 6
 
@@ -73,6 +76,11 @@ class Envelope:
     history: tuple[Attempt, ...] = ()
     trace_parent: str = ""
 
+    @property
+    def key(self) -> str:
+        """The chunk's key within its run: two chunks of one content are still two chunks."""
+        return f"{self.sequence:06d}-{self.chunk_id}"
+
     def deferred(self, *, at: str, reason: str, counts: bool) -> "Envelope":
         """Return the copy to enqueue after a delivery that failed at `at` for `reason`."""
         latest = _attempt(at=at, reason=reason)
@@ -95,7 +103,6 @@ def encode_envelope(envelope: Envelope) -> str:
     Raises `ValueError` when it would exceed `MAX_ENVELOPE_BYTES`; who fills envelopes checks
     against `MAX_NEW_ENVELOPE_BYTES` first and splits.
     """
-    packed = b"".join(f.to_bytes(_FINGERPRINT_BYTES, "big") for f in envelope.fingerprints)
     text = json.dumps(
         {
             "version": VERSION,
@@ -107,7 +114,7 @@ def encode_envelope(envelope: Envelope) -> str:
             "deferrals": envelope.deferrals,
             "history": [[item.at, item.reason] for item in envelope.history],
             "trace": envelope.trace_parent,
-            "fingerprints": base64.b64encode(packed).decode("ascii"),
+            "fingerprints": base64.b64encode(pack(envelope.fingerprints)).decode("ascii"),
             "body": base64.b64encode(zlib.compress(envelope.body, _COMPRESSION_LEVEL)).decode(
                 "ascii"
             ),
@@ -140,7 +147,7 @@ def decode_envelope(text: str) -> Envelope:
     envelope = Envelope(
         run_id=_key(fields, "run"),
         chunk_id=_key(fields, "chunk"),
-        sequence=_natural(fields, "sequence"),
+        sequence=_natural(fields, "sequence", below=MAX_CHUNKS),
         count=_natural(fields, "count"),
         body=body,
         fingerprints=_fingerprints(fields) if version >= VERSION else (),
@@ -178,12 +185,9 @@ def _base64(fields: dict[str, Any], name: str) -> bytes:
 
 def _fingerprints(fields: dict[str, Any]) -> tuple[int, ...]:
     packed = _base64(fields, "fingerprints")
-    if len(packed) % _FINGERPRINT_BYTES:
+    if len(packed) % FINGERPRINT_BYTES:
         raise UndecodableError("the fingerprints are cut short")
-    return tuple(
-        int.from_bytes(packed[start : start + _FINGERPRINT_BYTES], "big")
-        for start in range(0, len(packed), _FINGERPRINT_BYTES)
-    )
+    return unpack(packed)
 
 
 def _history(fields: dict[str, Any]) -> tuple[Attempt, ...]:
@@ -223,9 +227,9 @@ def _key(fields: dict[str, Any], name: str) -> str:
     return value
 
 
-def _natural(fields: dict[str, Any], name: str) -> int:
+def _natural(fields: dict[str, Any], name: str, *, below: int = 2**31) -> int:
     value = fields.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < below:
         raise UndecodableError(f"field {name!r} is missing or not a count")
     return value
 

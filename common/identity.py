@@ -20,6 +20,14 @@ from common.settings import Settings, StorageSettings
 _TIMEOUT: Final = 20.0
 """Seconds for one call to Entra."""
 
+_NO_ANSWER: Final = (
+    requests.RequestException,
+    msal.exceptions.MsalError,  # a server error, as MSAL's own HTTP layer puts it
+    ValueError,  # not JSON; an unknown tenant; msal.ManagedIdentityError
+    KeyError,  # JSON, but no discovery document
+    RuntimeError,  # neither an answer nor an error, say a redirect to nowhere
+)
+
 _PASSING: Final = frozenset({"temporarily_unavailable", "server_error", "timeout"})
 
 _REMEDIES: Final = {
@@ -72,7 +80,7 @@ class SentinelTokens:
             if self._client is None:
                 self._client = _make_client(self._settings)
             answer = _ask(self._client, self._settings)
-        except (requests.RequestException, ValueError, msal.ManagedIdentityError) as error:
+        except _NO_ANSWER as error:
             self._client = None
             raise UnavailableError(
                 f"no token: Entra did not answer usably ({type(error).__name__}); check the "
@@ -109,7 +117,11 @@ def storage_credential(storage: StorageSettings) -> TokenCredential | None:
 
 
 class _BoundedSession(requests.Session):
-    """A session whose calls end: MSAL sets no timeout on those for a managed identity."""
+    """A session whose calls end: no retries, and a timeout on each.
+
+    MSAL's own session waits as long as a `Retry-After` of the discovery document asks, be it an
+    hour, and for a managed identity it sets no timeout.
+    """
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", _TIMEOUT)
@@ -127,7 +139,7 @@ def _make_client(settings: Settings) -> Any:
         client_credential=settings.client_secret.reveal(),
         authority=f"{settings.entra_authority_host}/{settings.tenant_id}",
         instance_discovery=False,
-        timeout=_TIMEOUT,
+        http_client=_BoundedSession(),
     )
 
 

@@ -77,7 +77,7 @@ class Deferrer:
         emit(
             Event.CHUNK_DEFERRED,
             run=envelope.run_id,
-            chunk=envelope.chunk_id,
+            chunk=envelope.key,
             reason=defer.reason,
             delay=round(delay),
             attempt=copy.attempt,

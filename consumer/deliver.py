@@ -139,7 +139,7 @@ class Deliverer:
             self._keeper.keep_undecodable(message, str(error), by=PoisonedBy.CONSUMER)
             return
         if (dequeue_count > 1 or envelope.deferrals) and self._is_uploaded(envelope):
-            emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.chunk_id)
+            emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
             return
         outcome = decide(self._upload(envelope), envelope)
         if isinstance(outcome, Defer):
@@ -168,7 +168,7 @@ class Deliverer:
     def _is_uploaded(self, envelope: Envelope) -> bool:
         """Ask the ledger; when it cannot be asked, uploading again is the safe answer."""
         try:
-            chunk = self._ledger.chunks.get(envelope.run_id, envelope.chunk_id)
+            chunk = self._ledger.chunks.get(envelope.run_id, envelope.key)
         except (TryLaterError, CredentialError):
             return False
         return chunk is not None and chunk.state is ChunkState.UPLOADED
@@ -197,14 +197,14 @@ class Deliverer:
             emit(
                 Event.CONTRACT_DRIFT,
                 run=envelope.run_id,
-                chunk=envelope.chunk_id,
+                chunk=envelope.key,
                 reason="Sentinel named records that the chunk does not have",
                 stray=len(done.stray),
             )
         emit(
             Event.CHUNK_UPLOADED,
             run=envelope.run_id,
-            chunk=envelope.chunk_id,
+            chunk=envelope.key,
             accepted=done.accepted,
             rejected=rejected,
             deferrals=envelope.deferrals,
@@ -221,7 +221,7 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
         rejections.append(
             Rejection(
                 run_id=envelope.run_id,
-                position=f"chunk-{envelope.chunk_id}-{error.index}",
+                position=f"chunk-{envelope.key}-{error.index}",
                 rejected_by=RejectedBy.SENTINEL,
                 indicator_id=str(shown.get("id", "")),
                 pattern=str(shown.get("pattern", "")),

@@ -58,9 +58,9 @@ class PoisonKeeper:
         self, envelope: Envelope, message: str, reason: str, *, by: PoisonedBy
     ) -> None:
         """Keep the whole message, then mark its chunk; a chunk uploaded meanwhile needs nothing."""
-        chunk = self._ledger.chunks.get(envelope.run_id, envelope.chunk_id)
+        chunk = self._ledger.chunks.get(envelope.run_id, envelope.key)
         if chunk is not None and chunk.state is ChunkState.UPLOADED:
-            emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.chunk_id)
+            emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
             return
         record = poison_of_envelope(
             envelope, message, reason=reason, poisoned_by=by, at=self._clock.now()

@@ -7,7 +7,7 @@ each chunk. That both agree is the proof; that they do not is shown, never smoot
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
@@ -42,11 +42,16 @@ def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
     """Return the fate of the indicators of `run`, whose `chunks` are given. Pure.
 
     Chunks behind the checkpoint of a run are on the queue but not yet in its counts (it is
-    running, or died there): they were fetched and enqueued as a matter of fact.
+    running, or died there): they were fetched and enqueued as a matter of fact. Chunks that an
+    operator discarded count as poisoned. A row that is folded already is a late copy's.
     """
     checkpointed = 0 if run.cursor is None else run.cursor.sequence
-    beyond = accepted = rejected = poisoned = pending = 0
+    folded = run.folded
+    beyond = poisoned = pending = 0
+    accepted, rejected, discarded = folded.accepted, folded.rejected, folded.discarded
     for chunk in chunks:
+        if folded.has(chunk.sequence):
+            continue
         if chunk.sequence >= checkpointed:
             beyond += chunk.count
         match chunk.state:
@@ -55,8 +60,12 @@ def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
                 rejected += chunk.rejected
             case ChunkState.POISONED:
                 poisoned += chunk.count
+            case ChunkState.DISCARDED:
+                discarded += chunk.count
             case ChunkState.QUEUED:
                 pending += chunk.count
+            case _:
+                assert_never(chunk.state)
     return Reconciliation(
         fetched=run.counts.fetched + beyond,
         filtered=run.counts.filtered,
@@ -65,7 +74,7 @@ def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
         enqueued=run.counts.enqueued + beyond,
         accepted=accepted,
         rejected=rejected,
-        poisoned=poisoned,
+        poisoned=poisoned + discarded,
         pending=pending,
     )
 

@@ -1,6 +1,6 @@
 """The ledger: what the pipeline knows about runs, chunks, rejections and poison.
 
-`Ledger` gathers the five kinds of rows; each module owns one table and its meaning, `states`
+`Ledger` gathers the kinds of rows; each module owns one table and its meaning, `states`
 owns the states and the moves between them, and `tables` is the only one that knows Azure.
 """
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from common.ledger.chunks import Chunks
 from common.ledger.control import Control
+from common.ledger.known import Known
 from common.ledger.poison import Poison
 from common.ledger.rejections import Rejections
 from common.ledger.runs import Runs
@@ -25,6 +26,7 @@ class Ledger:
     rejections: Rejections
     poison: Poison
     control: Control
+    known: Known
 
 
 def open_ledger(tables: Tables) -> Ledger:
@@ -35,4 +37,5 @@ def open_ledger(tables: Tables) -> Ledger:
         rejections=Rejections(tables),
         poison=Poison(tables),
         control=Control(tables),
+        known=Known(tables),
     )

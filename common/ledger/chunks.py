@@ -1,10 +1,10 @@
 """Chunks: one row each, written by two sides that never overwrite each other.
 
-The producer owns `sequence`, `count` and `enqueued_at`; the consumer owns the outcome. Both
-merge their own properties without reading, in either order: a row without an outcome is queued.
-The producer writes its row only *after* the message is on the queue, so a row never promises a
-message that was not sent. The consumer repeats `sequence` and `count` from the envelope, so
-that its row is whole even when the producer died before writing.
+The producer owns `enqueued_at`; the consumer owns the outcome. Both merge their own properties
+without reading, in either order: a row without an outcome is queued. The producer writes its row
+only *after* the message is on the queue, so a row never promises a message that was not sent. What
+is known from the envelope (sequence, count, fingerprints) both write, so that the consumer's row
+is whole even when the producer died before writing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,6 +15,7 @@ from typing import Any, Final
 from common.envelope import Envelope
 from common.errors import ConflictError
 from common.events import cut
+from common.fingerprints import pack
 from common.ledger.states import CHUNK_MOVES, ChunkState
 from common.ledger.tables import Row, Table, Tables, Value
 
@@ -24,10 +25,13 @@ _CAS_TRIES: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A chunk's row. `accepted + rejected == count` once it is uploaded, else both are 0."""
+    """A chunk's row. `accepted + rejected == count` once it is uploaded, else both are 0.
+
+    `fingerprints` are packed.
+    """
 
     run_id: str
-    chunk_id: str
+    key: str
     sequence: int
     count: int
     state: ChunkState
@@ -35,6 +39,7 @@ class Chunk:
     rejected: int = 0
     deferrals: int = 0
     reason: str = ""
+    fingerprints: bytes = b""
 
 
 class Chunks:
@@ -46,8 +51,7 @@ class Chunks:
     def record_enqueued(self, envelopes: Iterable[Envelope], *, at: datetime) -> None:
         """Record that a message for each of `envelopes` is on the queue.
 
-        Called twice: the same rows. An outcome already recorded stays. Envelopes of the same
-        content are one chunk, hence one row.
+        Called twice: the same rows. An outcome already recorded stays.
         """
         self._table.merge_all([_row(e, {"enqueued_at": at}) for e in envelopes])
 
@@ -88,41 +92,73 @@ class Chunks:
             "reason": cut(reason),
         }
         for _ in range(_CAS_TRIES):
-            row = self._table.get(envelope.run_id, envelope.chunk_id)
+            row = self._table.get(envelope.run_id, envelope.key)
             try:
                 if row is None:
                     self._table.insert(_row(envelope, outcome))
                     return True
                 if ChunkState.POISONED not in CHUNK_MOVES[_state(row.data)]:
                     return False
-                self._table.replace(
-                    Row(
-                        partition=row.partition,
-                        key=row.key,
-                        data={**row.data, **_row(envelope, outcome).data},
-                        etag=row.etag,
-                    )
-                )
+                self._replace(row, {**_row(envelope, outcome).data})
             except ConflictError:
                 continue
             return True
-        raise ConflictError(f"row of chunk {envelope.chunk_id} kept changing; try again")
+        raise ConflictError(f"row of chunk {envelope.key} kept changing; try again")
 
-    def get(self, run_id: str, chunk_id: str) -> Chunk | None:
-        """Return the chunk, or None."""
-        row = self._table.get(run_id, chunk_id)
+    def move(self, run_id: str, key: str, state: ChunkState, *, at: datetime) -> bool:
+        """Move a chunk by an operator's hand; return False where `CHUNK_MOVES` forbids it.
+
+        Compare-and-swap, as `record_poisoned`. A chunk without a row is left without one.
+        """
+        for _ in range(_CAS_TRIES):
+            row = self._table.get(run_id, key)
+            if row is None or state not in CHUNK_MOVES[_state(row.data)]:
+                return False
+            try:
+                self._replace(row, {"state": state.value, "moved_at": at})
+            except ConflictError:
+                continue
+            return True
+        raise ConflictError(f"row of chunk {key} kept changing; try again")
+
+    def _replace(self, row: Row, changes: dict[str, Value]) -> None:
+        self._table.replace(
+            Row(
+                partition=row.partition,
+                key=row.key,
+                data={**row.data, **changes},
+                etag=row.etag,
+            )
+        )
+
+    def get(self, run_id: str, key: str) -> Chunk | None:
+        """Return the chunk with an envelope's `key`, or None."""
+        row = self._table.get(run_id, key)
         return None if row is None else _from_row(row)
 
     def of_run(self, run_id: str) -> Iterator[Chunk]:
         """Yield every chunk of a run."""
         return map(_from_row, self._table.query(run_id))
 
+    def all(self) -> Iterator[Chunk]:
+        """Yield every chunk that has a row, run by run."""
+        return map(_from_row, self._table.query())
+
+    def remove(self, chunks: Iterable[Chunk]) -> None:
+        """Remove the rows of `chunks`; called twice: nothing more happens."""
+        self._table.delete_all([(chunk.run_id, chunk.key) for chunk in chunks])
+
 
 def _row(envelope: Envelope, data: dict[str, Value]) -> Row:
     return Row(
         partition=envelope.run_id,
-        key=envelope.chunk_id,
-        data={"sequence": envelope.sequence, "count": envelope.count, **data},
+        key=envelope.key,
+        data={
+            "sequence": envelope.sequence,
+            "count": envelope.count,
+            "fingerprints": pack(envelope.fingerprints),
+            **data,
+        },
     )
 
 
@@ -134,7 +170,7 @@ def _from_row(row: Row) -> Chunk:
     data: dict[str, Any] = dict(row.data)
     return Chunk(
         run_id=row.partition,
-        chunk_id=row.key,
+        key=row.key,
         sequence=data["sequence"],
         count=data["count"],
         state=_state(data),
@@ -142,4 +178,5 @@ def _from_row(row: Row) -> Chunk:
         rejected=data.get("rejected", 0),
         deferrals=data.get("deferrals", 0),
         reason=data.get("reason", ""),
+        fingerprints=data.get("fingerprints", b""),
     )

@@ -6,41 +6,23 @@ of the fingerprint itself: so the expired ones are always a prefix of a sorted s
 bisection, and a first load does not come back as one wave. Only the holder of the run lease writes.
 """
 
-import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from common.fingerprints import FINGERPRINT_BYTES, SPACE, from_array, to_array
 from common.ledger.tables import Row, Table, Tables, Value
 
 TABLE: Final = "known"
 
-FINGERPRINT_BYTES: Final = 8
 _PER_PROPERTY: Final = 7_500
 _PROPERTIES: Final = 10
 SEGMENT_SIZE: Final = _PER_PROPERTY * _PROPERTIES
 """Fingerprints a row: 600 KB. An entity holds 1 MiB, of which Azurite counts base64."""
 
 _MAX_SEGMENTS_A_DAY: Final = 9_999
-_SPACE: Final = 2**64
-
-
-class KnownSet:
-    """Fingerprints, held in eight bytes each; `fingerprint in known` bisects."""
-
-    def __init__(self, fingerprints: "array[int] | None" = None) -> None:
-        """Take a *sorted* array."""
-        self._sorted = array("Q") if fingerprints is None else fingerprints
-
-    def __contains__(self, fingerprint: int) -> bool:
-        at = bisect_left(self._sorted, fingerprint)
-        return at < len(self._sorted) and self._sorted[at] == fingerprint
-
-    def __len__(self) -> int:
-        return len(self._sorted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +41,8 @@ class Known:
     def __init__(self, tables: Tables) -> None:
         self._table: Table = tables.table(TABLE)
 
-    def load(self, *, as_of: datetime, lifetime: timedelta) -> KnownSet:
-        """Return what was known at `as_of`; segments that are wholly expired are removed.
+    def load(self, *, as_of: datetime, lifetime: timedelta) -> "array[int]":
+        """Return what was known at `as_of`, in no order; wholly expired segments are removed.
 
         A resumed run asks as of its start, and so decides as it did before.
         """
@@ -68,31 +50,31 @@ class Known:
         for row in self._table.query():
             segment = _from_row(row)
             first_alive = expired_below(as_of - segment.day, lifetime)
-            if first_alive >= _SPACE:
+            if first_alive >= SPACE:
                 self._table.delete(row.partition, row.key)
             else:
                 start = bisect_left(segment.fingerprints, first_alive)
                 known.extend(segment.fingerprints[start:])
-        return KnownSet(array("Q", sorted(known)))
+        return known
 
-    def add(self, fingerprints: Iterable[int], *, at: datetime) -> None:
+    def add(self, fingerprints: "array[int]", *, at: datetime) -> None:
         """Add fingerprints; called twice: they are known twice, which means the same.
 
         Raises `ConflictError` when another instance adds at the same moment.
         """
-        incoming = sorted(set(fingerprints))
+        incoming = array("Q", sorted(fingerprints))
         day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         last = next(map(_from_row, self._table.query(_partition(day), limit=1)), None)
         index = 0 if last is None else last.index + 1
         if incoming and last is not None and len(last.fingerprints) < SEGMENT_SIZE:
             room = SEGMENT_SIZE - len(last.fingerprints)
-            filled = array("Q", sorted([*last.fingerprints, *incoming[:room]]))
+            filled = array("Q", sorted(last.fingerprints + incoming[:room]))
             self._table.replace(
                 _to_row(_Segment(day=day, index=last.index, fingerprints=filled, etag=last.etag))
             )
             incoming = incoming[room:]
         for start in range(0, len(incoming), SEGMENT_SIZE):
-            piece = array("Q", incoming[start : start + SEGMENT_SIZE])
+            piece = incoming[start : start + SEGMENT_SIZE]
             self._table.insert(_to_row(_Segment(day=day, index=index, fingerprints=piece)))
             index += 1
 
@@ -103,7 +85,7 @@ def expired_below(age: timedelta, lifetime: timedelta) -> int:
     A fingerprint lives for half of `lifetime` and, in proportion to its value, up to all of it.
     """
     share = 2.0 * (age / lifetime) - 1.0
-    return min(_SPACE, max(0, int(share * _SPACE)))
+    return min(SPACE, max(0, int(share * SPACE)))
 
 
 def _partition(day: datetime) -> str:
@@ -111,7 +93,7 @@ def _partition(day: datetime) -> str:
 
 
 def _to_row(segment: _Segment) -> Row:
-    packed = _little_endian(segment.fingerprints).tobytes()
+    packed = from_array(segment.fingerprints)
     size = _PER_PROPERTY * FINGERPRINT_BYTES
     pieces: dict[str, Value] = {
         f"fingerprints_{number}": packed[start : start + size]
@@ -127,21 +109,10 @@ def _to_row(segment: _Segment) -> Row:
 
 def _from_row(row: Row) -> _Segment:
     data: dict[str, Any] = dict(row.data)
-    fingerprints = array("Q")
-    for number in range(data["pieces"]):
-        fingerprints.frombytes(data[f"fingerprints_{number}"])
+    packed = b"".join(data[f"fingerprints_{number}"] for number in range(data["pieces"]))
     return _Segment(
         day=datetime.strptime(row.partition, "%Y%m%d").replace(tzinfo=UTC),
         index=_MAX_SEGMENTS_A_DAY - int(row.key),
-        fingerprints=_little_endian(fingerprints),
+        fingerprints=to_array(packed),
         etag=row.etag,
     )
-
-
-def _little_endian(fingerprints: "array[int]") -> "array[int]":
-    """Return the array in the byte order of the rows (or back: it is its own inverse)."""
-    if sys.byteorder == "little":
-        return fingerprints
-    swapped = array("Q", fingerprints)
-    swapped.byteswap()
-    return swapped

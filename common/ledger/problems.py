@@ -81,9 +81,7 @@ class Problems:
             self._succeeded = now
             self._raised.clear()
         moment = self._clock.now()
-        self._table.merge(
-            Row(partition=_SUCCESS_PARTITION, key=_SUCCESS_KEY, data={"at": moment})
-        )
+        self._table.merge(Row(partition=_SUCCESS_PARTITION, key=_SUCCESS_KEY, data={"at": moment}))
         for problem in self.open():
             self._table.merge(
                 Row(

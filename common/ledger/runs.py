@@ -58,8 +58,29 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """What is left of a run's chunks whose rows were folded away: counts of indicators.
+
+    `chunks` has bit `n` set once the chunk of sequence `n` is in the counts, so that a chunk is
+    counted once even when folding is repeated, or a late copy writes its row again.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    discarded: int = 0
+    chunks: int = 0
+
+    def has(self, sequence: int) -> bool:
+        """Whether the chunk of this sequence is counted."""
+        return bool(self.chunks >> sequence & 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One sync run. `cursor` None: Lumen's query was not seen to complete yet."""
+    """One sync run. `cursor` None: Lumen's query was not seen to complete yet.
+
+    `full`: it sends everything, whether known or not.
+    """
 
     run_id: str
     state: RunState
@@ -68,6 +89,8 @@ class Run:
     cache_id: str | None = None
     cursor: Cursor | None = None
     counts: Counts = field(default_factory=Counts)
+    folded: Folded = field(default_factory=Folded)
+    full: bool = False
     resumed: int = 0
     reason: str = ""
     etag: str = ""
@@ -143,7 +166,12 @@ def _to_row(run: Run) -> Row:
         "cache_id": run.cache_id,
         "resumed": run.resumed,
         "reason": cut(run.reason),
+        "full": run.full,
         **{f.name: getattr(run.counts, f.name) for f in fields(Counts)},
+        "folded_accepted": run.folded.accepted,
+        "folded_rejected": run.folded.rejected,
+        "folded_discarded": run.folded.discarded,
+        "folded_chunks": _to_bytes(run.folded.chunks),
     }
     if run.cursor is not None:
         data["cursor"] = json.dumps(
@@ -162,7 +190,18 @@ def _from_row(row: Row) -> Run:
         cache_id=data.get("cache_id"),
         cursor=Cursor(**json.loads(data["cursor"])) if "cursor" in data else None,
         counts=Counts(**{f.name: data[f.name] for f in fields(Counts)}),
+        folded=Folded(
+            accepted=data["folded_accepted"],
+            rejected=data["folded_rejected"],
+            discarded=data["folded_discarded"],
+            chunks=int.from_bytes(data["folded_chunks"], "little"),
+        ),
+        full=data["full"],
         resumed=data["resumed"],
         reason=data["reason"],
         etag=row.etag,
     )
+
+
+def _to_bytes(bits: int) -> bytes:
+    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")

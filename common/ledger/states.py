@@ -1,8 +1,9 @@
 """The states of a sync run and of a chunk, and every move between them: the one table.
 
 A chunk is `QUEUED` when a message for it was put on the queue and nobody has recorded an outcome
-yet. `UPLOADED` can be reached from everywhere, because a late or repeated delivery may always
-succeed; nothing leads from it to `POISONED`, because what Sentinel has is not lost.
+yet, or an operator has replayed it. `UPLOADED` can be reached from everywhere, because a late or
+repeated delivery may always succeed; nothing leads away from it, because what Sentinel has is not
+lost.
 """
 
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ class ChunkState(StrEnum):
     QUEUED = "queued"
     UPLOADED = "uploaded"
     POISONED = "poisoned"
+    DISCARDED = "discarded"
 
 
 RUN_MOVES: Final[Mapping[RunState, frozenset[RunState]]] = {
@@ -38,9 +40,13 @@ RUN_MOVES: Final[Mapping[RunState, frozenset[RunState]]] = {
 
 CHUNK_MOVES: Final[Mapping[ChunkState, frozenset[ChunkState]]] = {
     ChunkState.QUEUED: frozenset({ChunkState.UPLOADED, ChunkState.POISONED}),
-    ChunkState.POISONED: frozenset({ChunkState.UPLOADED, ChunkState.POISONED}),
+    ChunkState.POISONED: frozenset(ChunkState),
+    ChunkState.DISCARDED: frozenset({ChunkState.UPLOADED}),
     ChunkState.UPLOADED: frozenset({ChunkState.UPLOADED}),
 }
+
+FINISHED_CHUNKS: Final = frozenset({ChunkState.UPLOADED, ChunkState.DISCARDED})
+"""States that the next run folds away. A poisoned chunk stays for the operator."""
 
 OPEN_RUNS: Final = frozenset(state for state, moves in RUN_MOVES.items() if moves)
 """States of a run that has something left to do."""

@@ -48,6 +48,7 @@ read 2026-11-22)."""
 MAX_TEXT_PROPERTY: Final = 32 * 1024
 """A string property holds at most 64 KiB of UTF-16: 32 Ki characters (same source)."""
 
+_NOT_FOUND: Final = 404
 _CONFLICTS: Final = frozenset({409, 412})
 """Statuses of an insert of what exists, and of a compare-and-swap that came too late."""
 
@@ -94,6 +95,10 @@ class Table(Protocol):
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         """`merge` every row, in transactions; rows of the same keys overlay each other in order."""
+        ...
+
+    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
+        """`delete` the rows with these (partition, key) pairs."""
         ...
 
 
@@ -193,6 +198,25 @@ class AzureTable:
         for _, group in groupby(ordered, key=lambda row: row.partition):
             for batch in _transactions(group):
                 self._with_table(lambda batch=batch: self._client.submit_transaction(batch))
+
+    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
+        ordered = sorted(set(keys))
+        for partition, group in groupby(ordered, key=lambda key: key[0]):
+            for batch in batched(
+                (row_key for _, row_key in group), MAX_BATCH_ENTITIES, strict=False
+            ):
+                self._delete_batch(partition, batch)
+
+    def _delete_batch(self, partition: str, row_keys: Sequence[str]) -> None:
+        operations = [("delete", {"PartitionKey": partition, "RowKey": key}) for key in row_keys]
+        with _translated(self._client.table_name):
+            try:
+                self._client.submit_transaction(operations)
+            except (ResourceNotFoundError, TableTransactionError) as error:
+                if error.status_code != _NOT_FOUND:
+                    raise
+                for key in row_keys:  # one that is gone already fails the transaction as a whole
+                    self._client.delete_entity(partition, key)
 
     def _with_table(self, operation: Any) -> Any:
         """Run `operation`; make the table and run it again when there is none yet."""

@@ -75,6 +75,12 @@ class FakeTable:
             for row in rows:
                 self._merge(row)
 
+    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
+        self._tables.before(self._name, "delete_all")
+        with self._lock:
+            for key in keys:
+                self._rows.pop(key, None)
+
     def _merge(self, row: Row) -> None:
         known = self._rows.get((row.partition, row.key))
         self._put(row, {**(known.data if known else {}), **row.data})

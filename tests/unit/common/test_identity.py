@@ -19,6 +19,7 @@ TENANT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 CLIENT = "99999999-8888-7777-6666-555555555555"
 SECRET = "right-secret"
 AUDIENCE = "https://management.azure.com"
+DISCOVERY = "openid-configuration"
 
 
 @pytest.fixture(scope="module")
@@ -143,15 +144,25 @@ def test_an_unknown_tenant_is_named(entra: Entra) -> None:
         Answer(500, body="<html>"),
         Answer(503, {"Retry-After": "3600"}, body="{}"),
         Answer(200, body="<html>"),
+        Answer(304),
         Reset(),
         Cut(after_bytes=1),
     ],
 )
-@pytest.mark.parametrize("path", ["openid-configuration", "oauth2/v2.0/token"])
+@pytest.mark.parametrize("path", [DISCOVERY, "oauth2/v2.0/token"])
 def test_an_outage_passes(entra: Entra, effect: Effect, path: str) -> None:
     """No usable answer is an outage, wherever it strikes, and the next call starts afresh."""
     tokens = SentinelTokens(settings(entra))
     entra.inject(Fault(effect=effect, path=path))
+    with pytest.raises(UnavailableError):
+        tokens.token()
+    assert entra.token_is_valid(tokens.token()) == CLIENT
+
+
+def test_a_stranger_s_answer_is_an_outage(entra: Entra) -> None:
+    """JSON that is no discovery document, as from a proxy's welcome page, is an outage too."""
+    tokens = SentinelTokens(settings(entra))
+    entra.inject(Fault(effect=Answer(200, body="{}"), path=DISCOVERY))
     with pytest.raises(UnavailableError):
         tokens.token()
     assert entra.token_is_valid(tokens.token()) == CLIENT

@@ -129,7 +129,7 @@ class Bench:
 
     def chunk(self, of: Envelope) -> Chunk | None:
         """Return the chunk's row."""
-        return self.ledger.chunks.get(of.run_id, of.chunk_id)
+        return self.ledger.chunks.get(of.run_id, of.key)
 
     @property
     def poison(self) -> list[PoisonRecord]:

@@ -58,7 +58,7 @@ def test_an_envelope_is_kept_with_its_past() -> None:
     bench, sent = Bench(), envelope(attempt=4, deferrals=9, history=history)
     bench.keeper.keep_from_host(encode_envelope(sent))
     (record,) = bench.poison
-    assert (record.run_id, record.poison_id) == (sent.run_id, sent.chunk_id)
+    assert (record.run_id, record.poison_id) == (sent.run_id, sent.key)
     assert (record.count, record.attempts, record.history) == (3, 4, history)
     assert (record.reason, record.message) == (HOST_GAVE_UP, encode_envelope(sent))
     chunk = bench.chunk(sent)

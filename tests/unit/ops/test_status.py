@@ -1,5 +1,6 @@
 """Reconciliation: both laws of conservation, computed from rows that two sides wrote."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from common.ledger import open_ledger
 from common.ledger.chunks import Chunk
-from common.ledger.runs import Counts, Cursor, Run
+from common.ledger.runs import Counts, Cursor, Folded, Run
 from common.ledger.states import ChunkState, RunState
 from ops.status import Reconciliation, reconcile, status
 from tests.fakes.clock import START, FakeClock
@@ -35,7 +36,7 @@ def chunk(sequence: int, count: int, state: ChunkState, *, accepted: int = 0) ->
     """Return a chunk's row; what is not accepted of an uploaded one is rejected."""
     return Chunk(
         run_id=RUN,
-        chunk_id=f"{sequence:032x}",
+        key=f"{sequence:06d}-{sequence:032x}",
         sequence=sequence,
         count=count,
         state=state,
@@ -47,6 +48,7 @@ def chunk(sequence: int, count: int, state: ChunkState, *, accepted: int = 0) ->
 QUEUED = ChunkState.QUEUED
 UPLOADED = ChunkState.UPLOADED
 POISONED = ChunkState.POISONED
+DISCARDED = ChunkState.DISCARDED
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,7 @@ POISONED = ChunkState.POISONED
             {"accepted": 2, "rejected": 3},
         ),
         (run(sequence=1, fetched=5, enqueued=5), [chunk(0, 5, POISONED)], {"poisoned": 5}),
+        (run(sequence=1, fetched=5, enqueued=5), [chunk(0, 5, DISCARDED)], {"poisoned": 5}),
         (
             run(sequence=3, fetched=9, filtered=3, enqueued=6),
             [chunk(0, 1, QUEUED), chunk(1, 2, POISONED), chunk(2, 3, UPLOADED, accepted=1)],
@@ -100,9 +103,7 @@ def test_an_imbalance_is_shown_and_not_smoothed_over(found: Run, chunks: list[Ch
 
 def test_a_receipt_that_does_not_add_up_is_an_imbalance() -> None:
     """An uploaded chunk with fewer fates than indicators has lost some."""
-    row = Chunk(
-        run_id=RUN, chunk_id="0", sequence=0, count=5, state=UPLOADED, accepted=3, rejected=1
-    )
+    row = Chunk(run_id=RUN, key="0", sequence=0, count=5, state=UPLOADED, accepted=3, rejected=1)
     assert not reconcile(run(sequence=1, fetched=5, enqueued=5), [row]).balanced
 
 
@@ -115,6 +116,18 @@ def test_chunks_behind_the_checkpoint_count_as_fetched_and_enqueued(sequence: in
     assert fate.balanced
     assert (fate.fetched, fate.enqueued) == (10, 10)
     assert (fate.accepted, fate.pending, fate.poisoned) == (5, 3, 2)
+
+
+def test_folded_chunks_are_counted_once() -> None:
+    """Their rows are gone, or come back by a late copy: their fate is in the run's row."""
+    folded = Folded(accepted=5, rejected=1, discarded=2, chunks=0b11)
+    found = replace(run(sequence=3, fetched=11, enqueued=11), folded=folded)
+    rest = chunk(2, 3, QUEUED)
+    for chunks in ([rest], [chunk(0, 6, UPLOADED, accepted=6), rest]):
+        fate = reconcile(found, chunks)
+        assert fate.balanced
+        shown = (fate.accepted, fate.rejected, fate.poisoned, fate.pending)
+        assert shown == (5, 1, 2, 3)
 
 
 @given(

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -33,18 +33,81 @@ class Crash(BaseException):
 
 
 @dataclass
+class FailAt:
+    """Counts calls and raises at one of them (`at`, from 0), or from that one on (`lasting`)."""
+
+    error: Callable[[], BaseException]
+    at: int = 10**9
+    lasting: bool = False
+    calls: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, *_: object) -> None:
+        with self._lock:
+            call = self.calls
+            self.calls += 1
+        if call == self.at or (self.lasting and call > self.at):
+            raise self.error()
+
+
+class LateTables(FakeTables):
+    """Tables that call `after` once a write is applied: its answer can get lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after: Callable[[], None] = lambda: None
+        self._late: dict[str, LateTable] = {}
+
+    def table(self, name: str) -> FakeTable:
+        return self._late.setdefault(name, LateTable(name, self))
+
+
+class LateTable(FakeTable):
+    """One of them."""
+
+    def __init__(self, name: str, tables: LateTables) -> None:
+        super().__init__(name, tables)
+        self._late = tables
+
+    def insert(self, row: Row) -> str:
+        etag = super().insert(row)
+        self._late.after()
+        return etag
+
+    def merge(self, row: Row) -> None:
+        super().merge(row)
+        self._late.after()
+
+    def replace(self, row: Row) -> str:
+        etag = super().replace(row)
+        self._late.after()
+        return etag
+
+    def delete(self, partition: str, key: str) -> None:
+        super().delete(partition, key)
+        self._late.after()
+
+    def merge_all(self, rows: Sequence[Row]) -> None:
+        super().merge_all(rows)
+        self._late.after()
+
+    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
+        super().delete_all(keys)
+        self._late.after()
+
+
+@dataclass
 class World:
-    """One pipeline's producer. `after` is called when a write to the ledger has been applied."""
+    """One pipeline's producer."""
 
     lumen: ScriptedLumen
     clock: FakeClock = field(default_factory=FakeClock)
-    tables: FakeTables = field(default_factory=FakeTables)
+    tables: LateTables = field(default_factory=LateTables)
     queue: FakeQueue = field(default_factory=FakeQueue)
-    after: Callable[[], None] = lambda: None
 
     @property
     def ledger(self) -> Ledger:
-        return open_ledger(LateTables(self))
+        return open_ledger(self.tables)
 
     @property
     def runs(self) -> list[Run]:
@@ -105,71 +168,7 @@ class World:
         self.tables.before = lambda _table, _operation: None
         self.queue.before = lambda _text: None
         self.lumen.before = lambda _call, _argument: None
-        self.after = lambda: None
-
-
-@dataclass
-class FailAt:
-    """Counts calls and raises at one of them (`at`, from 0), or from that one on (`lasting`)."""
-
-    error: Callable[[], BaseException]
-    at: int = 10**9
-    lasting: bool = False
-    calls: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self, *_: object) -> None:
-        with self._lock:
-            call = self.calls
-            self.calls += 1
-        if call == self.at or (self.lasting and call > self.at):
-            raise self.error()
-
-
-class LateTables:
-    """The world's tables, calling its `after` once a write is applied: an answer can get lost."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def table(self, name: str) -> "LateTable":
-        return LateTable(self._world, self._world.tables.table(name))
-
-
-class LateTable:
-    """One table of them."""
-
-    def __init__(self, world: World, table: FakeTable) -> None:
-        self._world = world
-        self._table = table
-
-    def get(self, partition: str, key: str) -> Row | None:
-        return self._table.get(partition, key)
-
-    def insert(self, row: Row) -> str:
-        etag = self._table.insert(row)
-        self._world.after()
-        return etag
-
-    def merge(self, row: Row) -> None:
-        self._table.merge(row)
-        self._world.after()
-
-    def replace(self, row: Row) -> str:
-        etag = self._table.replace(row)
-        self._world.after()
-        return etag
-
-    def delete(self, partition: str, key: str) -> None:
-        self._table.delete(partition, key)
-        self._world.after()
-
-    def query(self, partition: str | None = None, *, limit: int | None = None) -> Iterator[Row]:
-        return self._table.query(partition, limit=limit)
-
-    def merge_all(self, rows: Sequence[Row]) -> None:
-        self._table.merge_all(rows)
-        self._world.after()
+        self.tables.after = lambda: None
 
 
 def feed(shapes: Sequence[str]) -> list[list[object]]:

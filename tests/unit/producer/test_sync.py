@@ -275,7 +275,7 @@ def test_paging_in_circles_is_a_gap_and_keeps_what_was_read() -> None:
         return page
 
     found.lumen.fetch_page = circling  # type: ignore[method-assign, assignment]
-    run = ended(found.tick(), RunState.GAP)
+    run = ended(found.tick(chunk_size=5), RunState.GAP)
     assert "repeats a token" in run.reason
     assert found.enqueued_ids == wanted_ids(PAGES[:5])
     assert found.lumen.count("page") == 5
@@ -287,7 +287,7 @@ def test_a_page_that_lumen_forgets_is_a_gap_and_keeps_what_was_read() -> None:
     """What waits for its chunk to fill is sent: nobody will read those pages again."""
     found = world()
     found.lumen.before = fail_on("page", "query-1/3", GapError("no such token (404)"))
-    run = ended(found.tick(), RunState.GAP)
+    run = ended(found.tick(chunk_size=5), RunState.GAP)
     assert "404" in run.reason
     assert found.enqueued_ids == wanted_ids(PAGES[:3])
     found.settle()
@@ -495,7 +495,7 @@ def break_before(found: World, fault: FailAt) -> None:
 
 def break_after(found: World, fault: FailAt) -> None:
     """Let `fault` meet every write to the ledger after it is done: the answer is lost."""
-    found.after = fault
+    found.tables.after = fault
 
 
 def broken_tick(found: World) -> None:

@@ -1,0 +1,37 @@
+"""Each contract, held by the fake in memory and by the real service alike."""
+
+from collections.abc import Callable
+
+import pytest
+
+from common.ledger.tables import AzureTables, Tables
+from common.settings import Secret, StorageSettings
+from local.azurite import Azurite
+from tests.fakes.tables import FakeTables
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest) -> StorageSettings:
+    """An account of Azurite that no other test uses."""
+    azurite: Azurite = request.getfixturevalue("azurite")
+    account: str = request.getfixturevalue("account")
+    return StorageSettings(connection_string=Secret(azurite.connection_string(account)))
+
+
+@pytest.fixture(params=["fake", "azurite"])
+def tables(request: pytest.FixtureRequest) -> Tables:
+    """Tables in memory, then those of an Azurite account."""
+    if request.param == "fake":
+        return FakeTables()
+    return AzureTables(request.getfixturevalue("storage"))
+
+
+@pytest.fixture
+def gap_of_the_fake(request: pytest.FixtureRequest, tables: Tables) -> Callable[[str], None]:
+    """Tells, with the reason, that the fake is known not to hold what the test asserts."""
+
+    def mark(reason: str) -> None:
+        if isinstance(tables, FakeTables):
+            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+
+    return mark

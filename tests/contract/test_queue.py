@@ -1,0 +1,137 @@
+"""The contract of a queue as its senders see it, and what only the real one can show."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pytest
+from azure.storage.queue import QueueClient
+
+from common.envelope import MAX_ENVELOPE_BYTES
+from common.queues import MAX_DELAY, AzureQueue, SendQueue
+from common.settings import StorageSettings
+from tests.fakes.queue import FakeQueue
+
+NAME = "sentinel-upload"
+HOUR = 3600.0
+
+
+class Side(Protocol):
+    """One queue: where it is sent to, and what can be received from it now."""
+
+    @property
+    def queue(self) -> SendQueue: ...
+
+    def received(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class FakeSide:
+    """The queue in memory; what was sent without delay can be received."""
+
+    queue: FakeQueue = field(default_factory=FakeQueue)
+
+    def received(self) -> list[str]:
+        return [sent.text for sent in self.queue.sent if sent.delay <= 0]
+
+
+@dataclass(frozen=True)
+class AzureSide:
+    """A queue of Azurite, received from as the Functions host does: without an encoding."""
+
+    storage: StorageSettings
+
+    @property
+    def queue(self) -> AzureQueue:
+        return AzureQueue(NAME, self.storage)
+
+    @property
+    def client(self) -> QueueClient:
+        assert self.storage.connection_string is not None
+        connection = self.storage.connection_string.reveal()
+        return QueueClient.from_connection_string(connection, NAME)
+
+    def received(self) -> list[str]:
+        return [message.content for message in self.client.receive_messages(max_messages=32)]
+
+
+@pytest.fixture
+def azure(storage: StorageSettings) -> AzureSide:
+    """A queue of Azurite that does not exist yet."""
+    return AzureSide(storage)
+
+
+@pytest.fixture(params=["fake", "azurite"])
+def side(request: pytest.FixtureRequest) -> Side:
+    """The queue in memory, then one of Azurite."""
+    if request.param == "fake":
+        return FakeSide()
+    made: AzureSide = request.getfixturevalue("azure")
+    return made
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"a":"<b> & \'c\' ]]>"}', "é漢😀\u2028", "  blanks\n\taround \r\n ", "&amp;"]
+)
+def test_a_message_is_received_as_it_was_sent(side: Side, text: str) -> None:
+    """The text arrives letter by letter, unencoded, whatever XML would make of it."""
+    side.queue.send(text)
+    assert side.received() == [text]
+
+
+def test_the_first_message_makes_the_queue(side: Side) -> None:
+    """A queue that does not exist is empty, and is made by the first send."""
+    assert side.queue.depth() == 0
+    side.queue.send("first")
+    side.queue.send("second")
+    assert side.queue.depth() == 2
+    assert side.received() == ["first", "second"]
+
+
+def test_sending_twice_makes_two_messages(side: Side) -> None:
+    """The queue does not know that two messages are the same."""
+    side.queue.send("same")
+    side.queue.send("same")
+    assert side.received() == ["same", "same"]
+
+
+@pytest.mark.parametrize("delay", [HOUR, float(MAX_DELAY), 10.0 * MAX_DELAY])
+def test_a_delayed_message_is_hidden_and_counted(side: Side, delay: float) -> None:
+    """A message with a delay, however long, cannot be received yet but is in the depth."""
+    side.queue.send("later", delay=delay)
+    side.queue.send("now")
+    assert side.queue.depth() == 2
+    assert side.received() == ["now"]
+
+
+@pytest.mark.parametrize("delay", [0.0, -5.0])
+def test_no_delay_is_now(side: Side, delay: float) -> None:
+    """A delay of nothing, or in the past, hides nothing."""
+    side.queue.send("now", delay=delay)
+    assert side.received() == ["now"]
+
+
+def test_the_depth_counts_what_is_being_worked_on(azure: AzureSide) -> None:
+    """A message that was received and not yet deleted is still in the depth."""
+    azure.queue.send("one")
+    assert azure.received() == ["one"]
+    assert azure.queue.depth() == 1
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "<"])
+def test_the_largest_message_is_64_kib(side: Side, letter: str) -> None:
+    """A text of 65 536 bytes in UTF-8 arrives whole; one byte more is refused, nothing sent."""
+    largest = letter * (MAX_ENVELOPE_BYTES // len(letter.encode()))
+    with pytest.raises(ValueError, match="does not fit"):
+        side.queue.send(largest + "x")
+    assert side.queue.depth() == 0
+    side.queue.send(largest)
+    assert side.received() == [largest]
+
+
+def test_a_message_never_expires(azure: AzureSide) -> None:
+    """A message is kept until the year 9999: none vanishes after a week."""
+    azure.queue.send("kept")
+    message = azure.client.receive_message()
+    assert message is not None
+    assert message.expires_on is not None
+    assert message.expires_on.year == 9999

@@ -1,0 +1,317 @@
+"""The contract of a table: what each write promises, what a read finds, where the limits are."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from azure.core.exceptions import HttpResponseError
+
+from common.errors import ConflictError
+from common.ledger.tables import (
+    MAX_BATCH_ENTITIES,
+    MAX_BINARY_PROPERTY,
+    MAX_TEXT_PROPERTY,
+    AzureTables,
+    Row,
+    Table,
+    Tables,
+    Value,
+)
+from common.settings import StorageSettings
+
+STALE = "W/\"datetime'2020-01-01T00%3A00%3A00.0000000Z'\""
+Gap = Callable[[str], None]
+
+
+@pytest.fixture
+def table(tables: Tables) -> Table:
+    """A table that does not exist yet."""
+    return tables.table("things")
+
+
+def row(key: str = "k", *, partition: str = "p", etag: str = "", **data: Value) -> Row:
+    """A row of the usual partition."""
+    return Row(partition=partition, key=key, data=data, etag=etag)
+
+
+def read(table: Table, key: str = "k", *, partition: str = "p") -> Row:
+    """A row that must be there."""
+    found = table.get(partition, key)
+    assert found is not None
+    return found
+
+
+def keys(table: Table, partition: str | None = None, limit: int | None = None) -> list[str]:
+    """The keys of a query, in its order."""
+    return [found.key for found in table.query(partition, limit=limit)]
+
+
+def test_a_missing_table_is_empty(table: Table) -> None:
+    """Before the first write, reading finds nothing and deleting does nothing."""
+    assert table.get("p", "k") is None
+    assert keys(table) == keys(table, "p") == []
+    table.delete("p", "k")
+
+
+@pytest.mark.parametrize("write", ["insert", "merge", "merge_all"])
+def test_a_missing_table_is_made_by_the_first_write(table: Table, write: str) -> None:
+    """Whatever the first write is, it succeeds and its row is there."""
+    getattr(table, write)([row(a=1)] if write == "merge_all" else row(a=1))
+    assert read(table).data == {"a": 1}
+
+
+def test_nothing_is_replaced_in_a_missing_table(table: Table) -> None:
+    """Compare-and-swap in a table that is not there is a conflict."""
+    with pytest.raises(ConflictError):
+        table.replace(row(etag=STALE))
+
+
+def test_an_insert_makes_a_row_once(table: Table) -> None:
+    """A second insert of the same keys is a conflict and changes nothing."""
+    table.insert(row(a=1))
+    with pytest.raises(ConflictError):
+        table.insert(row(a=2))
+    assert read(table).data == {"a": 1}
+
+
+def test_an_insert_returns_the_etag(table: Table) -> None:
+    """The ETag of an insert is the one a read finds, good for a replace."""
+    etag = table.insert(row(a=1))
+    assert read(table).etag == etag
+    table.replace(row(a=2, etag=etag))
+    assert read(table).data == {"a": 2}
+
+
+def test_a_replace_leaves_only_what_it_gives(table: Table) -> None:
+    """Properties that a replace does not name are gone."""
+    etag = table.insert(row(a=1, b=1))
+    table.replace(row(b=2, etag=etag))
+    assert read(table).data == {"b": 2}
+
+
+def test_a_replace_returns_the_next_etag(table: Table) -> None:
+    """Each replace returns the ETag under which the next one may follow."""
+    etag = table.insert(row(a=0))
+    for number in range(1, 4):
+        etag = table.replace(row(a=number, etag=etag))
+    assert read(table) == row(a=3, etag=etag)
+
+
+@pytest.mark.parametrize("between", ["replace", "merge", "merge_all", "delete"])
+def test_a_replace_of_what_changed_is_a_conflict(table: Table, between: str) -> None:
+    """After any write by another, a replace under the old ETag fails and changes nothing."""
+    etag = table.insert(row(a=1))
+    match between:
+        case "replace":
+            table.replace(row(a=2, etag=etag))
+        case "merge":
+            table.merge(row(a=2))
+        case "merge_all":
+            table.merge_all([row(a=2)])
+        case _:
+            table.delete("p", "k")
+    before = table.get("p", "k")
+    with pytest.raises(ConflictError):
+        table.replace(row(a=3, etag=etag))
+    assert table.get("p", "k") == before
+
+
+def test_the_same_write_changes_the_etag(table: Table) -> None:
+    """A row that was written again with the same content counts as changed."""
+    etag = table.insert(row(a=1))
+    table.merge(row(a=1))
+    with pytest.raises(ConflictError):
+        table.replace(row(a=2, etag=etag))
+
+
+def test_a_merge_overlays(table: Table) -> None:
+    """A merge changes what it names, whoever wrote last, and keeps the rest."""
+    table.merge(row(a=1, b=1))
+    table.merge(row(b=2, c=2))
+    assert read(table).data == {"a": 1, "b": 2, "c": 2}
+
+
+def test_a_property_without_a_value_is_not_written(table: Table) -> None:
+    """None leaves a property out, in every kind of write."""
+    etag = table.insert(row("inserted", a=1, b=None))
+    table.merge(row("merged", a=1, b=None))
+    table.merge_all([row("all", a=1, b=None)])
+    assert [found.data for found in table.query("p")] == [{"a": 1}] * 3
+    table.replace(row("inserted", b=1, a=None, etag=etag))
+    assert read(table, "inserted").data == {"b": 1}
+
+
+def test_a_merge_of_nothing_keeps_what_is_there(table: Table, gap_of_the_fake: Gap) -> None:
+    """None in a merge does not remove what was written before."""
+    gap_of_the_fake("its merge drops a property that is given as None")
+    table.merge(row(a=1, b=1))
+    table.merge(row(a=None, b=2))
+    assert read(table).data == {"a": 1, "b": 2}
+
+
+def test_every_kind_of_value_comes_back(table: Table) -> None:
+    """Values come back equal and of their kind: empty ones, whole floats and any letter too."""
+    data: dict[str, Value] = {
+        "text": "é漢😀\u2028'\"<&>\\\x00",
+        "no_text": "",
+        "whole": -(2**31),
+        "largest": 2**31 - 1,
+        "float": 0.1,
+        "whole_float": 5.0,
+        "yes": True,
+        "no": False,
+        "bytes": bytes(range(256)),
+        "no_bytes": b"",
+        "moment": datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    }
+    table.insert(Row(partition="p", key="k", data=data))
+    found = read(table).data
+    assert found == data
+    kinds = {name: type(value) for name, value in found.items() if name != "moment"}
+    assert kinds == {name: type(value) for name, value in data.items() if name != "moment"}
+
+
+def test_a_moment_comes_back_aware(table: Table) -> None:
+    """A moment of any zone comes back as the same moment, aware, to the microsecond."""
+    moment = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone(timedelta(hours=2)))
+    table.insert(row(at=moment))
+    found = read(table).data["at"]
+    assert isinstance(found, datetime)
+    assert found.utcoffset() is not None
+    assert found == moment
+
+
+def test_keys_may_hold_quotes_and_any_letter(table: Table) -> None:
+    """Apostrophes, blanks and letters outside ASCII in keys are found again."""
+    for key in ("it's", "é漢", "a b", "%2F", "x" * 200):
+        table.merge(row(key, partition=key, a=1))
+        assert read(table, key, partition=key).data == {"a": 1}
+        assert keys(table, key) == [key]
+        table.delete(key, key)
+        assert keys(table, key) == []
+
+
+def test_rows_come_in_the_order_of_their_keys(table: Table) -> None:
+    """A partition is read by key, character by character; a table by partition, then key."""
+    unordered = ["b", "10", "a", "B", "2", "a-1", "A", "9"]
+    for partition in ("q", "p"):
+        table.merge_all([row(key, partition=partition) for key in unordered])
+    assert keys(table, "p") == sorted(unordered)
+    found = [(item.partition, item.key) for item in table.query()]
+    assert found == [(owner, key) for owner in ("p", "q") for key in sorted(unordered)]
+
+
+def test_partitions_are_apart(table: Table) -> None:
+    """The same key in another partition, or in another table, is another row."""
+    table.merge(row(partition="p", a=1))
+    table.merge(row(partition="pp", a=2))
+    table.delete("p", "k")
+    assert keys(table, "p") == []
+    assert read(table, partition="pp").data == {"a": 2}
+
+
+def test_tables_are_apart(tables: Tables) -> None:
+    """A row of one table is not in another, and a name leads to the same table each time."""
+    tables.table("one").merge(row(a=1))
+    tables.table("two").merge(row(a=2))
+    assert read(tables.table("one")).data == {"a": 1}
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (3, 3), (5, 5), (9, 5)])
+def test_a_query_stops_at_its_limit(table: Table, limit: int, expected: int) -> None:
+    """At most `limit` rows come, the first in key order; zero is none."""
+    table.merge_all([row(str(number)) for number in range(5)])
+    assert keys(table, "p", limit) == keys(table, None, limit) == list("01234")[:expected]
+
+
+def test_a_long_query_is_read_to_its_end(table: Table) -> None:
+    """More rows than the service gives in one answer (1000) all come, once each, in order."""
+    expected = [f"{number:05d}" for number in range(2050)]
+    table.merge_all([row(key, a=1) for key in reversed(expected)])
+    assert keys(table, "p") == keys(table) == expected
+    assert keys(table, "p", limit=1001) == expected[:1001]
+
+
+def test_rows_of_several_partitions_are_merged_together(table: Table) -> None:
+    """One call may hold more rows than a transaction, of several partitions, in any order."""
+    rows = [
+        row(f"{number:03d}", partition=f"p{number % 3}", a=number)
+        for number in range(3 * MAX_BATCH_ENTITIES + 10)
+    ]
+    table.merge(row("000", partition="p0", b=1))
+    table.merge_all(rows)
+    assert len(keys(table)) == len(rows)
+    assert read(table, "000", partition="p0").data == {"a": 0, "b": 1}
+
+
+def test_nothing_is_merged_without_a_request(table: Table) -> None:
+    """No rows, no write."""
+    table.merge_all([])
+    assert keys(table) == []
+
+
+def test_rows_of_the_same_keys_overlay_each_other(table: Table) -> None:
+    """The same row twice in a call is written once, the later over the earlier."""
+    table.merge_all([row(a=1, b=1), row("other", a=0), row(b=2, c=2), row("other", a=1)])
+    assert read(table).data == {"a": 1, "b": 2, "c": 2}
+    assert read(table, "other").data == {"a": 1}
+
+
+def test_many_rows_are_deleted_at_once(table: Table) -> None:
+    """More rows than a transaction holds, of several partitions, go; the others stay."""
+    names = [(f"p{number % 2}", f"{number:03d}") for number in range(2 * MAX_BATCH_ENTITIES + 50)]
+    table.merge_all([row(key, partition=partition, a=1) for partition, key in names])
+    table.delete_all(names[2:])
+    assert [(found.partition, found.key) for found in table.query()] == names[:2]
+
+
+def test_deleting_what_is_gone_is_harmless(table: Table) -> None:
+    """Rows that are not there, or named twice, keep no other from being deleted."""
+    table.delete_all([("p", "k")])
+    table.delete_all([])
+    table.merge_all([row("1"), row("2"), row("3")])
+    table.delete_all([("p", "0"), ("p", "1"), ("p", "1"), ("q", "1"), ("p", "2")])
+    assert keys(table) == ["3"]
+
+
+def test_a_large_batch_is_split(table: Table) -> None:
+    """Rows that together exceed the 4 MiB of a transaction are all written."""
+    content = bytes(MAX_BINARY_PROPERTY)
+    table.merge_all([row(f"{number:03d}", content=content) for number in range(90)])
+    assert [found.data["content"] == content for found in table.query("p")] == [True] * 90
+
+
+@pytest.mark.parametrize(
+    "value", ["é" * MAX_TEXT_PROPERTY, b"x" * MAX_BINARY_PROPERTY], ids=["text", "bytes"]
+)
+def test_the_largest_property_is_kept(table: Table, value: str | bytes) -> None:
+    """32 Ki characters, or 64 KiB of bytes, fit in one property."""
+    table.insert(row(value=value))
+    assert read(table).data == {"value": value}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * (MAX_TEXT_PROPERTY + 1), b"x" * (MAX_BINARY_PROPERTY + 1)],
+    ids=["text", "bytes"],
+)
+def test_a_larger_property_is_refused(
+    table: Table, gap_of_the_fake: Gap, value: str | bytes
+) -> None:
+    """One more is refused as a bug of the caller, not as something that may pass."""
+    gap_of_the_fake("it has no limit on the size of a property")
+    with pytest.raises(HttpResponseError, match="PropertyValueTooLarge"):
+        table.insert(row(value=value))
+
+
+def test_a_number_beyond_32_bits_is_refused(table: Table, gap_of_the_fake: Gap) -> None:
+    """A whole number of more than 32 bits is not written as something else."""
+    gap_of_the_fake("it keeps whole numbers of any size")
+    with pytest.raises(TypeError, match="INT32"):
+        table.insert(row(value=2**31))
+
+
+def test_a_table_is_read_anew_by_each_instance(storage: StorageSettings) -> None:
+    """What one instance wrote is there for another that knows nothing of it."""
+    AzureTables(storage).table("things").insert(row(a=1))
+    assert read(AzureTables(storage).table("things")).data == {"a": 1}

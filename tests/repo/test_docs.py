@@ -1,0 +1,242 @@
+"""The documents say what the code says: settings, events, errors, words, links, modules.
+
+Documents are read as their readers see them: tables by their cells, sections by their headings.
+That make targets in documents exist is `test_make`'s business.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from common import errors
+from common.errors import PipelineError, SettingsError
+from common.events import Event
+from common.settings import STORAGE_CONNECTION, describe_settings, read_settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+HOST_SETTINGS = {
+    "FUNCTIONS_WORKER_RUNTIME": "python",
+    "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+    STORAGE_CONNECTION: "UseDevelopmentStorage=true",
+    "PYTHON_THREADPOOL_THREAD_COUNT": "24",
+}
+"""What Core Tools and the Functions host read of the example file."""
+
+WORDS = {
+    "sync run",
+    "page",
+    "indicator",
+    "chunk",
+    "envelope",
+    "send slot",
+    "ledger",
+    "upload receipt",
+    "rejection",
+    "attempt",
+    "defer",
+    "poison",
+    "replay",
+    "gap",
+    "known indicator",
+    "checkpoint",
+    "cursor",
+    "run lease",
+    "conservation",
+}
+
+
+def text_of(name: str) -> str:
+    """Return a document."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(document: str, heading: str) -> str:
+    """Return what stands under a heading, up to the next one of its level or above."""
+    level = heading.index(" ")
+    found = re.search(
+        rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{level}}} |\Z)", document, re.MULTILINE | re.DOTALL
+    )
+    assert found, f"no section {heading!r}"
+    return found[1]
+
+
+def rows(document: str) -> list[list[str]]:
+    """Return the cells of each row of a document's tables, without code marks."""
+    lines = [line for line in document.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def error_classes() -> set[str]:
+    """Return the name of every error of the pipeline."""
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    return {item.__name__ for item in classes if issubclass(item, PipelineError)}
+
+
+def relative_links(document: str) -> list[tuple[str, str]]:
+    """Return path and anchor of each link that stays in the repository."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", document)
+    split = [target.partition("#") for target in targets if "://" not in target]
+    return [(path, anchor) for path, _, anchor in split]
+
+
+def anchors(document: str) -> set[str]:
+    """Return the anchors of a document's headings, made as code hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", item.lower()).replace(" ", "-") for item in headings}
+
+
+def tree() -> list[Path]:
+    """Return the paths that the README's tree names, relative to the root."""
+    found = re.search(
+        r"```\n(.*?)```", section(text_of("README.md"), "## How it is built"), re.DOTALL
+    )
+    assert found
+    folders: list[str] = []
+    paths = []
+    for line in found[1].splitlines():
+        name = line.split()[0]
+        folders = folders[: (len(line) - len(line.lstrip())) // 2]
+        paths.append(Path(*folders, name))
+        if name.endswith("/"):
+            folders.append(name)
+    return paths
+
+
+def test_the_readme_lists_every_setting() -> None:
+    """The README's table has the settings' names, defaults and meanings, in the code's order."""
+    shown = [row for row in rows(section(text_of("README.md"), "## Settings")) if len(row) == 3]
+    defaults = {None: "**required**", "": "unset"}
+    expected = [
+        [item.name, defaults.get(item.default, str(item.default)), item.meaning]
+        for item in describe_settings()
+    ]
+    assert shown[2:] == expected
+
+
+def test_the_readme_shows_the_clouds_defaults() -> None:
+    """The public cloud's row in the README has the defaults of the three settings it is about."""
+    defaults = {item.name: item.default for item in describe_settings()}
+    clouds = [row for row in rows(section(text_of("README.md"), "## Settings")) if len(row) == 4]
+    header, _, public, *others = clouds
+    assert public[1:] == [defaults[name] for name in header[1:]]
+    meanings = " ".join(item.meaning for item in describe_settings())
+    assert all(value in meanings for row in others for value in row[1:])
+
+
+def test_the_example_file_has_every_setting() -> None:
+    """The example for Core Tools names each setting once, at its default where it has one."""
+    values = json.loads(text_of("local.settings.example.json"))["Values"]
+    expected = [item.name for item in describe_settings()]
+    assert [name for name in values if name not in HOST_SETTINGS] == expected
+    assert {name: values.get(name) for name in HOST_SETTINGS} == HOST_SETTINGS
+    optional = {i.name: i.default for i in describe_settings() if i.default is not None}
+    assert {name: values[name] for name in optional} == optional
+
+
+def test_the_example_file_must_be_filled_in() -> None:
+    """Unedited, it is refused for placeholders and nothing else; they look like placeholders."""
+    values = json.loads(text_of("local.settings.example.json"))["Values"]
+    required = {item.name for item in describe_settings() if item.default is None}
+    assert all(values[name].startswith("<") for name in required)
+    with pytest.raises(SettingsError) as refused:
+        read_settings(values)
+    assert {fault.partition(":")[0] for fault in refused.value.faults} <= required
+
+
+def test_the_runbook_has_one_entry_an_event() -> None:
+    """Each event has exactly one entry, and each entry is about an event."""
+    found = re.findall(
+        r"^### `(.*)`$", section(text_of("docs/runbook.md"), "## Events"), re.MULTILINE
+    )
+    assert sorted(found) == sorted(Event)
+
+
+def test_the_runbook_has_one_entry_an_error() -> None:
+    """Each error has exactly one entry; those that only group others are in the table above."""
+    part = section(text_of("docs/runbook.md"), "## Errors")
+    found = re.findall(r"^### `(.*)`$", part, re.MULTILINE)
+    groups = {row[0] for row in rows(part)[2:]} | {"PipelineError"}
+    assert len(found) == len(set(found))
+    assert set(found) | groups == error_classes()
+    assert not set(found) & groups
+    assert all(f"`{group}`" in part for group in groups)
+
+
+def test_runbook_entries_say_what_to_do() -> None:
+    """No entry ends at what happened: each says what to check and what to do."""
+    entries = re.split(r"^### ", text_of("docs/runbook.md"), flags=re.MULTILINE)[1:]
+    silent = [
+        entry.splitlines()[0]
+        for entry in entries
+        if entry.startswith("`") and not ("**Check**" in entry and "**do**" in entry.lower())
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    """Every relative link of a document names a file that exists, and a heading in it."""
+    dead = []
+    for name, anchor in relative_links(path.read_text(encoding="utf-8")):
+        target = path.parent / name if name else path
+        known = not anchor or (
+            target.is_file() and anchor in anchors(target.read_text(encoding="utf-8"))
+        )
+        if not (target.exists() and known):
+            dead.append(f"{name}#{anchor}")
+    assert not dead
+
+
+def test_the_glossary_has_the_words() -> None:
+    """Each word of the house has one row in the glossary, in the alphabet's order."""
+    found = [row[0].strip("*") for row in rows(text_of("docs/glossary.md"))[2:]]
+    assert set(found) >= WORDS
+    assert found == sorted(set(found))
+
+
+def test_modules_in_the_readme_exist() -> None:
+    """Every file and folder of the README's tree is on disk, and of the kind that it looks."""
+    paths = tree()
+    assert len(paths) > 30
+    wrong = [str(p) for p in paths if not (ROOT / p).is_file() and not (ROOT / p).is_dir()]
+    assert not wrong
+    assert len(paths) == len(set(paths))
+
+
+def test_constants_in_the_contracts_exist() -> None:
+    """Each name that docs/contracts.md gives beside a Python file stands in that file."""
+    pairs = re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?:, )?)+)", text_of("docs/contracts.md"))
+    assert len(pairs) > 20
+    missing = [
+        f"{path}: {name}"
+        for path, names in pairs
+        for name in re.findall(r"`(\w+)`", names)
+        if not re.search(rf"\b{name}\b", text_of(path))
+    ]
+    assert not missing
+
+
+def test_the_index_lists_every_decision() -> None:
+    """docs/adr/README.md links each decision record once, by number and in order."""
+    index = text_of("docs/adr/README.md")
+    linked = re.findall(r"\[(\d+)\]\((\d{4})-[\w-]+\.md\)", index)
+    files = sorted(path.name for path in (ROOT / "docs/adr").glob("[0-9]*.md"))
+    assert [name for name, _ in relative_links(index)] == files
+    assert all(int(number) == int(prefix) for number, prefix in linked)
+    assert [int(number) for number, _ in linked] == list(range(1, len(files) + 1))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs/adr").glob("[0-9]*.md")), ids=lambda p: p.stem
+)
+def test_a_decision_is_whole(path: Path) -> None:
+    """A decision record has its number, the four parts in order, and fits on a page."""
+    text = path.read_text(encoding="utf-8")
+    parts = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert text.startswith(f"# {int(path.name[:4])}. ")
+    assert parts == ["Context", "Decision", "Consequences", "Rejected"]
+    assert len(text.splitlines()) <= 60
