@@ -22,10 +22,11 @@ MAX_ENVELOPE_BYTES: Final = 64 * 1024
 """A storage queue message is at most 64 KiB as stored
 (learn.microsoft.com/azure/storage/queues/storage-queues-introduction, read 2026-11-22)."""
 
-HISTORY_RESERVE: Final = 4 * 1024
-"""Bytes that a new envelope leaves free, so that it still fits with a full history."""
+STORY_RESERVE: Final = 12 * 1024
+"""Bytes that a new envelope leaves free, so that it still fits with all it may go through: its
+send slot, a full history, and the state of an isolation of 100 records."""
 
-MAX_NEW_ENVELOPE_BYTES: Final = MAX_ENVELOPE_BYTES - HISTORY_RESERVE
+MAX_NEW_ENVELOPE_BYTES: Final = MAX_ENVELOPE_BYTES - STORY_RESERVE
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """Most a body may hold once decompressed. 100 real indicators are about 52 KB; a message that
@@ -41,7 +42,7 @@ MAX_CHUNKS: Final = 2**19
 """Chunks a run may have: 52 million indicators. Bounds what an envelope may claim."""
 
 VERSION: Final = 2
-"""1: without fingerprints. 2: with them."""
+"""1: without fingerprints, send slot and isolation. 2: with them."""
 
 _MAX_STAMP: Final = 40
 _COMPRESSION_LEVEL: Final = 6
@@ -59,10 +60,11 @@ class Attempt:
 class Envelope:
     """A chunk on its way. `body` is the UTF-8 JSON array of `count` STIX objects.
 
-    `sequence` numbers the chunks of a run from 0. `attempt` counts the deliveries that failed
-    for a reason that counts (an outage of the service's own kind does not); `deferrals` counts
-    all of them. `fingerprints` has one 64-bit value per object, in order, or is empty for
-    envelopes of version 1.
+    `sequence` numbers the chunks of a run from 0. `slot` is the send slot it was enqueued for, in
+    seconds since 1970. `attempt` counts the deliveries that failed for a reason that counts (an
+    outage does not), `deferrals` all that failed, `postponed` those that only moved to a later
+    slot. `isolation` is the consumer's search for refused records, as JSON. `fingerprints` has
+    one 64-bit value per object, in order, or is empty for envelopes of version 1.
     """
 
     run_id: str
@@ -73,6 +75,9 @@ class Envelope:
     fingerprints: tuple[int, ...] = ()
     attempt: int = 0
     deferrals: int = 0
+    postponed: int = 0
+    slot: float | None = None
+    isolation: dict[str, Any] | None = None
     history: tuple[Attempt, ...] = ()
     trace_parent: str = ""
 
@@ -88,8 +93,18 @@ class Envelope:
             self,
             attempt=self.attempt + counts,
             deferrals=self.deferrals + 1,
+            slot=None,
             history=_bounded((*self.history, latest)),
         )
+
+    def moved_to(self, slot: float) -> "Envelope":
+        """Return the copy to enqueue for another send slot; nothing has failed."""
+        return replace(self, slot=slot, postponed=self.postponed + 1)
+
+    @property
+    def is_first_delivery(self) -> bool:
+        """Whether no copy of this envelope was delivered before, as far as it can tell."""
+        return not (self.deferrals or self.postponed)
 
 
 def chunk_id_of(body: bytes) -> str:
@@ -97,11 +112,17 @@ def chunk_id_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:32]
 
 
-def encode_envelope(envelope: Envelope) -> str:
+def pack_body(body: bytes) -> str:
+    """Return a body as it stands in an envelope: compressed, base64."""
+    return base64.b64encode(zlib.compress(body, _COMPRESSION_LEVEL)).decode("ascii")
+
+
+def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> str:
     """Return the message text: ASCII JSON, so characters, bytes and valid XML are one thing.
 
-    Raises `ValueError` when it would exceed `MAX_ENVELOPE_BYTES`; who fills envelopes checks
-    against `MAX_NEW_ENVELOPE_BYTES` first and splits.
+    `packed_body` saves compressing again. Raises `ValueError` when the text would exceed
+    `MAX_ENVELOPE_BYTES`; who fills envelopes checks against `MAX_NEW_ENVELOPE_BYTES` first and
+    splits.
     """
     text = json.dumps(
         {
@@ -110,19 +131,20 @@ def encode_envelope(envelope: Envelope) -> str:
             "chunk": envelope.chunk_id,
             "sequence": envelope.sequence,
             "count": envelope.count,
+            "slot": envelope.slot,
             "attempt": envelope.attempt,
             "deferrals": envelope.deferrals,
+            "postponed": envelope.postponed,
             "history": [[item.at, item.reason] for item in envelope.history],
+            "isolation": envelope.isolation,
             "trace": envelope.trace_parent,
             "fingerprints": base64.b64encode(pack(envelope.fingerprints)).decode("ascii"),
-            "body": base64.b64encode(zlib.compress(envelope.body, _COMPRESSION_LEVEL)).decode(
-                "ascii"
-            ),
+            "body": packed_body or pack_body(envelope.body),
         },
         separators=(",", ":"),
     )
     if len(text) > MAX_ENVELOPE_BYTES:
-        raise ValueError(f"envelope of chunk {envelope.chunk_id} has {len(text)} bytes")
+        raise ValueError(f"envelope of chunk {envelope.key} has {len(text)} bytes")
     return text
 
 
@@ -153,6 +175,9 @@ def decode_envelope(text: str) -> Envelope:
         fingerprints=_fingerprints(fields) if version >= VERSION else (),
         attempt=_natural(fields, "attempt"),
         deferrals=_natural(fields, "deferrals"),
+        postponed=_natural(fields, "postponed") if version >= VERSION else 0,
+        slot=_slot(fields) if version >= VERSION else None,
+        isolation=_isolation(fields) if version >= VERSION else None,
         history=_history(fields),
         trace_parent=_string(fields, "trace"),
     )
@@ -210,6 +235,22 @@ def _bounded(history: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     if len(history) <= MAX_HISTORY:
         return history
     return (history[0], *history[-(MAX_HISTORY - 1) :])
+
+
+def _slot(fields: dict[str, Any]) -> float | None:
+    slot = fields.get("slot")
+    if slot is None:
+        return None
+    if isinstance(slot, bool) or not isinstance(slot, int | float) or not 0 <= slot < 2**33:
+        raise UndecodableError("field 'slot' is not a time")
+    return float(slot)
+
+
+def _isolation(fields: dict[str, Any]) -> dict[str, Any] | None:
+    isolation = fields.get("isolation")
+    if isolation is not None and not isinstance(isolation, dict):
+        raise UndecodableError("field 'isolation' is not an object")
+    return isolation
 
 
 def _string(fields: dict[str, Any], name: str) -> str:

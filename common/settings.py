@@ -107,10 +107,10 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def _seconds(low: float, high: float) -> Callable[[str], float]:
+def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
         if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value) or not low <= float(value) <= high:
-            raise _Fault(f"{value!r} is not a number of seconds from {low:g} to {high:g}; set one")
+            raise _Fault(f"{value!r} is not a number from {low:g} to {high:g}; set one")
         return float(value)
 
     return parse
@@ -182,13 +182,13 @@ class Settings:
     )
     lumen_poll_interval: float = _setting(
         "LUMEN_POLL_INTERVAL",
-        _seconds(0.01, 300),
+        _number(0.01, 300),
         "Seconds between two looks at a running query",
         default="5",
     )
     lumen_poll_timeout: float = _setting(
         "LUMEN_POLL_TIMEOUT",
-        _seconds(1, 1200),
+        _number(1, 1200),
         "Seconds to wait for a query in one run",
         default="300",
     )
@@ -206,25 +206,45 @@ class Settings:
     )
     retry_base_delay: float = _setting(
         "RETRY_BASE_DELAY",
-        _seconds(0, 60),
+        _number(0, 60),
         "Seconds before the first retry; doubles with each",
         default="1",
     )
     retry_max_delay: float = _setting(
-        "RETRY_MAX_DELAY", _seconds(0, 600), "Longest wait between two tries", default="60"
+        "RETRY_MAX_DELAY", _number(0, 600), "Longest wait between two tries", default="60"
     )
     run_time_budget: float = _setting(
         "RUN_TIME_BUDGET",
-        _seconds(1, 86_400),
+        _number(1, 86_400),
         "Seconds after which a sync run stops and leaves the rest to the next tick; "
         "keep it below functionTimeout",
         default="1500",
     )
     run_lease: float = _setting(
         "RUN_LEASE",
-        _seconds(1, 3600),
+        _number(1, 3600),
         "Seconds after which the run of a dead instance may be taken over",
         default="600",
+    )
+    sentinel_requests_per_minute: float = _setting(
+        "SENTINEL_REQUESTS_PER_MINUTE",
+        _number(0.1, 100_000),
+        "Requests a minute that all senders together make; the service's limit is 100",
+        default="95",
+    )
+    reupload_after_days: int = _setting(
+        "REUPLOAD_AFTER_DAYS",
+        _integer(1, 13),
+        "Days after which an unchanged indicator is sent again at the latest; analytic rules "
+        "look back 14",
+        default="7",
+    )
+    deferral_delay: float = _setting(
+        "DEFERRAL_DELAY",
+        _number(0.1, 3600),
+        "Seconds before a deferred chunk is tried again; doubles up to 15 times this while an "
+        "operator is needed, else up to 60 times",
+        default="60",
     )
     entra_authority_host: str = _setting(
         "ENTRA_AUTHORITY_HOST",

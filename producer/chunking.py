@@ -16,9 +16,10 @@ from common.envelope import (
     Envelope,
     chunk_id_of,
     encode_envelope,
+    pack_body,
 )
 from common.ledger.runs import Counts, Cursor
-from producer.indicators import Filtered, Indicator, Invalid, Verdict
+from producer.indicators import Filtered, Indicator, Invalid, Unchanged, Verdict
 
 SURELY_FITS: Final = 32 * 1024
 """An indicator of at most this many bytes fits in an envelope even if nothing compresses."""
@@ -28,10 +29,14 @@ TOO_LARGE: Final = "does not fit in a queue message of 64 KiB, even alone and co
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedChunk:
-    """A chunk ready to be enqueued: its envelope and the message text."""
+    """A chunk ready to be enqueued: its envelope, and the body as it stands in the message."""
 
     envelope: Envelope
-    text: str
+    packed_body: str
+
+    def text(self, *, slot: float | None = None) -> str:
+        """Return the message text for a send slot (seconds since 1970)."""
+        return encode_envelope(replace(self.envelope, slot=slot), packed_body=self.packed_body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +106,7 @@ def fill_chunks(
                 tally.waiting.append(verdict)
             case Invalid():
                 invalid.append(InvalidRecord(page=page.number, index=index, invalid=verdict))
-            case Filtered():
+            case Filtered() | Unchanged():
                 pass
         tally.count(verdict)
         if len(tally.waiting) == size:
@@ -139,9 +144,9 @@ def pack(indicators: Sequence[Indicator], *, run_id: str, sequence: int) -> list
         body=body,
         fingerprints=tuple(indicator.fingerprint for indicator in indicators),
     )
-    text = _text_that_fits(envelope)
-    if text is not None:
-        return [PackedChunk(envelope=envelope, text=text)]
+    packed = PackedChunk(envelope=envelope, packed_body=pack_body(body))
+    if _fits(packed):
+        return [packed]
     if len(indicators) == 1:
         raise ValueError("an indicator that does not fit alone must be refused before")
     middle = len(indicators) // 2
@@ -156,14 +161,13 @@ def _after(page: PageAt, end: int) -> Cursor:
     return Cursor(token=page.next_token, offset=0, page=page.number + 1)
 
 
-def _text_that_fits(envelope: Envelope) -> str | None:
-    if len(envelope.body) > MAX_BODY_BYTES:
-        return None
+def _fits(packed: PackedChunk) -> bool:
+    if len(packed.envelope.body) > MAX_BODY_BYTES:
+        return False
     try:
-        text = encode_envelope(envelope)
+        return len(packed.text()) <= MAX_NEW_ENVELOPE_BYTES
     except ValueError:
-        return None
-    return text if len(text) <= MAX_NEW_ENVELOPE_BYTES else None
+        return False
 
 
 def _refuse_too_large(verdict: Verdict) -> Verdict:
@@ -188,7 +192,8 @@ class _Tally:
         self._reset()
 
     def _reset(self) -> None:
-        self._fetched = self._filtered = self._invalid = self._enqueued = self._other = 0
+        self._fetched = self._filtered = self._invalid = 0
+        self._unchanged = self._enqueued = self._other = 0
 
     def count(self, verdict: Verdict) -> None:
         self._fetched += 1
@@ -198,6 +203,8 @@ class _Tally:
                 self._other += other
             case Filtered():
                 self._filtered += 1
+            case Unchanged():
+                self._unchanged += 1
             case Invalid():
                 self._invalid += 1
 
@@ -226,6 +233,7 @@ class _Tally:
             fetched=self._fetched,
             filtered=self._filtered,
             invalid=self._invalid,
+            unchanged=self._unchanged,
             enqueued=self._enqueued,
             other_kind=self._other,
         )

@@ -7,9 +7,10 @@ log nothing and write no row.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 from common.backoff import Backoff, call_with_retries
@@ -18,6 +19,7 @@ from common.errors import GapError, OutOfTimeError
 from common.ledger import Ledger
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.runs import Cursor, RunRow
+from common.ledger.slots import Slots
 from common.queues import SendQueue
 from producer.chunking import (
     FilledPage,
@@ -28,7 +30,7 @@ from producer.chunking import (
     fill_chunks,
     flush_chunks,
 )
-from producer.indicators import Filters, judge
+from producer.indicators import Filters, drop_unchanged, judge
 from producer.lumen import Page
 
 SENDERS: Final = 8
@@ -49,32 +51,36 @@ class DrainConfig:
 
 
 class Sender:
-    """Puts chunks on the queue and records that they are there."""
+    """Puts chunks on the queue, each for its send slot, and records that they are there."""
 
     def __init__(
         self,
         *,
         queue: SendQueue,
         ledger: Ledger,
+        slots: Slots,
         backoff: Backoff,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._queue = queue
         self._ledger = ledger
+        self._slots = slots
         self._backoff = backoff
         self._clock = clock
         self._rng = rng
 
     def enqueue(self, chunks: tuple[PackedChunk, ...], pool: ThreadPoolExecutor) -> None:
-        """Enqueue `chunks`, then write their rows.
+        """Reserve slots for `chunks`, enqueue them, then write their rows.
 
-        Called twice: two messages and one row a chunk. If it dies halfway: some messages have
-        no row yet; the consumer writes it.
+        Called twice: two messages and one row a chunk. If it dies halfway: some slots stay
+        unused, and some messages have no row yet; the consumer writes it.
         """
-        for _ in pool.map(self._send, chunks):
-            pass
         if chunks:
+            reserved = self._slots.reserve(len(chunks))
+            slots = map(reserved.slot, range(len(chunks)))
+            for _ in pool.map(self._send, chunks, slots):
+                pass
             self._ledger.chunks.record_enqueued(
                 [chunk.envelope for chunk in chunks], at=self._clock.now()
             )
@@ -96,13 +102,17 @@ class Sender:
             for record in records[:MAX_INVALID_KEPT]
         )
 
-    def _send(self, chunk: PackedChunk) -> None:
+    def _send(self, chunk: PackedChunk, slot: datetime) -> None:
+        text = chunk.text(slot=slot.timestamp())
         call_with_retries(
-            lambda: self._queue.send(chunk.text),
+            lambda: self._queue.send(text, delay=self._until(slot)),
             backoff=self._backoff,
             clock=self._clock,
             rng=self._rng,
         )
+
+    def _until(self, slot: datetime) -> float:
+        return (slot - self._clock.now()).total_seconds()
 
 
 def drain_pages(
@@ -112,11 +122,13 @@ def drain_pages(
     fetch: Callable[[str | None], Page],
     sender: Sender,
     config: DrainConfig,
+    known: Container[int],
     keep_going: Callable[[], None],
 ) -> None:
     """Put everything from the row's cursor to the feed's end on the queue.
 
-    `first` is the page at the cursor if it is already here. `fetch` runs on a thread of its
+    `first` is the page at the cursor if it is already here, `known` the fingerprints that need
+    not be sent. `fetch` runs on a thread of its
     own, `keep_going` between pages; what either raises stops the run at its last checkpoint.
     Raises `GapError` when paging goes in circles, `OutOfTimeError` at `max_pages`. Guarantee:
     a gap loses nothing that was read, and however little time there is, the cursor moves on.
@@ -126,7 +138,7 @@ def drain_pages(
         ThreadPoolExecutor(1, "lumen-page") as fetcher,
         ThreadPoolExecutor(SENDERS, "enqueue") as pool,
     ):
-        store = _Store(row, sender, config, pool)
+        store = _Store(row, sender, config, known, pool)
         try:
             _read_pages(
                 start, first, fetch=fetch, fetcher=fetcher, store=store, keep_going=keep_going
@@ -178,9 +190,15 @@ class _Store:
     """The writes of a run in their order: enqueue, keep, and only then move the checkpoint."""
 
     def __init__(
-        self, row: RunRow, sender: Sender, config: DrainConfig, pool: ThreadPoolExecutor
+        self,
+        row: RunRow,
+        sender: Sender,
+        config: DrainConfig,
+        known: Container[int],
+        pool: ThreadPoolExecutor,
     ) -> None:
         self.config = config
+        self._known = known
         self.progress = Progress(cursor=row.run.cursor or Cursor(), counts=row.run.counts)
         self._row = row
         self._sender = sender
@@ -189,7 +207,10 @@ class _Store:
     def take(self, page: Page, at: PageAt) -> None:
         """Store the chunks that a page completes."""
         config = self.config
-        verdicts = (judge(record, config.filters) for record in page.objects[at.offset :])
+        verdicts = (
+            drop_unchanged(judge(record, config.filters), self._known)
+            for record in page.objects[at.offset :]
+        )
         self._write(
             fill_chunks(
                 self.progress,

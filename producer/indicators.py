@@ -1,4 +1,4 @@
-"""What becomes of one object of Lumen's feed: sent, filtered, or invalid. Pure.
+"""What becomes of one object of Lumen's feed: sent, filtered, unchanged, or invalid. Pure.
 
 An indicator is sent as its canonical JSON: keys sorted, no spaces, confidence an integer. The
 same bytes are hashed to its fingerprint and posted to Sentinel, so what is remembered is what was
@@ -8,6 +8,7 @@ neither pages nor chunks.
 
 import hashlib
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -58,9 +59,15 @@ class Invalid:
     content: bytes
 
 
-Verdict = Indicator | Filtered | Invalid
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """An indicator that Sentinel has answered for already, or that is on its way."""
+
+
+Verdict = Indicator | Filtered | Invalid | Unchanged
 
 FILTERED: Final = Filtered()
+UNCHANGED: Final = Unchanged()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +108,13 @@ def judge(record: object, filters: Filters) -> Verdict:
     except (TypeError, ValueError, RecursionError):
         return _invalid(record, "holds a text or number that JSON cannot carry")
     return Indicator(body=body, fingerprint=fingerprint_of(body), other_kind=not kinds)
+
+
+def drop_unchanged(verdict: Verdict, known: Container[int]) -> Verdict:
+    """Return `UNCHANGED` for an indicator whose fingerprint is in `known`, else `verdict`."""
+    if isinstance(verdict, Indicator) and verdict.fingerprint in known:
+        return UNCHANGED
+    return verdict
 
 
 def canonical_json(record: dict[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from common.envelope import (
 )
 from common.errors import ConflictError, LeaseHeldError
 from common.events import MAX_TEXT
+from common.fingerprints import pack
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk
 from common.ledger.poison import (
@@ -168,6 +169,17 @@ def test_an_enqueued_chunk_is_queued(ledger: Ledger) -> None:
     assert chunk(ledger, sent) == Chunk(
         run_id=RUN, key=sent.key, sequence=3, count=100, state=ChunkState.QUEUED
     )
+
+
+def test_a_chunk_keeps_its_fingerprints(ledger: Ledger) -> None:
+    """Whoever writes a chunk's row, it holds the fingerprints of the envelope."""
+    fingerprints = (0, 2**64 - 1)
+    by_producer = replace(envelope(0, count=2), fingerprints=fingerprints)
+    by_consumer = replace(envelope(1, count=2), fingerprints=fingerprints)
+    ledger.chunks.record_enqueued([by_producer], at=START)
+    upload(ledger, by_consumer)
+    found = {item.fingerprints for item in ledger.chunks.all()}
+    assert found == {pack(fingerprints)}
 
 
 def test_many_chunks_are_recorded_at_once(ledger: Ledger) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from common.envelope import (
     MAX_BODY_BYTES,
+    MAX_CHUNKS,
     MAX_ENVELOPE_BYTES,
     MAX_HISTORY,
     MAX_NEW_ENVELOPE_BYTES,
@@ -49,7 +50,7 @@ def envelopes(draw: st.DrawFn) -> Envelope:
     return Envelope(
         run_id=draw(ids),
         chunk_id=chunk_id_of(body),
-        sequence=draw(numbers),
+        sequence=draw(st.integers(0, MAX_CHUNKS - 1)),
         count=count,
         body=body,
         fingerprints=tuple(draw(st.one_of(st.just([]), exact))),
@@ -205,7 +206,7 @@ def test_a_missing_or_null_version_is_unknown() -> None:
 MISTYPED: dict[str, list[object]] = {
     "run": [1, "", "a" * 65, "a/b", "a b", "é", "---", [], {}],
     "chunk": [1, "", "a" * 65, "a#b", "0" * 32],
-    "sequence": [-1, 2**31, 1.0, "1", True, [], {}],
+    "sequence": [-1, MAX_CHUNKS, 1.0, "1", True, [], {}],
     "count": [-1, 0, 2, 2**31, 1.0, "1", True],
     "attempt": [-1, 2**31, 0.0, "0", False],
     "deferrals": [-1, 2**31, 0.0, "0", False],
