@@ -8,6 +8,7 @@
     │   ├── ThrottledError        the service asked to slow down
     │   ├── UnavailableError      no usable answer: connection, timeout, 5xx, storage trouble
     │   ├── OutOfTimeError        the function must end before the platform ends it
+    │   ├── BacklogError          the queue is too long for more
     │   ├── LeaseHeldError        another sync run is under way
     │   └── ConflictError         somebody else changed the row first
     ├── PoisonError               this message can never succeed as it is
@@ -61,6 +62,10 @@ class UnavailableError(TryLaterError):
 
 class OutOfTimeError(TryLaterError):
     """The time budget of this invocation is used up."""
+
+
+class BacklogError(TryLaterError):
+    """The queue would take too long to drain: no new query is started."""
 
 
 class LeaseHeldError(TryLaterError):

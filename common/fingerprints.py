@@ -53,7 +53,9 @@ class KnownSet:
             merged.extend(part)
         self._sorted = array("Q", sorted(merged))
 
-    def __contains__(self, fingerprint: int) -> bool:
+    def __contains__(self, fingerprint: object) -> bool:
+        if not isinstance(fingerprint, int):
+            return False
         at = bisect_left(self._sorted, fingerprint)
         return at < len(self._sorted) and self._sorted[at] == fingerprint
 

@@ -43,6 +43,9 @@ MAX_THROTTLE: Final = 3600.0
 MAX_MESSAGES: Final = 10
 """Error messages kept of one rejected record."""
 
+MAX_MESSAGE: Final = 500
+"""Characters kept of one such message."""
+
 _WAIT_IN_TEXT = re.compile(r"try again in\s+(\d{1,9})\s+second", re.IGNORECASE)
 
 
@@ -241,7 +244,12 @@ def _record_error(item: object) -> RecordError | None:
     index, messages = item.get("recordIndex"), item.get("errorMessages", [])
     if isinstance(index, bool) or not isinstance(index, int) or not isinstance(messages, list):
         return None
-    return RecordError(index=index, messages=tuple(map(str, messages[:MAX_MESSAGES])))
+    return RecordError(index=index, messages=tuple(map(_shown, messages[:MAX_MESSAGES])))
+
+
+def _shown(message: object) -> str:
+    """Return a message of the service as text that every store takes."""
+    return str(message).encode("utf-8", "replace").decode()[:MAX_MESSAGE]
 
 
 def _wait(headers: Mapping[str, str], body: bytes, now: datetime) -> float:

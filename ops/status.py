@@ -42,18 +42,21 @@ def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
     """Return the fate of the indicators of `run`, whose `chunks` are given. Pure.
 
     Chunks behind the checkpoint of a run are on the queue but not yet in its counts (it is
-    running, or died there): they were fetched and enqueued as a matter of fact. Chunks that an
+    running, or died there): they were fetched and enqueued as a matter of fact. So was a second
+    chunk of one sequence: the producer died, and read on in another way. Chunks that an
     operator discarded count as poisoned. A row that is folded already is a late copy's.
     """
     checkpointed = 0 if run.cursor is None else run.cursor.sequence
     folded = run.folded
     beyond = poisoned = pending = 0
     accepted, rejected, discarded = folded.accepted, folded.rejected, folded.discarded
+    seen: set[int] = set()
     for chunk in chunks:
         if folded.has(chunk.sequence):
             continue
-        if chunk.sequence >= checkpointed:
+        if chunk.sequence >= checkpointed or chunk.sequence in seen:
             beyond += chunk.count
+        seen.add(chunk.sequence)
         match chunk.state:
             case ChunkState.UPLOADED:
                 accepted += chunk.accepted

@@ -218,6 +218,8 @@ def token_to_follow(token: object) -> str | None:
     """
     if not isinstance(token, str) or not token:
         return None
+    if not token.isascii():
+        raise ContractDriftError("Lumen's page names a next_token that cannot stand in a URL")
     try:
         padded = token + "=" * (-len(token) % 4)
         fields = json.loads(base64.b64decode(padded, altchars=b"-_", validate=False))

@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from common.clock import Clock
 from common.errors import (
+    BacklogError,
     ConflictError,
     ContractDriftError,
     CredentialError,
@@ -23,16 +24,22 @@ from common.errors import (
     TryLaterError,
 )
 from common.events import Event, emit
+from common.fingerprints import KnownSet
 from common.ledger import Ledger
 from common.ledger.control import Lease
+from common.ledger.fold import chunks_in_flight, fold_chunks
 from common.ledger.runs import Cursor, Run, RunRow, new_run_id
 from common.ledger.states import RunState
+from common.queues import SendQueue
 from producer.drain import DrainConfig, Sender, drain_pages
 from producer.lumen import LumenClient, Page, QueryState, QueryStatus
 
 MAX_RUN_AGE: Final = timedelta(hours=24)
 """A run that could not be finished for this long is closed as a gap, so that a new query can
 start; how long Lumen's tokens live is not documented."""
+
+MAX_BACKLOG: Final = timedelta(days=1)
+"""No new query starts while the queue takes longer to drain: it would only grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +51,8 @@ class SyncConfig:
     poll_timeout: float = 300.0
     time_budget: float = 1500.0
     lease: float = 600.0
+    reupload_after: timedelta = timedelta(days=7)
+    requests_per_minute: float = 95.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +62,7 @@ class SyncTools:
     lumen: LumenClient
     ledger: Ledger
     sender: Sender
+    queue: SendQueue
     clock: Clock
 
 
@@ -97,6 +107,7 @@ class _Sync:
         self._lumen = tools.lumen
         self._ledger = tools.ledger
         self._sender = tools.sender
+        self._queue = tools.queue
         self._clock = tools.clock
         self._lease = lease
         self._renewed = tools.clock.monotonic()
@@ -110,7 +121,7 @@ class _Sync:
         row = RunRow(self._ledger.runs, run, self._clock)
         row.save(state=RunState.RUNNING, resumed=run.resumed + 1, reason="")
         emit(Event.SYNC_RESUMED, run=run.run_id, resumed=row.run.resumed)
-        if run.cache_id is None:
+        if run.asked and run.cache_id is None and run.cursor is None:
             return self._close(row, GapError("died before Lumen's answer to its query was kept"))
         if self._clock.now() - run.started_at > MAX_RUN_AGE:
             return self._close(row, GapError(f"could not be finished within {MAX_RUN_AGE}"))
@@ -119,7 +130,13 @@ class _Sync:
     def start_new_run(self) -> Run:
         """Start a query, drain it, and return the run as it ended."""
         now = self._clock.now()
-        run = Run(run_id=new_run_id(now), state=RunState.RUNNING, started_at=now, updated_at=now)
+        run = Run(
+            run_id=new_run_id(now),
+            state=RunState.RUNNING,
+            started_at=now,
+            updated_at=now,
+            full=self._ledger.control.full_requested(),
+        )
         self._lease = self._ledger.control.set_open_run(self._lease, run.run_id)
         return self._work(RunRow(self._ledger.runs, self._ledger.runs.create(run), self._clock))
 
@@ -130,6 +147,7 @@ class _Sync:
     def _work(self, row: RunRow) -> Run:
         """Take the run as far as it goes and write how it ended."""
         try:
+            known = self._known(row.run)
             first = self._await_query(row)
             drain_pages(
                 row,
@@ -137,6 +155,7 @@ class _Sync:
                 fetch=lambda token: self._fetch(row, token),
                 sender=self._sender,
                 config=self._config.drain,
+                known=known,
                 keep_going=self._check_time,
             )
         except ConflictError as error:
@@ -159,6 +178,38 @@ class _Sync:
         _announce(run)
         return run
 
+    def _known(self, run: Run) -> KnownSet:
+        """Return what need not be sent; the same at every resumption of a run.
+
+        Raises `BacklogError` when a new query would only lengthen the queue.
+        """
+        if run.cache_id is None:
+            self._check_backlog()
+            in_flight = fold_chunks(
+                runs=self._ledger.runs,
+                chunks=self._ledger.chunks,
+                known=self._ledger.known,
+                at=self._clock.now(),
+                keep_going=self._check_time,
+            ).in_flight
+        else:
+            in_flight = chunks_in_flight(self._ledger.chunks, except_run=run.run_id)
+        if run.full:
+            return KnownSet(in_flight)
+        known = self._ledger.known.load(as_of=run.started_at, lifetime=self._config.reupload_after)
+        return KnownSet(in_flight, known)
+
+    def _check_backlog(self) -> None:
+        depth = self._queue.depth()
+        drain_time = timedelta(minutes=depth / self._config.requests_per_minute)
+        if drain_time > MAX_BACKLOG:
+            hours = drain_time / timedelta(hours=1)
+            raise BacklogError(
+                f"{depth} chunks wait on the queue, {hours:.0f} h at the rate of "
+                "SENTINEL_REQUESTS_PER_MINUTE: no new query before it is under "
+                f"{MAX_BACKLOG / timedelta(hours=1):.0f} h; is the consumer running?"
+            )
+
     def _await_query(self, row: RunRow) -> Page | None:
         """See Lumen's query through; return the first page when it came with the answer.
 
@@ -167,7 +218,10 @@ class _Sync:
         if row.run.cursor is not None:
             return None
         if row.run.cache_id is None:
+            row.save(asked=True)
             cache_id = self._lumen.start_query(give_up_at=self._deadline)
+            if row.run.full:
+                self._ledger.control.full_begun()
             if cache_id is None:
                 row.save(cursor=Cursor())
                 return Page(objects=[], next_token=None)
@@ -206,6 +260,8 @@ class _Sync:
         """Return the page that `token` names; None names the one in the query's own answer."""
         if token is not None:
             return self._lumen.fetch_page(token, give_up_at=self._deadline)
+        if row.run.cache_id is None:
+            return Page(objects=[], next_token=None)  # Lumen had no results and gave no id
         status = self._lumen.query_status(row.run.cache_id or "", give_up_at=self._deadline)
         if status.page is None:
             raise GapError("Lumen no longer gives the page that came with the query's answer")

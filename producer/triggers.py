@@ -7,14 +7,18 @@ A settings fault makes that call fail with every fault in one message, and the n
 import os
 import random
 import socket
+from datetime import timedelta
 from functools import cache
 
 import azure.functions as func
 import requests
 
 from common.clock import SystemClock
+from common.errors import SettingsError
+from common.events import Event, emit
 from common.identity import storage_credential
 from common.ledger import open_ledger
+from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
 from common.queues import UPLOAD_QUEUE, AzureQueue
@@ -31,12 +35,16 @@ blueprint = func.Blueprint()
     arg_name="timer",
     # Read here and not as %LUMEN_SCHEDULE%: an unset setting must mean the default, not an
     # app without a timer.
-    schedule=os.environ.get("LUMEN_SCHEDULE") or DEFAULT_SCHEDULE,
+    schedule=os.environ.get("LUMEN_SCHEDULE", "").strip() or DEFAULT_SCHEDULE,
     run_on_startup=False,
 )
 def lumen_sync(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
     """Resume or start a sync run."""
-    config, tools = _build()
+    try:
+        config, tools = _build()
+    except SettingsError as error:
+        emit(Event.SYNC_FAILED, reason=str(error))
+        raise
     run = run_sync(config, tools, owner=f"{socket.gethostname()}:{os.getpid()}")
     if run is not None and run.state is RunState.FAILED:
         raise RuntimeError(f"sync run {run.run_id} failed: {run.reason}")
@@ -64,13 +72,17 @@ def sync_config(settings: Settings) -> SyncConfig:
         poll_timeout=settings.lumen_poll_timeout,
         time_budget=settings.run_time_budget,
         lease=settings.run_lease,
+        reupload_after=timedelta(days=settings.reupload_after_days),
+        requests_per_minute=settings.sentinel_requests_per_minute,
     )
 
 
 def _sync_tools(settings: Settings) -> SyncTools:
     clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter, not secrets
     credential = storage_credential(settings.storage)
-    ledger = open_ledger(AzureTables(settings.storage, credential=credential))
+    tables = AzureTables(settings.storage, credential=credential)
+    ledger = open_ledger(tables)
+    queue = AzureQueue(UPLOAD_QUEUE, settings.storage, credential=credential)
     return SyncTools(
         lumen=LumenClient(
             base_url=settings.lumen_base_url,
@@ -82,11 +94,15 @@ def _sync_tools(settings: Settings) -> SyncTools:
         ),
         ledger=ledger,
         sender=Sender(
-            queue=AzureQueue(UPLOAD_QUEUE, settings.storage, credential=credential),
+            queue=queue,
             ledger=ledger,
+            slots=Slots(
+                tables, clock=clock, requests_per_minute=settings.sentinel_requests_per_minute
+            ),
             backoff=settings.backoff,
             clock=clock,
             rng=rng,
         ),
+        queue=queue,
         clock=clock,
     )

@@ -1,8 +1,8 @@
-"""Control rows: the run lease, and with it which run is open.
+"""Control rows: the run lease, with it which run is open, and the request for a full run.
 
-One row holds both, so that taking the lease and learning what to resume is one atomic step. The
-lease only saves work: correctness does not rest on clocks, because every write of a run's row
-is a compare-and-swap and every step of a run may happen twice.
+Lease and open run share one row, so that taking the lease and learning what to resume is one
+atomic step. The lease only saves work: correctness does not rest on clocks, because every write
+of a run's row is a compare-and-swap and every step of a run may happen twice.
 """
 
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from common.ledger.tables import Row, Table, Tables
 TABLE: Final = "control"
 _PARTITION: Final = "control"
 _LEASE_KEY: Final = "run-lease"
+_FULL_KEY: Final = "full-sync"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,18 @@ class Control:
             self._write(replace(lease, owner="", expires_at=now))
         except ConflictError:
             return
+
+    def request_full(self, *, at: datetime) -> None:
+        """Let the next new run send everything, known or not."""
+        self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"requested_at": at}))
+
+    def full_requested(self) -> bool:
+        """Whether a full run is asked for and has not begun."""
+        return self._table.get(_PARTITION, _FULL_KEY) is not None
+
+    def full_begun(self) -> None:
+        """Withdraw the request: a run that answers it has its row."""
+        self._table.delete(_PARTITION, _FULL_KEY)
 
     def _write(self, lease: Lease) -> Lease:
         return replace(lease, etag=self._table.replace(_to_row(lease)))

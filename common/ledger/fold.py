@@ -32,20 +32,16 @@ def fold_chunks(
     runs: Runs,
     chunks: Chunks,
     known: Known,
-    open_run: str | None,
     at: datetime,
     keep_going: Callable[[], None],
 ) -> Fold:
-    """Fold the finished chunks of every run but `open_run`; return what is in flight.
+    """Fold the finished chunks of every run; return what is in flight. For a new run only.
 
-    The rows of `open_run` itself are left out altogether: resuming decides again about what lies
-    behind its checkpoint, and must decide the same. `keep_going` is called between runs.
+    `keep_going` is called between runs.
     """
     in_flight = array("Q")
     folded = 0
     for run_id, rows in groupby(chunks.all(), key=lambda chunk: chunk.run_id):
-        if run_id == open_run:
-            continue
         mine = list(rows)
         finished = [chunk for chunk in mine if chunk.state in FINISHED_CHUNKS]
         run = runs.get(run_id) if finished else None
@@ -59,6 +55,18 @@ def fold_chunks(
         folded += len(finished)
         keep_going()
     return Fold(in_flight=in_flight, folded=folded)
+
+
+def chunks_in_flight(chunks: Chunks, *, except_run: str) -> "array[int]":
+    """Return the fingerprints of every chunk of other runs, as a resumed run must see them.
+
+    What was in flight when it began may be uploaded by now, but is not folded yet: the same set.
+    """
+    in_flight = array("Q")
+    for chunk in chunks.all():
+        if chunk.run_id != except_run and chunk.state is not ChunkState.DISCARDED:
+            in_flight.extend(to_array(chunk.fingerprints))
+    return in_flight
 
 
 def _fold_run(

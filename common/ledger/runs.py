@@ -79,7 +79,8 @@ class Folded:
 class Run:
     """One sync run. `cursor` None: Lumen's query was not seen to complete yet.
 
-    `full`: it sends everything, whether known or not.
+    `full`: it sends everything, whether known or not. `asked`: Lumen was, or was about to be,
+    asked to start the query.
     """
 
     run_id: str
@@ -91,6 +92,7 @@ class Run:
     counts: Counts = field(default_factory=Counts)
     folded: Folded = field(default_factory=Folded)
     full: bool = False
+    asked: bool = False
     resumed: int = 0
     reason: str = ""
     etag: str = ""
@@ -167,6 +169,7 @@ def _to_row(run: Run) -> Row:
         "resumed": run.resumed,
         "reason": cut(run.reason),
         "full": run.full,
+        "asked": run.asked,
         **{f.name: getattr(run.counts, f.name) for f in fields(Counts)},
         "folded_accepted": run.folded.accepted,
         "folded_rejected": run.folded.rejected,
@@ -197,6 +200,7 @@ def _from_row(row: Row) -> Run:
             chunks=int.from_bytes(data["folded_chunks"], "little"),
         ),
         full=data["full"],
+        asked=data["asked"],
         resumed=data["resumed"],
         reason=data["reason"],
         etag=row.etag,
