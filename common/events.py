@@ -42,6 +42,11 @@ class Event(StrEnum):
     CHUNK_REPEATED = "chunk-repeated"
     # A chunk waits for a later try. Read `reason`; act on credentials and roles.
     CHUNK_DEFERRED = "chunk-deferred"
+    # A chunk waits for a later send slot, as its own was missed. Nothing to do.
+    CHUNK_POSTPONED = "chunk-postponed"
+    # A chunk was refused as a whole; its records are sent in smaller groups to find the bad
+    # ones. Nothing to do; see `rejected` of its chunk-uploaded line.
+    CHUNK_ISOLATING = "chunk-isolating"
     # A chunk was given up and kept with its reason. Inspect, mend, replay.
     CHUNK_POISONED = "chunk-poisoned"
     # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.

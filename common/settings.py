@@ -320,6 +320,16 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(**values)
 
 
+def read_setting(name: str, environ: Mapping[str, str] | None = None) -> Any:
+    """Return one setting, for tools that need no other; raises `SettingsError`."""
+    environ = os.environ if environ is None else environ
+    spec = next(item.metadata for item in fields(Settings) if item.metadata.get("name") == name)
+    try:
+        return _read_one(environ, spec)
+    except _Fault as fault:
+        raise SettingsError([f"{name}: {fault}"]) from fault
+
+
 def read_storage_settings(environ: Mapping[str, str] | None = None) -> StorageSettings:
     """Return where the pipeline's own storage is; raises `SettingsError`.
 

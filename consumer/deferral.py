@@ -17,15 +17,14 @@ from common.errors import CredentialError, TryLaterError
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.queues import SendQueue
+from consumer.pacing import ComeBack
 
-FIRST_DELAY: Final = 60.0
-"""Seconds before the first later try."""
+OPERATOR_CAP: Final = 15
+"""Longest wait while an operator is needed, in units of the first: 15 minutes by default, so that
+soon after the repair everything flows again."""
 
-MAX_DELAY_FOR_OPERATOR: Final = 15 * 60.0
-"""Longest wait while an operator is needed: soon after the repair everything flows again."""
-
-MAX_DELAY: Final = 3600.0
-"""Longest wait between two attempts that count."""
+ATTEMPT_CAP: Final = 60
+"""Longest wait between two attempts that count, in units of the first: an hour by default."""
 
 _SPREAD: Final = 0.2
 """Share of a delay that is added at random, so that copies do not come back together."""
@@ -33,34 +32,45 @@ _SPREAD: Final = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defer:
-    """Try again after `delay` seconds; `counts` when the attempt may be the message's fault."""
+    """Try again after `units` of the first delay, or after `seconds` where those are known.
+
+    `counts` when the attempt may be the message's fault.
+    """
 
     reason: str
-    delay: float
-    counts: bool
+    units: float = 1.0
+    seconds: float | None = None
+    counts: bool = False
 
 
-def growing_delay(failures: int, *, cap: float) -> float:
-    """Return the seconds to wait after `failures` earlier ones: doubling from a minute."""
-    return min(cap, FIRST_DELAY * 2.0 ** min(failures, 20))
+def growing(failures: int, *, cap: int) -> float:
+    """Return the units to wait after `failures` earlier ones: doubling from 1."""
+    return float(min(cap, 2 ** min(failures, 20)))
 
 
 def defer_for_operator(envelope: Envelope, reason: str) -> Defer:
     """Return the deferral of a chunk that waits for an operator or for our own storage."""
-    delay = growing_delay(envelope.deferrals, cap=MAX_DELAY_FOR_OPERATOR)
-    return Defer(reason=reason, delay=delay, counts=False)
+    return Defer(reason=reason, units=growing(envelope.deferrals, cap=OPERATOR_CAP))
 
 
 class Deferrer:
     """Sends delayed copies. Safe to use from several threads."""
 
     def __init__(
-        self, *, queue: SendQueue, ledger: Ledger, clock: Clock, rng: random.Random
+        self,
+        *,
+        queue: SendQueue,
+        ledger: Ledger,
+        clock: Clock,
+        rng: random.Random,
+        first_delay: float,
     ) -> None:
+        """`first_delay` is in seconds: the wait before the first later try."""
         self._queue = queue
         self._ledger = ledger
         self._clock = clock
         self._rng = rng
+        self._first_delay = first_delay
 
     def defer(self, envelope: Envelope, defer: Defer) -> None:
         """Enqueue the copy, then note the reason in the ledger; only the copy is needed.
@@ -70,7 +80,8 @@ class Deferrer:
         """
         now = self._clock.now()
         copy = envelope.deferred(at=stamp(now), reason=defer.reason, counts=defer.counts)
-        delay = defer.delay * self._rng.uniform(1.0, 1.0 + _SPREAD)
+        wanted = defer.units * self._first_delay if defer.seconds is None else defer.seconds
+        delay = wanted * self._rng.uniform(1.0, 1.0 + _SPREAD)
         self._queue.send(encode_envelope(copy), delay=delay)
         with suppress(TryLaterError, CredentialError):  # the copy carries the reason too
             self._ledger.chunks.record_deferred(copy, at=now, reason=defer.reason)
@@ -82,6 +93,18 @@ class Deferrer:
             delay=round(delay),
             attempt=copy.attempt,
             deferrals=copy.deferrals,
+        )
+
+    def postpone(self, envelope: Envelope, come_back: ComeBack) -> None:
+        """Enqueue the copy for a later send slot; nothing has failed, and nothing is noted."""
+        copy = envelope.moved_to(come_back.slot)
+        self._queue.send(encode_envelope(copy), delay=come_back.delay)
+        emit(
+            Event.CHUNK_POSTPONED,
+            run=envelope.run_id,
+            chunk=envelope.key,
+            delay=round(come_back.delay),
+            postponed=copy.postponed,
         )
 
 

@@ -1,4 +1,4 @@
-"""One delivery of one envelope: decode, upload, decide, write down, return.
+"""One delivery of one envelope: decode, take a slot, upload, decide, write down, return.
 
 Returning acknowledges the message; raising means a bug, a crash, or that not even the queue can
 be reached, and the host counts it. Whatever is not the message's fault is deferred: a copy with a
@@ -6,10 +6,13 @@ delay is enqueued first, then this delivery is acknowledged. A crash between the
 copies, so a repeated delivery first asks the ledger whether the chunk is already uploaded.
 """
 
-import json
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final, assert_never
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final, assert_never
+
+import orjson
 
 from common.clock import Clock
 from common.envelope import Envelope, decode_envelope
@@ -18,91 +21,50 @@ from common.events import Event, emit
 from common.identity import TokenSource
 from common.ledger import Ledger
 from common.ledger.poison import PoisonedBy
-from common.ledger.rejections import RejectedBy, Rejection
+from common.ledger.problems import Kind, Problems
 from common.ledger.states import ChunkState
-from consumer.deferral import (
-    MAX_DELAY,
-    Defer,
-    Deferrer,
-    defer_for_operator,
-    growing_delay,
-    stamp,
+from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
+from consumer.isolation import (
+    Isolation,
+    after_accepted,
+    after_refused,
+    from_json,
+    next_indexes,
+    start_isolation,
+    to_json,
 )
+from consumer.outcomes import (
+    REFUSING_EVERYTHING,
+    Done,
+    GiveUp,
+    Outcome,
+    Unproven,
+    conclude,
+    decide,
+    problem_of,
+    reason_of,
+)
+from consumer.pacing import ComeBack, Pacer
 from consumer.poison import PoisonKeeper
+from consumer.receipts import ReceiptWriter
 from consumer.sentinel import (
     Answer,
-    Drift,
     Isolate,
     OperatorNeeded,
-    RecordError,
     RefreshToken,
     SentinelClient,
     Throttled,
-    Unavailable,
     Uploaded,
 )
 
-HOURLY_ATTEMPTS: Final = 5
-"""Attempts an hour apart after which a chunk that only meets server errors is given up."""
+MANY_REFUSALS: Final = 20
+"""Refused requests in a row, with none accepted, after which chunks are no longer searched."""
 
-DRIFT_ATTEMPTS: Final = 5
-"""Attempts after which a chunk that only meets answers without a name is given up."""
+SEARCH_EVERY: Final = 60.0
+"""Seconds between two searches while everything is refused: how recovery is noticed even when
+every chunk has a bad record."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """The chunk is uploaded; `rejected` records stay behind, each with its reason."""
-
-    accepted: int
-    rejected: tuple[RecordError, ...]
-    stray: tuple[RecordError, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUp:
-    """Keep the message as poison."""
-
-    reason: str
-
-
-Outcome = Done | Defer | GiveUp
-
-
-def decide(answer: Answer, envelope: Envelope) -> Outcome:
-    """Return what becomes of a chunk after `answer`; pure.
-
-    `attempt` of the envelope counts the failed attempts before this one that count, `deferrals`
-    all of them.
-    """
-    match answer:
-        case Uploaded(rejected=rejected, stray=stray):
-            refused = min(envelope.count, len(rejected) + len(stray))
-            return Done(accepted=envelope.count - refused, rejected=rejected, stray=stray)
-        case Throttled(reason=reason, wait=wait):
-            return Defer(reason=reason, delay=wait, counts=False)
-        case OperatorNeeded(reason=reason) | RefreshToken(reason=reason):
-            return defer_for_operator(envelope, reason)
-        case Unavailable(reason=reason):
-            delay = growing_delay(envelope.attempt, cap=MAX_DELAY)
-            limit = _attempts_before(MAX_DELAY) + HOURLY_ATTEMPTS
-            return _defer_or_give_up(envelope, reason, delay, limit)
-        case Drift(reason=reason):
-            delay = growing_delay(envelope.attempt, cap=MAX_DELAY)
-            return _defer_or_give_up(envelope, reason, delay, DRIFT_ATTEMPTS)
-        case Isolate(reason=reason):
-            return GiveUp(reason=reason)
-        case _:
-            assert_never(answer)
-
-
-def _attempts_before(cap: float) -> int:
-    return next(n for n in range(64) if growing_delay(n, cap=cap) >= cap)
-
-
-def _defer_or_give_up(envelope: Envelope, reason: str, delay: float, limit: int) -> Outcome:
-    if envelope.attempt + 1 >= limit:
-        return GiveUp(reason=f"{reason}; given up after {envelope.attempt + 1} attempts")
-    return Defer(reason=reason, delay=delay, counts=True)
+_OUR_TROUBLE = (TryLaterError, CredentialError)
 
 
 class Deliverer:
@@ -114,6 +76,8 @@ class Deliverer:
         sentinel: SentinelClient,
         tokens: TokenSource,
         ledger: Ledger,
+        problems: Problems,
+        pacer: Pacer,
         deferrer: Deferrer,
         keeper: PoisonKeeper,
         clock: Clock,
@@ -121,9 +85,13 @@ class Deliverer:
         self._sentinel = sentinel
         self._tokens = tokens
         self._ledger = ledger
+        self._problems = problems
+        self._pacer = pacer
         self._deferrer = deferrer
         self._keeper = keeper
+        self._receipts = ReceiptWriter(ledger=ledger, clock=clock)
         self._clock = clock
+        self._refusals = Refusals(clock)
 
     def deliver(self, message: str, *, dequeue_count: int) -> None:
         """Take one message to an outcome and write it down.
@@ -138,45 +106,118 @@ class Deliverer:
         except UndecodableError as error:
             self._keeper.keep_undecodable(message, str(error), by=PoisonedBy.CONSUMER)
             return
-        if (dequeue_count > 1 or envelope.deferrals) and self._is_uploaded(envelope):
+        is_first = dequeue_count <= 1 and envelope.is_first_delivery
+        if not is_first and self._is_uploaded(envelope):
             emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
             return
-        outcome = decide(self._upload(envelope), envelope)
-        if isinstance(outcome, Defer):
-            self._deferrer.defer(envelope, outcome)
-            return
         try:
+            envelope, outcome = self._work(envelope)
             self._write_down(outcome, envelope, message)
-        except (TryLaterError, CredentialError) as error:
+        except _OUR_TROUBLE as error:
             # The ledger is out of reach: the queue is the safe place, and this the reason.
             self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
-    def _upload(self, envelope: Envelope) -> Answer:
+    def _work(self, envelope: Envelope) -> tuple[Envelope, Outcome | ComeBack]:
+        """Send requests until there is an outcome or the next send slot is too far away."""
+        permit = self._pacer.permit(envelope.slot)
+        while not isinstance(permit, ComeBack):
+            state = _search_of(envelope)
+            answer = self._upload(envelope, state)
+            self._take_note(answer)
+            if state is None and isinstance(answer, Isolate):
+                if not self._refusals.may_search():
+                    return envelope, decide(answer, envelope, others_pass=False)
+                emit(Event.CHUNK_ISOLATING, run=envelope.run_id, chunk=envelope.key)
+                state = start_isolation(
+                    envelope.count, answer.refused, since=self._refused_since(envelope)
+                )
+            elif state is not None and isinstance(answer, Uploaded):
+                state = after_accepted(state, answer.rejected)
+            elif state is not None and isinstance(answer, Isolate):
+                state = after_refused(state, answer.reason)
+            else:
+                return envelope, self._decide(answer, envelope)
+            outcome = self._conclude(state)
+            if isinstance(outcome, Unproven):
+                with suppress(*_OUR_TROUBLE):
+                    self._problems.raise_problem(Kind.REFUSING, REFUSING_EVERYTHING)
+                envelope = replace(envelope, isolation={"since": state.since})
+                return envelope, defer_for_operator(envelope, REFUSING_EVERYTHING)
+            if outcome is not None:
+                return replace(envelope, isolation=None), outcome
+            envelope = replace(envelope, isolation=to_json(state))
+            permit = self._pacer.next_permit()
+        return envelope, permit
+
+    def _upload(self, envelope: Envelope, state: Isolation | None) -> Answer:
+        """Send the whole chunk, or the next group of the search, with a token that is accepted."""
+        objects, count = _next_request(envelope, state)
         try:
             token = self._tokens.token()
-            answer = self._post(envelope, token)
+            answer = self._sentinel.upload(objects, count=count, token=token)
             if isinstance(answer, RefreshToken):
-                answer = self._post(envelope, self._tokens.refresh(refused=token))
-        except (CredentialError, TryLaterError) as error:
+                token = self._tokens.refresh(refused=token)
+                answer = self._sentinel.upload(objects, count=count, token=token)
+        except _OUR_TROUBLE as error:
             # No token: nothing was tried at Sentinel, so nothing counts against the message.
             return OperatorNeeded(reason=str(error))
         return answer
 
-    def _post(self, envelope: Envelope, token: str) -> Answer:
-        return self._sentinel.upload(envelope.body, count=envelope.count, token=token)
+    def _take_note(self, answer: Answer) -> None:
+        """Tell everybody whom an answer concerns: the slots, the problems, the next search."""
+        match answer:
+            case Uploaded():
+                self._refusals.accepted()
+                with suppress(*_OUR_TROUBLE):
+                    self._problems.note_success()
+            case Isolate():
+                self._refusals.refused()
+            case Throttled(wait=wait):
+                with suppress(*_OUR_TROUBLE):
+                    self._pacer.throttled(wait)
+            case _:
+                pass
+        kind = problem_of(answer, refusals_are_many=self._refusals.are_many)
+        if kind is not None:
+            with suppress(*_OUR_TROUBLE):
+                self._problems.raise_problem(kind, reason_of(answer))
+
+    def _decide(self, answer: Answer, envelope: Envelope) -> Outcome:
+        since = datetime.fromisoformat(envelope.history[-1].at) if envelope.history else None
+        others_pass = since is not None and self._sentinel_accepts(since)
+        return decide(answer, envelope, others_pass=others_pass)
+
+    def _refused_since(self, envelope: Envelope) -> float:
+        """Return when this chunk was first refused with nothing to prove whose fault it was."""
+        known = (envelope.isolation or {}).get("since")
+        return known if isinstance(known, float) else self._clock.now().timestamp()
+
+    def _conclude(self, state: Isolation) -> Done | GiveUp | Unproven | None:
+        needs_proof = bool(state.rejected) and not state.accepted
+        since = datetime.fromtimestamp(state.since, UTC)
+        return conclude(state, sentinel_accepts=needs_proof and self._sentinel_accepts(since))
+
+    def _sentinel_accepts(self, since: datetime) -> bool:
+        """Whether Sentinel has accepted anything of anybody since then."""
+        last = self._problems.last_success()
+        return last is not None and last > since
 
     def _is_uploaded(self, envelope: Envelope) -> bool:
         """Ask the ledger; when it cannot be asked, uploading again is the safe answer."""
         try:
             chunk = self._ledger.chunks.get(envelope.run_id, envelope.key)
-        except (TryLaterError, CredentialError):
+        except _OUR_TROUBLE:
             return False
         return chunk is not None and chunk.state is ChunkState.UPLOADED
 
-    def _write_down(self, outcome: Done | GiveUp, envelope: Envelope, message: str) -> None:
+    def _write_down(self, outcome: Outcome | ComeBack, envelope: Envelope, message: str) -> None:
         match outcome:
             case Done():
-                self._record_receipt(outcome, envelope)
+                self._receipts.write(outcome, envelope)
+            case Defer():
+                self._deferrer.defer(envelope, outcome)
+            case ComeBack():
+                self._deferrer.postpone(envelope, outcome)
             case GiveUp(reason=reason):
                 at = stamp(self._clock.now())
                 last = envelope.deferred(at=at, reason=reason, counts=True)
@@ -184,50 +225,56 @@ class Deliverer:
             case _:
                 assert_never(outcome)
 
-    def _record_receipt(self, done: Done, envelope: Envelope) -> None:
-        """Keep the rejections first: a chunk row that says uploaded has them all."""
-        now = self._clock.now()
-        rejected = envelope.count - done.accepted
-        if rejected:
-            self._ledger.rejections.record(rejections_of(done, envelope, at=now))
-        self._ledger.chunks.record_uploaded(
-            envelope, accepted=done.accepted, rejected=rejected, at=now
-        )
-        if done.stray:
-            emit(
-                Event.CONTRACT_DRIFT,
-                run=envelope.run_id,
-                chunk=envelope.key,
-                reason="Sentinel named records that the chunk does not have",
-                stray=len(done.stray),
-            )
-        emit(
-            Event.CHUNK_UPLOADED,
-            run=envelope.run_id,
-            chunk=envelope.key,
-            accepted=done.accepted,
-            rejected=rejected,
-            deferrals=envelope.deferrals,
-        )
+
+class Refusals:
+    """Counts refused requests in a row: many of them mean that no record is at fault."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._in_a_row = 0
+        self._searched = float("-inf")
+
+    @property
+    def are_many(self) -> bool:
+        """Whether Sentinel seems to refuse everything."""
+        return self._in_a_row >= MANY_REFUSALS
+
+    def accepted(self) -> None:
+        """Note a request that was taken."""
+        with self._lock:
+            self._in_a_row = 0
+
+    def refused(self) -> None:
+        """Note a request that was refused as a whole."""
+        with self._lock:
+            self._in_a_row += 1
+
+    def may_search(self) -> bool:
+        """Whether a refused chunk may be searched for bad records now."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._in_a_row >= MANY_REFUSALS and now - self._searched < SEARCH_EVERY:
+                return False
+            self._searched = now
+            return True
 
 
-def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejection]:
-    """Return the rejections of a receipt, each with the record it speaks of."""
-    objects = json.loads(envelope.body)
-    rejections = []
-    for error in (*done.rejected, *done.stray):
-        known = objects[error.index] if 0 <= error.index < len(objects) else None
-        shown: dict[str, Any] = known if isinstance(known, dict) else {}
-        rejections.append(
-            Rejection(
-                run_id=envelope.run_id,
-                position=f"chunk-{envelope.key}-{error.index}",
-                rejected_by=RejectedBy.SENTINEL,
-                indicator_id=str(shown.get("id", "")),
-                pattern=str(shown.get("pattern", "")),
-                reason="; ".join(error.messages) or "no reason given",
-                content=b"" if known is None else json.dumps(known).encode(),
-                at=at,
-            )
-        )
-    return rejections
+def _search_of(envelope: Envelope) -> Isolation | None:
+    """Return the search that an envelope carries; a damaged one is begun anew."""
+    if envelope.isolation is None:
+        return None
+    try:
+        return from_json(envelope.isolation, count=envelope.count)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _next_request(envelope: Envelope, state: Isolation | None) -> tuple[bytes, int]:
+    """Return the records to send next as a JSON array, and how many they are."""
+    if state is None:
+        return envelope.body, envelope.count
+    objects = orjson.loads(envelope.body)
+    indexes = next_indexes(state)
+    chosen = [objects[index] for index in indexes]
+    return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS), len(indexes)

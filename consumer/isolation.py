@@ -32,9 +32,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolation:
-    """How far the search has come: groups still to send, the first one next."""
+    """How far the search has come: groups still to send, the first one next.
+
+    `since` is when the chunk was refused, in seconds since 1970.
+    """
 
     groups: tuple[Group, ...]
+    since: float = 0.0
     rejected: tuple[RecordError, ...] = ()
     accepted: int = 0
     requests: int = 1
@@ -50,7 +54,7 @@ class Isolation:
         return self.requests >= REQUEST_BUDGET
 
 
-def start_isolation(count: int, refused: Sequence[RecordError]) -> Isolation:
+def start_isolation(count: int, refused: Sequence[RecordError], *, since: float) -> Isolation:
     """Return the search in a chunk of `count` records that was refused as a whole.
 
     `refused` are the records that the refusal itself named; the others go out without them.
@@ -58,9 +62,12 @@ def start_isolation(count: int, refused: Sequence[RecordError]) -> Isolation:
     named = {error.index: error for error in refused if 0 <= error.index < count}
     rest = tuple(index for index in range(count) if index not in named)
     if not named:
-        return _ready(Isolation(groups=(Group(indexes=rest, suspect=True),)))
-    groups = (Group(indexes=rest),) if rest else ()
-    return Isolation(groups=groups, rejected=tuple(named[index] for index in sorted(named)))
+        return _ready(Isolation(groups=(Group(indexes=rest, suspect=True),), since=since))
+    return Isolation(
+        groups=(Group(indexes=rest),) if rest else (),
+        since=since,
+        rejected=tuple(named[index] for index in sorted(named)),
+    )
 
 
 def next_indexes(state: Isolation) -> tuple[int, ...]:
@@ -103,18 +110,23 @@ def to_json(state: Isolation) -> dict[str, Any]:
     return {
         "groups": [[list(g.indexes), int(g.suspect), int(g.paired)] for g in state.groups],
         "rejected": [[e.index, "; ".join(e.messages)[:MAX_REASON]] for e in state.rejected],
+        "since": state.since,
         "accepted": state.accepted,
         "requests": state.requests,
     }
 
 
-def from_json(fields: dict[str, Any]) -> Isolation:
-    """Return the search that `to_json` wrote; raises `ValueError` and its like when damaged."""
-    return Isolation(
+def from_json(fields: dict[str, Any], *, count: int) -> Isolation:
+    """Return the search that `to_json` wrote for a chunk of `count` records.
+
+    Raises `KeyError`, `TypeError` or `ValueError` when it is damaged.
+    """
+    state = Isolation(
         groups=tuple(
             Group(indexes=tuple(map(int, indexes)), suspect=bool(suspect), paired=bool(paired))
             for indexes, suspect, paired in fields["groups"]
         ),
+        since=float(fields["since"]),
         rejected=tuple(
             RecordError(index=int(index), messages=(str(message),))
             for index, message in fields["rejected"]
@@ -122,6 +134,14 @@ def from_json(fields: dict[str, Any]) -> Isolation:
         accepted=int(fields["accepted"]),
         requests=int(fields["requests"]),
     )
+    waiting = [index for group in state.groups for index in group.indexes]
+    refused = [error.index for error in state.rejected]
+    seen = waiting + refused
+    if len(set(seen)) != len(seen) or not set(seen) <= set(range(count)):
+        raise ValueError("the search names records twice, or that the chunk does not have")
+    if len(seen) + state.accepted != count or not all(g.indexes for g in state.groups):
+        raise ValueError("the search does not account for every record")
+    return state
 
 
 MAX_REASON: Final = 40

@@ -70,9 +70,10 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolate:
-    """The request was refused as a whole for what is in it."""
+    """The request was refused as a whole for what is in it; `refused` are records it named."""
 
     reason: str
+    refused: tuple[RecordError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,10 @@ def classify_answer(
         case 200:
             return _read_receipt(body, count)
         case 400 | 413 | 422:
-            return Isolate(reason=f"Sentinel refused the request ({status}){_said(body)}")
+            return Isolate(
+                reason=f"Sentinel refused the request ({status}){_said(body)}",
+                refused=_named_records(body, count),
+            )
         case 401:
             return RefreshToken(reason="Sentinel did not accept the token (401)")
         case 403:
@@ -236,6 +240,15 @@ def _read_receipt(body: bytes, count: int) -> Answer:
         else:
             stray.append(error)
     return Uploaded(rejected=tuple(found[i] for i in sorted(found)), stray=tuple(stray))
+
+
+def _named_records(body: bytes, count: int) -> tuple[RecordError, ...]:
+    """Return the records that a refusal names, if it names any; a 400 may carry `errors` too."""
+    try:
+        receipt = _read_receipt(body, count)
+    except RecursionError:
+        return ()
+    return receipt.rejected if isinstance(receipt, Uploaded) and not receipt.stray else ()
 
 
 def _record_error(item: object) -> RecordError | None:

@@ -15,13 +15,19 @@ from common.envelope import decode_envelope
 from common.errors import SettingsError
 from common.identity import SentinelTokens, storage_credential
 from common.ledger import Ledger, open_ledger
+from common.ledger.problems import Problems
+from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import STORAGE_CONNECTION, read_settings, read_storage_settings
 from consumer.deferral import Deferrer, defer_for_operator
 from consumer.deliver import Deliverer
+from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper, handle_poison
 from consumer.sentinel import SentinelClient
+
+SAFE_DELAY = 60.0
+"""Seconds between tries while the settings, that of the delay among them, are wrong."""
 
 blueprint = func.Blueprint()
 
@@ -34,7 +40,7 @@ def sentinel_upload(message: func.QueueMessage) -> None:
         deliverer = _deliverer()
     except SettingsError as error:
         envelope = decode_envelope(text)
-        _deferrer().defer(envelope, defer_for_operator(envelope, str(error)))
+        _deferrer(SAFE_DELAY).defer(envelope, defer_for_operator(envelope, str(error)))
         return
     deliverer.deliver(text, dequeue_count=message.dequeue_count or 1)
 
@@ -60,19 +66,27 @@ def _deliverer() -> Deliverer:
         ),
         tokens=SentinelTokens(settings),
         ledger=_ledger(),
-        deferrer=_deferrer(),
+        problems=Problems(_tables(), clock=clock),
+        pacer=Pacer(
+            Slots(
+                _tables(), clock=clock, requests_per_minute=settings.sentinel_requests_per_minute
+            ),
+            clock=clock,
+        ),
+        deferrer=_deferrer(settings.deferral_delay),
         keeper=_keeper(),
         clock=clock,
     )
 
 
 @cache
-def _deferrer() -> Deferrer:
+def _deferrer(first_delay: float) -> Deferrer:
     return Deferrer(
         queue=_queue(UPLOAD_QUEUE),
         ledger=_ledger(),
         clock=SystemClock(),
         rng=random.Random(),  # noqa: S311 - jitter, not secrets
+        first_delay=first_delay,
     )
 
 
@@ -89,5 +103,10 @@ def _queue(name: str) -> AzureQueue:
 
 @cache
 def _ledger() -> Ledger:
+    return open_ledger(_tables())
+
+
+@cache
+def _tables() -> AzureTables:
     storage = read_storage_settings()
-    return open_ledger(AzureTables(storage, credential=storage_credential(storage)))
+    return AzureTables(storage, credential=storage_credential(storage))

@@ -1,100 +1,148 @@
-"""Reconciliation: does every indicator of a run have a known fate? The conservation law, computed.
+"""Is the feed healthy, and if not, why: one report, computed from the ledger and the queue.
 
-Two sides wrote the numbers: the producer what it read and enqueued, the consumer what became of
-each chunk. That both agree is the proof; that they do not is shown, never smoothed over.
+`look` reads, `judge_health` decides (pure), `describe` turns both into plain JSON values for the
+HTTP function and the command line. Nothing here writes.
 """
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, assert_never
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
 
 from common.ledger import Ledger
-from common.ledger.chunks import Chunk
+from common.ledger.poison import PoisonState
+from common.ledger.problems import Problem, Problems
 from common.ledger.runs import Run
-from common.ledger.states import ChunkState
+from common.ledger.states import RunState
 from common.queues import SendQueue
+from ops.reconciliation import Reconciliation, reconcile
+
+STALE_AFTER: Final = timedelta(minutes=45)
+"""Without a complete run for this long the feed is not healthy: three ticks of the default."""
+
+MAX_BACKLOG: Final = timedelta(days=1)
+"""A queue that takes longer to drain holds new queries back."""
+
+
+class Health(StrEnum):
+    """How the feed is."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    DOWN = "down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reconciliation:
-    """The fate of a run's indicators."""
+class RunView:
+    """A run and the fate of its indicators."""
 
-    fetched: int
-    filtered: int
-    invalid: int
-    unchanged: int
-    enqueued: int
-    accepted: int
-    rejected: int
-    poisoned: int
-    pending: int
+    run: Run
+    fate: Reconciliation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What was read: the latest runs (newest first) and everything that stands in the way."""
+
+    now: datetime
+    runs: tuple[RunView, ...]
+    problems: tuple[Problem, ...]
+    last_success: datetime | None
+    queue_depth: int
+    requests_per_minute: float
+    poison_kept: int
 
     @property
-    def balanced(self) -> bool:
-        """Whether both laws of conservation hold."""
-        read = self.filtered + self.invalid + self.unchanged + self.enqueued
-        sent = self.accepted + self.rejected + self.poisoned + self.pending
-        return self.fetched == read and self.enqueued == sent
+    def drain_time(self) -> timedelta:
+        """How long the queue takes at the configured rate."""
+        return timedelta(minutes=self.queue_depth / self.requests_per_minute)
 
 
-def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
-    """Return the fate of the indicators of `run`, whose `chunks` are given. Pure.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """The health, and one sentence for each thing that is not as it should be."""
 
-    Chunks behind the checkpoint of a run are on the queue but not yet in its counts (it is
-    running, or died there): they were fetched and enqueued as a matter of fact. So was a second
-    chunk of one sequence: the producer died, and read on in another way. Chunks that an
-    operator discarded count as poisoned. A row that is folded already is a late copy's.
-    """
-    checkpointed = 0 if run.cursor is None else run.cursor.sequence
-    folded = run.folded
-    beyond = poisoned = pending = 0
-    accepted, rejected, discarded = folded.accepted, folded.rejected, folded.discarded
-    seen: set[int] = set()
-    for chunk in chunks:
-        if folded.has(chunk.sequence):
-            continue
-        if chunk.sequence >= checkpointed or chunk.sequence in seen:
-            beyond += chunk.count
-        seen.add(chunk.sequence)
-        match chunk.state:
-            case ChunkState.UPLOADED:
-                accepted += chunk.accepted
-                rejected += chunk.rejected
-            case ChunkState.POISONED:
-                poisoned += chunk.count
-            case ChunkState.DISCARDED:
-                discarded += chunk.count
-            case ChunkState.QUEUED:
-                pending += chunk.count
-            case _:
-                assert_never(chunk.state)
-    return Reconciliation(
-        fetched=run.counts.fetched + beyond,
-        filtered=run.counts.filtered,
-        invalid=run.counts.invalid,
-        unchanged=run.counts.unchanged,
-        enqueued=run.counts.enqueued + beyond,
-        accepted=accepted,
-        rejected=rejected,
-        poisoned=poisoned + discarded,
-        pending=pending,
+    health: Health
+    findings: tuple[str, ...]
+
+
+def look(
+    ledger: Ledger,
+    problems: Problems,
+    queue: SendQueue,
+    *,
+    runs: int,
+    now: datetime,
+    requests_per_minute: float,
+) -> View:
+    """Read the latest `runs` runs and what else the health depends on."""
+    return View(
+        now=now,
+        runs=tuple(
+            RunView(run=run, fate=reconcile(run, ledger.chunks.of_run(run.run_id)))
+            for run in ledger.runs.latest(runs)
+        ),
+        problems=tuple(problems.open()),
+        last_success=problems.last_success(),
+        queue_depth=queue.depth(),
+        requests_per_minute=requests_per_minute,
+        poison_kept=sum(r.state is PoisonState.KEPT for r in ledger.poison.all()),
     )
 
 
-def status(ledger: Ledger, queue: SendQueue, *, runs: int, now: datetime) -> dict[str, Any]:
-    """Return the state of the pipeline as plain JSON values: queue depth and the latest runs."""
+def judge_health(view: View) -> Diagnosis:
+    """Return the diagnosis of `view`. Pure.
+
+    Down: nothing arrives. Degraded: it arrives, but something waits for an operator.
+    """
+    down = [f"{problem.what} (since {problem.since:%d %b %H:%M} UTC)" for problem in view.problems]
+    complete = [v.run.updated_at for v in view.runs if v.run.state is RunState.COMPLETE]
+    if not complete:
+        down.append("no sync run is complete yet" + _why(view))
+    elif view.now - max(complete) > STALE_AFTER:
+        minutes = (view.now - max(complete)) / timedelta(minutes=1)
+        down.append(f"the last complete sync run ended {minutes:.0f} minutes ago" + _why(view))
+    degraded = []
+    if view.poison_kept:
+        degraded.append(f"{view.poison_kept} messages were given up: see `poison list`")
+    if view.drain_time > MAX_BACKLOG:
+        degraded.append(f"the queue takes {view.drain_time / timedelta(hours=1):.0f} h to drain")
+    for v in view.runs:
+        if not v.fate.balanced:
+            degraded.append(f"the books of run {v.run.run_id} do not balance")
+        if v.run.state is RunState.GAP:
+            degraded.append(f"run {v.run.run_id} has a gap: {v.run.reason}")
+    health = Health.DOWN if down else Health.DEGRADED if degraded else Health.HEALTHY
+    return Diagnosis(health=health, findings=(*down, *degraded))
+
+
+def describe(view: View) -> dict[str, Any]:
+    """Return the report as plain JSON values."""
+    diagnosis = judge_health(view)
     return {
-        "now": now.isoformat(),
-        "queue_depth": queue.depth(),
-        "runs": [
-            _describe(run, ledger.chunks.of_run(run.run_id)) for run in ledger.runs.latest(runs)
+        "health": diagnosis.health.value,
+        "findings": list(diagnosis.findings),
+        "now": view.now.isoformat(),
+        "queue_depth": view.queue_depth,
+        "drain_minutes": round(view.drain_time / timedelta(minutes=1), 1),
+        "last_success": None if view.last_success is None else view.last_success.isoformat(),
+        "poison_kept": view.poison_kept,
+        "problems": [
+            {
+                "kind": problem.kind.value,
+                "what": problem.what,
+                "since": problem.since.isoformat(),
+                "last_seen": problem.last_seen.isoformat(),
+            }
+            for problem in view.problems
         ],
+        "runs": [describe_run(v) for v in view.runs],
     }
 
 
-def _describe(run: Run, chunks: Iterable[Chunk]) -> dict[str, Any]:
-    fate = reconcile(run, chunks)
+def describe_run(view: RunView) -> dict[str, Any]:
+    """Return a run and the fate of its indicators as plain JSON values."""
+    run = view.run
     return {
         "run": run.run_id,
         "state": run.state.value,
@@ -103,6 +151,12 @@ def _describe(run: Run, chunks: Iterable[Chunk]) -> dict[str, Any]:
         "updated_at": run.updated_at.isoformat(),
         "pages": 0 if run.cursor is None else run.cursor.page + 1,
         "resumed": run.resumed,
-        **asdict(fate),
-        "balanced": fate.balanced,
+        "full": run.full,
+        **asdict(view.fate),
+        "balanced": view.fate.balanced,
     }
+
+
+def _why(view: View) -> str:
+    reason = view.runs[0].run.reason if view.runs else ""
+    return f": {reason}" if reason else ""

@@ -9,13 +9,8 @@ from functools import cache
 
 import azure.functions as func
 
-from common.clock import SystemClock
-from common.identity import storage_credential
-from common.ledger import Ledger, open_ledger
-from common.ledger.tables import AzureTables
-from common.queues import UPLOAD_QUEUE, AzureQueue
-from common.settings import read_storage_settings
-from ops.status import status
+from ops.status import describe
+from ops.toolbox import Toolbox, open_toolbox
 
 DEFAULT_RUNS = 5
 MAX_RUNS = 50
@@ -34,14 +29,10 @@ def pipeline_status(request: func.HttpRequest) -> func.HttpResponse:
     asked = request.params.get("runs", str(DEFAULT_RUNS))
     if not asked.isdecimal() or not 1 <= int(asked[:9]) <= MAX_RUNS:
         return func.HttpResponse(f"runs must be a number from 1 to {MAX_RUNS}\n", status_code=400)
-    ledger, queue = _build()
-    report = status(ledger, queue, runs=int(asked), now=SystemClock().now())
+    report = describe(_toolbox().look(runs=int(asked)))
     return func.HttpResponse(json.dumps(report), mimetype="application/json")
 
 
 @cache
-def _build() -> tuple[Ledger, AzureQueue]:
-    storage = read_storage_settings()
-    credential = storage_credential(storage)
-    ledger = open_ledger(AzureTables(storage, credential=credential))
-    return ledger, AzureQueue(UPLOAD_QUEUE, storage, credential=credential)
+def _toolbox() -> Toolbox:
+    return open_toolbox()

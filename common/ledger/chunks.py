@@ -8,7 +8,7 @@ is whole even when the producer died before writing.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -40,6 +40,7 @@ class Chunk:
     deferrals: int = 0
     reason: str = ""
     fingerprints: bytes = b""
+    etag: str = field(default="", compare=False)
 
 
 class Chunks:
@@ -105,21 +106,20 @@ class Chunks:
             return True
         raise ConflictError(f"row of chunk {envelope.key} kept changing; try again")
 
-    def move(self, run_id: str, key: str, state: ChunkState, *, at: datetime) -> bool:
-        """Move a chunk by an operator's hand; return False where `CHUNK_MOVES` forbids it.
+    def move(self, chunk: Chunk, state: ChunkState, *, at: datetime) -> bool:
+        """Move a chunk by an operator's hand; return False where it may not go there.
 
-        Compare-and-swap, as `record_poisoned`. A chunk without a row is left without one.
+        Compare-and-swap against the row that `chunk` was read from: an outcome that came since
+        stays, and the answer is False.
         """
-        for _ in range(_CAS_TRIES):
-            row = self._table.get(run_id, key)
-            if row is None or state not in CHUNK_MOVES[_state(row.data)]:
-                return False
-            try:
-                self._replace(row, {"state": state.value, "moved_at": at})
-            except ConflictError:
-                continue
-            return True
-        raise ConflictError(f"row of chunk {key} kept changing; try again")
+        row = self._table.get(chunk.run_id, chunk.key)
+        if row is None or row.etag != chunk.etag or state not in CHUNK_MOVES[_state(row.data)]:
+            return False
+        try:
+            self._replace(row, {"state": state.value, "moved_at": at})
+        except ConflictError:
+            return False
+        return True
 
     def _replace(self, row: Row, changes: dict[str, Value]) -> None:
         self._table.replace(
@@ -179,4 +179,5 @@ def _from_row(row: Row) -> Chunk:
         deferrals=data.get("deferrals", 0),
         reason=data.get("reason", ""),
         fingerprints=data.get("fingerprints", b""),
+        etag=row.etag,
     )

@@ -8,12 +8,13 @@ message that cannot even be decoded is kept raw, under a hash of its text.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from common.envelope import Attempt, Envelope
+from common.errors import ConflictError
 from common.events import cut
 from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value
 
@@ -27,6 +28,14 @@ class PoisonedBy(StrEnum):
 
     CONSUMER = "consumer"
     HOST = "host"
+
+
+class PoisonState(StrEnum):
+    """What the operator has done about it."""
+
+    KEPT = "kept"
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +55,13 @@ class PoisonRecord:
     history: tuple[Attempt, ...]
     first_at: datetime
     last_at: datetime
+    state: PoisonState = PoisonState.KEPT
+    etag: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """What operators call it."""
+        return f"{self.run_id}/{self.poison_id}"
 
 
 class Poison:
@@ -55,7 +71,10 @@ class Poison:
         self._table: Table = tables.table(TABLE)
 
     def keep(self, record: PoisonRecord) -> None:
-        """Keep a message; called twice: one row, with the first time it was given up."""
+        """Keep a message; called twice: one row, with the first time it was given up.
+
+        A message that is given up again after a replay is kept again.
+        """
         known = self.get(record.run_id, record.poison_id)
         if known is not None:
             record = replace(record, first_at=min(known.first_at, record.first_at))
@@ -65,6 +84,21 @@ class Poison:
         """Return one record, or None."""
         row = self._table.get(run_id, poison_id)
         return None if row is None else _from_row(row)
+
+    def settle(self, record: PoisonRecord, state: PoisonState, *, at: datetime) -> bool:
+        """Note what was done about `record`; return False when the row changed since it was read.
+
+        Compare-and-swap: a message that was given up again meanwhile stays kept.
+        """
+        row = self._table.get(record.run_id, record.poison_id)
+        if row is None or row.etag != record.etag:
+            return False
+        data = {**row.data, "state": state.value, "settled_at": at}
+        try:
+            self._table.replace(replace(row, data=data))
+        except ConflictError:
+            return False
+        return True
 
     def all(self) -> Iterator[PoisonRecord]:
         """Yield every record."""
@@ -123,6 +157,7 @@ def _to_row(record: PoisonRecord) -> Row:
             "count": record.count,
             "attempts": record.attempts,
             "history": json.dumps([[item.at, item.reason] for item in record.history]),
+            "state": record.state.value,
             "first_at": record.first_at,
             "last_at": record.last_at,
             "pieces": len(pieces),
@@ -145,4 +180,6 @@ def _from_row(row: Row) -> PoisonRecord:
         history=tuple(Attempt(at=at, reason=why) for at, why in json.loads(data["history"])),
         first_at=data["first_at"],
         last_at=data["last_at"],
+        state=PoisonState(data["state"]),
+        etag=row.etag,
     )

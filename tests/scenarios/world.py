@@ -20,7 +20,7 @@ from common.settings import Secret, StorageSettings
 from local.cloud import LocalCloud
 from local.feed import Feed, expected_ids
 from local.functions_host.process import HostProcess
-from ops.status import Reconciliation, reconcile
+from ops.reconciliation import Reconciliation, reconcile
 
 WITHIN = 60.0
 LOOK_EVERY = 0.05

@@ -11,7 +11,7 @@ from common.ledger import open_ledger
 from common.ledger.chunks import Chunk
 from common.ledger.runs import Counts, Cursor, Folded, Run
 from common.ledger.states import ChunkState, RunState
-from ops.status import Reconciliation, reconcile, status
+from ops.reconciliation import Reconciliation, reconcile, status
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables

@@ -1,0 +1,71 @@
+"""Upload receipts: what Sentinel took and what it refused, written into the ledger.
+
+Rejections are written before the chunk's row: a row that says uploaded has them all.
+"""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from common.clock import Clock
+from common.envelope import Envelope
+from common.events import Event, emit
+from common.ledger import Ledger
+from common.ledger.rejections import RejectedBy, Rejection
+from consumer.outcomes import Done
+
+
+class ReceiptWriter:
+    """Writes upload receipts. Safe to use from several threads."""
+
+    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    def write(self, done: Done, envelope: Envelope) -> None:
+        """Keep the rejections, then mark the chunk uploaded; called twice: the same rows."""
+        now = self._clock.now()
+        rejected = envelope.count - done.accepted
+        if rejected:
+            self._ledger.rejections.record(rejections_of(done, envelope, at=now))
+        self._ledger.chunks.record_uploaded(
+            envelope, accepted=done.accepted, rejected=rejected, at=now
+        )
+        if done.stray:
+            emit(
+                Event.CONTRACT_DRIFT,
+                run=envelope.run_id,
+                chunk=envelope.key,
+                reason="Sentinel named records that the chunk does not have",
+                stray=len(done.stray),
+            )
+        emit(
+            Event.CHUNK_UPLOADED,
+            run=envelope.run_id,
+            chunk=envelope.key,
+            accepted=done.accepted,
+            rejected=rejected,
+            deferrals=envelope.deferrals,
+        )
+
+
+def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejection]:
+    """Return the rejections of a receipt, each with the record it speaks of."""
+    objects = json.loads(envelope.body)
+    rejections = []
+    for error in (*done.rejected, *done.stray):
+        known = objects[error.index] if 0 <= error.index < len(objects) else None
+        shown: dict[str, Any] = known if isinstance(known, dict) else {}
+        rejections.append(
+            Rejection(
+                run_id=envelope.run_id,
+                position=f"chunk-{envelope.key}-{error.index}",
+                rejected_by=RejectedBy.SENTINEL,
+                indicator_id=str(shown.get("id", "")),
+                pattern=str(shown.get("pattern", "")),
+                reason="; ".join(error.messages) or "no reason given",
+                content=b"" if known is None else json.dumps(known).encode(),
+                at=at,
+            )
+        )
+    return rejections

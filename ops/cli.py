@@ -1,0 +1,214 @@
+"""The operator's command line: `python -m ops status | runs | poison … | sync --full`.
+
+Tables for people, `--json` for scripts. It talks to the pipeline's storage directly, so it needs
+the storage settings in the environment and a place from which the account can be reached. The
+exit status is 0 when all is well, 1 when the answer is bad news, 2 when the question was wrong.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from common.errors import HaltError, TryLaterError
+from common.ledger.poison import PoisonRecord
+from ops.poison import Handled, Selection, discard, find, replay
+from ops.render import render_runs, render_status, render_table
+from ops.status import Health, describe, describe_run, judge_health
+from ops.toolbox import Toolbox, open_toolbox
+
+GOOD: Final = 0
+BAD_NEWS: Final = 1
+WRONG: Final = 2
+
+
+def main(arguments: Sequence[str] | None = None, *, toolbox: Toolbox | None = None) -> int:
+    """Run one command; return the exit status."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[Toolbox, argparse.Namespace], int] = options.command
+    try:
+        return command(toolbox or open_toolbox(), options)
+    except (HaltError, TryLaterError) as error:
+        print(f"ops: {error}", file=sys.stderr)
+        return WRONG
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GOOD
+
+
+def _status(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    view = toolbox.look(runs=options.runs)
+    print(json.dumps(describe(view)) if options.json else render_status(view))
+    return GOOD if judge_health(view).health is Health.HEALTHY else BAD_NEWS
+
+
+def _runs(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    runs = toolbox.look(runs=options.limit).runs
+    rows = [describe_run(view) for view in runs]
+    print(json.dumps(rows) if options.json else render_runs(rows))
+    return GOOD if all(view.fate.balanced for view in runs) else BAD_NEWS
+
+
+def _sync(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    if not options.full:
+        print("ops: the timer starts ordinary runs; to send everything once: sync --full")
+        return WRONG
+    toolbox.ledger.control.request_full(at=toolbox.clock.now())
+    print("the next new sync run sends every indicator, known or not")
+    return GOOD
+
+
+def _poison_list(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    chosen = Selection(reason=options.reason or "", all_kept=True)
+    records = list(toolbox.ledger.poison.all()) if options.settled else find(toolbox.ledger, chosen)
+    rows = [_summary(record) for record in records]
+    print(json.dumps(rows) if options.json else render_table(rows, empty="no poison"))
+    return GOOD
+
+
+def _poison_show(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    records = find(toolbox.ledger, Selection(names=tuple(options.names)))
+    for record in records:
+        shown = _summary(record) | {
+            "first_at": record.first_at.isoformat(),
+            "history": [asdict(attempt) for attempt in record.history],
+            "message": record.message,
+        }
+        print(json.dumps(shown, indent=None if options.json else 2))
+    return _missing(options.names, records)
+
+
+def _poison_replay(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    records = _chosen(toolbox, options)
+    handled = replay(
+        records,
+        ledger=toolbox.ledger,
+        queue=toolbox.queue,
+        slots=toolbox.slots,
+        clock=toolbox.clock,
+        dry_run=options.dry_run,
+    )
+    _report(_with_progress(handled, len(records)), options)
+    return _missing(options.names, records)
+
+
+def _poison_discard(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    records = _chosen(toolbox, options)
+    if records and not (options.dry_run or options.yes or _confirmed(records)):
+        print("nothing was discarded")
+        return WRONG
+    handled = discard(records, ledger=toolbox.ledger, clock=toolbox.clock, dry_run=options.dry_run)
+    _report(_with_progress(handled, len(records)), options)
+    return _missing(options.names, records)
+
+
+def _chosen(toolbox: Toolbox, options: argparse.Namespace) -> list[PoisonRecord]:
+    selection = Selection(
+        names=tuple(options.names), reason=options.reason or "", all_kept=options.all
+    )
+    return find(toolbox.ledger, selection)
+
+
+def _missing(names: Sequence[str], records: Sequence[PoisonRecord]) -> int:
+    found = {record.name for record in records} | {record.poison_id for record in records}
+    absent = [name for name in names if name not in found]
+    for name in absent:
+        print(f"ops: there is no poison called {name}; see `poison list`", file=sys.stderr)
+    return WRONG if absent else GOOD
+
+
+def _confirmed(records: Sequence[PoisonRecord]) -> bool:
+    if not sys.stdin.isatty():
+        print("ops: discarding needs a yes: add --yes", file=sys.stderr)
+        return False
+    count = sum(record.count for record in records)
+    question = f"discard {len(records)} messages with {count} indicators for good? [y/N] "
+    return input(question).strip().lower() in {"y", "yes"}
+
+
+def _with_progress(handled: Iterable[Handled], total: int) -> Iterator[Handled]:
+    """Pass everything on; on a terminal, show how far it is."""
+    is_shown = sys.stderr.isatty() and total > 1
+    for number, item in enumerate(handled, start=1):
+        if is_shown:
+            filled = 30 * number // total
+            bar = "#" * filled + "." * (30 - filled)
+            end = "\n" if number == total else ""
+            print(f"\r[{bar}] {number}/{total}", end=end, file=sys.stderr, flush=True)
+        yield item
+
+
+def _report(handled: Iterable[Handled], options: argparse.Namespace) -> None:
+    rows = [
+        {"poison": item.name, "indicators": item.count, "result": item.result.value}
+        for item in handled
+    ]
+    print(json.dumps(rows) if options.json else render_table(rows, empty="nothing to do"))
+
+
+def _summary(record: PoisonRecord) -> dict[str, Any]:
+    return {
+        "poison": record.name,
+        "state": record.state.value,
+        "indicators": record.count,
+        "attempts": record.attempts,
+        "by": record.poisoned_by.value,
+        "last_at": record.last_at.isoformat(timespec="seconds"),
+        "reason": record.reason,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ops", description=(__doc__ or "").split("\n")[0]
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="print JSON")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    status = commands.add_parser(
+        "status", parents=[shared], help="is the feed healthy, and why not"
+    )
+    status.add_argument("--runs", type=_natural, default=5, help="how many runs to look at")
+    status.set_defaults(command=_status)
+
+    runs = commands.add_parser("runs", parents=[shared], help="the latest sync runs, reconciled")
+    runs.add_argument("--limit", type=_natural, default=20, help="how many")
+    runs.set_defaults(command=_runs)
+
+    sync = commands.add_parser("sync", help="what the next run does")
+    sync.add_argument("--full", action="store_true", help="send everything once")
+    sync.set_defaults(command=_sync)
+
+    poison = commands.add_parser("poison", help="messages that were given up")
+    actions = poison.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", parents=[shared], help="what is kept")
+    listing.add_argument("--reason", help="only those with this text in the reason")
+    listing.add_argument("--settled", action="store_true", help="replayed and discarded ones too")
+    listing.set_defaults(command=_poison_list)
+    show = actions.add_parser("show", parents=[shared], help="everything about some")
+    show.add_argument("names", nargs="+", metavar="NAME")
+    show.set_defaults(command=_poison_show)
+    for name, command, what in (
+        ("replay", _poison_replay, "put them back on the queue"),
+        ("discard", _poison_discard, "give them up for good"),
+    ):
+        action = actions.add_parser(name, parents=[shared], help=what)
+        which = action.add_mutually_exclusive_group(required=True)
+        which.add_argument("names", nargs="*", default=[], metavar="NAME")
+        which.add_argument("--reason", help="all with this text in the reason")
+        which.add_argument("--all", action="store_true", help="all that are kept")
+        action.add_argument("--dry-run", action="store_true", help="only say what would happen")
+        if name == "discard":
+            action.add_argument("--yes", action="store_true", help="do not ask")
+        action.set_defaults(command=command)
+    return parser
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,77 @@
+"""Reports as text for people. Pure: values in, text out."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from ops.status import View, describe_run, judge_health
+
+_RUN_COLUMNS = (
+    "run",
+    "state",
+    "fetched",
+    "filtered",
+    "invalid",
+    "unchanged",
+    "enqueued",
+    "accepted",
+    "rejected",
+    "poisoned",
+    "pending",
+    "balanced",
+)
+
+
+def render_status(view: View) -> str:
+    """Return the health, what is wrong, the backlog and the latest runs."""
+    diagnosis = judge_health(view)
+    lines = [f"the feed is {diagnosis.health.value.upper()}"]
+    lines += [f"  - {finding}" for finding in diagnosis.findings]
+    last = "never" if view.last_success is None else f"{view.last_success:%Y-%m-%d %H:%M:%S} UTC"
+    drain = view.drain_time / timedelta(minutes=1)
+    lines += [
+        "",
+        f"last upload accepted   {last}",
+        f"on the queue           {view.queue_depth} chunks ({drain:.1f} min to drain)",
+        f"poison kept            {view.poison_kept}",
+        "",
+        render_runs([describe_run(run) for run in view.runs]),
+    ]
+    return "\n".join(lines)
+
+
+def render_runs(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the runs as a table, with the reason of each that has one below it."""
+    shown = [{name: row[name] for name in _RUN_COLUMNS} for row in rows]
+    reasons = [f"{row['run']}: {row['reason']}" for row in rows if row["reason"]]
+    table = render_table(shown, empty="no sync run yet")
+    return "\n".join([table, *([""] if reasons else []), *reasons])
+
+
+def render_table(rows: Sequence[Mapping[str, Any]], *, empty: str) -> str:
+    """Return `rows` with aligned columns, numbers to the right; `empty` when there are none."""
+    if not rows:
+        return empty
+    names = list(rows[0])
+    cells = [[_cell(row[name]) for name in names] for row in rows]
+    widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
+    numeric = [isinstance(rows[0][name], int) for name in names]
+
+    def line(values: Sequence[str]) -> str:
+        aligned = (
+            value.rjust(width) if right else value.ljust(width)
+            for value, width, right in zip(values, widths, numeric, strict=True)
+        )
+        return "  ".join(aligned).rstrip()
+
+    return "\n".join([line(names), *map(line, cells)])
+
+
+def _cell(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "NO"
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)

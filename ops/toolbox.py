@@ -1,0 +1,55 @@
+"""What the operator's functions work with, made from the storage settings alone.
+
+Neither Lumen nor Sentinel nor Entra is needed to see what is wrong with them.
+"""
+
+from dataclasses import dataclass
+
+from common.clock import Clock, SystemClock
+from common.identity import storage_credential
+from common.ledger import Ledger, open_ledger
+from common.ledger.problems import Problems
+from common.ledger.slots import Slots
+from common.ledger.tables import AzureTables
+from common.queues import UPLOAD_QUEUE, AzureQueue, SendQueue
+from common.settings import read_setting, read_storage_settings
+from ops.status import View, look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolbox:
+    """Ledger, queue and what goes with them."""
+
+    ledger: Ledger
+    problems: Problems
+    slots: Slots
+    queue: SendQueue
+    clock: Clock
+    requests_per_minute: float
+
+    def look(self, *, runs: int) -> View:
+        """Read the state of the pipeline, with its latest `runs` runs."""
+        return look(
+            self.ledger,
+            self.problems,
+            self.queue,
+            runs=runs,
+            now=self.clock.now(),
+            requests_per_minute=self.requests_per_minute,
+        )
+
+
+def open_toolbox() -> Toolbox:
+    """Return the toolbox that the environment describes; raises `SettingsError`."""
+    storage = read_storage_settings()
+    rate = float(read_setting("SENTINEL_REQUESTS_PER_MINUTE"))
+    credential = storage_credential(storage)
+    tables, clock = AzureTables(storage, credential=credential), SystemClock()
+    return Toolbox(
+        ledger=open_ledger(tables),
+        problems=Problems(tables, clock=clock),
+        slots=Slots(tables, clock=clock, requests_per_minute=rate),
+        queue=AzureQueue(UPLOAD_QUEUE, storage, credential=credential),
+        clock=clock,
+        requests_per_minute=rate,
+    )
