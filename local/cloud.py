@@ -55,6 +55,7 @@ class LocalCloud:
         lumen: LumenBehaviour | None = None,
         sentinel: SentinelBehaviour | None = None,
         requests_per_minute: int | None = None,
+        window_seconds: float = 60.0,
         latency: float | tuple[float, float] = 0.0,
         seed: int = 0,
         proxied: bool = False,
@@ -63,6 +64,8 @@ class LocalCloud:
         """`settings` are added to, or replace, those of the local cloud.
 
         `proxied` puts a `StorageProxy` between the hosts and Azurite. Times are in seconds.
+        Sentinel counts its limit over any `window_seconds`; a shorter window than its minute
+        shows the same rate in less time.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
@@ -94,7 +97,9 @@ class LocalCloud:
             workspace_id=self._workspace_id,
             token_is_valid=self.entra.token_is_valid,
             certificates=self._certificates,
-            requests_per_minute=requests_per_minute,
+            requests_per_minute=requests_per_minute
+            and max(1, round(requests_per_minute * window_seconds / 60)),
+            window_seconds=window_seconds,
             latency=latency,
             seed=seed,
             behaviour=sentinel,

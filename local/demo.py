@@ -15,8 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from local.azurite import Azurite, AzuriteUnavailableError
 from local.cloud import LocalCloud
+from local.demo_faults import HEAL_AFTER, PLAYS, Heal, Play
 from local.demo_report import Outcome, add_runs, as_json, render_table, render_verdict
 from local.feed import Feed, FileFeed, SyntheticFeed, expected_ids
 from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
@@ -28,6 +31,8 @@ STALLED_AFTER = 300.0
 a throttled chunk is told."""
 
 LOOK_EVERY = 0.5
+TICK_AFTER = 2.0
+"""Seconds without movement after which the timer is fired again, in place of 15 minutes."""
 FIRE_AT_MOST = 50
 """Timer ticks: a long feed needs one for every `MAX_PAGES` pages."""
 
@@ -41,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.feed
             else SyntheticFeed(options.indicators, options.seed)
         )
+        play = PLAYS[options.fault] if options.fault else None
         shutil.rmtree(DIRECTORY, ignore_errors=True)
         with (
             Azurite() as azurite,
@@ -51,9 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 requests_per_minute=options.limit,
                 latency=options.latency / 1000,
                 seed=options.seed,
+                settings=play.settings if play else None,
             ) as cloud,
         ):
-            return _play(cloud, feed, options)
+            return _run(cloud, feed, play, options)
     except (AzuriteUnavailableError, HostFailedError, OSError, ValueError) as error:
         _say(f"demo: {error}")
         return 2
@@ -62,16 +69,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _play(cloud: LocalCloud, feed: Feed, options: argparse.Namespace) -> int:
-    _say(f"local cloud is up; starting {options.hosts} function host(s) ...")
-    for _ in range(options.hosts):
-        cloud.start_host()
+def _run(cloud: LocalCloud, feed: Feed, play: Play | None, options: argparse.Namespace) -> int:
+    hosts = max(options.hosts, play.hosts if play else 1)
+    _say(f"local cloud is up; starting {hosts} function host(s) ...")
+    for _ in range(hosts):
+        cloud.start_host(queue_lease=play.queue_lease if play else None)
+    heal = None
+    if play is not None:
+        _say(f"fault: {play.story}")
+        heal = play.arm(cloud)
     _say(f"firing the timer: {len(feed):,} objects are waiting at Lumen")
     started = time.monotonic()
-    runs = _Watch(cloud).until_settled()
+    runs = _Watch(cloud, heal).until_settled()
     seconds = time.monotonic() - started
-    outcome = _judge(cloud, feed, runs, seconds)
+    outcome = _judge(cloud, feed, play, runs, seconds)
     _say("\n" + render_table(outcome) + "\n\n" + render_verdict(outcome))
+    if play is not None and outcome.good:
+        _say(f"what you saw: {play.lesson}")
     if options.keep:
         _keep(cloud)
     if options.json:
@@ -82,50 +96,81 @@ def _play(cloud: LocalCloud, feed: Feed, options: argparse.Namespace) -> int:
 class _Watch:
     """Fires the timer and looks at the pipeline until nothing is left to happen."""
 
-    def __init__(self, cloud: LocalCloud) -> None:
+    def __init__(self, cloud: LocalCloud, heal: Heal | None) -> None:
         self._cloud = cloud
-        self._host: HostProcess = cloud.hosts[0]
+        self._heal = heal
         self._fired = 0
         self._shown = ""
-        self._moved = time.monotonic()
+        self._problems: list[str] = []
+        self._started = self._moved = self._fired_at = time.monotonic()
 
     def until_settled(self) -> list[dict[str, Any]]:
         """Return the runs of the last status report, oldest first."""
         self._fire()
         while True:
             time.sleep(LOOK_EVERY)
-            report = self._host.get(f"/api/status?runs={FIRE_AT_MOST}").json()
+            self._heal_in_time()
+            try:
+                report = self._host.get(f"/api/status?runs={FIRE_AT_MOST}").json()
+            except requests.ConnectionError:
+                _say("  an instance died")
+                continue
             runs = list(reversed(report["runs"]))
-            self._show(runs, report["queue_depth"])
+            self._show(runs, report)
             if time.monotonic() - self._moved > STALLED_AFTER:
                 _say(f"nothing has moved for {STALLED_AFTER:.0f} s: giving up")
                 return runs
-            if not runs or runs[-1]["state"] == "running":
-                continue
-            if runs[-1]["state"] == "interrupted" and self._fired < FIRE_AT_MOST:
-                self._fire()
-            elif runs[-1]["state"] != "complete" or not any(run["pending"] for run in runs):
+            state = runs[-1]["state"] if runs else "running"
+            if state in {"running", "interrupted"}:
+                if time.monotonic() - max(self._fired_at, self._moved) > TICK_AFTER:
+                    self._fire()
+            elif state != "complete" or not any(run["pending"] for run in runs):
                 return runs
 
-    def _fire(self) -> None:
-        self._host.invoke_admin("lumen_sync")
-        self._fired += 1
+    @property
+    def _host(self) -> HostProcess:
+        return next(host for host in self._cloud.hosts if host.alive)
 
-    def _show(self, runs: list[dict[str, Any]], depth: int) -> None:
-        """Print one line whenever something has moved."""
+    def _fire(self) -> None:
+        if self._fired < FIRE_AT_MOST:
+            self._host.invoke_admin("lumen_sync")
+            self._fired += 1
+            self._fired_at = time.monotonic()
+
+    def _heal_in_time(self) -> None:
+        if self._heal is not None and time.monotonic() - self._started > HEAL_AFTER:
+            self._heal()
+            self._heal = None
+            _say("  the fault is healed")
+
+    def _show(self, runs: list[dict[str, Any]], report: dict[str, Any]) -> None:
+        """Print one line whenever something has moved, and one for each new problem."""
         fates = add_runs(runs)
         line = (
             f"  pages {sum(run['pages'] for run in runs):>5,}   "
             f"enqueued {fates['enqueued']:>9,}   accepted {fates['accepted']:>9,}   "
-            f"queue depth {depth:>6,}   throttled {self._cloud.sentinel.throttled:>4,}"
+            f"queue depth {report['queue_depth']:>6,}   "
+            f"throttled {self._cloud.sentinel.throttled:>4,}"
         )
-        if line != self._shown:
-            self._shown, self._moved = line, time.monotonic()
+        problems = [problem["what"] for problem in report["problems"]]
+        if line != self._shown or problems != self._problems:
             _say(line)
+            self._shown, self._moved = line, time.monotonic()
+        for problem in problems:
+            if problem not in self._problems:
+                _say(f"  problem: {problem}")
+        self._problems = problems
 
 
-def _judge(cloud: LocalCloud, feed: Feed, runs: list[dict[str, Any]], seconds: float) -> Outcome:
-    expected = expected_ids(feed, threshold=THRESHOLD)
+def _judge(
+    cloud: LocalCloud,
+    feed: Feed,
+    play: Play | None,
+    runs: list[dict[str, Any]],
+    seconds: float,
+) -> Outcome:
+    wanted = expected_ids(feed, threshold=THRESHOLD)
+    expected = {name for name in wanted if play is None or not play.refuses(name)}
     return Outcome(
         fates=add_runs(runs),
         balanced=all(run["balanced"] for run in runs),
@@ -196,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the synthetic feed and the latencies"
     )
+    parser.add_argument("--fault", choices=sorted(PLAYS), help="play a fault and explain it")
     parser.add_argument(
         "--keep", action="store_true", help="leave everything running and print the addresses"
     )

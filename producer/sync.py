@@ -220,17 +220,22 @@ class _Sync:
         if row.run.cache_id is None:
             row.save(asked=True)
             cache_id = self._lumen.start_query(give_up_at=self._deadline)
-            if row.run.full:
-                self._ledger.control.full_begun()
             if cache_id is None:
                 row.save(cursor=Cursor())
+                self._full_begun(row.run)
                 return Page(objects=[], next_token=None)
             # Known from here on: should this write fail, the next one of the row carries it.
             row.run = replace(row.run, cache_id=cache_id)
             row.save()
+        self._full_begun(row.run)
         status = self._poll(row.run.cache_id or "")
         row.save(cursor=Cursor(token=status.token))
         return status.page
+
+    def _full_begun(self, run: Run) -> None:
+        """Withdraw the request that a full run answers, now that its query cannot be lost."""
+        if run.full:
+            self._ledger.control.full_begun()
 
     def _poll(self, cache_id: str) -> QueryStatus:
         """Look at the query until it is completed."""

@@ -10,8 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from azure.storage.queue import QueueClient
+
+from common.clock import SystemClock
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk
+from common.ledger.poison import PoisonRecord
+from common.ledger.problems import Kind, Problem, Problems
 from common.ledger.runs import Run
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import AzureTables
@@ -39,6 +44,7 @@ class World:
     feed: Feed
     ledger: Ledger
     queue: AzureQueue
+    problems: Problems
 
     @property
     def expected(self) -> set[str]:
@@ -57,6 +63,30 @@ class World:
         """The reconciliation of every run, oldest first."""
         return [reconcile(run, self.ledger.chunks.of_run(run.run_id)) for run in self.runs()]
 
+    def poison(self) -> list[PoisonRecord]:
+        """Every message that was given up."""
+        return list(self.ledger.poison.all())
+
+    def problem(self, kind: Kind) -> Problem | None:
+        """The problem of a kind, if there ever was one."""
+        return next((one for one in self.problems.all() if one.kind is kind), None)
+
+    def problem_is_closed(self, kind: Kind) -> bool:
+        """Whether there was such a problem and it is over."""
+        problem = self.problem(kind)
+        return problem is not None and problem.closed_at is not None
+
+    def messages(self) -> list[str]:
+        """The texts of the messages that wait visibly on the queue, up to 32 of them."""
+        queue = QueueClient.from_connection_string(self.cloud.connection_string, UPLOAD_QUEUE)
+        with queue:
+            return [str(message.content) for message in queue.peek_messages(max_messages=32)]
+
+    def put(self, text: str, *, queue: str = UPLOAD_QUEUE) -> None:
+        """Put a message on a queue of the pipeline."""
+        storage = StorageSettings(connection_string=Secret(self.cloud.connection_string))
+        AzureQueue(queue, storage).send(text)
+
     def fire_timer(self, host: HostProcess) -> None:
         """Fire the timer and do not wait."""
         host.invoke_admin("lumen_sync")
@@ -74,7 +104,7 @@ class World:
 
         return until(complete, "a sync run is complete")
 
-    def deliver_all(self) -> None:
+    def deliver_all(self, *, within: float = WITHIN) -> None:
         """Wait until no chunk is without an outcome and the queue is empty."""
         until(
             lambda: (
@@ -82,17 +112,20 @@ class World:
                 and self.queue.depth() == 0
             ),
             "everything is delivered",
+            within=within,
         )
 
 
 def open_world(cloud: LocalCloud, feed: Feed) -> World:
     """Return the world of a local cloud that runs."""
     storage = StorageSettings(connection_string=Secret(cloud.connection_string))
+    tables = AzureTables(storage)
     return World(
         cloud=cloud,
         feed=feed,
-        ledger=open_ledger(AzureTables(storage)),
+        ledger=open_ledger(tables),
         queue=AzureQueue(UPLOAD_QUEUE, storage),
+        problems=Problems(tables, clock=SystemClock()),
     )
 
 
@@ -109,22 +142,24 @@ def _ticks(host: HostProcess) -> int:
     return host.log_text().count("Executed 'Functions.lumen_sync'")
 
 
-def assert_conserved(world: World, *, poisoned: int = 0, rejected: int | None = None) -> None:
+def assert_conserved(
+    world: World, *, poisoned: int = 0, rejected: int = 0, pending: int = 0
+) -> None:
     """Assert the conservation law of every run, and that Sentinel lacks nothing.
 
-    `poisoned` indicators may be missing, as the ledger must know; `rejected` ones too, where
-    the number is given.
+    The ledger must know of exactly so many `poisoned` and `rejected` indicators, which may be
+    missing, as may those that are still `pending` on the queue.
     """
     fates = world.fates()
     assert fates, "no run was recorded"
     for run, fate in zip(world.runs(), fates, strict=True):
         assert fate.balanced, f"run {run.run_id} ({run.state}) does not balance: {fate}"
-        assert fate.pending == 0, f"run {run.run_id} has indicators without a fate: {fate}"
+    assert sum(fate.pending for fate in fates) == pending, f"without a fate: {fates}"
     assert sum(fate.poisoned for fate in fates) == poisoned
-    if rejected is not None:
-        assert sum(fate.rejected for fate in fates) == rejected
+    assert sum(fate.rejected for fate in fates) == rejected
     missing = world.cloud.sentinel.missing(world.expected)
-    assert len(missing) <= poisoned + (rejected or 0), f"{len(missing)} indicators were lost"
+    excused = poisoned + rejected + pending
+    assert len(missing) <= excused, f"{len(missing)} indicators were lost"
     unexpected = set(world.cloud.sentinel.accepted) - world.expected
     assert not unexpected, f"{len(unexpected)} indicators should not be at Sentinel"
 

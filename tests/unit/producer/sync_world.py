@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import cast
 
 import orjson
@@ -12,6 +13,7 @@ from common.backoff import Backoff
 from common.envelope import Envelope, decode_envelope
 from common.ledger import Ledger, open_ledger
 from common.ledger.runs import Run
+from common.ledger.slots import Slots
 from common.ledger.tables import Row
 from ops.status import Reconciliation, reconcile
 from producer.drain import DrainConfig, Sender
@@ -26,6 +28,8 @@ from tests.unit.producer.scripted_lumen import ScriptedLumen
 
 LEASE = 600.0
 TICK = 900.0
+REUPLOAD_AFTER = timedelta(days=7)
+RATE = 95.0
 
 
 class Crash(BaseException):
@@ -138,9 +142,20 @@ class World:
         backoff = Backoff(tries=3)
         rng = random.Random(0)  # noqa: S311 - a fixed seed
         ledger = self.ledger
-        sender = Sender(queue=self.queue, ledger=ledger, backoff=backoff, clock=self.clock, rng=rng)
+        sender = Sender(
+            queue=self.queue,
+            ledger=ledger,
+            slots=Slots(self.tables, clock=self.clock, requests_per_minute=RATE),
+            backoff=backoff,
+            clock=self.clock,
+            rng=rng,
+        )
         tools = SyncTools(
-            lumen=cast("LumenClient", self.lumen), ledger=ledger, sender=sender, clock=self.clock
+            lumen=cast("LumenClient", self.lumen),
+            ledger=ledger,
+            sender=sender,
+            queue=self.queue,
+            clock=self.clock,
         )
         config = SyncConfig(
             drain=DrainConfig(
@@ -149,6 +164,8 @@ class World:
             poll_timeout=poll_timeout,
             time_budget=time_budget,
             lease=LEASE,
+            reupload_after=REUPLOAD_AFTER,
+            requests_per_minute=RATE,
         )
         return run_sync(config, tools, owner="test")
 

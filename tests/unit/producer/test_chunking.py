@@ -155,7 +155,7 @@ def test_a_chunk_is_what_its_message_says(pages: Pages, size: int) -> None:
     """The text decodes to the envelope; id, count and fingerprints are those of the body."""
     for chunk in drain(pages, size=size).chunks:
         envelope = chunk.envelope
-        assert decode_envelope(chunk.text) == envelope
+        assert decode_envelope(chunk.text()) == envelope
         assert (envelope.run_id, envelope.chunk_id) == (RUN, chunk_id_of(envelope.body))
         assert envelope.count == len(envelope.fingerprints)
         assert (envelope.attempt, envelope.deferrals, envelope.history) == (0, 0, ())
@@ -258,7 +258,7 @@ def test_a_chunk_that_does_not_fit_is_split(sizes: list[int], size: int, cut: in
     made = [bulky(number, length) for number, length in enumerate(sizes)]
     pages = [made[:cut], made[cut:]]
     drained = drain(pages, size=size)
-    assert all(len(chunk.text) <= MAX_NEW_ENVELOPE_BYTES for chunk in drained.chunks)
+    assert all(len(chunk.text()) <= MAX_NEW_ENVELOPE_BYTES for chunk in drained.chunks)
     assert bodies(drained.chunks) == b",".join(found.body for found in made)
     assert [chunk.envelope.sequence for chunk in drained.chunks] == list(range(len(drained.chunks)))
     assert drained.progress.counts == counted(made)
@@ -280,7 +280,7 @@ def test_a_body_that_inflates_beyond_what_is_decoded_is_split() -> None:
     made = [Indicator(body=body, fingerprint=0, other_kind=False)] * 16
     chunks = pack(made, run_id=RUN, sequence=0)
     assert [chunk.envelope.count for chunk in chunks] == [8, 8]
-    assert all(decode_envelope(chunk.text) == chunk.envelope for chunk in chunks)
+    assert all(decode_envelope(chunk.text()) == chunk.envelope for chunk in chunks)
 
 
 @pytest.mark.parametrize(

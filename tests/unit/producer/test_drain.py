@@ -2,15 +2,17 @@
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 import pytest
 
 from common.backoff import Backoff
+from common.envelope import decode_envelope
 from common.errors import OutOfTimeError, UnavailableError
 from common.ledger import open_ledger
 from common.ledger.runs import Run, RunRow
+from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from producer.drain import MAX_INVALID_KEPT, DrainConfig, Sender, drain_pages
 from producer.indicators import Filters
@@ -18,7 +20,7 @@ from producer.lumen import Page
 from tests.fakes.clock import FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
-from tests.unit.producer.samples import raw_indicator
+from tests.unit.producer.samples import indicator, raw_indicator
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Bench:
         *,
         first: Page | None = None,
         config: DrainConfig | None = None,
+        known: Container[int] = (),
         keep_going: Callable[[], None] = lambda: None,
     ) -> None:
         """Drain what `fetch` gives."""
@@ -58,11 +61,13 @@ class Bench:
             sender=Sender(
                 queue=self.queue,
                 ledger=self.ledger,
+                slots=Slots(self.tables, clock=self.clock, requests_per_minute=60.0),
                 backoff=Backoff(tries=3),
                 clock=self.clock,
                 rng=random.Random(0),  # noqa: S311 - a fixed seed
             ),
             config=config or DrainConfig(filters=Filters(threshold=0), chunk_size=2),
+            known=known,
             keep_going=keep_going,
         )
 
@@ -109,15 +114,39 @@ def test_the_next_page_is_fetched_while_this_one_is_enqueued() -> None:
 
 
 def test_messages_are_written_before_rows_and_rows_before_the_checkpoint() -> None:
-    """So that dying between any two of them repeats work and loses none."""
+    """Slots, messages, rows, checkpoint: dying between any two repeats work and loses none."""
     bench = Bench()
     bench.drain(lambda token: page(int(token or 0), of=2, objects=4))
+    written = ["message", "message", "chunks merge_all", "runs replace"]
     assert [entry for entry in bench.log if entry != "rejections merge_all"] == [
-        "message",
-        "message",
-        "chunks merge_all",
+        *("control get", "control insert", *written),
+        *("control get", "control replace", *written),
         "runs replace",
-    ] * 2 + ["runs replace"]
+    ]
+
+
+def test_each_message_is_sent_for_a_slot_of_its_own() -> None:
+    """It is invisible until the slot in its envelope, and no two slots are closer than agreed."""
+    bench = Bench()
+    bench.drain(lambda token: page(int(token or 0), of=3, objects=4))
+    start = bench.clock.now().timestamp()
+    sent = [(decode_envelope(found.text), found.delay) for found in bench.queue.sent]
+    slots = {envelope.sequence: envelope.slot for envelope, _ in sent}
+    assert slots == {number: start + number for number in range(6)}
+    assert all(envelope.slot == start + delay for envelope, delay in sent)
+
+
+def test_what_is_known_is_not_sent() -> None:
+    """It is counted as unchanged, and chunks fill with what is left."""
+    bench = Bench()
+    known = {indicator(number).fingerprint for number in (0, 2, 3, 5)}
+    bench.drain(lambda token: page(int(token or 0), of=3), known=known)
+    counts = bench.row.run.counts
+    assert (counts.fetched, counts.unchanged, counts.enqueued) == (6, 4, 2)
+    (sent,) = bench.queue.sent
+    assert decode_envelope(sent.text).fingerprints == tuple(
+        indicator(number).fingerprint for number in (1, 4)
+    )
 
 
 def test_a_checkpoint_is_not_written_when_a_message_cannot_be() -> None:
