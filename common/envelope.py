@@ -38,8 +38,14 @@ MAX_HISTORY: Final = 12
 MAX_REASON: Final = 160
 """Characters of one attempt's reason."""
 
+MAX_TRACE: Final = 128
+"""Characters of the trace context; a W3C traceparent has 55."""
+
 MAX_CHUNKS: Final = 2**19
 """Chunks a run may have: 52 million indicators. Bounds what an envelope may claim."""
+
+MAX_TIME: Final = 2**33
+"""Times in seconds since 1970 are below this; what claims more is damaged."""
 
 VERSION: Final = 2
 """1: without fingerprints, send slot and isolation. 2: with them."""
@@ -179,7 +185,7 @@ def decode_envelope(text: str) -> Envelope:
         slot=_slot(fields) if version >= VERSION else None,
         isolation=_isolation(fields) if version >= VERSION else None,
         history=_history(fields),
-        trace_parent=_string(fields, "trace"),
+        trace_parent=ascii_line(_string(fields, "trace"), limit=MAX_TRACE),
     )
     if envelope.chunk_id != chunk_id_of(body):
         raise UndecodableError("the body does not match the chunk id: it is damaged")
@@ -227,7 +233,7 @@ def _history(fields: dict[str, Any]) -> tuple[Attempt, ...]:
 
 
 def _attempt(*, at: str, reason: str) -> Attempt:
-    return Attempt(at=_ascii(at, limit=_MAX_STAMP), reason=_ascii(reason, limit=MAX_REASON))
+    return Attempt(at=ascii_line(at, limit=_MAX_STAMP), reason=ascii_line(reason, limit=MAX_REASON))
 
 
 def _bounded(history: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
@@ -241,7 +247,7 @@ def _slot(fields: dict[str, Any]) -> float | None:
     slot = fields.get("slot")
     if slot is None:
         return None
-    if isinstance(slot, bool) or not isinstance(slot, int | float) or not 0 <= slot < 2**33:
+    if isinstance(slot, bool) or not isinstance(slot, int | float) or not 0 <= slot < MAX_TIME:
         raise UndecodableError("field 'slot' is not a time")
     return float(slot)
 
@@ -275,7 +281,7 @@ def _natural(fields: dict[str, Any], name: str, *, below: int = 2**31) -> int:
     return value
 
 
-def _ascii(text: str, *, limit: int) -> str:
+def ascii_line(text: str, *, limit: int) -> str:
     """Return `text` on one line, cut, in printable ASCII: one character, one byte, no escapes."""
     line = " ".join(text.split())
     shown = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in line[:limit])

@@ -1,4 +1,4 @@
-"""Every setting of the pipeline: name, meaning, default, check. The only reader of the environment.
+"""Every setting of the pipeline: name, meaning, default, check.
 
 All faults are reported in one error, each with the setting's name, what is wrong and the remedy;
 a secret's value is never shown, not even in a `repr`. Nothing is read at import: call

@@ -15,7 +15,7 @@ from typing import Final, assert_never
 import orjson
 
 from common.clock import Clock
-from common.envelope import Envelope, decode_envelope
+from common.envelope import MAX_TIME, Envelope, decode_envelope
 from common.errors import CredentialError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.identity import TokenSource
@@ -190,7 +190,9 @@ class Deliverer:
     def _refused_since(self, envelope: Envelope) -> float:
         """Return when this chunk was first refused with nothing to prove whose fault it was."""
         known = (envelope.isolation or {}).get("since")
-        return known if isinstance(known, float) else self._clock.now().timestamp()
+        if isinstance(known, float) and 0 <= known < MAX_TIME:
+            return known
+        return self._clock.now().timestamp()
 
     def _conclude(self, state: Isolation) -> Done | GiveUp | Unproven | None:
         needs_proof = bool(state.rejected) and not state.accepted

@@ -8,8 +8,10 @@ to accept something; where everything is refused, the records are not what is wr
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any, Final
 
+from common.envelope import MAX_TIME, ascii_line
 from consumer.sentinel import RecordError
 
 REQUEST_BUDGET: Final = 100
@@ -60,13 +62,13 @@ def start_isolation(count: int, refused: Sequence[RecordError], *, since: float)
     `refused` are the records that the refusal itself named; the others go out without them.
     """
     named = {error.index: error for error in refused if 0 <= error.index < count}
-    rest = tuple(index for index in range(count) if index not in named)
+    rest = tuple(number for number in range(count) if number not in named)
     if not named:
         return _ready(Isolation(groups=(Group(indexes=rest, suspect=True),), since=since))
     return Isolation(
         groups=(Group(indexes=rest),) if rest else (),
         since=since,
-        rejected=tuple(named[index] for index in sorted(named)),
+        rejected=tuple(named[number] for number in sorted(named)),
     )
 
 
@@ -109,7 +111,7 @@ def to_json(state: Isolation) -> dict[str, Any]:
     """Return the search as plain JSON values, short enough for an envelope."""
     return {
         "groups": [[list(g.indexes), int(g.suspect), int(g.paired)] for g in state.groups],
-        "rejected": [[e.index, "; ".join(e.messages)[:MAX_REASON]] for e in state.rejected],
+        "rejected": [[e.index, _shortened(e.messages)] for e in state.rejected],
         "since": state.since,
         "accepted": state.accepted,
         "requests": state.requests,
@@ -121,31 +123,40 @@ def from_json(fields: dict[str, Any], *, count: int) -> Isolation:
 
     Raises `KeyError`, `TypeError` or `ValueError` when it is damaged.
     """
+    since = fields["since"]
+    if not 0 <= since < MAX_TIME:
+        raise ValueError("the search began at no time there is")
     state = Isolation(
         groups=tuple(
-            Group(indexes=tuple(map(int, indexes)), suspect=bool(suspect), paired=bool(paired))
+            Group(indexes=tuple(map(index, indexes)), suspect=bool(suspect), paired=bool(paired))
             for indexes, suspect, paired in fields["groups"]
         ),
-        since=float(fields["since"]),
+        since=float(since),
         rejected=tuple(
-            RecordError(index=int(index), messages=(str(message),))
-            for index, message in fields["rejected"]
+            RecordError(index=index(number), messages=(str(message),))
+            for number, message in fields["rejected"]
         ),
-        accepted=int(fields["accepted"]),
-        requests=int(fields["requests"]),
+        accepted=index(fields["accepted"]),
+        requests=index(fields["requests"]),
     )
-    waiting = [index for group in state.groups for index in group.indexes]
+    waiting = [number for group in state.groups for number in group.indexes]
     refused = [error.index for error in state.rejected]
     seen = waiting + refused
     if len(set(seen)) != len(seen) or not set(seen) <= set(range(count)):
         raise ValueError("the search names records twice, or that the chunk does not have")
     if len(seen) + state.accepted != count or not all(g.indexes for g in state.groups):
         raise ValueError("the search does not account for every record")
+    if state.requests < 1:
+        raise ValueError("the search began without a request")
     return state
 
 
 MAX_REASON: Final = 40
 """Characters of a rejection that travel in an envelope: a hundred of them must fit."""
+
+
+def _shortened(messages: Sequence[str]) -> str:
+    return ascii_line("; ".join(messages), limit=MAX_REASON)
 
 
 def _ready(state: Isolation) -> Isolation:

@@ -30,6 +30,10 @@ LONG_ATTEMPTS: Final = 5
 DRIFT_ATTEMPTS: Final = 5
 """Attempts after which a chunk that alone meets answers without a name is given up."""
 
+FEW_REFUSED: Final = 4
+"""Records refused alone, with none accepted, after which a search goes on: so many bad ones may
+stand at the head of a chunk."""
+
 REFUSING_EVERYTHING: Final = (
     "Sentinel refuses every record it is sent: not the records but the request is wrong (a bad "
     "release or a changed API); nothing is given up, see docs/contracts.md"
@@ -91,10 +95,11 @@ def decide(answer: Answer, envelope: Envelope, *, others_pass: bool) -> Outcome:
 def conclude(state: Isolation, *, sentinel_accepts: bool) -> Done | GiveUp | Unproven | None:
     """Return what an isolation has come to; None while it has to go on.
 
-    `sentinel_accepts`: Sentinel took something since the chunk was refused. Without that, a
-    refused record proves nothing.
+    `sentinel_accepts`: Sentinel took something since the chunk was refused. Without that, refused
+    records prove nothing; but where they are few, the next ones may show that others pass.
     """
-    if state.rejected and not sentinel_accepts and not state.accepted:
+    nothing_passes = bool(state.rejected) and not (sentinel_accepts or state.accepted)
+    if nothing_passes and (state.is_over or state.is_spent or len(state.rejected) > FEW_REFUSED):
         return Unproven()
     if state.is_over:
         return Done(accepted=state.accepted, rejected=state.rejected)

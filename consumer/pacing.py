@@ -61,6 +61,9 @@ class Pacer:
     def next_permit(self) -> Permit:
         """Reserve the next slot, wait for it if it is near, and return what it allows."""
         first = self._slots.reserve(1).first
+        if first < self._closed_until:  # the slots could not be moved when it was closed
+            self._slots.push(self._closed_until)
+            first = self._slots.reserve(1).first
         wait = (first - self._clock.now()).total_seconds()
         if wait > MAX_WAIT:
             return ComeBack(slot=first.timestamp(), delay=wait)

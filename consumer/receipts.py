@@ -46,6 +46,7 @@ class ReceiptWriter:
             accepted=done.accepted,
             rejected=rejected,
             deferrals=envelope.deferrals,
+            trace=envelope.trace_parent,
         )
 
 

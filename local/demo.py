@@ -9,6 +9,7 @@ is the deployed one, unchanged.
 import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ FIRE_AT_MOST = 50
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return the exit status."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended too
     try:
         feed = (
             FileFeed(options.feed)

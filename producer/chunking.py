@@ -34,9 +34,10 @@ class PackedChunk:
     envelope: Envelope
     packed_body: str
 
-    def text(self, *, slot: float | None = None) -> str:
+    def text(self, *, slot: float | None = None, trace_parent: str = "") -> str:
         """Return the message text for a send slot (seconds since 1970)."""
-        return encode_envelope(replace(self.envelope, slot=slot), packed_body=self.packed_body)
+        envelope = replace(self.envelope, slot=slot, trace_parent=trace_parent)
+        return encode_envelope(envelope, packed_body=self.packed_body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,12 @@ from collections.abc import Callable, Container
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import repeat
 from typing import Final
 
 from common.backoff import Backoff, call_with_retries
 from common.clock import Clock
+from common.envelope import MAX_CHUNKS
 from common.errors import GapError, OutOfTimeError
 from common.ledger import Ledger
 from common.ledger.rejections import RejectedBy, Rejection
@@ -43,11 +45,12 @@ that a feed that is wrong as a whole does not become a million rows."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainConfig:
-    """The settings that draining obeys."""
+    """The settings that draining obeys; `trace_parent` names the invocation in the envelopes."""
 
     filters: Filters
     chunk_size: int = 100
     max_pages: int = 1000
+    trace_parent: str = ""
 
 
 class Sender:
@@ -70,7 +73,9 @@ class Sender:
         self._clock = clock
         self._rng = rng
 
-    def enqueue(self, chunks: tuple[PackedChunk, ...], pool: ThreadPoolExecutor) -> None:
+    def enqueue(
+        self, chunks: tuple[PackedChunk, ...], pool: ThreadPoolExecutor, *, trace_parent: str = ""
+    ) -> None:
         """Reserve slots for `chunks`, enqueue them, then write their rows.
 
         Called twice: two messages and one row a chunk. If it dies halfway: some slots stay
@@ -79,7 +84,7 @@ class Sender:
         if chunks:
             reserved = self._slots.reserve(len(chunks))
             slots = map(reserved.slot, range(len(chunks)))
-            for _ in pool.map(self._send, chunks, slots):
+            for _ in pool.map(self._send, chunks, slots, repeat(trace_parent)):
                 pass
             self._ledger.chunks.record_enqueued(
                 [chunk.envelope for chunk in chunks], at=self._clock.now()
@@ -102,8 +107,8 @@ class Sender:
             for record in records[:MAX_INVALID_KEPT]
         )
 
-    def _send(self, chunk: PackedChunk, slot: datetime) -> None:
-        text = chunk.text(slot=slot.timestamp())
+    def _send(self, chunk: PackedChunk, slot: datetime, trace_parent: str) -> None:
+        text = chunk.text(slot=slot.timestamp(), trace_parent=trace_parent)
         call_with_retries(
             lambda: self._queue.send(text, delay=self._until(slot)),
             backoff=self._backoff,
@@ -128,10 +133,10 @@ def drain_pages(
     """Put everything from the row's cursor to the feed's end on the queue.
 
     `first` is the page at the cursor if it is already here, `known` the fingerprints that need
-    not be sent. `fetch` runs on a thread of its
-    own, `keep_going` between pages; what either raises stops the run at its last checkpoint.
-    Raises `GapError` when paging goes in circles, `OutOfTimeError` at `max_pages`. Guarantee:
-    a gap loses nothing that was read, and however little time there is, the cursor moves on.
+    not be sent. `fetch` runs on a thread of its own, `keep_going` between pages; what either
+    raises stops the run at its last checkpoint. Raises `GapError` when paging goes in circles,
+    `OutOfTimeError` at `max_pages`. Guarantee: a gap loses nothing that was read, and however
+    little time there is, the cursor moves on.
     """
     start = row.run.cursor or Cursor()
     with (
@@ -179,6 +184,10 @@ def _read_pages(
             raise GapError("Lumen's paging repeats a token; the pages behind it are missing")
         if upcoming is None:
             break
+        if store.progress.cursor.sequence > MAX_CHUNKS // 2:
+            raise GapError(
+                f"the run has more than {MAX_CHUNKS // 2} chunks; set a larger CHUNK_SIZE"
+            )
         keep_going()
         seen.add(page.next_token)
         at = PageAt(token=page.next_token, number=at.number + 1)
@@ -226,7 +235,7 @@ class _Store:
         self._write(flush_chunks(self.progress, run_id=self._row.run.run_id))
 
     def _write(self, filled: FilledPage) -> None:
-        self._sender.enqueue(filled.chunks, self._pool)
+        self._sender.enqueue(filled.chunks, self._pool, trace_parent=self.config.trace_parent)
         self._sender.keep_invalid(self._row.run.run_id, filled.invalid)
         self._row.save(cursor=filled.progress.cursor, counts=filled.progress.counts)
         self.progress = filled.progress

@@ -1,9 +1,9 @@
 """What becomes of one object of Lumen's feed: sent, filtered, unchanged, or invalid. Pure.
 
-An indicator is sent as its canonical JSON: keys sorted, no spaces, confidence an integer. The
+An indicator is sent as its canonical JSON: keys sorted, no spaces, whole numbers as integers. The
 same bytes are hashed to its fingerprint and posted to Sentinel, so what is remembered is what was
-sent, and the key order of the source does not matter. This module does no I/O and knows
-neither pages nor chunks.
+sent, and neither key order nor number format of the source matters. This module does no I/O and
+knows neither pages nor chunks.
 """
 
 import hashlib
@@ -21,6 +21,10 @@ REQUIRED_TEXTS: Final = ("id", "created", "modified", "pattern", "pattern_type",
 
 _INDICATOR_ID = re.compile(r"indicator--[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?\d{1,9}(\.\d*)?\s*")
+_ENDINGS_OF_WHOLE_FLOATS: Final = (b".0,", b".0}", b".0]")
+_EXACT: Final = 2.0**53
+"""Up to here a float names one integer."""
+
 _HIGHEST_CONFIDENCE: Final = 100
 _MAX_SHOWN: Final = 100
 
@@ -118,16 +122,32 @@ def drop_unchanged(verdict: Verdict, known: Container[int]) -> Verdict:
 
 
 def canonical_json(record: dict[str, Any]) -> bytes:
-    """Return `record` as JSON in UTF-8 with sorted keys and no spaces.
+    """Return `record` as JSON in UTF-8 with sorted keys and no spaces; 1.0 is written as 1.
 
     Raises `TypeError` or `ValueError` for what has no such form (lone surrogates, huge numbers).
     """
-    return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    body = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    if any(ending in body for ending in _ENDINGS_OF_WHOLE_FLOATS):
+        return orjson.dumps(_whole(record), option=orjson.OPT_SORT_KEYS)
+    return body
 
 
 def fingerprint_of(body: bytes) -> int:
     """Return 64 bits of a hash over an indicator's canonical JSON."""
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big")
+
+
+def _whole(value: Any) -> Any:
+    """Return `value` with every float that is a whole number as an integer."""
+    match value:
+        case float():
+            return int(value) if value.is_integer() and abs(value) <= _EXACT else value
+        case dict():
+            return {name: _whole(inner) for name, inner in value.items()}
+        case list():
+            return [_whole(inner) for inner in value]
+        case _:
+            return value
 
 
 def _fault(record: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ A settings fault makes that call fail with every fault in one message, and the n
 import os
 import random
 import socket
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 
@@ -38,13 +39,15 @@ blueprint = func.Blueprint()
     schedule=os.environ.get("LUMEN_SCHEDULE", "").strip() or DEFAULT_SCHEDULE,
     run_on_startup=False,
 )
-def lumen_sync(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the binding's name
+def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001
     """Resume or start a sync run."""
     try:
         config, tools = _build()
     except SettingsError as error:
         emit(Event.SYNC_FAILED, reason=str(error))
         raise
+    drain = replace(config.drain, trace_parent=context.trace_context.trace_parent or "")
+    config = replace(config, drain=drain)
     run = run_sync(config, tools, owner=f"{socket.gethostname()}:{os.getpid()}")
     if run is not None and run.state is RunState.FAILED:
         raise RuntimeError(f"sync run {run.run_id} failed: {run.reason}")

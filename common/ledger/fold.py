@@ -3,7 +3,8 @@
 Chunk rows are read once. Finished ones become fingerprints in the known set and counts in their
 run's row, and are removed, in this order: a crash between two steps repeats the ones before it,
 which changes nothing. Chunks that are not finished are *in flight*: their indicators count as
-known. Only the holder of the run lease folds.
+known. A chunk behind its run's last checkpoint enters the run's own counts with it, so that the
+books stay balanced without its row. Only the holder of the run lease folds.
 """
 
 from array import array
@@ -15,7 +16,7 @@ from itertools import groupby
 from common.fingerprints import to_array
 from common.ledger.chunks import Chunk, Chunks
 from common.ledger.known import Known
-from common.ledger.runs import Folded, Run, Runs
+from common.ledger.runs import Counts, Run, Runs
 from common.ledger.states import FINISHED_CHUNKS, ChunkState
 
 
@@ -43,14 +44,13 @@ def fold_chunks(
     folded = 0
     for run_id, rows in groupby(chunks.all(), key=lambda chunk: chunk.run_id):
         mine = list(rows)
-        finished = [chunk for chunk in mine if chunk.state in FINISHED_CHUNKS]
-        run = runs.get(run_id) if finished else None
-        if run is None:
-            finished = []
+        run = runs.get(run_id) if any(chunk.state in FINISHED_CHUNKS for chunk in mine) else None
+        finished = [] if run is None else _foldable(run, mine)
+        folding = {chunk.key for chunk in finished}
         for chunk in mine:
-            if chunk.state not in FINISHED_CHUNKS or run is None:
+            if chunk.key not in folding and chunk.state is not ChunkState.DISCARDED:
                 in_flight.extend(to_array(chunk.fingerprints))
-        if run is not None:
+        if run is not None and finished:
             _fold_run(run, finished, runs=runs, chunks=chunks, known=known, at=at)
         folded += len(finished)
         keep_going()
@@ -69,22 +69,42 @@ def chunks_in_flight(chunks: Chunks, *, except_run: str) -> "array[int]":
     return in_flight
 
 
+def _foldable(run: Run, mine: list[Chunk]) -> list[Chunk]:
+    """Return the finished chunks; those of one sequence only once all of them are finished."""
+    waiting = {c.sequence for c in mine if c.state not in FINISHED_CHUNKS}
+    return [
+        chunk
+        for chunk in mine
+        if chunk.state in FINISHED_CHUNKS
+        and (chunk.sequence not in waiting or run.folded.has(chunk.sequence))
+    ]
+
+
 def _fold_run(
     run: Run, finished: list[Chunk], *, runs: Runs, chunks: Chunks, known: Known, at: datetime
 ) -> None:
     uploaded = b"".join(c.fingerprints for c in finished if c.state is ChunkState.UPLOADED)
     known.add(to_array(uploaded), at=at)
-    counted = count_chunks(run.folded, finished)
-    if counted != run.folded:
-        runs.save(run, folded=counted)
+    counted = count_chunks(run, finished)
+    if counted != run:
+        runs.save(counted)
     chunks.remove(finished)
 
 
-def count_chunks(folded: Folded, finished: Iterable[Chunk]) -> Folded:
-    """Return `folded` with every chunk of `finished` that it does not have yet. Pure."""
+def count_chunks(run: Run, finished: Iterable[Chunk]) -> Run:
+    """Return `run` with every chunk of `finished` counted that is not yet. Pure.
+
+    A chunk behind the checkpoint, or a second one of its sequence, was fetched and enqueued as a
+    matter of fact, though the run's counts do not have it.
+    """
+    checkpointed = 0 if run.cursor is None else run.cursor.sequence
+    folded, beyond, seen = run.folded, 0, set[int]()
     for chunk in finished:
-        if folded.has(chunk.sequence):
+        if run.folded.has(chunk.sequence):
             continue
+        if chunk.sequence >= checkpointed or chunk.sequence in seen:
+            beyond += chunk.count
+        seen.add(chunk.sequence)
         folded = replace(
             folded,
             accepted=folded.accepted + chunk.accepted,
@@ -93,4 +113,5 @@ def count_chunks(folded: Folded, finished: Iterable[Chunk]) -> Folded:
             + (chunk.count if chunk.state is ChunkState.DISCARDED else 0),
             chunks=folded.chunks | 1 << chunk.sequence,
         )
-    return folded
+    counts = run.counts + Counts(fetched=beyond, enqueued=beyond)
+    return replace(run, folded=folded, counts=counts)

@@ -20,6 +20,7 @@ from common.envelope import (
     MAX_HISTORY,
     MAX_NEW_ENVELOPE_BYTES,
     MAX_REASON,
+    MAX_TRACE,
     Attempt,
     Envelope,
     chunk_id_of,
@@ -57,7 +58,7 @@ def envelopes(draw: st.DrawFn) -> Envelope:
         attempt=draw(numbers),
         deferrals=draw(numbers),
         history=tuple(draw(st.lists(attempts, max_size=MAX_HISTORY))),
-        trace_parent=draw(st.text(max_size=55)),
+        trace_parent=draw(reasons)[:MAX_TRACE].strip(),
     )
 
 

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from common.ledger import open_ledger
 from common.ledger.chunks import Chunk
+from common.ledger.problems import Problems
 from common.ledger.runs import Counts, Cursor, Folded, Run
 from common.ledger.states import ChunkState, RunState
-from ops.reconciliation import Reconciliation, reconcile, status
+from ops.reconciliation import Reconciliation, reconcile
+from ops.status import describe, look
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
@@ -163,7 +165,8 @@ def test_the_books_balance_exactly_when_nothing_is_missing(
 
 def test_the_report_is_plain_json_with_the_newest_runs_first() -> None:
     """Queue depth and each run with its fate, its reason and whether it balances."""
-    ledger, queue, clock = open_ledger(FakeTables()), FakeQueue(), FakeClock()
+    tables, queue, clock = FakeTables(), FakeQueue(), FakeClock()
+    ledger = open_ledger(tables)
     for number in range(4):
         name = f"2026010{number + 1}T000000-0badcafe"
         ledger.runs.create(
@@ -180,10 +183,16 @@ def test_the_report_is_plain_json_with_the_newest_runs_first() -> None:
         )
     queue.send("message", delay=60)
     ledger.chunks.record_uploaded(envelope(), accepted=3, rejected=0, at=clock.now())
-    report: Any = status(ledger, queue, runs=3, now=clock.now())
+
+    def report_of(runs: int) -> dict[str, Any]:
+        problems = Problems(tables, clock=clock)
+        now = clock.now()
+        return describe(look(ledger, problems, queue, runs=runs, now=now, requests_per_minute=95))
+
+    report = report_of(3)
     assert report["queue_depth"] == 1
     assert [shown["resumed"] for shown in report["runs"]] == [3, 2, 1]
-    oldest = status(ledger, queue, runs=9, now=clock.now())["runs"][-1]
+    oldest = report_of(9)["runs"][-1]
     assert oldest["run"] == "20260101T000000-0badcafe"
     assert (oldest["state"], oldest["reason"], oldest["pages"]) == ("interrupted", "why", 3)
     assert report["runs"][0]["balanced"] is False

@@ -1,0 +1,70 @@
+"""Sentinel refuses whole requests because of single bad records in them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from common.ledger.problems import Kind
+from local.feed import SyntheticFeed
+from local.sentinel_api import SentinelBehaviour
+from tests.scenarios.conftest import NewWorld
+from tests.scenarios.world import World, assert_conserved
+
+
+def _refuse(world: World, bad: set[str]) -> None:
+    def is_bad(record: dict[str, Any]) -> bool:
+        return record["id"] in bad
+
+    world.cloud.sentinel.behaviour.reject_record = is_bad
+
+
+def _rejected_ids(world: World) -> set[str]:
+    return {
+        rejection.indicator_id
+        for run in world.runs()
+        for rejection in world.ledger.rejections.of_run(run.run_id)
+    }
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with errors", "without errors"])
+def test_one_bad_indicator_costs_one_indicator(new_world: NewWorld, named: bool) -> None:
+    """One in a hundred is bad: exactly those are rejected, all their neighbours arrive."""
+    behaviour = SentinelBehaviour(refuse_whole_on_bad_record=True, refusal_lists_errors=named)
+    world = new_world(SyntheticFeed(1500), sentinel=behaviour)
+    bad = set(sorted(world.expected)[::100])
+    _refuse(world, bad)
+    host = world.cloud.start_host()
+    world.sync(host)
+    world.deliver_all()
+    assert_conserved(world, rejected=len(bad))
+    assert _rejected_ids(world) == bad
+    assert world.cloud.sentinel.missing(world.expected) == bad
+    assert not world.poison()
+    assert world.problems.open() == []
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["with errors", "without errors"])
+@pytest.mark.parametrize("place", [0, 40, -1], ids=["first", "middle", "last"])
+def test_a_bad_indicator_in_the_only_chunk_costs_one_indicator(
+    new_world: NewWorld, place: int, named: bool
+) -> None:
+    """With nothing else on the way to prove that Sentinel works, the neighbours still arrive."""
+    behaviour = SentinelBehaviour(refuse_whole_on_bad_record=True, refusal_lists_errors=named)
+    world = new_world(SyntheticFeed(110), sentinel=behaviour)
+    assert len(world.expected) < 100
+    bad = {_in_order(world)[place]}
+    _refuse(world, bad)
+    host = world.cloud.start_host()
+    world.sync(host)
+    world.deliver_all()
+    assert_conserved(world, rejected=1)
+    assert _rejected_ids(world) == bad
+    assert world.problem(Kind.REFUSING) is None
+
+
+def _in_order(world: World) -> list[str]:
+    """The ids that must arrive, in the order of the feed."""
+    feed = world.feed.encoded(0, len(world.feed))
+    names = [json.loads(encoded)["id"] for encoded in feed]
+    return [name for name in names if name in world.expected]

@@ -1,0 +1,69 @@
+"""The demo's verdict: good only when everything is where it should be."""
+
+from dataclasses import replace
+
+import pytest
+
+from local.demo_report import FATES, Outcome, add_runs, as_json, render_table, render_verdict
+
+GOOD = Outcome(
+    fates={
+        "fetched": 10,
+        "filtered": 3,
+        "invalid": 1,
+        "unchanged": 0,
+        "enqueued": 6,
+        "accepted": 5,
+        "rejected": 1,
+        "poisoned": 0,
+        "pending": 0,
+    },
+    balanced=True,
+    states=("gap", "complete"),
+    reasons=("token unknown", ""),
+    expected=5,
+    missing=0,
+    unexpected=0,
+    requests=1,
+    throttled=0,
+    seconds=1.0,
+)
+
+
+def test_a_good_outcome_passes() -> None:
+    """Balanced, settled, nothing missing and nothing too much: PASS."""
+    assert GOOD.good
+    assert render_verdict(GOOD).startswith("PASS: Sentinel holds all 5 indicators")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"balanced": False}, "the books do not balance"),
+        ({"missing": 2}, "2 of 5 indicators are missing"),
+        ({"unexpected": 1}, "1 indicators should not be at Sentinel"),
+        ({"fates": {**GOOD.fates, "pending": 4}}, "4 are still on the queue"),
+        ({"states": ("failed",), "reasons": ("bad key",)}, "the last sync run is failed (bad key)"),
+        ({"states": (), "reasons": ()}, "the last sync run is not started"),
+    ],
+)
+def test_whatever_is_wrong_fails_and_is_told(fault: dict[str, object], told: str) -> None:
+    """Each single fault makes the verdict FAIL and is named."""
+    outcome = replace(GOOD, **fault)  # type: ignore[arg-type]
+    assert not outcome.good
+    assert render_verdict(outcome).startswith("FAIL: ")
+    assert told in render_verdict(outcome)
+
+
+def test_the_table_shows_a_broken_law() -> None:
+    """A law of conservation that is off is shown with its difference."""
+    assert "OFF" not in render_table(GOOD)
+    lost = replace(GOOD, fates={**GOOD.fates, "accepted": 4})
+    assert "OFF +1  enqueued" in render_table(lost)
+
+
+def test_runs_are_added_and_told_as_json() -> None:
+    """The numbers of several runs are summed, and the JSON has every fate."""
+    run = dict.fromkeys(FATES, 2)
+    assert add_runs([run, run]) == dict.fromkeys(FATES, 4)
+    assert set(FATES) < set(as_json(GOOD))

@@ -1,0 +1,95 @@
+"""The command line: what it prints, what it asks, and its exit status."""
+
+import json
+
+import pytest
+
+from common.ledger.poison import PoisonState
+from ops.cli import BAD_NEWS, GOOD, WRONG, main
+from tests.unit.ops.samples import Bench
+
+
+def _run(bench: Bench, *arguments: str) -> int:
+    return main(arguments, toolbox=bench.toolbox)
+
+
+def test_status_says_how_the_feed_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Healthy is exit status 0, anything else 1, each with the reasons."""
+    bench = Bench()
+    assert _run(bench, "status") == BAD_NEWS
+    assert "the feed is DOWN" in capsys.readouterr().out
+    bench.run()
+    assert _run(bench, "status") == GOOD
+    assert "the feed is HEALTHY" in capsys.readouterr().out
+
+
+def test_runs_are_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same runs for people and for scripts."""
+    bench = Bench()
+    run = bench.run()
+    assert _run(bench, "runs") == GOOD
+    assert run.run_id in capsys.readouterr().out
+    assert _run(bench, "runs", "--json") == GOOD
+    assert json.loads(capsys.readouterr().out)[0]["run"] == run.run_id
+
+
+def test_poison_is_listed_shown_and_replayed(capsys: pytest.CaptureFixture[str]) -> None:
+    """An operator finds a message, reads everything about it, and puts it back."""
+    bench = Bench()
+    record = bench.poison(reason="Sentinel is unavailable (503)")
+    assert _run(bench, "poison", "list") == GOOD
+    assert record.name in capsys.readouterr().out
+    assert _run(bench, "poison", "show", record.name) == GOOD
+    assert json.loads(capsys.readouterr().out)["message"] == record.message
+    assert _run(bench, "poison", "replay", "--reason", "503", "--json") == GOOD
+    assert json.loads(capsys.readouterr().out) == [
+        {"poison": record.name, "indicators": 2, "result": "replayed"}
+    ]
+    assert len(bench.queue.sent) == 1
+
+
+def test_discarding_wants_a_yes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal to ask on, and without `--yes`, nothing is discarded."""
+    bench = Bench()
+    bench.poison()
+    assert _run(bench, "poison", "discard", "--all") == WRONG
+    assert "--yes" in capsys.readouterr().err
+    (record,) = bench.toolbox.ledger.poison.all()
+    assert record.state is PoisonState.KEPT
+    assert _run(bench, "poison", "discard", "--all", "--yes") == GOOD
+    (record,) = bench.toolbox.ledger.poison.all()
+    assert record.state is PoisonState.DISCARDED
+
+
+def test_a_name_that_does_not_exist_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped name is an error with the remedy, not an empty success."""
+    assert _run(Bench(), "poison", "replay", "nope") == WRONG
+    assert "there is no poison called nope" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["replay", "discard"])
+def test_which_messages_must_be_said(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without names, reason or `--all` nothing is chosen, and the usage is shown."""
+    with pytest.raises(SystemExit) as exit_info:
+        _run(Bench(), "poison", action)
+    assert exit_info.value.code == WRONG
+    assert "usage" in capsys.readouterr().err
+
+
+def test_a_full_sync_is_asked_for_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """`sync --full` leaves a request for the next run; `sync` alone explains itself."""
+    bench = Bench()
+    assert _run(bench, "sync") == WRONG
+    assert not bench.toolbox.ledger.control.full_requested()
+    assert _run(bench, "sync", "--full") == GOOD
+    assert bench.toolbox.ledger.control.full_requested()
+    assert "next new sync run" in capsys.readouterr().out
+
+
+def test_missing_storage_settings_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a way to the storage the answer is what to set."""
+    monkeypatch.delenv("PipelineStorage", raising=False)
+    assert main(["status"]) == WRONG
+    assert "PipelineStorage" in capsys.readouterr().err
