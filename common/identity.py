@@ -21,7 +21,7 @@ _TIMEOUT: Final = 20.0
 """Seconds for one call to Entra."""
 
 _NO_ANSWER: Final = (
-    requests.RequestException,
+    OSError,
     msal.exceptions.MsalError,  # a server error, as MSAL's own HTTP layer puts it
     ValueError,  # not JSON; an unknown tenant; msal.ManagedIdentityError
     KeyError,  # JSON, but no discovery document

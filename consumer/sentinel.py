@@ -201,7 +201,7 @@ class SentinelClient:
                 timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        except OSError as error:  # of requests, and of a CA bundle that is not there
             raise UnavailableError(
                 f"Sentinel cannot be reached ({type(error).__name__})"
             ) from error

@@ -8,6 +8,7 @@ is the deployed one, unchanged.
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -49,13 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else SyntheticFeed(options.indicators, options.seed)
         )
         play = PLAYS[options.fault] if options.fault else None
-        shutil.rmtree(DIRECTORY, ignore_errors=True)
+        directory = _fresh_directory()
         with (
             Azurite() as azurite,
             LocalCloud(
                 feed,
                 azurite=azurite,
-                directory=DIRECTORY,
+                directory=directory,
                 requests_per_minute=options.limit,
                 latency=options.latency / 1000,
                 seed=options.seed,
@@ -203,6 +204,14 @@ def _keep(cloud: LocalCloud) -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         _say("")
+
+
+def _fresh_directory() -> Path:
+    """Return a directory of this run's own; those of runs that are over are removed."""
+    for old in DIRECTORY.glob("*"):
+        if not Path(f"/proc/{old.name}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return DIRECTORY / str(os.getpid())
 
 
 def _relative(path: Path) -> Path:

@@ -355,24 +355,27 @@ def test_an_operator_moves_a_chunk_as_the_table_says(ledger: Ledger) -> None:
         for step, target in enumerate(ChunkState):
             sent = in_state(ledger, 10 * number + step, origin)
             allowed = target in CHUNK_MOVES[origin]
-            assert ledger.chunks.move(RUN, sent.key, target, at=LATER) is allowed
+            assert ledger.chunks.move(chunk(ledger, sent), target, at=LATER) is allowed
             assert chunk(ledger, sent).state is (target if allowed else origin)
 
 
 def test_an_operator_moves_no_chunk_without_a_row(ledger: Ledger) -> None:
     """A chunk that was folded away is not brought back by a move."""
-    key = envelope().key
-    assert ledger.chunks.move(RUN, key, ChunkState.DISCARDED, at=START) is False
-    assert ledger.chunks.get(RUN, key) is None
+    found = chunk(ledger, in_state(ledger, 0, ChunkState.POISONED))
+    ledger.chunks.remove([found])
+    assert ledger.chunks.move(found, ChunkState.DISCARDED, at=START) is False
+    assert ledger.chunks.get(RUN, found.key) is None
 
 
+@pytest.mark.parametrize("operation", ["get", "replace"])
 def test_an_upload_wins_the_race_with_an_operator(
-    ledger: Ledger, other: Ledger, hooked: HookedTables
+    ledger: Ledger, other: Ledger, hooked: HookedTables, operation: str
 ) -> None:
     """An upload recorded while an operator discards the chunk is kept."""
     sent = in_state(ledger, 0, ChunkState.POISONED)
-    hooked.once("chunks", "replace", lambda: upload(other, sent))
-    assert ledger.chunks.move(RUN, sent.key, ChunkState.DISCARDED, at=START) is False
+    found = chunk(ledger, sent)
+    hooked.once("chunks", operation, lambda: upload(other, sent))
+    assert ledger.chunks.move(found, ChunkState.DISCARDED, at=START) is False
     assert chunk(ledger, sent).state is ChunkState.UPLOADED
 
 

@@ -143,12 +143,18 @@ def _ticks(host: HostProcess) -> int:
 
 
 def assert_conserved(
-    world: World, *, poisoned: int = 0, rejected: int = 0, pending: int = 0
+    world: World,
+    *,
+    poisoned: int = 0,
+    rejected: int = 0,
+    pending: int = 0,
+    also: Feed | None = None,
 ) -> None:
     """Assert the conservation law of every run, and that Sentinel lacks nothing.
 
     The ledger must know of exactly so many `poisoned` and `rejected` indicators, which may be
-    missing, as may those that are still `pending` on the queue.
+    missing, as may those that are still `pending` on the queue. `also` is a second feed whose
+    indicators must be there.
     """
     fates = world.fates()
     assert fates, "no run was recorded"
@@ -157,10 +163,11 @@ def assert_conserved(
     assert sum(fate.pending for fate in fates) == pending, f"without a fate: {fates}"
     assert sum(fate.poisoned for fate in fates) == poisoned
     assert sum(fate.rejected for fate in fates) == rejected
-    missing = world.cloud.sentinel.missing(world.expected)
+    expected = world.expected | (expected_ids(also, threshold=THRESHOLD) if also else set())
+    missing = world.cloud.sentinel.missing(expected)
     excused = poisoned + rejected + pending
     assert len(missing) <= excused, f"{len(missing)} indicators were lost"
-    unexpected = set(world.cloud.sentinel.accepted) - world.expected
+    unexpected = set(world.cloud.sentinel.accepted) - expected
     assert not unexpected, f"{len(unexpected)} indicators should not be at Sentinel"
 
 

@@ -2,23 +2,29 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 from common.envelope import Attempt, Envelope, chunk_id_of, decode_envelope, encode_envelope
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk
 from common.ledger.poison import PoisonRecord
+from common.ledger.problems import Kind, Problem, Problems
+from common.ledger.slots import Slots
 from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
+from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper
-from consumer.sentinel import Answer, SentinelClient, Uploaded
+from consumer.sentinel import Answer, Isolate, SentinelClient, Uploaded
 from tests.fakes.clock import FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
 
 RUN = "20260101T000000-0badcafe"
+FIRST_DELAY = 60.0
+RATE = 95.0
 
 
 def envelope(
@@ -56,6 +62,33 @@ class ScriptedSentinel:
 
 
 @dataclass
+class PickySentinel:
+    """Refuses a whole request that holds a bad record; `before` may give another answer.
+
+    `accepted` has the ids it took, `refused` how often it refused each group of ids.
+    """
+
+    bad: frozenset[str] = frozenset()
+    before: Callable[[], Answer | None] = lambda: None
+    accepted: set[str] = field(default_factory=set)
+    refused: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    requests: int = 0
+
+    def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
+        ids = tuple(record["id"] for record in json.loads(objects))
+        assert len(ids) == count
+        self.requests += 1
+        answer = self.before()
+        if answer is not None:
+            return answer
+        if self.bad.intersection(ids):
+            self.refused[ids] += 1
+            return Isolate(reason="Sentinel refused the request (400)")
+        self.accepted.update(ids)
+        return Uploaded()
+
+
+@dataclass
 class ScriptedTokens:
     """Hands out numbered tokens; `before` is called with what is asked and may raise."""
 
@@ -77,11 +110,14 @@ class ScriptedTokens:
 class Bench:
     """One consumer with everything around it in memory."""
 
-    sentinel: ScriptedSentinel = field(default_factory=ScriptedSentinel)
+    sentinel: Any = field(default_factory=ScriptedSentinel)
     tokens: ScriptedTokens = field(default_factory=ScriptedTokens)
     clock: FakeClock = field(default_factory=FakeClock)
     tables: FakeTables = field(default_factory=FakeTables)
     queue: FakeQueue = field(default_factory=FakeQueue)
+
+    def __post_init__(self) -> None:
+        self.restart()
 
     @property
     def ledger(self) -> Ledger:
@@ -98,7 +134,36 @@ class Bench:
             ledger=self.ledger,
             clock=self.clock,
             rng=random.Random(0),  # noqa: S311 - a fixed seed
+            first_delay=FIRST_DELAY,
         )
+
+    @property
+    def problems(self) -> Problems:
+        return Problems(self.tables, clock=self.clock)
+
+    @property
+    def open_problems(self) -> dict[Kind, Problem]:
+        """The problems that stand."""
+        return {problem.kind: problem for problem in self.problems.open()}
+
+    def restart(self) -> None:
+        """Let a fresh process take over: what the old one only remembered is gone."""
+        slots = Slots(self.tables, clock=self.clock, requests_per_minute=RATE)
+        self.pacer = Pacer(slots, clock=self.clock)
+        self.deliverer = Deliverer(
+            sentinel=cast("SentinelClient", self.sentinel),
+            tokens=self.tokens,
+            ledger=self.ledger,
+            problems=self.problems,
+            pacer=self.pacer,
+            deferrer=self.deferrer,
+            keeper=self.keeper,
+            clock=self.clock,
+        )
+
+    def others_pass(self) -> None:
+        """Let Sentinel accept somebody else's chunk at this moment."""
+        Problems(self.tables, clock=self.clock).note_success()
 
     def answer(self, *answers: Answer | BaseException) -> None:
         """Let Sentinel answer this from now on."""
@@ -112,14 +177,7 @@ class Bench:
     def deliver(self, message: Envelope | str, *, dequeue_count: int = 1) -> None:
         """Deliver one message."""
         text = message if isinstance(message, str) else encode_envelope(message)
-        Deliverer(
-            sentinel=cast("SentinelClient", self.sentinel),
-            tokens=self.tokens,
-            ledger=self.ledger,
-            deferrer=self.deferrer,
-            keeper=self.keeper,
-            clock=self.clock,
-        ).deliver(text, dequeue_count=dequeue_count)
+        self.deliverer.deliver(text, dequeue_count=dequeue_count)
 
     def take(self) -> tuple[Envelope, float]:
         """Take the one message from the queue; return it with its delay."""

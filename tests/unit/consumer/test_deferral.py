@@ -5,31 +5,47 @@ import pytest
 from common.envelope import Attempt, decode_envelope
 from common.errors import CredentialError, UnavailableError
 from common.ledger.states import ChunkState
-from consumer.deferral import (
-    MAX_DELAY,
-    MAX_DELAY_FOR_OPERATOR,
-    Defer,
-    defer_for_operator,
-    growing_delay,
-)
-from tests.unit.consumer.samples import Bench, envelope
+from consumer.deferral import ATTEMPT_CAP, OPERATOR_CAP, Defer, defer_for_operator, growing
+from consumer.pacing import ComeBack
+from tests.unit.consumer.samples import FIRST_DELAY, Bench, envelope
 
-DEFER = Defer(reason="why", delay=100.0, counts=True)
+DEFER = Defer(reason="why", seconds=100.0, counts=True)
 
 
-@pytest.mark.parametrize("cap", [MAX_DELAY_FOR_OPERATOR, MAX_DELAY])
-def test_delays_double_from_a_minute_to_the_cap(cap: float) -> None:
+@pytest.mark.parametrize("cap", [OPERATOR_CAP, ATTEMPT_CAP])
+def test_delays_double_from_the_first_to_the_cap(cap: int) -> None:
     """Any number of failures has a delay, also one that no power of two can hold."""
-    assert [growing_delay(n, cap=cap) for n in range(4)] == [60.0, 120.0, 240.0, 480.0]
-    assert growing_delay(1000, cap=cap) == growing_delay(10**9, cap=cap) == cap
+    assert [growing(n, cap=cap) for n in range(4)] == [1.0, 2.0, 4.0, 8.0]
+    assert growing(1000, cap=cap) == growing(10**9, cap=cap) == cap
 
 
-@pytest.mark.parametrize(("deferrals", "delay"), [(0, 60.0), (1, 120.0), (4, 900.0), (500, 900.0)])
-def test_waiting_for_an_operator_counts_nothing(deferrals: int, delay: float) -> None:
+@pytest.mark.parametrize(("deferrals", "units"), [(0, 1.0), (1, 2.0), (4, 15.0), (500, 15.0)])
+def test_waiting_for_an_operator_counts_nothing(deferrals: int, units: float) -> None:
     """The delay grows with every deferral so far, of whatever kind."""
     assert defer_for_operator(envelope(deferrals=deferrals), "why") == Defer(
-        reason="why", delay=delay, counts=False
+        reason="why", units=units, counts=False
     )
+
+
+@pytest.mark.parametrize("units", [1.0, 15.0, 60.0])
+def test_a_delay_is_a_multiple_of_the_operators_first(units: float) -> None:
+    """DEFERRAL_DELAY sets the pace of everything but what a service asked for itself."""
+    bench = Bench()
+    bench.deferrer.defer(envelope(), Defer(reason="why", units=units))
+    _, delay = bench.take()
+    assert units * FIRST_DELAY <= delay <= 1.2 * units * FIRST_DELAY
+
+
+def test_a_postponed_copy_has_not_failed() -> None:
+    """It waits for its new slot; history, attempts and the ledger know nothing of it."""
+    bench, sent = Bench(), envelope(attempt=2, deferrals=3)
+    bench.deferrer.postpone(sent, ComeBack(slot=1e9, delay=7.0))
+    copy, delay = bench.take()
+    assert (copy.slot, delay, copy.postponed) == (1e9, 7.0, 1)
+    assert (copy.attempt, copy.deferrals, copy.history) == (2, 3, ())
+    assert copy.body == sent.body
+    assert not copy.is_first_delivery
+    assert bench.chunk(sent) is None
 
 
 @pytest.mark.parametrize("counts", [True, False])
@@ -37,7 +53,7 @@ def test_the_copy_is_the_message_with_one_more_failure(counts: bool) -> None:
     """Time and reason are in its history; the body is untouched."""
     bench, sent = Bench(), envelope(attempt=2, deferrals=3)
     bench.clock.advance(61)
-    bench.deferrer.defer(sent, Defer(reason="why", delay=5.0, counts=counts))
+    bench.deferrer.defer(sent, Defer(reason="why", seconds=5.0, counts=counts))
     copy, _ = bench.take()
     assert (copy.body, copy.run_id, copy.sequence) == (sent.body, sent.run_id, sent.sequence)
     assert (copy.attempt, copy.deferrals) == (2 + counts, 4)
@@ -106,7 +122,7 @@ def test_a_history_without_end_still_fits() -> None:
     bench, sent = Bench(), envelope(count=100)
     for number in range(40):
         reason = f"{number}: " + "\U0001f600" * 500
-        bench.deferrer.defer(sent, Defer(reason=reason, delay=1.0, counts=False))
+        bench.deferrer.defer(sent, Defer(reason=reason, seconds=1.0))
         sent, _ = bench.take()
     assert sent.history[0].reason.startswith("0: ")
     assert sent.history[-1].reason.startswith("39: ")

@@ -1,0 +1,34 @@
+"""Lumen forgets a page token, or the whole query, while its pages are being read."""
+
+import pytest
+
+from common.ledger.states import RunState
+from local.faults import Call, Fault
+from local.feed import SyntheticFeed
+from local.lumen_api import PAGE_PATH
+from tests.scenarios.conftest import NewWorld
+from tests.scenarios.world import assert_conserved, until
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+@pytest.mark.parametrize("what", ["tokens", "queries"])
+def test_a_token_that_expires_in_the_run_is_a_gap_and_a_new_query(
+    new_world: NewWorld, what: str, status: int
+) -> None:
+    """What was read is sent, the run is closed as a gap, and the next one reads everything."""
+    world = new_world(SyntheticFeed(1000), page_size=150)
+    lumen = world.cloud.lumen
+    lumen.behaviour.expired_token_status = status
+    expire = lumen.expire_tokens if what == "tokens" else lumen.expire_queries
+    effect = Call(lambda _request: expire())
+    lumen.inject(Fault(effect=effect, method="GET", path=PAGE_PATH, after=2))
+    host = world.cloud.start_host()
+    world.fire_timer(host)
+    until(lambda: any(run.state is RunState.GAP for run in world.runs()), "the gap is recorded")
+    world.sync(host)
+    world.deliver_all()
+    assert [run.state for run in world.runs()] == [RunState.GAP, RunState.COMPLETE]
+    gap = world.runs()[0]
+    assert gap.counts.fetched == 300
+    assert "does not know" in gap.reason
+    assert_conserved(world)
