@@ -49,6 +49,7 @@ from consumer.poison import PoisonKeeper
 from consumer.receipts import ReceiptWriter
 from consumer.sentinel import (
     Answer,
+    Drift,
     Isolate,
     OperatorNeeded,
     RefreshToken,
@@ -175,6 +176,8 @@ class Deliverer:
             case Throttled(wait=wait):
                 with suppress(*_OUR_TROUBLE):
                     self._pacer.throttled(wait)
+            case Drift(reason=reason):
+                emit(Event.CONTRACT_DRIFT, reason=reason)
             case _:
                 pass
         kind = problem_of(answer, refusals_are_many=self._refusals.are_many)
@@ -183,7 +186,7 @@ class Deliverer:
                 self._problems.raise_problem(kind, reason_of(answer))
 
     def _decide(self, answer: Answer, envelope: Envelope) -> Outcome:
-        since = datetime.fromisoformat(envelope.history[-1].at) if envelope.history else None
+        since = _last_attempt(envelope)
         others_pass = since is not None and self._sentinel_accepts(since)
         return decide(answer, envelope, others_pass=others_pass)
 
@@ -260,6 +263,17 @@ class Refusals:
                 return False
             self._searched = now
             return True
+
+
+def _last_attempt(envelope: Envelope) -> datetime | None:
+    """Return when an envelope was last deferred; None when never, or when that is unreadable."""
+    if not envelope.history:
+        return None
+    try:
+        moment = datetime.fromisoformat(envelope.history[-1].at)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 def _search_of(envelope: Envelope) -> Isolation | None:
