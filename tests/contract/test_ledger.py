@@ -343,7 +343,7 @@ def in_state(ledger: Ledger, number: int, state: ChunkState) -> Envelope:
             ledger.chunks.record_poisoned(sent, at=START, reason="refused")
         case ChunkState.DISCARDED:
             ledger.chunks.record_poisoned(sent, at=START, reason="refused")
-            assert ledger.chunks.move(RUN, sent.key, state, at=START)
+            assert ledger.chunks.move(chunk(ledger, sent), state, at=START)
         case _:
             assert_never(state)
     return sent

@@ -12,7 +12,6 @@ from local.functions_host.process import HostProcess
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import PRODUCER, World, assert_conserved, log_lines, until
 
-
 MORE = SyntheticFeed(500, seed=1)
 
 

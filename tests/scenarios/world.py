@@ -53,7 +53,7 @@ class World:
 
     def runs(self) -> list[Run]:
         """Every run, oldest first."""
-        return list(self.ledger.runs.latest(100))[::-1]
+        return sorted(self.ledger.runs.latest(100), key=lambda run: run.started_at)
 
     def chunks(self) -> list[Chunk]:
         """Every chunk of every run."""

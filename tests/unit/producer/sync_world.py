@@ -15,7 +15,7 @@ from common.ledger import Ledger, open_ledger
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
 from common.ledger.tables import Row
-from ops.status import Reconciliation, reconcile
+from ops.reconciliation import Reconciliation, reconcile
 from producer.drain import DrainConfig, Sender
 from producer.indicators import Filters
 from producer.lumen import LumenClient

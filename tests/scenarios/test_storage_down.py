@@ -1,0 +1,96 @@
+"""Our own storage throttles, drops connections, or is restarted in the middle of everything."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.azurite import Azurite
+from local.cloud import LocalCloud
+from local.feed import SyntheticFeed
+from local.storage_proxy import Refusal, Rule
+from local.storage_requests import Service
+from local.tls import LocalCertificates
+from tests.log_guard import LogGuard
+from tests.scenarios.conftest import NewWorld
+from tests.scenarios.world import World, assert_conserved, open_world, until
+
+SHORT_LEASE = {"RUN_LEASE": "1"}
+
+
+@pytest.mark.parametrize("service", ["queue", "table"])
+def test_throttled_storage_delays_and_loses_nothing(new_world: NewWorld, service: Service) -> None:
+    """`ServerBusy` for a stretch, while the run enqueues and chunks are delivered."""
+    world = new_world(SyntheticFeed(900), page_size=200, proxied=True, settings=SHORT_LEASE)
+    proxy = world.cloud.proxy
+    assert proxy is not None
+    host = world.cloud.start_host()
+    stretch = proxy.inject(Rule(service=service, answer=Refusal(), skip=12, times=25))
+    world.sync(host)
+    world.deliver_all()
+    assert stretch.hits > 10
+    assert not world.poison()
+    assert_conserved(world)
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+@pytest.mark.parametrize("service", ["queue", "table"])
+def test_lost_connections_to_storage_cost_repetitions_only(
+    new_world: NewWorld, service: Service, drop: str
+) -> None:
+    """Every third request's connection is dropped, before storage acted or after it did."""
+    world = new_world(SyntheticFeed(900), page_size=200, proxied=True, settings=SHORT_LEASE)
+    proxy = world.cloud.proxy
+    assert proxy is not None
+    host = world.cloud.start_host()
+    drops = [
+        proxy.inject(Rule(service=service, drop=drop, skip=skip, times=1))  # type: ignore[arg-type]
+        for skip in range(3, 60, 3)
+    ]
+    world.sync(host)
+    world.deliver_all()
+    assert sum(one.hits for one in drops) > 5
+    assert not world.poison()
+    assert_conserved(world)
+
+
+@pytest.fixture
+def lasting_azurite(tmp_path: Path) -> Iterator[Azurite]:
+    """An Azurite of the test's own, which keeps its data when it is restarted."""
+    with Azurite(data=tmp_path / "azurite") as server:
+        yield server
+
+
+@pytest.fixture
+def lasting_world(
+    lasting_azurite: Azurite, certificates: LocalCertificates, tmp_path: Path, log_guard: LogGuard
+) -> Iterator[World]:
+    """A world whose storage can be restarted."""
+    feed = SyntheticFeed(1500)
+    with LocalCloud(
+        feed,
+        azurite=lasting_azurite,
+        certificates=certificates,
+        directory=tmp_path / "world",
+        page_size=150,
+        settings=SHORT_LEASE,
+    ) as cloud:
+        log_guard.forbid(cloud.secrets)
+        yield open_world(cloud, feed)
+        for path in cloud.log_paths:
+            log_guard.check_file(path)
+
+
+def test_storage_that_restarts_mid_run_keeps_everything(
+    lasting_world: World, lasting_azurite: Azurite
+) -> None:
+    """Storage goes away while pages are enqueued and chunks delivered, and comes back."""
+    world = lasting_world
+    host = world.cloud.start_host(queue_lease=2)
+    world.fire_timer(host)
+    until(lambda: world.cloud.sentinel.requests > 2, "chunks are being delivered")
+    lasting_azurite.restart()
+    world.sync(host)
+    world.deliver_all()
+    assert not world.poison()
+    assert_conserved(world)

@@ -1,0 +1,266 @@
+"""The search for refused records: who is rejected, what is sent, what it costs, how it travels."""
+
+import json
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.envelope import (
+    MAX_CHUNKS,
+    MAX_ENVELOPE_BYTES,
+    MAX_HISTORY,
+    MAX_NEW_ENVELOPE_BYTES,
+    MAX_TIME,
+    Envelope,
+    chunk_id_of,
+    decode_envelope,
+    encode_envelope,
+)
+from consumer.isolation import (
+    REQUEST_BUDGET,
+    Isolation,
+    after_accepted,
+    after_refused,
+    from_json,
+    next_indexes,
+    start_isolation,
+    to_json,
+)
+from consumer.sentinel import RecordError
+
+MODERATE = 48
+"""Requests that up to four bad records among a hundred may cost: half a minute of the budget."""
+
+
+class Judge:
+    """A Sentinel that refuses every group with a bad record, and keeps what was said of each."""
+
+    def __init__(self, bad: Collection[int]) -> None:
+        self.bad = frozenset(bad)
+        self.accepted: list[int] = []
+        self.refused: list[tuple[int, ...]] = []
+
+    def answer(self, state: Isolation) -> Isolation:
+        """Take the next group, or refuse it."""
+        indexes = next_indexes(state)
+        assert not any(set(known) <= set(indexes) for known in self.refused if len(known) > 1)
+        if self.bad.intersection(indexes):
+            self.refused.append(indexes)
+            return after_refused(state, "bad")
+        self.accepted.extend(indexes)
+        return after_accepted(state, ())
+
+
+def errors(indexes: Collection[int]) -> tuple[RecordError, ...]:
+    """Return a refusal that names these records."""
+    return tuple(RecordError(index=index, messages=("named",)) for index in sorted(indexes))
+
+
+def search(
+    judge: Judge,
+    count: int,
+    named: Collection[int] = (),
+    *,
+    between: Callable[[Isolation], Isolation] = lambda state: state,
+) -> Isolation:
+    """Search to the end without a budget; `between` is what happens to the state on its way."""
+    state = start_isolation(count, errors(named), since=0.0)
+    while not state.is_over:
+        state = judge.answer(between(state))
+    return state
+
+
+@st.composite
+def chunks(draw: st.DrawFn) -> tuple[int, set[int], set[int]]:
+    """Return a count, the bad records among so many, and those of them that are named."""
+    count = draw(st.integers(1, 100))
+    bad = draw(st.sets(st.integers(0, count - 1)))
+    named = draw(st.sets(st.sampled_from(sorted(bad)))) if bad else set()
+    return count, bad, named
+
+
+@given(chunk=chunks())
+def test_exactly_the_bad_records_are_rejected(chunk: tuple[int, set[int], set[int]]) -> None:
+    """Every good record is accepted once; each bad one had a refusal of its own, or was named."""
+    count, bad, named = chunk
+    judge = Judge(bad)
+    state = search(judge, count, named)
+    assert {error.index for error in state.rejected} == bad
+    assert len(state.rejected) == len(bad)
+    assert sorted(judge.accepted) == sorted(set(range(count)) - bad)
+    assert state.accepted == count - len(bad)
+    assert {indexes[0] for indexes in judge.refused if len(indexes) == 1} == bad - named
+
+
+@given(chunk=chunks())
+def test_a_group_known_to_be_bad_is_not_sent(chunk: tuple[int, set[int], set[int]]) -> None:
+    """Neither one that was refused, nor the second half of one whose first half passed."""
+    count, bad, named = chunk
+    judge = Judge(bad)
+    doomed: set[tuple[int, ...]] = set() if named else {tuple(range(count))}
+
+    def check(state: Isolation) -> Isolation:
+        indexes = next_indexes(state)
+        assert len(indexes) == 1 or indexes not in doomed
+        if bad.intersection(indexes):
+            doomed.add(indexes)
+        elif state.groups[0].paired:
+            doomed.add(state.groups[1].indexes)
+        return state
+
+    search(judge, count, named, between=check)
+
+
+@pytest.mark.parametrize(("bad", "most"), [(0, 9), (1, 14), (2, 26), (3, 37), (4, MODERATE)])
+def test_few_bad_records_of_a_hundred_cost_few_requests(bad: int, most: int) -> None:
+    """The worst of a thousand random chunks, and of chunks with the bad ones side by side."""
+    rng = random.Random(bad)  # noqa: S311 - a fixed seed
+    worst = 0
+    for attempt in range(1500):
+        start = attempt % (101 - bad)
+        found = (
+            set(range(start, start + bad)) if attempt < 200 else set(rng.sample(range(100), bad))
+        )
+        worst = max(worst, search(Judge(found), 100).requests)
+    assert worst <= most <= REQUEST_BUDGET
+
+
+@given(chunk=chunks())
+def test_a_search_survives_its_journey_at_every_step(
+    chunk: tuple[int, set[int], set[int]],
+) -> None:
+    """Written to JSON text and read again before each request, it comes to the same end."""
+    count, bad, named = chunk
+
+    def travel(state: Isolation) -> Isolation:
+        text = json.dumps(to_json(state))
+        arrived = from_json(json.loads(text), count=count)
+        assert json.dumps(to_json(arrived)) == text
+        return arrived
+
+    state = search(Judge(bad), count, named, between=travel)
+    stayed = search(Judge(bad), count, named)
+    assert to_json(state) == to_json(stayed)
+
+
+@cache
+def largest_new_envelope() -> Envelope:
+    """Return an envelope of 100 records as large as the producer makes them."""
+    noise = random.Random(0).randbytes(MAX_NEW_ENVELOPE_BYTES)  # noqa: S311 - a fixed seed
+
+    def of_size(size: int) -> Envelope:
+        body = noise[:size]
+        return Envelope(
+            run_id="20260101T000000-0badcafe",
+            chunk_id=chunk_id_of(body),
+            sequence=MAX_CHUNKS - 1,
+            count=100,
+            body=body,
+            fingerprints=tuple(2**64 - 1 - number for number in range(100)),
+        )
+
+    def size_of(size: int) -> int:
+        return len(encode_envelope(of_size(size)))
+
+    body_size = bisect_right(range(len(noise) * 3 // 4), MAX_NEW_ENVELOPE_BYTES, key=size_of) - 1
+    return of_size(body_size)
+
+
+def with_story(sent: Envelope, state: Isolation) -> Envelope:
+    """Return an envelope with a full history, a slot and a search."""
+    for _ in range(MAX_HISTORY + 2):
+        sent = sent.deferred(at="2026-01-01T00:00:00.000000+00:00", reason="x" * 500, counts=True)
+    return replace(sent.moved_to(MAX_TIME - 0.123456), isolation=to_json(state))
+
+
+@given(chunk=chunks(), messages=st.lists(st.text(max_size=500), max_size=10))
+def test_a_search_fits_whatever_the_service_says(
+    chunk: tuple[int, set[int], set[int]], messages: list[str]
+) -> None:
+    """An envelope as large as a new one may be still fits, at every step of a search."""
+    count, bad, named = chunk
+    whole = with_story(largest_new_envelope(), Isolation(groups=()))
+    room = MAX_ENVELOPE_BYTES - len(encode_envelope(whole))
+    refused = tuple(RecordError(index=index, messages=tuple(messages)) for index in named)
+    state = start_isolation(count, refused, since=MAX_TIME - 0.123456)
+    while not state.is_over:
+        if bad.intersection(next_indexes(state)):
+            state = after_refused(state, " ".join(messages))
+        else:
+            state = after_accepted(state, ())
+        assert len(json.dumps(to_json(state), separators=(",", ":"))) <= room
+
+
+def test_the_largest_envelope_carries_the_longest_story() -> None:
+    """Full history, a slot, and a hundred rejections in the service's longest words: 64 KiB."""
+    words = ('\U0001f600"\\\x00é' * 100,) * 10
+    said = tuple(RecordError(index=number, messages=words) for number in range(100))
+    longest = Isolation(
+        groups=(), since=MAX_TIME - 0.123456, rejected=said, requests=REQUEST_BUDGET
+    )
+    sent = with_story(largest_new_envelope(), longest)
+    text = encode_envelope(sent)
+    assert MAX_NEW_ENVELOPE_BYTES < len(text) <= MAX_ENVELOPE_BYTES
+    assert decode_envelope(text) == sent
+
+
+@given(
+    damage=st.dictionaries(
+        st.sampled_from(["groups", "rejected", "since", "accepted", "requests"]),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.just(10**400)
+            | st.floats()
+            | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=4)
+                | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+            ),
+            max_leaves=12,
+        ),
+    ),
+    dropped=st.sampled_from(["", "groups", "rejected", "since", "accepted", "requests"]),
+)
+def test_a_damaged_search_is_refused_or_whole(damage: dict[str, object], dropped: str) -> None:
+    """It raises one of three errors, or accounts for every record of the chunk."""
+    fields = {**to_json(start_isolation(5, errors({1}), since=0.0)), **damage}
+    fields.pop(dropped, None)
+    try:
+        state = from_json(fields, count=5)
+    except (KeyError, TypeError, ValueError):
+        return
+    waiting = [index for group in state.groups for index in group.indexes]
+    refused = [error.index for error in state.rejected]
+    assert len({*waiting, *refused}) + state.accepted == 5
+    assert 0 <= state.since < MAX_TIME
+    assert state.requests >= 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
+def test_a_chunk_that_is_only_too_large_loses_nothing(count: int) -> None:
+    """When both halves of what was refused pass, nobody is rejected."""
+    state = search(Judge(()), count)
+    assert state.rejected == ()
+    assert state.accepted == count
+
+
+@given(count=st.integers(2, 100), data=st.data())
+def test_records_that_a_200_names_are_the_groups_own(count: int, data: st.DataObject) -> None:
+    """Indexes in an answer count within its group, and are translated to those of the chunk."""
+    state = start_isolation(count, (), since=0.0)
+    expected: set[int] = set()
+    while not state.is_over:
+        indexes = next_indexes(state)
+        named = data.draw(st.sets(st.integers(0, len(indexes) - 1)))
+        expected |= {indexes[number] for number in named}
+        state = after_accepted(state, errors(named))
+    assert {error.index for error in state.rejected} == expected
+    assert state.accepted == count - len(expected)

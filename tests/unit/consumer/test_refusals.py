@@ -1,0 +1,380 @@
+"""Chunks that Sentinel refuses as a whole: the search as delivered, and when nothing is proven."""
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from itertools import count as count_from
+
+import pytest
+
+from common.envelope import Envelope, decode_envelope, encode_envelope
+from common.errors import UnavailableError
+from common.ledger.poison import PoisonedBy
+from common.ledger.problems import Kind
+from common.ledger.rejections import RejectedBy
+from common.ledger.states import ChunkState
+from consumer.deliver import MANY_REFUSALS, SEARCH_EVERY
+from consumer.isolation import REQUEST_BUDGET
+from consumer.outcomes import REFUSING_EVERYTHING
+from consumer.sentinel import (
+    Answer,
+    Isolate,
+    OperatorNeeded,
+    RecordError,
+    Throttled,
+    Unavailable,
+)
+from tests.unit.consumer.samples import Bench, PickySentinel, envelope
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+def ids(indexes: Collection[int]) -> frozenset[str]:
+    """Return the ids of these records of a chunk."""
+    return frozenset(f"indicator--{index}" for index in indexes)
+
+
+def bench_with(bad: Collection[int]) -> tuple[Bench, PickySentinel]:
+    """Return a bench whose Sentinel refuses these records."""
+    sentinel = PickySentinel(bad=ids(bad))
+    return Bench(sentinel=sentinel), sentinel
+
+
+def serve(bench: Bench, *sent: Envelope, deliveries: int = 1000) -> int:
+    """Deliver messages and their copies, each in its time; return how many deliveries it took."""
+    waiting = [(bench.clock.elapsed, encode_envelope(message)) for message in sent]
+    for delivery in range(deliveries):
+        waiting += [(bench.clock.elapsed + item.delay, item.text) for item in bench.queue.sent]
+        bench.queue.sent.clear()
+        if not waiting:
+            return delivery
+        waiting.sort()
+        due, text = waiting.pop(0)
+        bench.clock.advance(max(0.0, due - bench.clock.elapsed))
+        bench.deliver(text)
+    for due, text in waiting:
+        bench.queue.send(text, delay=due - bench.clock.elapsed)
+    return deliveries
+
+
+def assert_found(bench: Bench, sent: Envelope, bad: Collection[int]) -> None:
+    """Check the books of a chunk that was searched: every good record in, each bad one kept."""
+    assert bench.sentinel.accepted == ids(set(range(sent.count)) - set(bad))
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.accepted, chunk.rejected) == (
+        ChunkState.UPLOADED,
+        sent.count - len(bad),
+        len(bad),
+    )
+    kept = list(bench.ledger.rejections.of_run(sent.run_id))
+    objects = json.loads(sent.body)
+    assert {item.indicator_id for item in kept} == ids(bad)
+    for item in kept:
+        index = int(item.position.rpartition("-")[2])
+        assert json.loads(item.content) == objects[index]
+        assert item.rejected_by is RejectedBy.SENTINEL
+        assert item.reason.startswith("Sentinel refused")
+    assert bench.queue.sent == []
+    assert bench.poison == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{0}, {50}, {99}, {0, 1}, {0, 99}, {49, 50}, {0, 1, 2, 3}, {7, 31, 50, 98}, {96, 97, 98, 99}],
+    ids=str,
+)
+def test_a_bad_record_costs_itself_and_no_neighbour(bad: set[int]) -> None:
+    """Wherever it stands, also at the head of the only chunk there is."""
+    bench, _ = bench_with(bad)
+    sent = envelope(count=100)
+    serve(bench, sent)
+    assert_found(bench, sent, bad)
+
+
+@pytest.mark.parametrize("bad", [{0}, {3, 77}, {0, 1, 2, 3}], ids=str)
+def test_a_search_obeys_the_request_budget_of_the_identity(bad: set[int]) -> None:
+    """Every request of it has a send slot of its own: the slots taken are the requests made."""
+    bench, sentinel = bench_with(bad)
+    serve(bench, envelope(count=100))
+    assert bench.clock.elapsed >= (sentinel.requests - 1) * 60.0 / 95.0 - 0.001
+
+
+def once_at(at: int, answer: Answer) -> Callable[[], Answer | None]:
+    """Return what gives this answer to request number `at`, and none to the others."""
+    numbers = count_from()
+    return lambda: answer if next(numbers) == at else None
+
+
+INTERRUPTIONS: dict[str, Answer] = {
+    "an outage": Unavailable(reason="503"),
+    "a throttling": Throttled(reason="429", wait=30.0),
+    "a lost role": OperatorNeeded(reason="403"),
+}
+
+
+@pytest.mark.parametrize("answer", INTERRUPTIONS.values(), ids=INTERRUPTIONS)
+def test_an_interrupted_search_goes_on_where_it_was(answer: Answer) -> None:
+    """At each request in turn: the copy carries the search, and no group is sent in vain twice."""
+    bad = {0, 41, 42}
+    bench, sentinel = bench_with(bad)
+    serve(bench, envelope(count=100))
+    for at in range(sentinel.requests):
+        bench, found = bench_with(bad)
+        found.before = once_at(at, answer)
+        sent = envelope(count=100)
+        serve(bench, sent)
+        assert_found(bench, sent, bad)
+        assert max(found.refused.values()) == 1
+        assert found.requests == sentinel.requests + 1
+
+
+def test_a_search_that_must_wait_for_slots_goes_on_where_it_was() -> None:
+    """Others take the slots between any two of its requests: each time it comes back later."""
+    bad = {5, 60}
+    bench, sentinel = bench_with(bad)
+
+    def take_slots() -> None:
+        bench.pacer._slots.reserve(20)
+
+    sentinel.before = take_slots
+    sent = envelope(count=100)
+    deliveries = serve(bench, sent)
+    assert_found(bench, sent, bad)
+    assert deliveries >= sentinel.requests
+    assert max(sentinel.refused.values()) == 1
+
+
+def test_a_search_past_its_budget_keeps_the_whole_chunk() -> None:
+    """A chunk that is bad through and through, while others pass, is poison with every record."""
+    bench, sentinel = bench_with(range(0, 100, 2))
+    sent = envelope(count=100)
+    serve(bench, sent)
+    (record,) = bench.poison
+    assert record.poisoned_by is PoisonedBy.CONSUMER
+    assert "refused records" in record.reason
+    assert decode_envelope(record.message).body == sent.body
+    assert sentinel.requests == REQUEST_BUDGET
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is ChunkState.POISONED
+    assert bench.queue.sent == []
+
+
+def test_records_that_a_refusal_names_are_not_searched_for() -> None:
+    """The rest of the chunk goes out at once, without them."""
+    bench, sentinel = bench_with(())
+    named = tuple(RecordError(index=index, messages=("Sentinel refused it",)) for index in (2, 9))
+    answers = iter([Isolate(reason="400", refused=named)])
+    sentinel.before = lambda: next(answers, None)
+    sent = envelope(count=100)
+    serve(bench, sent)
+    assert_found(bench, sent, {2, 9})
+    assert sentinel.requests == 2
+
+
+@pytest.mark.parametrize("damage", [{}, {"groups": 1}, {"since": float("inf")}, {"since": 1e300}])
+def test_a_damaged_search_is_begun_anew(damage: dict[str, object]) -> None:
+    """What travels in the envelope may be lost: the chunk is not."""
+    bench, _ = bench_with({4})
+    sent = replace(envelope(count=10), isolation=damage)
+    serve(bench, sent)
+    assert_found(bench, sent, {4})
+
+
+# Where everything is refused, no record is at fault.
+
+
+def chunks(number: int, *, count: int = 4) -> list[Envelope]:
+    """Return envelopes of so many chunks of one run."""
+    return [replace(envelope(count=count), sequence=sequence) for sequence in range(number)]
+
+
+def refusing() -> Answer:
+    """Refuse whatever it is."""
+    return Isolate(reason="Sentinel refused the request (400)")
+
+
+def test_a_bad_release_rejects_nothing_and_mends_itself() -> None:
+    """Many chunks for hours: none is given up, one problem is open; then all are accepted."""
+    bench, sentinel = bench_with(())
+    sentinel.before = refusing
+    sent = chunks(30)
+    serve(bench, *sent, deliveries=300)
+    assert len(bench.queue.sent) == len(sent)
+    assert bench.poison == []
+    assert list(bench.ledger.rejections.of_run(sent[0].run_id)) == []
+    problem = bench.open_problems[Kind.REFUSING]
+    assert problem.what == REFUSING_EVERYTHING
+    sentinel.before = lambda: None
+    copies = [decode_envelope(item.text) for item in bench.queue.sent]
+    bench.queue.sent.clear()
+    serve(bench, *copies)
+    for envelope_sent in sent:
+        chunk = bench.chunk(envelope_sent)
+        assert chunk is not None
+        assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 4)
+    assert bench.open_problems == {}
+
+
+def test_a_bad_release_is_noticed_to_be_over_though_every_chunk_has_a_bad_record() -> None:
+    """A search is tried once a minute even then: its good records are what tells."""
+    bench, sentinel = bench_with({0})
+    sentinel.before = refusing
+    sent = chunks(30)
+    serve(bench, *sent, deliveries=150)
+    assert not sentinel.accepted
+    sentinel.before = lambda: None
+    copies = [decode_envelope(item.text) for item in bench.queue.sent]
+    bench.queue.sent.clear()
+    serve(bench, *copies)
+    for envelope_sent in sent:
+        chunk = bench.chunk(envelope_sent)
+        assert chunk is not None
+        assert (chunk.state, chunk.accepted, chunk.rejected) == (ChunkState.UPLOADED, 3, 1)
+    assert bench.open_problems == {}
+
+
+def test_while_everything_is_refused_a_chunk_costs_one_request() -> None:
+    """After so many refusals in a row no more than one search begins in a minute."""
+    bench, sentinel = bench_with(())
+    sentinel.before = refusing
+    for sent in chunks(40):
+        bench.deliver(sent)
+        bench.clock.advance(1)
+    before = sentinel.requests
+    assert before >= MANY_REFUSALS
+    for sent in chunks(40)[: int(SEARCH_EVERY) // 2]:
+        bench.deliver(sent)
+    assert sentinel.requests - before <= SEARCH_EVERY // 2 + 12
+
+
+def test_a_lone_record_is_rejected_only_once_others_pass() -> None:
+    """The only record of the only chunk proves nothing, however often it is refused."""
+    bench, _ = bench_with({0})
+    sent = envelope(count=1)
+    assert serve(bench, sent, deliveries=50) == 50
+    (copy,) = bench.queue.sent
+    assert bench.poison == []
+    assert list(bench.ledger.rejections.of_run(sent.run_id)) == []
+    bench.queue.sent.clear()
+    bench.others_pass()
+    bench.clock.advance(copy.delay)
+    bench.deliver(copy.text)
+    assert_found(bench, sent, {0})
+
+
+def test_what_others_had_accepted_before_proves_nothing() -> None:
+    """Only a success after the refusal shows that the record is at fault."""
+    bench, _ = bench_with({0})
+    bench.others_pass()
+    bench.clock.advance(60)
+    serve(bench, envelope(count=1), deliveries=5)
+    assert len(bench.queue.sent) == 1
+    assert list(bench.ledger.rejections.of_run(envelope().run_id)) == []
+
+
+def test_an_outage_of_days_gives_no_chunk_up_and_leaves_one_problem() -> None:
+    """Nobody's chunks pass, so no attempt counts; the first success closes the problem."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: Unavailable(reason="Sentinel is unavailable (503)")
+    sent = chunks(3)
+    serve(bench, *sent, deliveries=1500)
+    assert bench.poison == []
+    assert bench.clock.elapsed > 3 * 86_400
+    assert set(bench.open_problems) == {Kind.UNAVAILABLE}
+    assert all(decode_envelope(item.text).attempt == 0 for item in bench.queue.sent)
+    sentinel.before = lambda: None
+    copies = [decode_envelope(item.text) for item in bench.queue.sent]
+    bench.queue.sent.clear()
+    serve(bench, *copies)
+    assert bench.open_problems == {}
+    assert all((chunk := bench.chunk(e)) and chunk.accepted == 4 for e in sent)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (Unavailable(reason="503"), Kind.UNAVAILABLE),
+        (OperatorNeeded(reason="403: give the role"), Kind.ACCESS),
+    ],
+)
+def test_a_problem_is_raised_with_its_remedy_and_closed_by_the_first_success(
+    answer: Answer, kind: Kind
+) -> None:
+    """The ledger says what stands in the way for as long as it does."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: answer
+    serve(bench, envelope(), deliveries=3)
+    assert bench.open_problems[kind].what == getattr(answer, "reason", "")
+    bench.deliver(envelope(count=1))
+    assert kind in bench.open_problems
+    sentinel.before = lambda: None
+    bench.clock.advance(60)
+    bench.deliver(envelope(count=2))
+    assert bench.open_problems == {}
+
+
+def test_a_throttled_chunk_holds_all_others_back() -> None:
+    """Until the time that Sentinel named nothing leaves, and every message comes after it."""
+    bench, sentinel = bench_with(())
+    answers = iter([Throttled(reason="429", wait=40.0)])
+    sentinel.before = lambda: next(answers, None)
+    first, second = chunks(2)
+    bench.deliver(replace(first, slot=bench.clock.now().timestamp()))
+    bench.deliver(replace(second, slot=bench.clock.now().timestamp()))
+    assert sentinel.requests == 1
+    assert all(item.delay >= 40.0 for item in bench.queue.sent)
+    (deferred, postponed) = (decode_envelope(item.text) for item in bench.queue.sent)
+    assert (deferred.deferrals, deferred.slot) == (1, None)
+    assert (postponed.deferrals, postponed.slot) == (0, bench.clock.now().timestamp() + 40.0)
+
+
+# Nothing is lost by a search, whatever breaks.
+
+
+def fail_from(at: int, error: Callable[[], BaseException], *, lasting: bool) -> Callable[..., None]:
+    """Return a hook that raises at its call number `at`, or from there on."""
+    numbers = count_from()
+
+    def hook(*_: object) -> None:
+        number = next(numbers)
+        if number == at or (lasting and number > at):
+            raise error()
+
+    return hook
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["one call", "an outage"])
+@pytest.mark.parametrize(
+    "error", [lambda: UnavailableError("storage"), Crash], ids=["fails", "kills"]
+)
+def test_a_search_loses_nothing_whatever_breaks_wherever(
+    error: Callable[[], BaseException], lasting: bool
+) -> None:
+    """At each operation of ledger and queue in turn: the message is kept and comes to its end."""
+    bad = {0, 5}
+    sent = envelope(count=8)
+
+    def broken_at(at: int) -> tuple[Bench, bool]:
+        bench, _ = bench_with(bad)
+        bench.tables.before = bench.queue.before = fail_from(at, error, lasting=lasting)
+        try:
+            bench.deliver(sent)
+        except (UnavailableError, Crash):
+            bench.repair()
+            bench.restart()
+            bench.deliver(sent, dequeue_count=2)
+        bench.repair()
+        done = bench.chunk(sent)
+        finished = done is not None and done.state is ChunkState.UPLOADED
+        assert finished or bench.queue.sent
+        return bench, finished
+
+    for at in range(60):
+        bench, finished = broken_at(at)
+        if not finished:
+            serve(bench)
+        assert_found(bench, sent, bad)
