@@ -41,15 +41,6 @@ class PackedChunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InvalidRecord:
-    """An invalid object and where it stood: page and index of the run, both from 0."""
-
-    page: int
-    index: int
-    invalid: Invalid
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a run has come.
 
@@ -71,7 +62,7 @@ class FilledPage:
 
     progress: Progress
     chunks: tuple[PackedChunk, ...]
-    invalid: tuple[InvalidRecord, ...]
+    invalid: tuple[Invalid, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +87,7 @@ def fill_chunks(
     """Return the chunks that `verdicts`, the objects of `page` in order, complete."""
     tally = _Tally(progress)
     chunks: list[PackedChunk] = []
-    invalid: list[InvalidRecord] = []
+    invalid: list[Invalid] = []
     end = page.offset
     for index, verdict in enumerate(map(_refuse_too_large, verdicts), start=page.offset):
         end = index + 1
@@ -106,7 +97,7 @@ def fill_chunks(
                     tally.checkpoint(Cursor(token=page.token, offset=index, page=page.number))
                 tally.waiting.append(verdict)
             case Invalid():
-                invalid.append(InvalidRecord(page=page.number, index=index, invalid=verdict))
+                invalid.append(verdict)
             case Filtered() | Unchanged():
                 pass
         tally.count(verdict)

@@ -6,6 +6,7 @@ than two pages are ever held, whatever the size of the feed. Threads here fetch 
 log nothing and write no row.
 """
 
+import hashlib
 import random
 from collections.abc import Callable, Container
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,20 +20,19 @@ from common.clock import Clock
 from common.envelope import MAX_CHUNKS
 from common.errors import GapError, OutOfTimeError
 from common.ledger import Ledger
-from common.ledger.rejections import RejectedBy, Rejection
+from common.ledger.rejections import INVALID, RejectedBy, Rejection
 from common.ledger.runs import Cursor, RunRow
 from common.ledger.slots import Slots
 from common.queues import SendQueue
 from producer.chunking import (
     FilledPage,
-    InvalidRecord,
     PackedChunk,
     PageAt,
     Progress,
     fill_chunks,
     flush_chunks,
 )
-from producer.indicators import Filters, drop_unchanged, judge
+from producer.indicators import Filters, Invalid, drop_unchanged, judge
 from producer.lumen import Page
 
 SENDERS: Final = 8
@@ -90,18 +90,18 @@ class Sender:
                 [chunk.envelope for chunk in chunks], at=self._clock.now()
             )
 
-    def keep_invalid(self, run_id: str, records: tuple[InvalidRecord, ...]) -> None:
+    def keep_invalid(self, records: tuple[Invalid, ...]) -> None:
         """Keep a page's invalid records with reason and content; called twice: the same rows."""
         now = self._clock.now()
         self._ledger.rejections.record(
             Rejection(
-                run_id=run_id,
-                position=f"page-{record.page:06d}-{record.index:06d}",
+                run_id=INVALID,
+                position=hashlib.sha256(record.content).hexdigest(),
                 rejected_by=RejectedBy.VALIDATION,
-                indicator_id=record.invalid.indicator_id,
-                pattern=record.invalid.pattern,
-                reason=record.invalid.reason,
-                content=record.invalid.content,
+                indicator_id=record.indicator_id,
+                pattern=record.pattern,
+                reason=record.reason,
+                content=record.content,
                 at=now,
             )
             for record in records[:MAX_INVALID_KEPT]
@@ -236,6 +236,6 @@ class _Store:
 
     def _write(self, filled: FilledPage) -> None:
         self._sender.enqueue(filled.chunks, self._pool, trace_parent=self.config.trace_parent)
-        self._sender.keep_invalid(self._row.run.run_id, filled.invalid)
+        self._sender.keep_invalid(filled.invalid)
         self._row.save(cursor=filled.progress.cursor, counts=filled.progress.counts)
         self.progress = filled.progress

@@ -23,6 +23,7 @@ SEGMENT_SIZE: Final = _PER_PROPERTY * _PROPERTIES
 """Fingerprints a row: 600 KB. An entity holds 1 MiB, of which Azurite counts base64."""
 
 _MAX_SEGMENTS_A_DAY: Final = 9_999
+_A_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +83,11 @@ class Known:
 def expired_below(age: timedelta, lifetime: timedelta) -> int:
     """Return the bound below which fingerprints of this age are expired; 0 to 2**64.
 
-    A fingerprint lives for half of `lifetime` and, in proportion to its value, up to all of it.
+    A fingerprint lives for half of `lifetime` and, in proportion to its value, up to all of it;
+    never less than the day it was folded in, of which only the midnight is known.
     """
+    if age < _A_DAY:
+        return 0
     share = 2.0 * (age / lifetime) - 1.0
     return min(SPACE, max(0, int(share * SPACE)))
 

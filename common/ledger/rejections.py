@@ -1,8 +1,9 @@
 """Rejections: single indicators that will not be in Sentinel, each with its reason and content.
 
 Two sides write here: the producer for records that are invalid as Lumen sent them, the consumer
-for records that Sentinel refused. Keys derive from where the record stood (page and index, or
-chunk and index), so that repeating the step that found it writes the same row again.
+for records that Sentinel refused. A refused one is kept by run, chunk and index. An invalid one
+comes again with every query, so it is kept once, by its content, with the time it was last seen.
+Either way, repeating the step that found a record writes the same row again.
 """
 
 import zlib
@@ -16,6 +17,9 @@ from common.events import cut
 from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables
 
 TABLE: Final = "rejections"
+INVALID: Final = "invalid"
+"""Stands for the run of records that are invalid, whichever run met them last."""
+
 MAX_REJECTION_REASON: Final = 1000
 
 
@@ -28,7 +32,10 @@ class RejectedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """One refused record. `position` is unique in its run; `content` its JSON, if known."""
+    """One refused record. `position` is unique in its run; `content` its JSON, if known.
+
+    `run_id` is `INVALID` for a record that is invalid as Lumen sent it.
+    """
 
     run_id: str
     position: str

@@ -1,4 +1,4 @@
-"""The documents say what the code says: settings, events, errors, words, links, modules.
+"""The documents say what the code says: settings, states, events, errors, words, links, modules.
 
 Documents are read as their readers see them: tables by their cells, sections by their headings.
 That make targets in documents exist is `test_make`'s business.
@@ -13,7 +13,10 @@ import pytest
 from common import errors
 from common.errors import PipelineError, SettingsError
 from common.events import Event
+from common.ledger.poison import PoisonState
+from common.ledger.states import CHUNK_MOVES, RUN_MOVES, ChunkState, RunState
 from common.settings import STORAGE_CONNECTION, describe_settings, read_settings
+from ops.cli import main as operate
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -39,9 +42,13 @@ WORDS = {
     "attempt",
     "defer",
     "poison",
+    "problem",
     "replay",
     "gap",
     "known indicator",
+    "fingerprint",
+    "fold",
+    "isolation",
     "checkpoint",
     "cursor",
     "run lease",
@@ -68,6 +75,13 @@ def rows(document: str) -> list[list[str]]:
     """Return the cells of each row of a document's tables, without code marks."""
     lines = [line for line in document.splitlines() if line.startswith("|")]
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def moves(what: str) -> dict[str, set[str]]:
+    """Return the moves that a table of states in docs/architecture.md allows."""
+    states = section(text_of("docs/architecture.md"), "## States")
+    table = states.partition(f"| {what} is |")[2].partition("\n\n")[0]
+    return {row[0]: set(re.findall(r"\w+", row[1])) for row in rows(table)[1:]}
 
 
 def error_classes() -> set[str]:
@@ -164,6 +178,39 @@ def test_the_runbook_has_one_entry_an_error() -> None:
     assert set(found) | groups == error_classes()
     assert not set(found) & groups
     assert all(f"`{group}`" in part for group in groups)
+
+
+def test_the_architecture_has_the_moves_of_the_code() -> None:
+    """The tables of states allow exactly the moves that the code allows, and name every state."""
+    assert moves("run") == {state: set(RUN_MOVES[state]) for state in RunState}
+    assert moves("chunk") == {state: set(CHUNK_MOVES[state]) for state in ChunkState}
+    assert set(moves("poison")) == set(PoisonState)
+
+
+def test_the_architecture_has_every_table() -> None:
+    """Each table of the ledger has its section."""
+    ledger = section(text_of("docs/architecture.md"), "## The ledger")
+    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("common/ledger/*.py")]
+    pattern = re.compile(r'^TABLE: Final = "(\w+)"', re.MULTILINE)
+    names = {name for source in sources for name in pattern.findall(source)}
+    assert set(re.findall(r"^### `(\w+)`", ledger, re.MULTILINE)) == names
+
+
+def listed_commands(capsys: pytest.CaptureFixture[str], *words: str) -> set[str]:
+    """Return the commands that `python -m ops … --help` lists."""
+    with pytest.raises(SystemExit):
+        operate([*words, "--help"])
+    return set(re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE))
+
+
+def test_the_readme_has_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The README's table has exactly the commands of `python -m ops`."""
+    table = section(text_of("README.md"), "## Operate").partition("| command |")[2]
+    lines = table.partition("\n\n")[0]
+    shown = re.findall(r"^\| `([a-z]+(?: [a-z]+)?)", lines, re.MULTILINE)
+    poison = {f"poison {action}" for action in listed_commands(capsys, "poison")}
+    expected = (listed_commands(capsys) - {"poison"}) | poison
+    assert sorted(shown) == sorted(expected)
 
 
 def test_runbook_entries_say_what_to_do() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.ledger.rejections import INVALID
 from local.feed import ListFeed, SyntheticFeed
 from local.lumen_api import LumenBehaviour
 from tests.scenarios.conftest import NewWorld
@@ -56,7 +57,7 @@ def test_malformed_indicators_cost_only_themselves(new_world: NewWorld) -> None:
     run = world.sync(host)
     world.deliver_all()
     assert_conserved(world)
-    kept = list(world.ledger.rejections.of_run(run.run_id))
+    kept = list(world.ledger.rejections.of_run(INVALID))
     assert run.counts.invalid == len(kept) > 0
     assert all(rejection.reason and rejection.content for rejection in kept)
 

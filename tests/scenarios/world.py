@@ -15,9 +15,10 @@ from azure.storage.queue import QueueClient
 from common.clock import SystemClock
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk
-from common.ledger.poison import PoisonRecord
+from common.ledger.poison import PoisonRecord, PoisonState
 from common.ledger.problems import Kind, Problem, Problems
 from common.ledger.runs import Run
+from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import AzureTables
 from common.queues import UPLOAD_QUEUE, AzureQueue
@@ -25,6 +26,7 @@ from common.settings import Secret, StorageSettings
 from local.cloud import LocalCloud
 from local.feed import Feed, expected_ids
 from local.functions_host.process import HostProcess
+from ops.poison import Handled, Selection, discard, find, replay
 from ops.reconciliation import Reconciliation, reconcile
 
 WITHIN = 60.0
@@ -45,6 +47,7 @@ class World:
     ledger: Ledger
     queue: AzureQueue
     problems: Problems
+    slots: Slots
 
     @property
     def expected(self) -> set[str]:
@@ -67,6 +70,27 @@ class World:
         """Every message that was given up."""
         return list(self.ledger.poison.all())
 
+    def kept(self) -> list[PoisonRecord]:
+        """Every message that waits for an operator."""
+        return [record for record in self.poison() if record.state is PoisonState.KEPT]
+
+    def replay(self, selection: Selection) -> list[Handled]:
+        """Replay poison as an operator does."""
+        return list(
+            replay(
+                find(self.ledger, selection),
+                ledger=self.ledger,
+                queue=self.queue,
+                slots=self.slots,
+                clock=SystemClock(),
+            )
+        )
+
+    def discard(self, selection: Selection) -> list[Handled]:
+        """Discard poison as an operator does."""
+        records = find(self.ledger, selection)
+        return list(discard(records, ledger=self.ledger, clock=SystemClock()))
+
     def problem(self, kind: Kind) -> Problem | None:
         """The problem of a kind, if there ever was one."""
         return next((one for one in self.problems.all() if one.kind is kind), None)
@@ -81,6 +105,12 @@ class World:
         queue = QueueClient.from_connection_string(self.cloud.connection_string, UPLOAD_QUEUE)
         with queue:
             return [str(message.content) for message in queue.peek_messages(max_messages=32)]
+
+    def take_all(self) -> None:
+        """Empty the upload queue, as if the host had given up every message of it."""
+        queue = QueueClient.from_connection_string(self.cloud.connection_string, UPLOAD_QUEUE)
+        with queue:
+            queue.clear_messages()
 
     def put(self, text: str, *, queue: str = UPLOAD_QUEUE) -> None:
         """Put a message on a queue of the pipeline."""
@@ -126,6 +156,7 @@ def open_world(cloud: LocalCloud, feed: Feed) -> World:
         ledger=open_ledger(tables),
         queue=AzureQueue(UPLOAD_QUEUE, storage),
         problems=Problems(tables, clock=SystemClock()),
+        slots=Slots(tables, clock=SystemClock(), requests_per_minute=6000),
     )
 
 

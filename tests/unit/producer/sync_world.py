@@ -137,6 +137,7 @@ class World:
         time_budget: float = 1500.0,
         poll_timeout: float = 300.0,
         threshold: int = 65,
+        reupload_after: timedelta = REUPLOAD_AFTER,
     ) -> Run | None:
         """Run what is due once, as a fresh process would."""
         backoff = Backoff(tries=3)
@@ -164,7 +165,7 @@ class World:
             poll_timeout=poll_timeout,
             time_budget=time_budget,
             lease=LEASE,
-            reupload_after=REUPLOAD_AFTER,
+            reupload_after=reupload_after,
             requests_per_minute=RATE,
         )
         return run_sync(config, tools, owner="test")
@@ -175,6 +176,20 @@ class World:
             self.ledger.chunks.record_uploaded(
                 envelope, accepted=envelope.count, rejected=0, at=self.clock.now()
             )
+
+    def consume(self, *, rejected: int = 0) -> list[str]:
+        """Upload and take away what is on the queue; return its indicators' ids, in order."""
+        ids = self.enqueued_ids
+        for envelope in self.envelopes:
+            refused = min(rejected, envelope.count)
+            self.ledger.chunks.record_uploaded(
+                envelope,
+                accepted=envelope.count - refused,
+                rejected=refused,
+                at=self.clock.now(),
+            )
+        self.queue.sent.clear()
+        return ids
 
     def fates(self) -> list[Reconciliation]:
         """Return the fate of every run's indicators, the newest first."""

@@ -1,0 +1,88 @@
+"""The second run and those after it: only what has changed is sent."""
+
+import json
+import math
+from dataclasses import replace
+
+from local.feed import Feed, SyntheticFeed
+from local.sentinel_api import SentinelBehaviour, digest
+from tests.scenarios.conftest import NewWorld
+from tests.scenarios.world import World, assert_conserved
+
+
+def _versions(world: World, feed: Feed) -> dict[str, int]:
+    """The digest under which each wanted indicator of a feed must be at Sentinel."""
+    found = (json.loads(one) for one in feed.encoded(0, len(feed)))
+    return {
+        one["id"]: digest({**one, "confidence": int(one["confidence"])})
+        for one in found
+        if one["id"] in replace(world, feed=feed).expected
+    }
+
+
+def test_one_percent_of_change_costs_its_share_of_requests(new_world: NewWorld) -> None:
+    """Of two feeds that differ in 1 %, the second sends the difference, in as few requests."""
+    feed = SyntheticFeed(3000)
+    world = new_world(feed)
+    host = world.cloud.start_host()
+    world.sync(host)
+    world.deliver_all()
+    assert_conserved(world)
+    later = feed.changed(0.01, 1)
+    before, after = _versions(world, feed), _versions(world, later)
+    changed = {name for name, version in after.items() if before.get(name) != version}
+    requests = world.cloud.sentinel.requests
+
+    world.cloud.lumen.replace_feed(later)
+    run = world.sync(host)
+    world.deliver_all()
+    assert 10 < len(changed) < 60
+    assert run.counts.enqueued == len(changed)
+    assert run.counts.unchanged == len(after) - len(changed)
+    assert world.cloud.sentinel.requests - requests == math.ceil(len(changed) / 100)
+    accepted = world.cloud.sentinel.accepted
+    assert all(accepted[name].digest == version for name, version in after.items())
+    assert_conserved(world, also=later)
+
+
+def test_a_feed_that_has_not_changed_costs_no_request(new_world: NewWorld) -> None:
+    """Run after run of the same feed sends nothing more, whoever runs."""
+    world = new_world(SyntheticFeed(500))
+    hosts = [world.cloud.start_host() for _ in range(2)]
+    world.sync(hosts[0])
+    world.deliver_all()
+    requests = world.cloud.sentinel.requests
+    for host in (*hosts, *hosts):
+        run = world.sync(host)
+        assert (run.counts.enqueued, run.counts.unchanged) == (0, len(world.expected))
+    assert world.cloud.sentinel.requests == requests
+    assert_conserved(world)
+
+
+def test_what_is_still_on_the_queue_is_not_sent_again(new_world: NewWorld) -> None:
+    """A run that starts before the last one is delivered adds nothing to the queue."""
+    world = new_world(SyntheticFeed(500))
+    producer = world.cloud.start_host(disabled=("sentinel_upload",))
+    world.sync(producer)
+    run = world.sync(producer)
+    assert (run.counts.enqueued, run.counts.unchanged) == (0, len(world.expected))
+    world.cloud.start_host()
+    world.deliver_all()
+    assert_conserved(world)
+    assert world.cloud.sentinel.accepted_total == len(world.expected)
+
+
+def test_a_rejected_indicator_is_not_sent_again(new_world: NewWorld) -> None:
+    """What Sentinel has refused is refused for good, until it changes."""
+    feed = SyntheticFeed(600)
+    world = new_world(feed, sentinel=SentinelBehaviour())
+    bad = sorted(world.expected)[::40]
+    world.cloud.sentinel.behaviour.reject_record = lambda record: record["id"] in bad
+    host = world.cloud.start_host()
+    world.sync(host)
+    world.deliver_all()
+    requests = world.cloud.sentinel.requests
+    run = world.sync(host)
+    assert (run.counts.enqueued, run.counts.unchanged) == (0, len(world.expected))
+    assert world.cloud.sentinel.requests == requests
+    assert_conserved(world, rejected=len(bad))
