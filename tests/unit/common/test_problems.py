@@ -1,0 +1,137 @@
+"""Problems: one row a kind, raised sparingly, closed by the first success of anybody."""
+
+from datetime import timedelta
+
+import pytest
+
+from common.errors import UnavailableError
+from common.ledger.problems import WRITE_EVERY, Kind, Problem, Problems
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.tables import FakeTables
+
+
+class Bench:
+    """Tables, a clock, and the writes that reach the tables."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.tables = FakeTables()
+        self.writes = 0
+        self.tables.before = self._count
+
+    def _count(self, _table: str, operation: str) -> None:
+        self.writes += operation == "merge"
+
+    def instance(self) -> Problems:
+        """Return the problems as a fresh instance sees them."""
+        return Problems(self.tables, clock=self.clock)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_problem_stands_with_its_remedy(kind: Kind) -> None:
+    """What, since when, and last seen when; the others do not stand."""
+    bench = Bench()
+    bench.instance().raise_problem(kind, "give the role")
+    assert bench.instance().open() == [
+        Problem(kind=kind, what="give the role", since=START, last_seen=START)
+    ]
+
+
+def test_a_problem_is_written_once_in_half_a_minute() -> None:
+    """An outage costs no write a chunk; each kind has its own pace."""
+    bench = Bench()
+    problems = bench.instance()
+    for _ in range(100):
+        problems.raise_problem(Kind.UNAVAILABLE, "503")
+        problems.raise_problem(Kind.ACCESS, "403")
+        bench.clock.advance(WRITE_EVERY / 10)
+    assert bench.writes == 20
+
+
+def test_a_problem_that_goes_on_keeps_its_beginning() -> None:
+    """Whichever instance meets it again: only the time it was last seen moves."""
+    bench = Bench()
+    for _ in range(5):
+        bench.instance().raise_problem(Kind.ACCESS, "403")
+        bench.clock.advance(60)
+    (problem,) = bench.instance().open()
+    assert problem.since == START
+    assert problem.last_seen == START + timedelta(seconds=240)
+
+
+def test_the_first_success_closes_every_problem() -> None:
+    """Whoever raised it; the rows stay, so that one can see what was."""
+    bench = Bench()
+    bench.instance().raise_problem(Kind.ACCESS, "403")
+    bench.instance().raise_problem(Kind.UNAVAILABLE, "503")
+    bench.clock.advance(10)
+    other = bench.instance()
+    other.note_success()
+    assert other.open() == []
+    assert {problem.closed_at for problem in other.all()} == {bench.clock.now()}
+    assert other.last_success() == bench.clock.now()
+
+
+def test_a_problem_that_comes_back_is_a_new_one() -> None:
+    """It begins when it came back, at once and not half a minute later."""
+    bench = Bench()
+    problems = bench.instance()
+    problems.raise_problem(Kind.ACCESS, "403")
+    bench.clock.advance(10)
+    problems.note_success()
+    bench.clock.advance(10)
+    problems.raise_problem(Kind.ACCESS, "403 again")
+    (problem,) = problems.open()
+    assert (problem.since, problem.what) == (bench.clock.now(), "403 again")
+    assert problem.closed_at is None
+
+
+def test_successes_cost_one_write_in_half_a_minute() -> None:
+    """While all goes well; a problem of one's own is closed at once."""
+    bench = Bench()
+    problems = bench.instance()
+    for _ in range(100):
+        problems.note_success()
+        bench.clock.advance(WRITE_EVERY / 10)
+    assert bench.writes == 10
+    problems.raise_problem(Kind.DRIFT, "418")
+    problems.note_success()
+    assert problems.open() == []
+
+
+def test_a_problem_of_another_instance_is_closed_within_half_a_minute() -> None:
+    """An instance whose chunks pass notices what stands, though it raised nothing itself."""
+    bench = Bench()
+    mine = bench.instance()
+    mine.note_success()
+    bench.instance().raise_problem(Kind.REFUSING, "all of it")
+    mine.note_success()
+    assert len(mine.open()) == 1
+    bench.clock.advance(WRITE_EVERY)
+    mine.note_success()
+    assert mine.open() == []
+
+
+def test_a_closing_that_failed_is_made_up_for() -> None:
+    """The next success after half a minute closes what storage did not take."""
+    bench = Bench()
+    problems = bench.instance()
+    problems.raise_problem(Kind.ACCESS, "403")
+
+    def before(_table: str, _operation: str) -> None:
+        raise UnavailableError("storage")
+
+    bench.tables.before = before
+    with pytest.raises(UnavailableError):
+        problems.note_success()
+    bench.tables.before = lambda _table, _operation: None
+    bench.clock.advance(WRITE_EVERY)
+    problems.note_success()
+    assert problems.open() == []
+
+
+def test_before_anything_happened_nothing_is_known() -> None:
+    """No problem, and no success either."""
+    problems = Bench().instance()
+    assert problems.open() == []
+    assert problems.last_success() is None
