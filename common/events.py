@@ -47,6 +47,9 @@ class Event(StrEnum):
     # A chunk was refused as a whole; its records are sent in smaller groups to find the bad
     # ones. Nothing to do; see `rejected` of its chunk-uploaded line.
     CHUNK_ISOLATING = "chunk-isolating"
+    # Chunks wait for an outcome, but the queue is empty: their messages are gone (was the queue
+    # cleared?). Their indicators are sent again by the run that noticed it, if Lumen lists them.
+    CHUNKS_MISSING = "chunks-missing"
     # A chunk was given up and kept with its reason. Inspect, mend, replay.
     CHUNK_POISONED = "chunk-poisoned"
     # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.
@@ -59,6 +62,7 @@ _LEVELS = {
     Event.SYNC_FAILED: logging.ERROR,
     Event.CHUNK_DEFERRED: logging.WARNING,
     Event.CHUNK_POISONED: logging.ERROR,
+    Event.CHUNKS_MISSING: logging.ERROR,
     Event.CONTRACT_DRIFT: logging.ERROR,
 }
 

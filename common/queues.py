@@ -5,6 +5,7 @@ host receives, renews and deletes, so nothing here does. A missing queue is made
 Nothing of azure-storage-queue passes this module.
 """
 
+import math
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -71,7 +72,7 @@ class AzureQueue:
             )
 
     def send(self, text: str, *, delay: float = 0.0) -> None:
-        """Enqueue `text`, invisible for `delay` seconds (at most `MAX_DELAY`).
+        """Enqueue `text`, invisible for `delay` seconds: at most `MAX_DELAY`, rounded up.
 
         Guarantee: on return the message is durable and never expires. Called twice: two copies.
         Raises: `ThrottledError`, `UnavailableError`, `CredentialError`; `ValueError` when the
@@ -79,7 +80,7 @@ class AzureQueue:
         """
         if len(text.encode()) > MAX_ENVELOPE_BYTES:
             raise ValueError(f"a message of {len(text.encode())} bytes does not fit in a queue")
-        seconds = round(min(max(delay, 0.0), MAX_DELAY))
+        seconds = math.ceil(min(max(delay, 0.0), MAX_DELAY))
         with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
             try:
                 self._put(text, seconds)

@@ -124,7 +124,7 @@ class Deliverer:
         while not isinstance(permit, ComeBack):
             state = _search_of(envelope)
             answer = self._upload(envelope, state)
-            self._take_note(answer)
+            self._take_note(answer, envelope)
             if state is None and isinstance(answer, Isolate):
                 if not self._refusals.may_search():
                     return envelope, decide(answer, envelope, others_pass=False)
@@ -132,11 +132,13 @@ class Deliverer:
                 state = start_isolation(
                     envelope.count, answer.refused, since=self._refused_since(envelope)
                 )
-            elif state is not None and isinstance(answer, Uploaded):
+            elif state is not None and isinstance(answer, Uploaded) and not answer.stray:
                 state = after_accepted(state, answer.rejected)
             elif state is not None and isinstance(answer, Isolate):
                 state = after_refused(state, answer.reason)
             else:
+                if state is not None and isinstance(answer, Uploaded):
+                    answer = Drift(reason="Sentinel named records that the request did not have")
                 return envelope, self._decide(answer, envelope)
             outcome = self._conclude(state)
             if isinstance(outcome, Unproven):
@@ -164,13 +166,13 @@ class Deliverer:
             return OperatorNeeded(reason=str(error))
         return answer
 
-    def _take_note(self, answer: Answer) -> None:
+    def _take_note(self, answer: Answer, envelope: Envelope) -> None:
         """Tell everybody whom an answer concerns: the slots, the problems, the next search."""
         match answer:
             case Uploaded():
                 self._refusals.accepted()
                 with suppress(*_OUR_TROUBLE):
-                    self._problems.note_success()
+                    self._problems.note_success(after_trouble=envelope.deferrals > 0)
             case Isolate():
                 self._refusals.refused()
             case Throttled(wait=wait):

@@ -20,6 +20,9 @@ from ops.reconciliation import Reconciliation, reconcile
 STALE_AFTER: Final = timedelta(minutes=45)
 """Without a complete run for this long the feed is not healthy: three ticks of the default."""
 
+HEALTH_RUNS: Final = 20
+"""Runs that the diagnosis looks at, however few are asked for: five hours of the default."""
+
 MAX_BACKLOG: Final = timedelta(days=1)
 """A queue that takes longer to drain holds new queries back."""
 
@@ -42,10 +45,14 @@ class RunView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What was read: the latest runs (newest first) and everything that stands in the way."""
+    """What was read: the latest runs (newest first) and everything that stands in the way.
+
+    `runs` are those asked for, reconciled; `recent` are at least `HEALTH_RUNS` for the diagnosis.
+    """
 
     now: datetime
     runs: tuple[RunView, ...]
+    recent: tuple[Run, ...]
     problems: tuple[Problem, ...]
     last_success: datetime | None
     queue_depth: int
@@ -76,12 +83,14 @@ def look(
     requests_per_minute: float,
 ) -> View:
     """Read the latest `runs` runs and what else the health depends on."""
+    recent = tuple(ledger.runs.latest(max(runs, HEALTH_RUNS)))
     return View(
         now=now,
         runs=tuple(
             RunView(run=run, fate=reconcile(run, ledger.chunks.of_run(run.run_id)))
-            for run in ledger.runs.latest(runs)
+            for run in recent[:runs]
         ),
+        recent=recent,
         problems=tuple(problems.open()),
         last_success=problems.last_success(),
         queue_depth=queue.depth(),
@@ -96,22 +105,22 @@ def judge_health(view: View) -> Diagnosis:
     Down: nothing arrives. Degraded: it arrives, but something waits for an operator.
     """
     down = [f"{problem.what} (since {problem.since:%d %b %H:%M} UTC)" for problem in view.problems]
-    complete = [v.run.updated_at for v in view.runs if v.run.state is RunState.COMPLETE]
-    if not complete:
-        down.append("no sync run is complete yet" + _why(view))
-    elif view.now - max(complete) > STALE_AFTER:
-        minutes = (view.now - max(complete)) / timedelta(minutes=1)
-        down.append(f"the last complete sync run ended {minutes:.0f} minutes ago" + _why(view))
-    degraded = []
+    degraded: list[str] = []
+    missing = _missing_success(view)
+    if missing:
+        (degraded if _is_at_work(view) else down).append(missing)
     if view.poison_kept:
-        degraded.append(f"{view.poison_kept} messages were given up: see `poison list`")
+        degraded.append(f"messages given up: {view.poison_kept}; see `poison list`")
     if view.drain_time > MAX_BACKLOG:
         degraded.append(f"the queue takes {view.drain_time / timedelta(hours=1):.0f} h to drain")
-    for v in view.runs:
-        if not v.fate.balanced:
-            degraded.append(f"the books of run {v.run.run_id} do not balance")
-        if v.run.state is RunState.GAP:
-            degraded.append(f"run {v.run.run_id} has a gap: {v.run.reason}")
+    degraded += [
+        f"the books of run {v.run.run_id} do not balance" for v in view.runs if not v.fate.balanced
+    ]
+    degraded += [
+        f"run {run.run_id} has a gap: {run.reason}"
+        for run in view.recent
+        if run.state is RunState.GAP
+    ]
     health = Health.DOWN if down else Health.DEGRADED if degraded else Health.HEALTHY
     return Diagnosis(health=health, findings=(*down, *degraded))
 
@@ -157,6 +166,26 @@ def describe_run(view: RunView) -> dict[str, Any]:
     }
 
 
-def _why(view: View) -> str:
-    reason = view.runs[0].run.reason if view.runs else ""
-    return f": {reason}" if reason else ""
+def _missing_success(view: View) -> str:
+    """Return what is wrong with the last complete run; empty when it is recent enough."""
+    complete = [run.updated_at for run in view.recent if run.state is RunState.COMPLETE]
+    reason = view.recent[0].reason if view.recent else ""
+    why = f": {reason}" if reason else ""
+    if not complete:
+        return f"no sync run is complete yet{why}"
+    age = view.now - max(complete)
+    if age <= STALE_AFTER:
+        return ""
+    minutes = age / timedelta(minutes=1)
+    return f"the last complete sync run ended {minutes:.0f} minutes ago{why}"
+
+
+def _is_at_work(view: View) -> bool:
+    """Whether a long run is being worked on: its pages arrive, though its end does not yet."""
+    newest = view.recent[0] if view.recent else None
+    return (
+        newest is not None
+        and newest.is_open
+        and newest.counts.fetched > 0
+        and view.now - newest.updated_at <= STALE_AFTER
+    )

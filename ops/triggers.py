@@ -25,7 +25,7 @@ blueprint = func.Blueprint()
     trigger_arg_name="request",
 )
 def pipeline_status(request: func.HttpRequest) -> func.HttpResponse:
-    """Return queue depth and the latest runs, reconciled; `?runs=N` says how many."""
+    """Return the health, the queue and the latest runs, reconciled; `?runs=N` says how many."""
     asked = request.params.get("runs", str(DEFAULT_RUNS))
     if not asked.isdecimal() or not 1 <= int(asked[:9]) <= MAX_RUNS:
         return func.HttpResponse(f"runs must be a number from 1 to {MAX_RUNS}\n", status_code=400)

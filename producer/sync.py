@@ -63,6 +63,7 @@ class SyncTools:
     ledger: Ledger
     sender: Sender
     queue: SendQueue
+    poison_queue: SendQueue
     clock: Clock
 
 
@@ -108,6 +109,7 @@ class _Sync:
         self._ledger = tools.ledger
         self._sender = tools.sender
         self._queue = tools.queue
+        self._poison_queue = tools.poison_queue
         self._clock = tools.clock
         self._lease = lease
         self._renewed = tools.clock.monotonic()
@@ -173,6 +175,8 @@ class _Sync:
         if error is not None:
             state = classify_exit(error, resumable=row.run.cache_id is not None)
         run = row.save(state=state, reason=str(error or ""))
+        if run.full and run.state is RunState.COMPLETE:
+            self._ledger.control.full_done()
         if not run.is_open:
             self._lease = self._ledger.control.set_open_run(self._lease, None)
         _announce(run)
@@ -185,13 +189,17 @@ class _Sync:
         """
         if run.cache_id is None:
             self._check_backlog()
-            in_flight = fold_chunks(
+            fold = fold_chunks(
                 runs=self._ledger.runs,
                 chunks=self._ledger.chunks,
                 known=self._ledger.known,
                 at=self._clock.now(),
+                queues_are_empty=self._queue.depth() == 0 and self._poison_queue.depth() == 0,
                 keep_going=self._check_time,
-            ).in_flight
+            )
+            if fold.missing:
+                emit(Event.CHUNKS_MISSING, run=run.run_id, chunks=fold.missing)
+            in_flight = fold.in_flight
         else:
             in_flight = chunks_in_flight(self._ledger.chunks, except_run=run.run_id)
         if run.full:
@@ -222,20 +230,13 @@ class _Sync:
             cache_id = self._lumen.start_query(give_up_at=self._deadline)
             if cache_id is None:
                 row.save(cursor=Cursor())
-                self._full_begun(row.run)
                 return Page(objects=[], next_token=None)
             # Known from here on: should this write fail, the next one of the row carries it.
             row.run = replace(row.run, cache_id=cache_id)
             row.save()
-        self._full_begun(row.run)
         status = self._poll(row.run.cache_id or "")
         row.save(cursor=Cursor(token=status.token))
         return status.page
-
-    def _full_begun(self, run: Run) -> None:
-        """Withdraw the request that a full run answers, now that its query cannot be lost."""
-        if run.full:
-            self._ledger.control.full_begun()
 
     def _poll(self, cache_id: str) -> QueryStatus:
         """Look at the query until it is completed."""

@@ -22,7 +22,7 @@ from common.ledger import open_ledger
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
-from common.queues import UPLOAD_QUEUE, AzureQueue
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import DEFAULT_SCHEDULE, Settings, read_settings
 from producer.drain import DrainConfig, Sender
 from producer.indicators import Filters
@@ -107,5 +107,6 @@ def _sync_tools(settings: Settings) -> SyncTools:
             rng=rng,
         ),
         queue=queue,
+        poison_queue=AzureQueue(POISON_QUEUE, settings.storage, credential=credential),
         clock=clock,
     )

@@ -75,11 +75,11 @@ class Control:
         self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"requested_at": at}))
 
     def full_requested(self) -> bool:
-        """Whether a full run is asked for and has not begun."""
+        """Whether a full run is asked for and was not completed since."""
         return self._table.get(_PARTITION, _FULL_KEY) is not None
 
-    def full_begun(self) -> None:
-        """Withdraw the request: a run that answers it has its row."""
+    def full_done(self) -> None:
+        """Withdraw the request: a full run is complete."""
         self._table.delete(_PARTITION, _FULL_KEY)
 
     def _write(self, lease: Lease) -> Lease:

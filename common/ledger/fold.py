@@ -22,10 +22,11 @@ from common.ledger.states import FINISHED_CHUNKS, ChunkState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """What folding found: fingerprints in flight, and how many rows it folded away."""
+    """What folding found: fingerprints in flight, rows folded away, and messages that are gone."""
 
     in_flight: "array[int]"
     folded: int
+    missing: int = 0
 
 
 def fold_chunks(
@@ -34,16 +35,23 @@ def fold_chunks(
     chunks: Chunks,
     known: Known,
     at: datetime,
+    queues_are_empty: bool,
     keep_going: Callable[[], None],
 ) -> Fold:
     """Fold the finished chunks of every run; return what is in flight. For a new run only.
 
-    `keep_going` is called between runs.
+    `queues_are_empty` must have been seen *before* this call: a chunk that is queued all the same
+    has lost its message (somebody cleared the queue, or damaged it). It is discarded, so that
+    its indicators are sent anew. `keep_going` is called between runs.
     """
     in_flight = array("Q")
-    folded = 0
+    folded = missing = 0
     for run_id, rows in groupby(chunks.all(), key=lambda chunk: chunk.run_id):
         mine = list(rows)
+        if queues_are_empty:
+            gone = _discard_queued(mine, chunks=chunks, at=at)
+            missing += len(gone)
+            mine = [replace(c, state=ChunkState.DISCARDED) if c.key in gone else c for c in mine]
         run = runs.get(run_id) if any(chunk.state in FINISHED_CHUNKS for chunk in mine) else None
         finished = [] if run is None else _foldable(run, mine)
         folding = {chunk.key for chunk in finished}
@@ -54,7 +62,13 @@ def fold_chunks(
             _fold_run(run, finished, runs=runs, chunks=chunks, known=known, at=at)
         folded += len(finished)
         keep_going()
-    return Fold(in_flight=in_flight, folded=folded)
+    return Fold(in_flight=in_flight, folded=folded, missing=missing)
+
+
+def _discard_queued(mine: list[Chunk], *, chunks: Chunks, at: datetime) -> set[str]:
+    """Discard the chunks that are queued; return their keys."""
+    queued = (chunk for chunk in mine if chunk.state is ChunkState.QUEUED)
+    return {c.key for c in queued if chunks.move(c, ChunkState.DISCARDED, at=at)}
 
 
 def chunks_in_flight(chunks: Chunks, *, except_run: str) -> "array[int]":

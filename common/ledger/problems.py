@@ -21,7 +21,7 @@ _PARTITION: Final = "problem"
 _SUCCESS_KEY: Final = "last-success"
 _SUCCESS_PARTITION: Final = "success"
 
-WRITE_EVERY: Final = 30.0
+WRITE_EVERY: Final = 10.0
 """Seconds between two writes of one instance about the same thing."""
 
 
@@ -32,7 +32,6 @@ class Kind(StrEnum):
     UNAVAILABLE = "unavailable"
     REFUSING = "refusing"
     DRIFT = "drift"
-    STORAGE = "storage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +70,17 @@ class Problems:
             )
         )
 
-    def note_success(self) -> None:
-        """Record that Sentinel accepted something, and close every open problem."""
+    def note_success(self, *, after_trouble: bool = False) -> None:
+        """Record that Sentinel accepted something, and close every open problem.
+
+        At most once in `WRITE_EVERY` seconds, unless this instance has raised a problem or the
+        success comes `after_trouble`: of a chunk that was deferred before. Whoever raised a
+        problem deferred its chunk, so no problem outlives the chunk that met it.
+        """
         with self._lock:
             now = self._clock.monotonic()
             recent = self._succeeded is not None and now - self._succeeded < WRITE_EVERY
-            if recent and not self._raised:
+            if recent and not self._raised and not after_trouble:
                 return
             self._succeeded = now
             self._raised.clear()

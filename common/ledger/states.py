@@ -3,7 +3,7 @@
 A chunk is `QUEUED` when a message for it was put on the queue and nobody has recorded an outcome
 yet, or an operator has replayed it. `UPLOADED` can be reached from everywhere, because a late or
 repeated delivery may always succeed; nothing leads away from it, because what Sentinel has is not
-lost.
+lost. A queued chunk is discarded when its message turns out to be gone: a later run sends anew.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ RUN_MOVES: Final[Mapping[RunState, frozenset[RunState]]] = {
 }
 
 CHUNK_MOVES: Final[Mapping[ChunkState, frozenset[ChunkState]]] = {
-    ChunkState.QUEUED: frozenset({ChunkState.UPLOADED, ChunkState.POISONED}),
+    ChunkState.QUEUED: frozenset({ChunkState.UPLOADED, ChunkState.POISONED, ChunkState.DISCARDED}),
     ChunkState.POISONED: frozenset(ChunkState),
     ChunkState.DISCARDED: frozenset({ChunkState.UPLOADED}),
     ChunkState.UPLOADED: frozenset({ChunkState.UPLOADED}),

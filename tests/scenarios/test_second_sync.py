@@ -36,7 +36,7 @@ def test_one_percent_of_change_costs_its_share_of_requests(new_world: NewWorld) 
     world.cloud.lumen.replace_feed(later)
     run = world.sync(host)
     world.deliver_all()
-    assert 10 < len(changed) < 60
+    assert 0 < len(changed) < 60
     assert run.counts.enqueued == len(changed)
     assert run.counts.unchanged == len(after) - len(changed)
     assert world.cloud.sentinel.requests - requests == math.ceil(len(changed) / 100)

@@ -116,11 +116,18 @@ class Books:
             case ChunkState.QUEUED:
                 pass
 
-    def fold(self, *, keep_going: Callable[[], None] = lambda: None) -> Fold:
+    def fold(
+        self, *, keep_going: Callable[[], None] = lambda: None, queues_are_empty: bool = False
+    ) -> Fold:
         """Fold once."""
         found = self.ledger
         return fold_chunks(
-            runs=found.runs, chunks=found.chunks, known=found.known, at=START, keep_going=keep_going
+            runs=found.runs,
+            chunks=found.chunks,
+            known=found.known,
+            at=START,
+            queues_are_empty=queues_are_empty,
+            keep_going=keep_going,
         )
 
     def fold_killed_at(self, at: int) -> None:
@@ -291,3 +298,16 @@ def test_folding_stops_between_two_runs_when_time_is_up() -> None:
     assert found.fates() == before
     assert found.fold().folded == 1
     assert found.fates() == before
+
+
+def test_a_queued_chunk_whose_message_is_gone_is_discarded() -> None:
+    """With both queues empty nothing can be on its way: the chunk is not in flight any more."""
+    found = Books()
+    shapes = [Shape(size=2, state=ChunkState.QUEUED), Shape(size=3, state=ChunkState.UPLOADED)]
+    found.add_run(0, shapes, checkpoint=2)
+    fold = found.fold(queues_are_empty=True)
+    assert fold.missing == 1
+    assert not fold.in_flight
+    (run,) = found.ledger.runs.latest(9)
+    fate = reconcile(run, found.ledger.chunks.of_run(run.run_id))
+    assert (fate.balanced, fate.pending, fate.accepted, fate.poisoned) == (True, 0, 3, 2)

@@ -294,6 +294,7 @@ class Pipeline(RuleBasedStateMachine):
     def fold(self, fault: Any) -> None:
         """A new run begins, and dies while folding or does not."""
         found = self.ledger
+        queues_are_empty = not self.queue and not self.poison_messages
         self._under(
             fault,
             lambda: fold_chunks(
@@ -301,6 +302,7 @@ class Pipeline(RuleBasedStateMachine):
                 chunks=found.chunks,
                 known=found.known,
                 at=self.clock.now(),
+                queues_are_empty=queues_are_empty,
                 keep_going=lambda: None,
             ),
         )

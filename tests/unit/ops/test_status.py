@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from common.ledger.problems import Kind
+from common.ledger.runs import Counts
 from common.ledger.states import RunState
 from ops.status import STALE_AFTER, Health, describe, judge_health
 from tests.unit.ops.samples import Bench
@@ -58,6 +59,27 @@ def test_poison_gaps_and_a_long_queue_are_degraded() -> None:
     diagnosis = judge_health(bench.toolbox.look(runs=5))
     assert diagnosis.health is Health.DEGRADED
     told = " ".join(diagnosis.findings)
-    assert "1 messages were given up" in told
+    assert "messages given up: 1" in told
     assert "token unknown" in told
     assert "h to drain" in told
+
+
+def test_the_diagnosis_does_not_depend_on_how_many_runs_are_shown() -> None:
+    """With one run asked for, and that one at work, the complete one before it still counts."""
+    bench = Bench()
+    bench.run()
+    bench.clock.advance(60)
+    bench.run(RunState.RUNNING)
+    view = bench.toolbox.look(runs=1)
+    assert len(view.runs) == 1
+    assert judge_health(view).health is Health.HEALTHY
+
+
+def test_a_long_run_at_work_is_degraded_not_down() -> None:
+    """A first load that takes hours arrives page by page: it is told, and it is no outage."""
+    bench = Bench()
+    run = bench.run(RunState.INTERRUPTED, reason="reached MAX_PAGES")
+    bench.toolbox.ledger.runs.save(run, counts=Counts(fetched=1000, filtered=1000))
+    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    assert diagnosis.health is Health.DEGRADED
+    assert diagnosis.findings == ("no sync run is complete yet: reached MAX_PAGES",)

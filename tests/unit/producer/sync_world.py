@@ -156,6 +156,7 @@ class World:
             ledger=ledger,
             sender=sender,
             queue=self.queue,
+            poison_queue=FakeQueue(),
             clock=self.clock,
         )
         config = SyncConfig(
