@@ -7,6 +7,7 @@ Nothing of azure-storage-queue passes this module.
 
 import math
 from contextlib import suppress
+from datetime import timedelta
 from typing import Final, Protocol
 
 from azure.core.credentials import TokenCredential
@@ -40,6 +41,15 @@ _FIRST_RETRY_AFTER: Final = 2
 24 and 42 s in an invocation that is billed."""
 
 _ROLE: Final = "Storage Queue Data Contributor"
+
+
+MAX_BACKLOG: Final = timedelta(days=1)
+"""No new query starts while the queue takes longer to drain: it would only grow."""
+
+
+def drain_time(depth: int, *, requests_per_minute: float) -> timedelta:
+    """Return how long `depth` chunks take at a rate of so many requests a minute."""
+    return timedelta(minutes=depth / requests_per_minute)
 
 
 class SendQueue(Protocol):

@@ -14,7 +14,7 @@ from common.ledger.poison import PoisonState
 from common.ledger.problems import Problem, Problems
 from common.ledger.runs import Run
 from common.ledger.states import RunState
-from common.queues import SendQueue
+from common.queues import MAX_BACKLOG, SendQueue, drain_time
 from ops.reconciliation import Reconciliation, reconcile
 
 STALE_AFTER: Final = timedelta(minutes=45)
@@ -22,9 +22,6 @@ STALE_AFTER: Final = timedelta(minutes=45)
 
 HEALTH_RUNS: Final = 20
 """Runs that the diagnosis looks at, however few are asked for: five hours of the default."""
-
-MAX_BACKLOG: Final = timedelta(days=1)
-"""A queue that takes longer to drain holds new queries back."""
 
 
 class Health(StrEnum):
@@ -62,7 +59,7 @@ class View:
     @property
     def drain_time(self) -> timedelta:
         """How long the queue takes at the configured rate."""
-        return timedelta(minutes=self.queue_depth / self.requests_per_minute)
+        return drain_time(self.queue_depth, requests_per_minute=self.requests_per_minute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,16 +30,13 @@ from common.ledger.control import Lease
 from common.ledger.fold import chunks_in_flight, fold_chunks
 from common.ledger.runs import Cursor, Run, RunRow, new_run_id
 from common.ledger.states import RunState
-from common.queues import SendQueue
+from common.queues import MAX_BACKLOG, SendQueue, drain_time
 from producer.drain import DrainConfig, Sender, drain_pages
 from producer.lumen import LumenClient, Page, QueryState, QueryStatus
 
 MAX_RUN_AGE: Final = timedelta(hours=24)
 """A run that could not be finished for this long is closed as a gap, so that a new query can
 start; how long Lumen's tokens live is not documented."""
-
-MAX_BACKLOG: Final = timedelta(days=1)
-"""No new query starts while the queue takes longer to drain: it would only grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +206,9 @@ class _Sync:
 
     def _check_backlog(self) -> None:
         depth = self._queue.depth()
-        drain_time = timedelta(minutes=depth / self._config.requests_per_minute)
-        if drain_time > MAX_BACKLOG:
-            hours = drain_time / timedelta(hours=1)
+        needed = drain_time(depth, requests_per_minute=self._config.requests_per_minute)
+        if needed > MAX_BACKLOG:
+            hours = needed / timedelta(hours=1)
             raise BacklogError(
                 f"{depth} chunks wait on the queue, {hours:.0f} h at the rate of "
                 "SENTINEL_REQUESTS_PER_MINUTE: no new query before it is under "

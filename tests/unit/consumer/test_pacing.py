@@ -5,7 +5,7 @@ from bisect import bisect_left
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.errors import UnavailableError
@@ -129,6 +129,12 @@ def busiest_minute(times: list[float]) -> int:
     return max(at + 1 - bisect_left(times, time - 60.0 + 1e-6) for at, time in enumerate(times))
 
 
+def early_ones_late(chunks: int) -> list[float]:
+    """Return the lateness that is worst: the first messages all come as late as they may."""
+    return [max(0.0, LATE_AFTER - number * INTERVAL) for number in range(chunks)]
+
+
+@example(lateness=early_ones_late(200), chunks=200)
 @given(
     lateness=st.lists(
         st.floats(0.0, LATE_AFTER) | st.just(0.0) | st.just(LATE_AFTER) | st.floats(0.0, 30.0),

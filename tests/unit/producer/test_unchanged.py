@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from common.errors import PipelineError, UnavailableError
 from common.ledger.runs import Run
 from common.ledger.states import ChunkState, RunState
+from common.queues import MAX_BACKLOG
 from producer.indicators import Indicator, canonical_json, judge
-from producer.sync import MAX_BACKLOG
 from tests.unit.producer.samples import EVERYTHING, raw_indicator
 from tests.unit.producer.scripted_lumen import ScriptedLumen
 from tests.unit.producer.sync_world import RATE, REUPLOAD_AFTER, TICK, Crash, FailAt, World
@@ -201,7 +201,7 @@ def test_a_full_run_does_not_send_what_is_on_its_way() -> None:
 
 
 @pytest.mark.parametrize("arrange", ["before", "after"])
-def test_a_request_for_a_full_run_is_kept_until_its_query_is_kept(arrange: str) -> None:
+def test_a_request_for_a_full_run_is_kept_until_one_is_complete(arrange: str) -> None:
     """Killed at each operation of the ledger in turn: everything is sent again in the end."""
 
     def prepared() -> World:
@@ -336,6 +336,7 @@ def test_a_run_resumed_with_much_known_makes_the_same_chunks(
         found = world(feed[:40])
         tick(found)
         found.consume()
+        tick(found)
         found.clock.elapsed = age
         found.lumen.pages = pages_of(feed[:50], size=9)
         tick(found, chunk_size=4)
