@@ -7,12 +7,12 @@ RUN := .venv/bin/python -m
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 
-.PHONY: help setup setup-python demo test test-unit check format lock clean
+.PHONY: help setup setup-python demo chaos test test-unit check format package lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: ## Set up everything: Python packages and Azurite
+setup: ## Set up everything: Python packages, Azurite, what checks the template
 	@sh scripts/setup.sh
 
 setup-python:
@@ -20,6 +20,9 @@ setup-python:
 
 demo: setup ## Run the pipeline on the local cloud (ARGS="--help" lists the options)
 	@$(RUN) local.demo $(ARGS)
+
+chaos: setup ## Break everything at random on the local cloud (ARGS="--seed 1 --minutes 1")
+	@$(RUN) local.chaos $(ARGS)
 
 test: setup ## Run every test (ARGS="-k poison" chooses)
 	@$(RUN) pytest $(ARGS)
@@ -36,11 +39,15 @@ format: setup-python ## Format the code and mend what ruff can mend
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
+package: setup-python ## Build dist/app.zip, what is deployed (ARGS="--output FILE")
+	@$(RUN) scripts.package $(ARGS)
+
 COMPILE := $(RUN) uv pip compile --quiet --universal --python-version 3.13 --custom-compile-command 'make lock' $(ARGS)
 
 lock: setup-python ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer versions)
 	@$(COMPILE) --output-file requirements.txt pyproject.toml
 	@$(COMPILE) --output-file requirements-dev.txt --constraint requirements.txt --group dev
+	@$(COMPILE) --output-file requirements-checkov.txt --group checkov
 	@sh scripts/setup.sh python
 
 clean: ## Remove what set-up, tools and demo left behind

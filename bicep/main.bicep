@@ -217,7 +217,7 @@ var clouds = {
 // /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.OperationalInsights/workspaces/<8>
 var sentinelWorkspace = split(sentinelWorkspaceResourceId, '/')
 var useApplication = !empty(applicationClientId)
-var uploaderIsKnown = !useApplication || !empty(applicationPrincipalId)
+var uploaderIsKnown = (!useApplication) || (!empty(applicationPrincipalId))
 var blobZone = 'privatelink.blob.${environment().suffixes.storage}'
 var queueZone = 'privatelink.queue.${environment().suffixes.storage}'
 var tableZone = 'privatelink.table.${environment().suffixes.storage}'

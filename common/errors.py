@@ -3,6 +3,7 @@
     PipelineError
     ├── HaltError                 nothing goes on before a person acts
     │   ├── SettingsError         settings are missing or wrong (all faults in one message)
+    │   ├── StorageRefusedError   the storage does not take our requests: wrong endpoint
     │   └── CredentialError       a key, secret or role is refused by a service
     ├── TryLaterError             the same work will succeed later
     │   ├── ThrottledError        the service asked to slow down
@@ -38,6 +39,10 @@ class SettingsError(HaltError):
         self.faults = tuple(faults)
         plural = "setting needs" if len(faults) == 1 else "settings need"
         super().__init__("\n".join([f"{len(faults)} {plural} attention:", *faults]))
+
+
+class StorageRefusedError(HaltError):
+    """The storage account does not take a request of ours: the settings name a wrong endpoint."""
 
 
 class CredentialError(HaltError):

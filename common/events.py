@@ -13,6 +13,11 @@ from enum import StrEnum
 
 _LOGGER = logging.getLogger("lumen_sentinel")
 
+for _chatty in ("azure", "msal", "urllib3"):
+    # The Python worker sets the root logger to INFO, where azure-core tells of every request:
+    # two lines a storage call would bury ours.
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
+
 MAX_TEXT = 300
 """Characters of any one text field in a log line."""
 

@@ -16,12 +16,13 @@ from azure.identity import ManagedIdentityCredential
 
 from common.errors import CredentialError, UnavailableError
 from common.settings import Settings, StorageSettings
+from common.transport import TRANSPORT_ERRORS
 
 _TIMEOUT: Final = 20.0
 """Seconds for one call to Entra."""
 
 _NO_ANSWER: Final = (
-    OSError,
+    *TRANSPORT_ERRORS,
     msal.exceptions.MsalError,  # a server error, as MSAL's own HTTP layer puts it
     ValueError,  # not JSON; an unknown tenant; msal.ManagedIdentityError
     KeyError,  # JSON, but no discovery document
@@ -85,7 +86,7 @@ class SentinelTokens:
             raise UnavailableError(
                 f"no token: Entra did not answer usably ({type(error).__name__}); check the "
                 "network path, ENTRA_AUTHORITY_HOST and TENANT_ID"
-            ) from error
+            ) from None
         if "access_token" not in answer:
             self._client = None
             raise explain_token_error(answer)

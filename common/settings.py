@@ -330,8 +330,13 @@ def read_setting(name: str, environ: Mapping[str, str] | None = None) -> Any:
         raise SettingsError([f"{name}: {fault}"]) from fault
 
 
-def read_storage_settings(environ: Mapping[str, str] | None = None) -> StorageSettings:
+def read_storage_settings(
+    environ: Mapping[str, str] | None = None, *, queues_only: bool = False
+) -> StorageSettings:
     """Return where the pipeline's own storage is; raises `SettingsError`.
+
+    With `queues_only` a fault of the tables' endpoint is let pass: a message can be kept safe on
+    the queue all the same.
 
     `PipelineStorage` holds a connection string, or `PipelineStorage__queueServiceUri`,
     `__tableServiceUri`, `__credential` (`managedidentity`) and `__clientId` describe an
@@ -353,6 +358,8 @@ def read_storage_settings(environ: Mapping[str, str] | None = None) -> StorageSe
         raise SettingsError([f"{STORAGE_CONNECTION}: is required and not set; {remedy}"])
     faults = []
     for name, value in (("queueServiceUri", queue), ("tableServiceUri", table)):
+        if queues_only and name == "tableServiceUri":
+            continue
         if not _is_address(value, schemes=frozenset({"https", "http"})):
             faults.append(  # the value is not shown: it may be a connection string, or have a SAS
                 f"{prefix}{name}: is not set to an address without a query; "

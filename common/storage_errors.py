@@ -1,17 +1,31 @@
 """How Azure Storage's errors become the pipeline's: one place for queues and tables.
 
 A conflict is told apart by the caller that asked for it (compare-and-swap, insert); what is left
-here is access, throttling and trouble, each with the remedy. Anything else is a bug of ours and
-passes unchanged.
+here is access, throttling and trouble, each with the remedy. Nothing else may pass: what we do not
+fit must not use up a message.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+)
 
-from common.errors import CredentialError, ThrottledError, UnavailableError
+from common.errors import (
+    CredentialError,
+    StorageRefusedError,
+    ThrottledError,
+    UnavailableError,
+)
+
+CONFLICTS: Final = frozenset({409, 412})
+"""Statuses of an insert of what exists, and of a compare-and-swap that came too late."""
 
 _CODE_IN_BODY = re.compile(r'"code":\s*"(\w+)')
 
@@ -41,7 +55,12 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
             raise UnavailableError(
                 f"{what} gave no usable answer ({type(error).__name__})"
             ) from error
-        raise
+        if status in CONFLICTS or isinstance(error, ResourceNotFoundError):
+            raise
+        raise StorageRefusedError(
+            f"{what} refused the request ({code}): check that the endpoint in the storage "
+            "settings is that of this service"
+        ) from error
     except AzureError as error:
         raise UnavailableError(f"{what} cannot be reached ({type(error).__name__})") from error
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from common.clock import Clock
 from common.envelope import Envelope, encode_envelope
-from common.errors import CredentialError, TryLaterError
+from common.errors import PipelineError
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.queues import SendQueue
@@ -60,12 +60,15 @@ class Deferrer:
         self,
         *,
         queue: SendQueue,
-        ledger: Ledger,
+        ledger: Ledger | None,
         clock: Clock,
         rng: random.Random,
         first_delay: float,
     ) -> None:
-        """`first_delay` is in seconds: the wait before the first later try."""
+        """`first_delay` is in seconds: the wait before the first later try.
+
+        Without a `ledger` nothing is noted there: it is not needed for keeping messages safe.
+        """
         self._queue = queue
         self._ledger = ledger
         self._clock = clock
@@ -83,8 +86,9 @@ class Deferrer:
         wanted = defer.units * self._first_delay if defer.seconds is None else defer.seconds
         delay = wanted * self._rng.uniform(1.0, 1.0 + _SPREAD)
         self._queue.send(encode_envelope(copy), delay=delay)
-        with suppress(TryLaterError, CredentialError):  # the copy carries the reason too
-            self._ledger.chunks.record_deferred(copy, at=now, reason=defer.reason)
+        if self._ledger is not None:
+            with suppress(PipelineError):  # the copy carries the reason too
+                self._ledger.chunks.record_deferred(copy, at=now, reason=defer.reason)
         emit(
             Event.CHUNK_DEFERRED,
             run=envelope.run_id,

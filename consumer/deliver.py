@@ -16,7 +16,7 @@ import orjson
 
 from common.clock import Clock
 from common.envelope import MAX_TIME, Envelope, decode_envelope
-from common.errors import CredentialError, TryLaterError, UndecodableError
+from common.errors import HaltError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.identity import TokenSource
 from common.ledger import Ledger
@@ -55,6 +55,7 @@ from consumer.sentinel import (
     RefreshToken,
     SentinelClient,
     Throttled,
+    Unavailable,
     Uploaded,
 )
 
@@ -65,7 +66,7 @@ SEARCH_EVERY: Final = 60.0
 """Seconds between two searches while everything is refused: how recovery is noticed even when
 every chunk has a bad record."""
 
-_OUR_TROUBLE = (TryLaterError, CredentialError)
+_OUR_TROUBLE = (TryLaterError, HaltError)
 
 
 class Deliverer:
@@ -153,18 +154,24 @@ class Deliverer:
         return envelope, permit
 
     def _upload(self, envelope: Envelope, state: Isolation | None) -> Answer:
-        """Send the whole chunk, or the next group of the search, with a token that is accepted."""
+        """Send the whole chunk, or the next group of the search.
+
+        After a server error or a refused token it is sent once more, if a send slot is near.
+        """
         objects, count = _next_request(envelope, state)
         try:
             token = self._tokens.token()
             answer = self._sentinel.upload(objects, count=count, token=token)
             if isinstance(answer, RefreshToken):
                 token = self._tokens.refresh(refused=token)
-                answer = self._sentinel.upload(objects, count=count, token=token)
+            elif not isinstance(answer, Unavailable):
+                return answer
+            if isinstance(self._pacer.next_permit(), ComeBack):
+                return answer
+            return self._sentinel.upload(objects, count=count, token=token)
         except _OUR_TROUBLE as error:
-            # No token: nothing was tried at Sentinel, so nothing counts against the message.
+            # No token or no slot: it is not Sentinel that failed, so nothing counts.
             return OperatorNeeded(reason=str(error))
-        return answer
 
     def _take_note(self, answer: Answer, envelope: Envelope) -> None:
         """Tell everybody whom an answer concerns: the slots, the problems, the next search."""

@@ -99,7 +99,9 @@ def conclude(state: Isolation, *, sentinel_accepts: bool) -> Done | GiveUp | Unp
     records prove nothing; but where they are few, the next ones may show that others pass.
     """
     nothing_passes = bool(state.rejected) and not (sentinel_accepts or state.accepted)
-    if nothing_passes and (state.is_over or state.is_spent or len(state.rejected) > FEW_REFUSED):
+    # Records that the refusal named are no sign of it while the others were not sent without them.
+    are_many = len(state.rejected) > FEW_REFUSED and state.requests > 1
+    if nothing_passes and (state.is_over or state.is_spent or are_many):
         return Unproven()
     if state.is_over:
         return Done(accepted=state.accepted, rejected=state.rejected)

@@ -1,9 +1,9 @@
-"""Pacing: no request leaves without a send slot, and nobody waits for one inside a function.
+"""Pacing: no request leaves without a send slot, and nobody waits long for one in a function.
 
 A message that arrives at its slot goes out. One that arrives late lost its slot to time, so it
 takes another: near enough to wait for here, or else it goes back on the queue until then. After a
-429 this instance sends nothing for as long as it was told, and the slots move for all. The one
-quick repetition after a server error, and the one after a 401, go without: both are rare.
+429 this instance sends nothing for as long as it was told, and slots that are reserved from then
+on lie behind that.
 """
 
 import threading

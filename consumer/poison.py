@@ -10,7 +10,7 @@ from typing import Final
 
 from common.clock import Clock
 from common.envelope import Envelope, decode_envelope
-from common.errors import CredentialError, TryLaterError, UndecodableError
+from common.errors import HaltError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
@@ -77,7 +77,7 @@ def handle_poison(message: str, *, keeper: PoisonKeeper, queue: SendQueue) -> No
     """
     try:
         keeper.keep_from_host(message)
-    except (TryLaterError, CredentialError):
+    except (TryLaterError, HaltError):
         queue.send(message, delay=KEEP_AGAIN_AFTER)
 
 

@@ -6,7 +6,6 @@ the same id. This module must not know the queue or the ledger.
 """
 
 import json
-import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from typing import Any, Final
 import requests
 from requests.adapters import HTTPAdapter
 
-from common.backoff import Backoff, call_with_retries, retry_after_seconds
+from common.backoff import retry_after_seconds
 from common.clock import Clock
-from common.errors import UnavailableError
+from common.transport import TRANSPORT_ERRORS
 
 API_VERSION: Final = "2024-02-01-preview"
 SOURCE_SYSTEM: Final = "Lumen"
@@ -27,12 +26,6 @@ SOURCE_SYSTEM: Final = "Lumen"
 CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 100.0
 """Seconds. Users report 6 to 8 s for a request of 100 objects (docs/contracts.md)."""
-
-QUICK_TRIES: Final = 2
-"""Posts within one invocation before the chunk is deferred: an invocation is billed."""
-
-MAX_QUICK_WAIT: Final = 2.0
-"""Seconds that an invocation may wait between two posts."""
 
 DEFAULT_THROTTLE: Final = 60.0
 """Seconds to wait when a 429 does not say how long: the limit is counted per minute."""
@@ -164,7 +157,6 @@ class SentinelClient:
         base_url: str,
         workspace_id: str,
         clock: Clock,
-        rng: random.Random,
         connections: int,
     ) -> None:
         self._url = (
@@ -172,27 +164,15 @@ class SentinelClient:
             f"?api-version={API_VERSION}"
         )
         self._clock = clock
-        self._rng = rng
         self._session = requests.Session()
         self._session.mount("https://", HTTPAdapter(pool_maxsize=connections))
 
     def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
         """Post `objects`, a JSON array of `count` records, as they are; return the answer.
 
-        A server error or a cut connection is tried once more at once. Called twice: accepted
-        twice, stored once.
+        One request: whoever repeats it needs another send slot. Called twice: accepted twice,
+        stored once.
         """
-        try:
-            return call_with_retries(
-                lambda: self._post(objects, count, token),
-                backoff=Backoff(tries=QUICK_TRIES, cap=MAX_QUICK_WAIT),
-                clock=self._clock,
-                rng=self._rng,
-            )
-        except UnavailableError as error:
-            return Unavailable(reason=str(error))
-
-    def _post(self, objects: bytes, count: int, token: str) -> Answer:
         try:
             response = self._session.post(
                 self._url,
@@ -201,20 +181,15 @@ class SentinelClient:
                 timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
                 allow_redirects=False,
             )
-        except OSError as error:  # of requests, and of a CA bundle that is not there
-            raise UnavailableError(
-                f"Sentinel cannot be reached ({type(error).__name__})"
-            ) from error
-        answer = classify_answer(
+        except TRANSPORT_ERRORS as error:
+            return Unavailable(reason=f"Sentinel cannot be reached ({type(error).__name__})")
+        return classify_answer(
             response.status_code,
             response.headers,
             response.content,
             count=count,
             now=self._clock.now(),
         )
-        if isinstance(answer, Unavailable):
-            raise UnavailableError(answer.reason)
-        return answer
 
 
 def _read_receipt(body: bytes, count: int) -> Answer:

@@ -4,7 +4,6 @@ Importing needs no setting: clients are made on the first call and kept for the 
 While the settings are wrong, chunks are deferred with that reason instead of being used up.
 """
 
-import os
 import random
 from functools import cache
 
@@ -20,10 +19,11 @@ from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import STORAGE_CONNECTION, read_settings, read_storage_settings
+from common.storage_options import POOL_SIZE
 from consumer.deferral import Deferrer, defer_for_operator
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
-from consumer.poison import PoisonKeeper, handle_poison
+from consumer.poison import KEEP_AGAIN_AFTER, PoisonKeeper, handle_poison
 from consumer.sentinel import SentinelClient
 
 SAFE_DELAY = 60.0
@@ -40,7 +40,7 @@ def sentinel_upload(message: func.QueueMessage) -> None:
         deliverer = _deliverer()
     except SettingsError as error:
         envelope = decode_envelope(text)
-        _deferrer(SAFE_DELAY).defer(envelope, defer_for_operator(envelope, str(error)))
+        _safe_deferrer().defer(envelope, defer_for_operator(envelope, str(error)))
         return
     deliverer.deliver(text, dequeue_count=message.dequeue_count or 1)
 
@@ -48,21 +48,26 @@ def sentinel_upload(message: func.QueueMessage) -> None:
 @blueprint.queue_trigger(arg_name="message", queue_name=POISON_QUEUE, connection=STORAGE_CONNECTION)
 def keep_poison(message: func.QueueMessage) -> None:
     """Keep one message that the host gave up."""
-    handle_poison(message.get_body().decode(), keeper=_keeper(), queue=_queue(POISON_QUEUE))
+    text = message.get_body().decode()
+    queue = _queue(POISON_QUEUE)
+    try:
+        keeper = _keeper()
+    except SettingsError:
+        queue.send(text, delay=KEEP_AGAIN_AFTER)
+        return
+    handle_poison(text, keeper=keeper, queue=queue)
 
 
 @cache
 def _deliverer() -> Deliverer:
     settings = read_settings()
     clock = SystemClock()
-    threads = int(os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT") or (os.cpu_count() or 1) + 4)
     return Deliverer(
         sentinel=SentinelClient(
             base_url=settings.sentinel_base_url,
             workspace_id=settings.workspace_id,
             clock=clock,
-            rng=random.Random(),  # noqa: S311 - jitter, not secrets
-            connections=threads,
+            connections=POOL_SIZE,
         ),
         tokens=SentinelTokens(settings),
         ledger=_ledger(),
@@ -73,17 +78,22 @@ def _deliverer() -> Deliverer:
             ),
             clock=clock,
         ),
-        deferrer=_deferrer(settings.deferral_delay),
+        deferrer=_make_deferrer(settings.deferral_delay, ledger=_ledger()),
         keeper=_keeper(),
         clock=clock,
     )
 
 
 @cache
-def _deferrer(first_delay: float) -> Deferrer:
+def _safe_deferrer() -> Deferrer:
+    """Return a deferrer that needs no setting but where the queue is."""
+    return _make_deferrer(SAFE_DELAY, ledger=None)
+
+
+def _make_deferrer(first_delay: float, *, ledger: Ledger | None) -> Deferrer:
     return Deferrer(
         queue=_queue(UPLOAD_QUEUE),
-        ledger=_ledger(),
+        ledger=ledger,
         clock=SystemClock(),
         rng=random.Random(),  # noqa: S311 - jitter, not secrets
         first_delay=first_delay,
@@ -97,7 +107,7 @@ def _keeper() -> PoisonKeeper:
 
 @cache
 def _queue(name: str) -> AzureQueue:
-    storage = read_storage_settings()
+    storage = read_storage_settings(queues_only=True)
     return AzureQueue(name, storage, credential=storage_credential(storage))
 
 

@@ -15,7 +15,7 @@ from typing import Self
 from local.azurite import DEVELOPMENT_ACCOUNT, Azurite, Service
 from local.entra import Entra
 from local.feed import Feed
-from local.functions_host.process import PROJECT_ROOT, HostProcess
+from local.functions_host.process import CLOCK_SKEW_VARIABLE, PROJECT_ROOT, HostProcess
 from local.lumen_api import LumenApi, LumenBehaviour
 from local.sentinel_api import SentinelApi, SentinelBehaviour
 from local.storage_proxy import StorageProxy
@@ -149,15 +149,20 @@ class LocalCloud:
         timers: bool = False,
         queue_lease: float | None = None,
         disabled: Iterable[str] = (),
+        clock_skew: float = 0.0,
     ) -> HostProcess:
         """Start one more instance of the function app, without the `disabled` functions.
 
-        On Azure every function that is not HTTP scales, and dies, on its own.
+        On Azure every function that is not HTTP scales, and dies, on its own. The instance's clock
+        is ahead by `clock_skew` seconds.
         """
+        skew = {CLOCK_SKEW_VARIABLE: str(clock_skew)} if clock_skew else {}
         log_path = self._directory / f"host-{len(self.hosts) + 1}.log"
         host = HostProcess.start(
             PROJECT_ROOT,
-            self.app_settings() | {f"AzureWebJobs.{name}.Disabled": "true" for name in disabled},
+            self.app_settings()
+            | skew
+            | {f"AzureWebJobs.{name}.Disabled": "true" for name in disabled},
             log_path=log_path,
             timers=timers,
             queue_lease=queue_lease,

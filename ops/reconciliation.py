@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
-from common.ledger.chunks import Chunk
+from common.ledger.chunks import Chunk, uncounted
 from common.ledger.runs import Run
 from common.ledger.states import ChunkState
 
@@ -43,17 +43,13 @@ def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
     chunk of one sequence: the producer died, and read on in another way. Chunks that an
     operator discarded count as poisoned. A row that is folded already is a late copy's.
     """
-    checkpointed = 0 if run.cursor is None else run.cursor.sequence
     folded = run.folded
-    beyond = poisoned = pending = 0
+    open_rows = [chunk for chunk in chunks if not folded.has(chunk.sequence)]
+    extra = uncounted(open_rows, checkpoint=0 if run.cursor is None else run.cursor.sequence)
+    beyond = sum(chunk.count for chunk in open_rows if chunk.key in extra)
+    poisoned = pending = 0
     accepted, rejected, discarded = folded.accepted, folded.rejected, folded.discarded
-    seen: set[int] = set()
-    for chunk in chunks:
-        if folded.has(chunk.sequence):
-            continue
-        if chunk.sequence >= checkpointed or chunk.sequence in seen:
-            beyond += chunk.count
-        seen.add(chunk.sequence)
+    for chunk in open_rows:
         match chunk.state:
             case ChunkState.UPLOADED:
                 accepted += chunk.accepted

@@ -30,6 +30,7 @@ from common.errors import (
     UnavailableError,
 )
 from common.settings import Secret
+from common.transport import TRANSPORT_ERRORS
 
 CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 60.0
@@ -144,10 +145,11 @@ class LumenClient:
                     timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
                     allow_redirects=False,
                 )
-            except OSError as error:  # of requests, and of a CA bundle that is not there
+            except TRANSPORT_ERRORS as error:
+                # Without the cause: its text holds the URL, and that the page token.
                 raise UnavailableError(
                     f"Lumen cannot be reached ({type(error).__name__})"
-                ) from error
+                ) from None
             return self._read(response, forgotten)
 
         return call_with_retries(

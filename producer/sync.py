@@ -15,8 +15,8 @@ from common.errors import (
     BacklogError,
     ConflictError,
     ContractDriftError,
-    CredentialError,
     GapError,
+    HaltError,
     LeaseHeldError,
     OutOfTimeError,
     PipelineError,
@@ -91,7 +91,7 @@ def classify_exit(error: PipelineError, *, resumable: bool) -> RunState:
     match error:
         case GapError():
             return RunState.GAP
-        case TryLaterError() | CredentialError() | ContractDriftError() if resumable:
+        case TryLaterError() | HaltError() | ContractDriftError() if resumable:
             return RunState.INTERRUPTED
         case _:
             return RunState.FAILED

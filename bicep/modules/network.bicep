@@ -32,14 +32,14 @@ resource functionSecurityGroup 'Microsoft.Network/networkSecurityGroups@2024-07-
   properties: {
     securityRules: [
       {
-        name: 'deny-inbound'
+        name: 'deny-internet-in'
         properties: {
-          description: 'Requests reach the app through its front end, never through this subnet.'
+          description: 'Requests reach the app through its front end, never through this subnet; what the platform does inside the network stays open.'
           access: 'Deny'
           direction: 'Inbound'
           priority: 4000
           protocol: '*'
-          sourceAddressPrefix: '*'
+          sourceAddressPrefix: 'Internet'
           sourcePortRange: '*'
           destinationAddressPrefix: '*'
           destinationPortRange: '*'

@@ -7,9 +7,9 @@ is known from the envelope (sequence, count, fingerprints) both write, so that t
 is whole even when the producer died before writing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from common.envelope import Envelope
@@ -20,6 +20,9 @@ from common.ledger.states import CHUNK_MOVES, ChunkState
 from common.ledger.tables import Row, Table, Tables, Value
 
 TABLE: Final = "chunks"
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
+"""When a chunk was enqueued whose producer died before it could say so."""
+
 _CAS_TRIES: Final = 8
 
 
@@ -40,6 +43,7 @@ class Chunk:
     deferrals: int = 0
     reason: str = ""
     fingerprints: bytes = b""
+    enqueued_at: datetime = NEVER
     etag: str = field(default="", compare=False)
 
 
@@ -149,6 +153,25 @@ class Chunks:
         self._table.delete_all([(chunk.run_id, chunk.key) for chunk in chunks])
 
 
+def uncounted(chunks: Sequence[Chunk], *, checkpoint: int) -> set[str]:
+    """Return the keys of the chunks of a run that its counts do not have. Pure.
+
+    They were fetched and enqueued as a matter of fact, but lie behind the `checkpoint` (a
+    sequence), or are older than another chunk of their sequence: the producer died, and the
+    next one read on in another way.
+    """
+    newest: dict[int, Chunk] = {}
+    for chunk in chunks:
+        known = newest.get(chunk.sequence)
+        if known is None or chunk.enqueued_at > known.enqueued_at:
+            newest[chunk.sequence] = chunk
+    return {
+        chunk.key
+        for chunk in chunks
+        if chunk.sequence >= checkpoint or newest[chunk.sequence] is not chunk
+    }
+
+
 def _row(envelope: Envelope, data: dict[str, Value]) -> Row:
     return Row(
         partition=envelope.run_id,
@@ -179,5 +202,6 @@ def _from_row(row: Row) -> Chunk:
         deferrals=data.get("deferrals", 0),
         reason=data.get("reason", ""),
         fingerprints=data.get("fingerprints", b""),
+        enqueued_at=data.get("enqueued_at", NEVER),
         etag=row.etag,
     )

@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import groupby
 
 from common.fingerprints import to_array
-from common.ledger.chunks import Chunk, Chunks
+from common.ledger.chunks import Chunk, Chunks, uncounted
 from common.ledger.known import Known
 from common.ledger.runs import Counts, Run, Runs
 from common.ledger.states import FINISHED_CHUNKS, ChunkState
@@ -111,14 +111,11 @@ def count_chunks(run: Run, finished: Iterable[Chunk]) -> Run:
     A chunk behind the checkpoint, or a second one of its sequence, was fetched and enqueued as a
     matter of fact, though the run's counts do not have it.
     """
-    checkpointed = 0 if run.cursor is None else run.cursor.sequence
-    folded, beyond, seen = run.folded, 0, set[int]()
-    for chunk in finished:
-        if run.folded.has(chunk.sequence):
-            continue
-        if chunk.sequence >= checkpointed or chunk.sequence in seen:
-            beyond += chunk.count
-        seen.add(chunk.sequence)
+    new = [chunk for chunk in finished if not run.folded.has(chunk.sequence)]
+    extra = uncounted(new, checkpoint=0 if run.cursor is None else run.cursor.sequence)
+    beyond = sum(chunk.count for chunk in new if chunk.key in extra)
+    folded = run.folded
+    for chunk in new:
         folded = replace(
             folded,
             accepted=folded.accepted + chunk.accepted,

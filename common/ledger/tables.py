@@ -29,7 +29,7 @@ from azure.data.tables import (
 
 from common.errors import ConflictError
 from common.settings import StorageSettings
-from common.storage_errors import error_code, storage_errors
+from common.storage_errors import CONFLICTS, error_code, storage_errors
 from common.storage_options import client_options
 
 MAX_BATCH_ENTITIES: Final = 100
@@ -49,8 +49,6 @@ MAX_TEXT_PROPERTY: Final = 32 * 1024
 """A string property holds at most 64 KiB of UTF-16: 32 Ki characters (same source)."""
 
 _NOT_FOUND: Final = 404
-_CONFLICTS: Final = frozenset({409, 412})
-"""Statuses of an insert of what exists, and of a compare-and-swap that came too late."""
 
 Value = str | int | float | bool | bytes | datetime | None
 """What a property may hold. An int beyond 32 bits must be kept as text or bytes."""
@@ -284,6 +282,6 @@ def _translated(table: str) -> Iterator[None]:
         with storage_errors(f"table {table}", role="Storage Table Data Contributor"):
             yield
     except HttpResponseError as error:
-        if error.status_code not in _CONFLICTS:
+        if error.status_code not in CONFLICTS:
             raise
         raise ConflictError(f"a row of table {table} was changed by another instance") from error

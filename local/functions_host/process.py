@@ -20,6 +20,10 @@ from typing import Any, Self
 import requests
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+CLOCK_SKEW_FOLDER = PROJECT_ROOT / "local" / "clock_skew"
+CLOCK_SKEW_VARIABLE = "LOCAL_CLOCK_SKEW"
+"""Seconds by which the clock of a host is wrong; only a process that has it gets the folder."""
+
 READY_WITHIN = 60.0
 # What a Python process needs from its parent; all else is given explicitly.
 INHERITED = (
@@ -166,4 +170,6 @@ class HostProcess:
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a host process with these app settings."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return {**inherited, "PYTHONUNBUFFERED": "1", **settings, "PYTHONPATH": str(PROJECT_ROOT)}
+    folders = [str(CLOCK_SKEW_FOLDER)] if CLOCK_SKEW_VARIABLE in settings else []
+    path = os.pathsep.join([*folders, str(PROJECT_ROOT)])
+    return {**inherited, "PYTHONUNBUFFERED": "1", **settings, "PYTHONPATH": path}

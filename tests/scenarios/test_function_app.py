@@ -1,6 +1,5 @@
 """The deployed function app on the real worker: what it registers, and that every function runs."""
 
-import json
 from typing import Any
 
 import pytest
@@ -66,20 +65,6 @@ def test_status_needs_a_key_and_tells_the_runs(new_world: NewWorld) -> None:
     assert report["runs"][0]["balanced"] is True
     assert host.get("/api/status?runs=0").status_code == 400
     assert_conserved(world)
-
-
-def test_records_that_sentinel_rejects_are_kept(new_world: NewWorld) -> None:
-    """200 with errors: the rejected records are kept with content, the others are accepted."""
-    world = new_world(SyntheticFeed(400))
-    bad = sorted(world.expected)[::50]
-    world.cloud.sentinel.behaviour.reject_record = lambda record: record["id"] in bad
-    host = world.cloud.start_host()
-    run = world.sync(host)
-    world.deliver_all()
-    assert_conserved(world, rejected=len(bad))
-    kept = {r.indicator_id: r for r in world.ledger.rejections.of_run(run.run_id)}
-    assert sorted(kept) == bad
-    assert all(json.loads(kept[name].content)["id"] == name and kept[name].reason for name in bad)
 
 
 def _put(world: World, queue: str, text: str) -> None:

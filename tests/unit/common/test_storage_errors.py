@@ -18,8 +18,13 @@ from azure.core.exceptions import (
 )
 from azure.identity import CredentialUnavailableError
 
-from common.errors import CredentialError, PipelineError, ThrottledError, UnavailableError
-from common.storage_errors import error_code, storage_errors
+from common.errors import (
+    CredentialError,
+    StorageRefusedError,
+    ThrottledError,
+    UnavailableError,
+)
+from common.storage_errors import CONFLICTS, error_code, storage_errors
 
 
 @dataclass
@@ -54,7 +59,7 @@ def translated(error: Exception) -> Exception:
         return found
 
 
-STATUSES: dict[int, type[PipelineError]] = {
+STATUSES: dict[int, type[Exception]] = {
     401: CredentialError,
     403: CredentialError,
     408: UnavailableError,
@@ -62,13 +67,17 @@ STATUSES: dict[int, type[PipelineError]] = {
     503: ThrottledError,
     **dict.fromkeys([*range(500, 503), *range(504, 600)], UnavailableError),
     **dict.fromkeys(range(200, 400), UnavailableError),
+    **dict.fromkeys(CONFLICTS, HttpResponseError),
 }
 
 
 def test_every_status_has_a_meaning() -> None:
-    """Refused access needs an operator, trouble and garbled answers pass; the rest is our bug."""
+    """Refused access or requests need an operator, trouble and garbled answers pass.
+
+    Only a conflict goes on as it is: its caller asked for it.
+    """
     found = {status: type(translated(http_error(status))) for status in range(200, 600)}
-    assert found == {status: STATUSES.get(status, HttpResponseError) for status in found}
+    assert found == {status: STATUSES.get(status, StorageRefusedError) for status in found}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 from common.envelope import MAX_HISTORY, Attempt, Envelope, decode_envelope, encode_envelope
 from common.errors import (
     CredentialError,
-    HaltError,
     PipelineError,
     ThrottledError,
     UnavailableError,
@@ -294,7 +293,8 @@ def test_a_chunk_that_only_fails_is_given_up_with_its_history(name: str, limit: 
     assert f"given up after {limit} attempts" in record.reason
     kept = decode_envelope(record.message)
     assert (kept.body, kept.attempt) == (sent.body, limit - 1)
-    assert len(bench.sentinel.posted) == limit + 1
+    posts = 2 if name == "unavailable" else 1  # a server error is tried once more at once
+    assert len(bench.sentinel.posted) == posts * (limit + 1)
 
 
 @pytest.mark.parametrize("name", ["throttled", "operator", "refresh", "unavailable", "drift"])
@@ -321,8 +321,8 @@ def test_a_chunk_is_never_poisoned_for_what_is_not_its_fault(name: str) -> None:
 def test_only_attempts_that_count_use_a_chunk_up() -> None:
     """A long outage of our own making between two server errors changes nothing."""
     bench, sent = Bench(), envelope()
-    mixed = [ANSWERS[name] for name in ("unavailable", "throttled", "operator", "throttled")]
-    bench.answer(*(mixed * 30))
+    names = ("unavailable", "unavailable", "throttled", "operator", "throttled")
+    bench.answer(*([ANSWERS[name] for name in names] * 30))
     assert serve(bench, sent, 200, between=bench.others_pass) == 4 * UNAVAILABLE_ATTEMPTS + 1
     assert bench.poison[0].attempts == UNAVAILABLE_ATTEMPTS
 
@@ -497,7 +497,7 @@ def test_a_chunk_in_the_full_ledger_and_twice_on_the_queue_is_uploaded_once() ->
     assert bench.queue.sent == []
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), Crash(), HaltError("no")], ids=repr)
+@pytest.mark.parametrize("error", [ZeroDivisionError(), Crash()], ids=repr)
 def test_a_bug_is_raised_for_the_host_to_count(error: BaseException) -> None:
     """An unforeseen error is neither swallowed nor taken for an outcome."""
     bench, sent = Bench(), envelope()

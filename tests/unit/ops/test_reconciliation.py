@@ -1,6 +1,7 @@
 """Reconciliation: both laws of conservation, computed from rows that two sides wrote."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -214,3 +215,16 @@ def test_a_reconciliation_is_balanced_only_if_both_laws_hold() -> None:
     assert Reconciliation(**whole).balanced
     for name, number in whole.items():
         assert not Reconciliation(**{**whole, name: number + 1}).balanced
+
+
+@pytest.mark.parametrize("partial_first", [True, False])
+def test_of_two_chunks_of_one_sequence_the_older_is_extra(partial_first: bool) -> None:
+    """A short chunk whose producer died, then the full one: the books balance in any order."""
+    early = replace(chunk(0, 60, UPLOADED, accepted=60), key="000000-a", enqueued_at=START)
+    late = replace(
+        chunk(0, 100, UPLOADED, accepted=100), key="000000-b", enqueued_at=START + timedelta(1)
+    )
+    rows = [early, late] if partial_first else [late, early]
+    fate = reconcile(run(sequence=1, fetched=100, enqueued=100), rows)
+    assert fate.balanced
+    assert (fate.enqueued, fate.accepted) == (160, 160)

@@ -458,8 +458,8 @@ def test_invalid_records_are_kept_with_their_reason() -> None:
     [
         (GapError("x"), RunState.GAP, RunState.GAP),
         (QueryFailedError("x"), RunState.FAILED, RunState.FAILED),
-        (SettingsError(["x"]), RunState.FAILED, RunState.FAILED),
-        (HaltError("x"), RunState.FAILED, RunState.FAILED),
+        (SettingsError(["x"]), RunState.INTERRUPTED, RunState.FAILED),
+        (HaltError("x"), RunState.INTERRUPTED, RunState.FAILED),
         (CredentialError("x"), RunState.INTERRUPTED, RunState.FAILED),
         (ContractDriftError("x"), RunState.INTERRUPTED, RunState.FAILED),
         (UnavailableError("x"), RunState.INTERRUPTED, RunState.FAILED),

@@ -1,0 +1,340 @@
+"""Chaos on this machine, from a seed, and then the question: is anything missing? `make chaos`.
+
+For some minutes instances are killed and every other side fails in every way that it can, while
+the timer fires all the time. Then it is calm: faults are lifted, instances run, and the pipeline
+gets the time to settle. The verdict is that of Sentinel, which remembers what it has accepted,
+and of the app's own status, which has to balance. The exit status is 0 only when nothing is lost.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from local.azurite import DEVELOPMENT_ACCOUNT, Azurite, AzuriteUnavailableError
+from local.chaos_plan import Happening, draw_plan
+from local.chaos_stage import Lift, Stage
+from local.cloud import LocalCloud
+from local.demo_report import add_runs
+from local.feed import SyntheticFeed, expected_ids
+from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
+from local.sentinel_api import digest
+from local.tls import LocalCertificates
+
+DIRECTORY = PROJECT_ROOT / ".demo" / "chaos"
+THRESHOLD = 65
+PAGES = 10
+"""Pages of the feed: enough for a kill in the middle of a run."""
+
+SETTINGS = {"RUN_LEASE": "5", "MAX_PAGES": "6", "CHUNK_SIZE": "25"}
+"""A dead instance is noticed soon, no run is done in one tick, and many chunks are on their way."""
+
+SHOWN_RUNS = 50
+"""Runs that the app's status tells of: the timer fires so often that no more come about."""
+
+LEAST_BETWEEN_TICKS = 1.0
+LOOK_EVERY = 0.5
+TICK_AFTER = 2.0
+SETTLE_WITHIN = 300.0
+"""Seconds of calm after which what is still on its way counts as stuck."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a chaos run is asked for."""
+
+    seed: int
+    seconds: float
+    indicators: int = 20_000
+    hosts: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How a chaos run ended; numbers of indicators unless named otherwise.
+
+    `lost` are expected ones that Sentinel lacks and nobody has on record, `stale` those of which
+    it has an older version than Lumen, `duplicates` those accepted again without a change.
+    """
+
+    seed: int
+    expected: int
+    lost: int
+    stale: int
+    unexpected: int
+    poisoned: int
+    rejected: int
+    pending: int
+    duplicates: int
+    unbalanced_runs: tuple[str, ...]
+    settled: bool
+    runs: int
+    gaps: int
+    happenings: int
+    kills: int
+    faults_met: int
+    timers: int
+    requests: int
+    throttled: int
+    calm_seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is lost and the books balance."""
+        clean = not (self.lost or self.unexpected or self.pending or self.unbalanced_runs)
+        return self.settled and clean
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run chaos; return the exit status."""
+    parsed = _parser().parse_args(arguments)
+    options = Options(
+        seed=parsed.seed,
+        seconds=parsed.minutes * 60,
+        indicators=parsed.indicators,
+        hosts=parsed.hosts,
+    )
+    try:
+        shutil.rmtree(DIRECTORY, ignore_errors=True)
+        with Azurite() as azurite:
+            verdict = run_chaos(options, azurite=azurite, directory=DIRECTORY, say=_say)
+    except (AzuriteUnavailableError, HostFailedError, OSError) as error:
+        _say(f"chaos: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _say("\nstopped")
+        return 130
+    _say("\n" + render_verdict(verdict))
+    if parsed.json:
+        _say(json.dumps(asdict(verdict)))
+    return 0 if verdict.good else 1
+
+
+def run_chaos(
+    options: Options,
+    *,
+    azurite: Azurite,
+    directory: Path,
+    say: Say,
+    account: str = DEVELOPMENT_ACCOUNT,
+    certificates: LocalCertificates | None = None,
+    watch: Callable[[LocalCloud], None] = lambda _: None,
+) -> Verdict:
+    """Play the plan of `options.seed`, wait until all is settled, and judge.
+
+    `watch` is given the cloud before anything starts.
+    """
+    feed = SyntheticFeed(options.indicators, seed=options.seed)
+    with LocalCloud(
+        feed,
+        azurite=azurite,
+        account=account,
+        certificates=certificates,
+        directory=directory,
+        page_size=max(1, options.indicators // PAGES),
+        seed=options.seed,
+        proxied=True,
+        settings=SETTINGS,
+    ) as cloud:
+        watch(cloud)
+        plan = draw_plan(options.seed, seconds=options.seconds, hosts=options.hosts)
+        say(f"seed {options.seed}: {len(plan)} happenings in {options.seconds:.0f} s")
+        with Stage(cloud, feed, hosts=options.hosts) as stage:
+            _play(plan, stage, seconds=options.seconds, say=say)
+            say(f"{options.seconds:6.1f} s  calm: faults are lifted, instances run")
+            started = time.monotonic()
+            runs, settled = _settle(stage, say)
+            return _judge(
+                options,
+                cloud,
+                stage,
+                runs,
+                happenings=len(plan),
+                settled=settled,
+                calm_seconds=round(time.monotonic() - started, 1),
+            )
+
+
+def _play(plan: Sequence[Happening], stage: Stage, *, seconds: float, say: Say) -> None:
+    """Let the plan happen in its time, firing timers and starting instances in between."""
+    started = time.monotonic()
+    between = max(LEAST_BETWEEN_TICKS, seconds / (SHOWN_RUNS // 2))
+    waiting = list(plan)
+    lifts: list[tuple[float, Lift]] = []
+    next_tick, ticks = 0.0, 0
+    while (now := time.monotonic() - started) < seconds:
+        while waiting and waiting[0].at <= now:
+            happening = waiting.pop(0)
+            lasts = f" ({happening.lasts:.1f} s)" if happening.lasts else ""
+            say(f"{now:6.1f} s  {happening.what}{lasts}")
+            lift = stage.perform(happening)
+            if lift is not None:
+                lifts.append((now + happening.lasts, lift))
+        for over, lift in [entry for entry in lifts if entry[0] <= now]:
+            lift()
+            lifts.remove((over, lift))
+        if now >= next_tick and stage.alive:
+            stage.fire(stage.alive[ticks % len(stage.alive)])
+            ticks += 1
+            next_tick = now + between
+        stage.revive()
+        time.sleep(0.05)
+    for _, lift in lifts:
+        lift()
+
+
+def _settle(stage: Stage, say: Say) -> tuple[list[dict[str, Any]], bool]:
+    """Wait until a run has found nothing left to send and nothing is on its way.
+
+    Returns the runs of the last status, oldest first, and whether all is settled.
+    """
+    stage.calm()
+    deadline = time.monotonic() + SETTLE_WITHIN
+    runs: list[dict[str, Any]] = []
+    fired_at = float("-inf")
+    last_look: Any = None
+    shown = ""
+    while time.monotonic() < deadline:
+        host = stage.alive[0]
+        report = _ask(host)
+        runs = report["runs"][::-1]
+        pending = sum(run["pending"] for run in runs)
+        line = f"          pending {pending:,}, queue depth {report['queue_depth']:,}"
+        if line != shown:
+            shown = line
+            say(line)
+        newest = runs[-1] if runs else {"run": None, "state": None, "enqueued": 0}
+        ended = newest["state"] == "complete"
+        quiet = ended and not pending and not report["queue_depth"]
+        if quiet and last_look not in {None, newest["run"]} and not newest["enqueued"]:
+            return runs, True
+        if quiet or (not ended and time.monotonic() - fired_at > TICK_AFTER):
+            last_look = newest["run"] if quiet else last_look
+            stage.fire(host)
+            fired_at = time.monotonic()
+        time.sleep(LOOK_EVERY)
+    return runs, False
+
+
+def _ask(host: HostProcess) -> Any:
+    answer = host.get(f"/api/status?runs={SHOWN_RUNS}")
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _judge(
+    options: Options,
+    cloud: LocalCloud,
+    stage: Stage,
+    runs: list[dict[str, Any]],
+    *,
+    happenings: int,
+    settled: bool,
+    calm_seconds: float,
+) -> Verdict:
+    fates = add_runs(runs)
+    last = stage.feeds[-1]
+    expected = expected_ids(last, threshold=THRESHOLD)
+    allowed = set().union(*(expected_ids(feed, threshold=THRESHOLD) for feed in stage.feeds))
+    sentinel = cloud.sentinel
+    missing = sentinel.missing(expected)
+    known = fates["poisoned"] + fates["rejected"]
+    return Verdict(
+        seed=options.seed,
+        expected=len(expected),
+        lost=max(0, len(missing) - known),
+        stale=_count_stale(cloud, last, expected - missing),
+        unexpected=len(set(sentinel.accepted) - allowed),
+        poisoned=fates["poisoned"],
+        rejected=fates["rejected"],
+        pending=fates["pending"],
+        duplicates=sentinel.duplicates,
+        unbalanced_runs=tuple(run["run"] for run in runs if not run["balanced"]),
+        settled=settled,
+        runs=len(runs),
+        gaps=sum(run["state"] == "gap" for run in runs),
+        happenings=happenings,
+        kills=stage.counts["kills"],
+        faults_met=stage.counts["faults met"],
+        timers=stage.counts["timers"],
+        requests=sentinel.count(method="POST"),
+        throttled=sentinel.throttled,
+        calm_seconds=calm_seconds,
+    )
+
+
+def _count_stale(cloud: LocalCloud, feed: SyntheticFeed, names: set[str]) -> int:
+    """Return how many of these are at Sentinel in another version than Lumen's last."""
+    accepted = cloud.sentinel.accepted
+    stale = 0
+    for encoded in feed.encoded(0, len(feed)):
+        found = orjson.loads(encoded)
+        if found["id"] in names:
+            version = digest({**found, "confidence": int(found["confidence"])})
+            stale += accepted[found["id"]].digest != version
+    return stale
+
+
+def render_verdict(verdict: Verdict) -> str:
+    """Return the summary table and one plain sentence."""
+    numbers = {
+        "happenings": verdict.happenings,
+        "instances killed": verdict.kills,
+        "requests that met a fault": verdict.faults_met,
+        "timers fired": verdict.timers,
+        "sync runs": verdict.runs,
+        "of which with a gap": verdict.gaps,
+        "requests to Sentinel": verdict.requests,
+        "of which throttled": verdict.throttled,
+        "indicators expected": verdict.expected,
+        "accepted again": verdict.duplicates,
+        "of an older version": verdict.stale,
+        "given up, kept for replay": verdict.poisoned,
+        "rejected": verdict.rejected,
+        "pending": verdict.pending,
+        "unexpected": verdict.unexpected,
+        "lost": verdict.lost,
+    }
+    width = max(len(f"{number:,}") for number in numbers.values())
+    table = "\n".join(f"  {name:<26}{number:>{width},}" for name, number in numbers.items())
+    if verdict.good:
+        return (
+            f"{table}\n\nPASS: lost=0 after seed {verdict.seed}; the books of all {verdict.runs} "
+            f"runs balance ({verdict.calm_seconds:.0f} s of calm to settle)."
+        )
+    faults = [f"lost={verdict.lost}"]
+    if verdict.unbalanced_runs:
+        faults.append(f"the books do not balance: {', '.join(verdict.unbalanced_runs)}")
+    if not verdict.settled:
+        faults.append("not settled in time")
+    return f"{table}\n\nFAIL: seed {verdict.seed}: {'; '.join(faults)}."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='make chaos ARGS="…"',
+        description="Break everything at random; see that nothing is lost.",
+    )
+    parser.add_argument("--seed", type=int, required=True, help="all randomness comes from it")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of chaos (default 1)")
+    parser.add_argument("--indicators", type=int, default=20_000, help="at Lumen (default 20,000)")
+    parser.add_argument("--hosts", type=int, default=3, help="function hosts (default 3)")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

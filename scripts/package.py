@@ -1,0 +1,88 @@
+"""`make package`: the zip that is deployed, made of what .funcignore leaves.
+
+Reproducible: the same files give the same bytes, whoever packs them and when. Names are sorted,
+times and permissions are fixed. Dependencies are not in it: Azure's remote build installs
+requirements.txt. Needs no git, so that a downloaded archive can be packed too.
+"""
+
+import argparse
+import hashlib
+import sys
+import zipfile
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUT = ROOT / "dist" / "app.zip"
+
+EARLIEST = (1980, 1, 1, 0, 0, 0)
+"""The time of every file in the zip: the first that the format knows."""
+
+READABLE = 0o100644 << 16
+"""A plain file that everybody may read, as zip keeps permissions."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Pack, and say what came of it."""
+    parser = argparse.ArgumentParser(prog="make package", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="default: dist/app.zip")
+    output: Path = parser.parse_args(arguments).output
+    names = pack(ROOT, output)
+    digest = hashlib.sha256(output.read_bytes()).hexdigest()
+    size = output.stat().st_size / 1024
+    print(f"{output}: {len(names)} files, {size:.0f} KiB, sha256 {digest}")  # noqa: T201
+    return 0
+
+
+def pack(root: Path, output: Path) -> list[str]:
+    """Write the zip of an app's folder; return the names in it."""
+    names = sorted(deployed(root))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
+        for name in names:
+            entry = zipfile.ZipInfo(name, EARLIEST)
+            entry.external_attr = READABLE
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, wherever it is made
+            package.writestr(entry, (root / name).read_bytes())
+    return names
+
+
+def deployed(root: Path) -> Iterator[str]:
+    """Yield the path of each file that .funcignore leaves, relative to the root."""
+    patterns = read_patterns((root / ".funcignore").read_text(encoding="utf-8"))
+    yield from _walk(root, root, patterns)
+
+
+def read_patterns(text: str) -> list[str]:
+    """Return the patterns of a .funcignore: names with wildcards, `/` at the end for a folder.
+
+    Raises `ValueError` for git's further syntax, which nothing here needs.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    patterns = [line for line in lines if line and not line.startswith("#")]
+    if strange := [item for item in patterns if "/" in item[:-1] or item[0] in "!\\"]:
+        raise ValueError(f".funcignore: {strange} is more than a name or a folder's name")
+    return patterns
+
+
+def _walk(root: Path, folder: Path, patterns: list[str]) -> Iterator[str]:
+    for path in folder.iterdir():
+        is_folder = path.is_dir()
+        if any(_names(item, path.name, is_folder=is_folder) for item in patterns):
+            continue
+        if is_folder:
+            yield from _walk(root, path, patterns)
+        else:
+            yield path.relative_to(root).as_posix()
+
+
+def _names(pattern: str, name: str, *, is_folder: bool) -> bool:
+    if pattern.endswith("/"):
+        return is_folder and fnmatchcase(name, pattern[:-1])
+    return fnmatchcase(name, pattern)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

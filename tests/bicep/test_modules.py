@@ -1,0 +1,99 @@
+"""The files fit together: names are declared, modules get what they ask for, outputs exist."""
+
+import re
+
+import pytest
+
+from tests.bicep.template import (
+    MAIN,
+    ModuleCall,
+    Template,
+    dotted,
+    files,
+    load,
+    names_declared,
+    names_used,
+    parse_values,
+    templates,
+)
+
+CALLS = [(item, call) for item in templates() for call in item.modules.values()]
+
+
+@pytest.mark.parametrize("template", templates(), ids=lambda item: item.name)
+def test_every_name_is_declared(template: Template) -> None:
+    """No expression uses a name that its file does not declare."""
+    assert set(names_used(template)) - names_declared(template) == set()
+
+
+@pytest.mark.parametrize("template", templates(), ids=lambda item: item.name)
+def test_every_parameter_and_variable_is_used(template: Template) -> None:
+    """What is declared has a use."""
+    used = set(names_used(template))
+    assert {*template.parameters, *template.variables} - used == set()
+
+
+def test_the_search_for_names_finds_them() -> None:
+    """Names are told from texts, keys, properties and functions; interpolations count."""
+    template = load(MAIN)
+    used = set(names_used(template))
+    assert {"prefix", "suffix", "createVirtualNetwork", "network", "cloud", "clouds"} <= used
+    assert not used & {"name", "params", "outputs", "uniqueString", "AzureCloud", "modules"}
+
+
+@pytest.mark.parametrize(("template", "call"), CALLS, ids=lambda item: getattr(item, "symbol", ""))
+def test_modules_get_what_they_ask_for(template: Template, call: ModuleCall) -> None:
+    """Every argument is a parameter of the module; every parameter without default is given."""
+    module = load(call.path)
+    required = {name for name, item in module.parameters.items() if not item.has_default}
+    assert required <= set(call.arguments) <= set(module.parameters)
+
+
+@pytest.mark.parametrize(("template", "call"), CALLS, ids=lambda item: getattr(item, "symbol", ""))
+def test_arguments_have_the_parameters_types(template: Template, call: ModuleCall) -> None:
+    """A parameter that is handed on has the same type, range and secrecy on both sides."""
+    module = load(call.path)
+    for name, value in call.arguments.items():
+        outer = template.parameters.get(value) if isinstance(value, str) else None
+        if outer is None:
+            continue
+        inner = module.parameters[name]
+        assert outer.type == inner.type, name
+        for decorator in ("allowed", "min_value", "max_value", "secure"):
+            assert outer.decorators.get(decorator) == inner.decorators.get(decorator), name
+
+
+@pytest.mark.parametrize("template", templates(), ids=lambda item: item.name)
+def test_outputs_that_are_read_exist(template: Template) -> None:
+    """Each `module.outputs.x` names an output of that module."""
+    found = set(re.findall(r"\b(\w+)!?\.outputs\.(\w+)", template.source))
+    for symbol, output in found:
+        assert output in load(template.modules[symbol].path).outputs, f"{symbol}.{output}"
+    assert found or not template.modules
+
+
+def test_every_module_is_used() -> None:
+    """No file lies about that nothing deploys."""
+    assert {MAIN, *(call.path for _, call in CALLS)} == set(files())
+
+
+def test_a_condition_guards_each_use_of_a_conditional_module() -> None:
+    """Outputs of a module that may not be deployed are read with `!`, behind a condition."""
+    template = load(MAIN)
+    for symbol, call in template.modules.items():
+        marks = set(re.findall(rf"\b{symbol}(!?)\.outputs\.", template.source))
+        assert marks <= ({"!"} if call.condition is not None else {""}), symbol
+
+
+def test_no_secret_leaves_the_deployment() -> None:
+    """Secrets are secure parameters without a value, and no output is made of one."""
+    for template in templates():
+        secrets = {name for name in template.parameters if re.search("(?i)secret$|apiKey$", name)}
+        for name in secrets:
+            parameter = template.parameters[name]
+            assert parameter.decorators.get("secure"), name
+            assert parameter.default in {None, ""}
+        for name, value in template.outputs.items():
+            words = {dotted(item) for item in parse_values(value)}
+            assert not words & secrets, name
+            assert not re.search(r"(?i)list\w*\(|(key|secret|password)s?$", name), name

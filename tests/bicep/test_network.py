@@ -1,0 +1,207 @@
+"""The network in code: what is closed, what leads in, what has to be there first."""
+
+import ipaddress
+from typing import Any
+
+from tests.bicep.template import (
+    BICEP,
+    MAIN,
+    ModuleCall,
+    dotted,
+    load,
+    resources,
+    templates,
+)
+
+MAIN_TEMPLATE = load(MAIN)
+ENDPOINT = BICEP / "modules/private-endpoint.bicep"
+ZONE = BICEP / "modules/private-dns-zone.bicep"
+
+
+def only(resource_type: str) -> dict[str, Any]:
+    """Return the body of the one resource of a type."""
+    ((_, resource),) = resources(resource_type)
+    return resource.body
+
+
+def calls(path: object) -> dict[str, ModuleCall]:
+    """Return the uses of a module in main.bicep."""
+    return {name: call for name, call in MAIN_TEMPLATE.modules.items() if call.path == path}
+
+
+def test_storage_has_no_public_door() -> None:
+    """No public network, no shared keys, no anonymous blobs, no old TLS, no exceptions."""
+    properties = only("Microsoft.Storage/storageAccounts")["properties"]
+    assert properties["publicNetworkAccess"] == "Disabled"
+    assert properties["networkAcls"] == {"bypass": "None", "defaultAction": "Deny"}
+    assert properties["allowSharedKeyAccess"] is False
+    assert properties["allowBlobPublicAccess"] is False
+    assert properties["isLocalUserEnabled"] is False
+    assert properties["minimumTlsVersion"] == "TLS1_2"
+    assert properties["supportsHttpsTrafficOnly"] is True
+
+
+def test_the_vault_has_no_public_door() -> None:
+    """No public network, roles instead of access policies, nothing purged before its time."""
+    properties = only("Microsoft.KeyVault/vaults")["properties"]
+    assert properties["publicNetworkAccess"] == "Disabled"
+    assert properties["networkAcls"]["defaultAction"] == "Deny"
+    assert properties["networkAcls"]["ipRules"] == []
+    assert properties["enableRbacAuthorization"] is True
+    assert properties["enablePurgeProtection"] is True
+
+
+def test_the_app_takes_https_with_entra_only() -> None:
+    """No HTTP, no FTP, no user name and password to publish with."""
+    app = only("Microsoft.Web/sites")["properties"]
+    assert app["httpsOnly"] is True
+    assert app["siteConfig"]["ftpsState"] == "Disabled"
+    assert app["siteConfig"]["minTlsVersion"] == "1.2"
+    policies = list(resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies"))
+    assert {(item.body["name"], item.body["properties"]["allow"]) for _, item in policies} == {
+        ("ftp", False),
+        ("scm", False),
+    }
+
+
+def test_telemetry_needs_a_token() -> None:
+    """The connection string of Application Insights opens nothing by itself."""
+    assert only("Microsoft.Insights/components")["properties"]["DisableLocalAuth"] is True
+
+
+def test_every_part_of_storage_and_vault_has_its_endpoint() -> None:
+    """Five endpoints always; the app's own only when its public address is closed."""
+    endpoints = calls(ENDPOINT)
+    groups = {call.arguments["groupId"]: call for call in endpoints.values()}
+    assert set(groups) == {"blob", "queue", "table", "file", "vault", "sites"}
+    assert len(groups) == len(endpoints)
+    conditional = {group for group, call in groups.items() if call.condition is not None}
+    assert conditional == {"sites"}
+    assert groups["sites"].condition == "privateInbound"
+
+
+def test_every_endpoint_has_its_dns_zone() -> None:
+    """Endpoint and zone group come from one module, and the zone is that of the same service."""
+    module = load(ENDPOINT)
+    assert {resource.type for resource in module.resources.values()} == {
+        "Microsoft.Network/privateEndpoints",
+        "Microsoft.Network/privateEndpoints/privateDnsZoneGroups",
+    }
+    group = module.resources["zoneGroup"].body
+    assert group["parent"] == "endpoint"
+    (config,) = group["properties"]["privateDnsZoneConfigs"]
+    assert config["properties"]["privateDnsZoneId"] == "dnsZoneId"
+    for call in calls(ENDPOINT).values():
+        choice = call.arguments["dnsZoneId"]["operator"]["operands"]
+        service = call.arguments["groupId"]
+        assert choice["condition"] == "createPrivateDnsZones"
+        assert dotted(choice["true_value"]) == f"{service}Dns.outputs.zoneId"
+        assert choice["false_value"] == f"{service}DnsZoneId"
+    endpoints = [item for item in templates() if item.path != ENDPOINT]
+    kinds = {resource.type for item in endpoints for resource in item.resources.values()}
+    assert "Microsoft.Network/privateEndpoints" not in kinds
+
+
+def test_every_zone_is_linked_to_the_network() -> None:
+    """A zone that no network asks answers nobody."""
+    link = load(ZONE).resources["link"].body
+    assert link["properties"]["virtualNetwork"]["id"] == "virtualNetworkId"
+    assert link["properties"]["registrationEnabled"] is False
+    zones = calls(ZONE)
+    assert set(zones) == {f"{s}Dns" for s in ("blob", "queue", "table", "file", "vault", "sites")}
+    for call in zones.values():
+        assert call.arguments["virtualNetworkId"] == "networkId"
+        assert "createPrivateDnsZones" in str(call.condition)
+
+
+def test_the_zones_have_the_names_that_azure_asks() -> None:
+    """learn.microsoft.com/azure/private-link/private-endpoint-dns, read 2026-11-22."""
+    suffix = "${environment().suffixes.storage}"
+    for service in ("blob", "queue", "table", "file"):
+        assert MAIN_TEMPLATE.variables[f"{service}Zone"] == f"privatelink.{service}.{suffix}"
+    clouds = MAIN_TEMPLATE.variables["clouds"]
+    assert clouds["AzureCloud"]["vaultZone"] == "privatelink.vaultcore.azure.net"
+    assert clouds["AzureUSGovernment"]["vaultZone"] == "privatelink.vaultcore.usgovcloudapi.net"
+    assert clouds["AzureCloud"]["sitesZone"] == "privatelink.azurewebsites.net"
+    assert clouds["AzureUSGovernment"]["sitesZone"] == "privatelink.azurewebsites.us"
+
+
+def test_the_function_subnet_is_delegated_and_the_other_is_not() -> None:
+    """Flex Consumption joins a subnet that is delegated to it; endpoints need one that is not."""
+    function, endpoint = only("Microsoft.Network/virtualNetworks")["properties"]["subnets"]
+    (delegation,) = function["properties"]["delegations"]
+    assert delegation["properties"]["serviceName"] == "Microsoft.App/environments"
+    assert "delegations" not in endpoint["properties"]
+    for subnet in (function, endpoint):
+        assert dotted(subnet["properties"]["networkSecurityGroup"]["id"]).endswith("Group.id")
+
+
+def test_the_default_network_fits_together() -> None:
+    """The default subnets lie in the default network, apart, large enough and rightly named."""
+    defaults = {name: item.default for name, item in MAIN_TEMPLATE.parameters.items()}
+    assert defaults["virtualNetworkName"] == "lumen-threatfeed-vnet"
+    assert defaults["functionSubnetName"] == "functionapp-subnet"
+    assert defaults["endpointSubnetName"] == "privateendpoint-subnet"
+    assert "_" not in defaults["functionSubnetName"]
+    network = ipaddress.ip_network(defaults["virtualNetworkPrefix"])
+    function = ipaddress.ip_network(defaults["functionSubnetPrefix"])
+    endpoint = ipaddress.ip_network(defaults["endpointSubnetPrefix"])
+    assert isinstance(network, ipaddress.IPv4Network)
+    assert isinstance(function, ipaddress.IPv4Network)
+    assert isinstance(endpoint, ipaddress.IPv4Network)
+    assert function.subnet_of(network)
+    assert endpoint.subnet_of(network)
+    assert not function.overlaps(endpoint)
+    assert function.prefixlen <= 27
+
+
+def test_security_groups_let_nothing_in_from_outside() -> None:
+    """Each group ends in a refusal of what comes in; what it lets in comes from the network."""
+    for _, group in resources("Microsoft.Network/networkSecurityGroups"):
+        rules = [rule["properties"] for rule in group.body["properties"]["securityRules"]]
+        inbound = sorted(
+            (rule for rule in rules if rule["direction"] == "Inbound"),
+            key=lambda rule: int(rule["priority"]),
+        )
+        assert inbound[-1]["access"] == "Deny"
+        assert inbound[-1]["sourceAddressPrefix"] in {"*", "Internet"}
+        for rule in inbound[:-1]:
+            assert rule["sourceAddressPrefix"] == "VirtualNetwork"
+            assert rule["destinationPortRange"] == "443"
+
+
+def test_only_https_leaves_the_function_subnet() -> None:
+    """To the internet, HTTPS and nothing else."""
+    group = load(BICEP / "modules/network.bicep").resources["functionSecurityGroup"]
+    outbound = [
+        rule["properties"]
+        for rule in group.body["properties"]["securityRules"]
+        if rule["properties"]["direction"] == "Outbound"
+    ]
+    allowed = [rule for rule in outbound if rule["access"] == "Allow"]
+    assert [rule["destinationPortRange"] for rule in allowed] == ["443"]
+    assert any(
+        r["access"] == "Deny" and r["destinationAddressPrefix"] == "Internet" for r in outbound
+    )
+
+
+def test_the_app_waits_for_all_that_it_starts_with() -> None:
+    """Endpoints, DNS links and roles exist before the app, so before the first deployment."""
+    app = MAIN_TEMPLATE.modules["functionApp"]
+    awaited = {str(name) for name in app.body["dependsOn"]}
+    unconditional = {name for name, call in calls(ENDPOINT).items() if call.condition is None}
+    zones = {name for name in calls(ZONE) if name != "sitesDns"}
+    assert awaited == {*unconditional, *zones, "storageAccess", "sentinelAccess"}
+    read = set()
+    for value in app.arguments.values():
+        read.add(dotted(value).partition(".")[0])
+    assert {"identity", "storage", "vault", "monitoring"} <= read  # their roles are inside them
+
+
+def test_a_closed_app_is_closed() -> None:
+    """With privateInbound the public address is off; without, ranges decide who may call."""
+    app = only("Microsoft.Web/sites")["properties"]
+    choice = app["publicNetworkAccess"]["operator"]["operands"]
+    assert (choice["condition"], choice["true_value"]) == ("privateInbound", "Disabled")
+    default = app["siteConfig"]["ipSecurityRestrictionsDefaultAction"]["operator"]["operands"]
+    assert (default["true_value"], default["false_value"]) == ("Allow", "Deny")

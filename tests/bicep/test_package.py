@@ -1,0 +1,194 @@
+"""What `make package` builds: the product alone, the same bytes each time, and it runs."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+import requests
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from local.azurite import Azurite
+from local.functions_host.process import child_environment
+from scripts.package import deployed, main, pack, read_patterns
+from tests.bicep.template import ROOT
+from tests.repo.git_files import listed, repository_files
+
+FUNCTIONS = {"lumen_sync", "sentinel_upload", "keep_poison", "pipeline_status"}
+
+HOST_ALONE = """
+import importlib.abc, json, runpy, sys
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def __init__(self, names):
+        self.names = frozenset(names)
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"{name} is not installed in production", name=name)
+        return None
+
+refused, arguments = json.loads(sys.argv[1])
+sys.meta_path.insert(0, Refuse(refused))
+sys.argv = ["functions_host", *arguments]
+runpy.run_module("local.functions_host", run_name="__main__")
+"""
+"""The local host in a process that has production's packages, the worker's and no others."""
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, unpacked into an empty folder."""
+    folder = tmp_path_factory.mktemp("package")
+    pack(ROOT, folder / "app.zip")
+    with zipfile.ZipFile(folder / "app.zip") as package:
+        package.extractall(folder / "wwwroot")
+    return folder / "wwwroot"
+
+
+def files_of(folder: Path) -> set[Path]:
+    """Return the files of a folder, relative to it."""
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def locked() -> set[str]:
+    """Return the names of the packages that Azure installs."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [line for line in lines if line and not line.lstrip().startswith("#")]
+    return {canonicalize_name(Requirement(line).name) for line in wanted}
+
+
+def needed_by(name: str) -> set[str]:
+    """Return a package and all that it needs here."""
+    found: set[str] = set()
+    open_names = [name]
+    while open_names:
+        current = canonicalize_name(open_names.pop())
+        if current not in found:
+            found.add(current)
+            needs = [Requirement(line) for line in distribution(current).requires or ()]
+            open_names += [
+                need.name
+                for need in needs
+                if not need.marker or need.marker.evaluate({"extra": ""})
+            ]
+    return found
+
+
+def refused() -> list[str]:
+    """Return every importable name that neither production nor the worker itself has."""
+    available = locked() | needed_by("azure-functions-runtime")
+    return [
+        package
+        for package, owners in packages_distributions().items()
+        if package.isidentifier() and not available & set(map(canonicalize_name, owners))
+    ]
+
+
+@contextmanager
+def host_running(app: Path, environment: dict[str, str], log: Path) -> Iterator[dict[str, object]]:
+    """Run the local host on a folder that holds the app; give the line that says it is ready."""
+    lonely = log.parent / "host"
+    lonely.mkdir()
+    (lonely / "local").symlink_to(ROOT / "local")  # so that nothing else of ours can be imported
+    arguments = ["--app", str(app), "--host-key=key", "--no-timers"]
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOST_ALONE, json.dumps([refused(), arguments])],
+            cwd=app,
+            env={**child_environment(environment), "PYTHONPATH": str(lonely)},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, log.read_text(encoding="utf-8")
+        yield json.loads(line)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_the_package_is_the_product(unpacked: Path) -> None:
+    """It holds the files that .funcignore leaves, as git reads that file, and no others."""
+    ignored = set(listed("--ignored", "--exclude-from=.funcignore"))
+    assert files_of(unpacked) == set(repository_files()) - ignored
+    assert {Path("function_app.py"), Path("host.json"), Path("requirements.txt")} <= files_of(
+        unpacked
+    )
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    """Neither the time nor the owner nor the order of the files is in the package."""
+    copy = tmp_path / "copy"
+    for name in sorted([*deployed(ROOT), ".funcignore"], reverse=True):
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / name).read_bytes())
+        os.utime(target, (0, 0))
+        target.chmod(0o600)
+    pack(ROOT, tmp_path / "one.zip")
+    pack(copy, tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_the_command_says_what_it_packed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the number of files and the digest that a deployment can be compared by."""
+    assert main(["--output", str(tmp_path / "new" / "app.zip")]) == 0
+    assert " files, " in (said := capsys.readouterr().out)
+    assert "sha256 " in said
+
+
+@pytest.mark.parametrize("line", ["!common/", "docs/adr", "/tests", "**/x"])
+def test_syntax_that_the_packer_does_not_know_is_refused(line: str) -> None:
+    """A pattern that git would read otherwise must not pass silently."""
+    with pytest.raises(ValueError, match="more than a name"):
+        read_patterns(f"# comment\n*.md\n{line}\n")
+
+
+def test_the_package_runs_on_the_worker(
+    unpacked: Path, azurite: Azurite, account: str, tmp_path: Path
+) -> None:
+    """Unpacked, with production's packages alone, all functions are there and one answers."""
+    storage = azurite.connection_string(account=account)
+    settings = {"AzureWebJobsStorage": storage, "PipelineStorage": storage}
+    with host_running(unpacked, settings, tmp_path / "host.log") as ready:
+        functions = ready["functions"]
+        assert isinstance(functions, list)
+        assert set(functions) >= FUNCTIONS
+        answer = requests.get(
+            f"http://127.0.0.1:{ready['port']}/api/status",
+            headers={"x-functions-key": "key"},
+            timeout=30,
+        )
+    assert (answer.status_code, answer.json()["runs"]) == (200, [])
+
+
+def test_the_worker_alone_would_notice_a_missing_file(
+    unpacked: Path, azurite: Azurite, account: str, tmp_path: Path
+) -> None:
+    """The test above does not find what is missing in the checkout beside it."""
+    broken = tmp_path / "wwwroot"
+    broken.mkdir()
+    for name in files_of(unpacked):
+        if name.parts[0] != "ops":
+            (broken / name).parent.mkdir(parents=True, exist_ok=True)
+            (broken / name).write_bytes((unpacked / name).read_bytes())
+    storage = azurite.connection_string(account=account)
+    settings = {"AzureWebJobsStorage": storage, "PipelineStorage": storage}
+    with (
+        pytest.raises(AssertionError, match="No module named 'ops'"),
+        host_running(broken, settings, tmp_path / "host.log"),
+    ):
+        pass
