@@ -43,7 +43,7 @@ class Chunk:
     deferrals: int = 0
     reason: str = ""
     fingerprints: bytes = b""
-    enqueued_at: datetime = NEVER
+    enqueued_at: datetime = field(default=NEVER, compare=False)
     etag: str = field(default="", compare=False)
 
 

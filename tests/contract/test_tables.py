@@ -4,9 +4,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from azure.core.exceptions import HttpResponseError
 
-from common.errors import ConflictError
+from common.errors import ConflictError, StorageRefusedError
 from common.ledger.tables import (
     MAX_BATCH_ENTITIES,
     MAX_BINARY_PROPERTY,
@@ -298,9 +297,9 @@ def test_the_largest_property_is_kept(table: Table, value: str | bytes) -> None:
 def test_a_larger_property_is_refused(
     table: Table, gap_of_the_fake: Gap, value: str | bytes
 ) -> None:
-    """One more is refused as a bug of the caller, not as something that may pass."""
+    """One more is refused with the service's code, and not as something that may pass."""
     gap_of_the_fake("it has no limit on the size of a property")
-    with pytest.raises(HttpResponseError, match="PropertyValueTooLarge"):
+    with pytest.raises(StorageRefusedError, match="PropertyValueTooLarge"):
         table.insert(row(value=value))
 
 

@@ -14,7 +14,7 @@ def test_an_outage_poisons_nothing_and_ends_by_itself(new_world: NewWorld) -> No
     hosts = [world.cloud.start_host() for _ in range(2)]
     world.sync(hosts[0])
     until(
-        lambda: all(chunk.deferrals >= 4 for chunk in world.chunks()),
+        lambda: all(chunk.deferrals >= 3 for chunk in world.chunks()),
         "every chunk was deferred several times",
     )
     problem = world.problem(Kind.UNAVAILABLE)

@@ -30,7 +30,7 @@ from ops.poison import Handled, Selection, discard, find, replay
 from ops.reconciliation import Reconciliation, reconcile
 
 WITHIN = 60.0
-LOOK_EVERY = 0.05
+LOOK_EVERY = 0.1
 THRESHOLD = 65
 
 CONSUMER = ("sentinel_upload", "keep_poison")
