@@ -17,7 +17,7 @@ param location string = resourceGroup().location
 @description('Tags of every resource.')
 param tags object = {}
 
-@description('Spread the app over availability zones and keep storage in three of them, in regions that have them.')
+@description('Spread the app over availability zones and keep storage in three of them, in regions that have them. Decide before the first deployment: no template can move storage that exists.')
 param zoneRedundant bool = false
 
 @description('Cloud that the app runs in: it decides where Entra, Sentinel and DNS are.')
@@ -87,7 +87,7 @@ param reuploadAfterDays int = 7
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 
-@description('Most instances of each function. Send slots pace the uploads, so more than a few are rarely of use.')
+@description('Most instances of the app, all functions together. Send slots pace the uploads, so more than a few are rarely of use.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int = 40
@@ -97,7 +97,7 @@ param maximumInstanceCount int = 40
 @maxValue(10)
 param alwaysReadyUploadInstances int = 0
 
-@description('How an update replaces running instances: drained one after the other (a preview in some regions), or stopped at once.')
+@description('How an update replaces running instances: drained in batches (a preview; Microsoft does not recommend it for production yet), or stopped at once.')
 @allowed(['RollingUpdate', 'Recreate'])
 param siteUpdateStrategy string = 'RollingUpdate'
 

@@ -44,7 +44,7 @@ param logHost bool
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int
 
-@description('Most instances of each function.')
+@description('Most instances of the app, all functions together.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int
@@ -172,10 +172,10 @@ var alwaysReady = [
   { name: 'function:sentinel_upload', instanceCount: alwaysReadyUploadInstances }
 ]
 
-var ipRestrictions = [for (range, i) in allowedIpRanges: {
+var ipRestrictions = [for (cidr, i) in allowedIpRanges: {
   name: 'allowed-${i}'
   action: 'Allow'
-  ipAddress: range
+  ipAddress: cidr
   priority: 100 + i
 }]
 
@@ -263,12 +263,16 @@ resource ftpPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2
   }
 }
 
+// After the other one: two changes of a site at once can end in a conflict.
 resource scmPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-11-01' = {
   parent: app
   name: 'scm'
   properties: {
     allow: false
   }
+  dependsOn: [
+    ftpPublishing
+  ]
 }
 
 resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {

@@ -48,7 +48,7 @@ resource functionSecurityGroup 'Microsoft.Network/networkSecurityGroups@2024-07-
       {
         name: 'allow-https-out'
         properties: {
-          description: 'Lumen, Sentinel, Entra and Application Insights.'
+          description: 'Lumen, Sentinel, Entra and Azure Monitor; while code is published, the package index.'
           access: 'Allow'
           direction: 'Outbound'
           priority: 200

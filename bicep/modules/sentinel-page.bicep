@@ -75,7 +75,7 @@ resource page 'Microsoft.SecurityInsights/dataConnectors@2024-10-01-preview' = {
             requiredPermissions: {
               read: true
               write: true
-              delete: true
+              delete: false
             }
           }
         ]
@@ -86,7 +86,7 @@ resource page 'Microsoft.SecurityInsights/dataConnectors@2024-10-01-preview' = {
           }
           {
             name: 'Permission to deploy'
-            description: 'Contributor and Role Based Access Control Administrator on the resource group of the pipeline, and the right to assign roles on this workspace.'
+            description: 'Contributor and Role Based Access Control Administrator on the resource group of the pipeline; Microsoft Sentinel Contributor and Log Analytics Contributor on the resource group of this workspace, and the right to assign roles on it.'
           }
         ]
       }
@@ -97,7 +97,7 @@ resource page 'Microsoft.SecurityInsights/dataConnectors@2024-10-01-preview' = {
         }
         {
           title: 'Store the Lumen key'
-          description: 'Give the API key as the parameter `lumenApiKey` of a deployment: it is written to the key vault, and the function app reads it from there. To change it, deploy again with the new key.'
+          description: 'Give the API key as the parameter `lumenApiKey` of a deployment: it is written to the key vault, and the function app reads it from there. To change it, deploy again with the new key, and pull the reference values on the page *Environment variables* of the function app.'
         }
         {
           title: 'Let the pipeline upload'

@@ -41,7 +41,9 @@ resource tables 'Microsoft.Storage/storageAccounts/tableServices/tables@2025-01-
 }]
 
 // The Functions host, AzureWebJobsStorage: takes blob leases for the timer's lock, keeps function
-// keys in containers that it makes itself, and reads the code from the deployment container.
+// keys in containers that it makes itself, and reads the code from the deployment container. It has
+// no role on queues and tables of its own: it needs none for our triggers, and does without the
+// table that it would keep diagnostic events in.
 resource hostBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: account
   name: guid(account.id, principalId, storageBlobDataOwner)

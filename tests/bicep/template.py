@@ -110,6 +110,11 @@ def files() -> list[Path]:
     return sorted(BICEP.rglob("*.bicep"))
 
 
+def parameter_files() -> list[Path]:
+    """Return every parameter file but the copy that docs/deploy.md lets a reader make."""
+    return sorted(path for path in BICEP.rglob("*.bicepparam") if path.stem != "mine")
+
+
 def templates() -> list[Template]:
     """Return every `.bicep` file, parsed."""
     return [load(path) for path in files()]
@@ -146,6 +151,34 @@ def dotted(value: Value) -> str:
         case {"operator": {"type": "index_accessor", "operands": operands}}:
             return dotted(operands["operand_1"])
     return ""
+
+
+def names_in(template: Template, value: Value) -> set[str]:
+    """Return the declared names that a value is made of; of `a.b`, that is `a`."""
+    match value:
+        case {"operator": {"type": "property_accessor", "operands": operands}}:
+            return names_in(template, operands["operand_1"])
+        case Name():
+            return {str(value)} & names_declared(template)
+        case str():
+            inside = " ".join(re.findall(r"\$\{([^}]*)\}", value))
+            return set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", inside)) & names_declared(template)
+        case dict():
+            return {name for item in value.values() for name in names_in(template, item)}
+        case list():
+            return {name for item in value for name in names_in(template, item)}
+    return set()
+
+
+def names_behind(template: Template, value: Value) -> set[str]:
+    """Return the names that a value is made of, those behind its variables included."""
+    found: set[str] = set()
+    fresh = names_in(template, value)
+    while fresh:
+        found |= fresh
+        values = [template.variables[name] for name in fresh if name in template.variables]
+        fresh = names_in(template, values) - found
+    return found
 
 
 def names_declared(template: Template) -> set[str]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bicep.template import BICEP, MAIN, ROOT, load
+from tests.bicep.template import BICEP, MAIN, ROOT, load, parameter_files
 
-PARAMETER_FILES = sorted(BICEP.rglob("*.bicepparam"))
+PARAMETER_FILES = parameter_files()
 SIMPLE = {"string": r"'[^']*'|readEnvironmentVariable\(.*\)", "bool": r"true|false|bool\(.*\)"}
 SIMPLE |= {"int": r"\d+|int\(.*\)", "array": r"\[", "object": r"\{"}
 WORKFLOW = (ROOT / ".github/workflows/deploy.yml").read_text(encoding="utf-8")
@@ -86,6 +86,14 @@ def test_defaults_from_the_environment_are_the_templates() -> None:
             assert found[1] == shown, name
 
 
+def test_a_variable_is_named_after_its_parameter() -> None:
+    """Whoever knows a parameter knows its variable."""
+    for name, value in parameters(BICEP / "main.bicepparam").items():
+        (variable, *_) = re.findall(r"readEnvironmentVariable\('(\w+)'", value)
+        words = re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper()
+        assert variable.removeprefix("AZURE_") == words
+
+
 def test_the_workflow_passes_every_variable() -> None:
     """The workflow gives what main.bicepparam reads, with the same defaults, and no more."""
     given = set(re.findall(r"^ +([A-Z_]+): \$\{\{ (?:vars|secrets)\.\w+", WORKFLOW, re.MULTILINE))
@@ -103,6 +111,19 @@ def test_the_workflow_signs_in_without_a_password() -> None:
         "APPLICATION_CLIENT_SECRET",
     }
     assert not re.search(r"(?i)client-secret:|creds:|publish-profile", WORKFLOW)
+
+
+def test_dependencies_are_installed_where_they_are_missing() -> None:
+    """The package holds none, so a remote build publishes it; the one with them goes without."""
+    document = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    published = re.findall(
+        r"config-zip[^\n]*(?:\\\n[^\n]*)?--src (\S+) --build-remote (\w+)", WORKFLOW + document
+    )
+    assert published == [
+        ("dist/app.zip", "true"),
+        ("dist/app.zip", "true"),
+        ("dist/app-with-packages.zip", "false"),
+    ]
 
 
 def test_no_expression_is_pasted_into_a_script() -> None:

@@ -5,7 +5,7 @@ import re
 from common.events import Event
 from common.settings import DEFAULT_SCHEDULE
 from consumer.sentinel import SOURCE_SYSTEM
-from tests.bicep.template import BICEP, MAIN, load, parse_values
+from tests.bicep.template import BICEP, MAIN, load, names_in, parse_values, resources
 
 ALERT = load(BICEP / "modules/alert-no-complete-sync.bicep")
 PAGE = load(BICEP / "modules/sentinel-page.bicep")
@@ -18,6 +18,52 @@ def test_the_alert_waits_for_the_event_of_success() -> None:
     (criterion,) = ALERT.resources["alert"].body["properties"]["criteria"]["allOf"]
     assert f"{criterion['metricMeasureColumn']} = count()" in query
     assert (criterion["operator"], criterion["threshold"]) == ("LessThan", 1)
+    assert criterion["timeAggregation"] == "Total"  # of the one row that `count()` always gives
+    assert criterion["failingPeriods"] == {
+        "numberOfEvaluationPeriods": 1,
+        "minFailingPeriodsToAlert": 1,
+    }
+
+
+def test_the_alert_is_on_and_told_to_somebody() -> None:
+    """It asks the app's own telemetry, tells every action group, and ends when a run completes."""
+    properties = ALERT.resources["alert"].body["properties"]
+    assert (properties["enabled"], properties["autoMitigate"]) == (True, True)
+    assert properties["scopes"] == ["componentId"]
+    assert properties["actions"] == {"actionGroups": "actionGroupIds"}
+    groups = load(MAIN).modules["alertNoCompleteSync"].arguments["actionGroupIds"]
+    assert names_in(load(MAIN), groups) == {"alertActionGroupIds", "ownActionGroupIds"}
+    assert "var ownActionGroupIds = empty(alertEmail) ? [] : " in load(MAIN).source
+    assert load(MAIN).parameters["createAlerts"].default is True
+
+
+def test_storage_vault_and_app_send_diagnostics() -> None:
+    """Each service sends its metrics to the workspace; deletions of code and secrets are logged."""
+    found = {
+        (template.path.stem, str(resource.body["scope"])): resource.body["properties"]
+        for template, resource in resources("Microsoft.Insights/diagnosticSettings")
+    }
+    assert set(found) == {
+        ("storage", "account"),
+        ("storage", "blobServices"),
+        ("storage", "queueServices"),
+        ("storage", "tableServices"),
+        ("key-vault", "vault"),
+        ("function-app", "app"),
+    }
+    for properties in found.values():
+        assert properties["workspaceId"] == "logWorkspaceId"
+        assert [item["enabled"] for item in properties["metrics"]] == [True]
+    always = {
+        (*place, item["category"])
+        for place, properties in found.items()
+        for item in properties.get("logs", ())
+        if item["enabled"] is True
+    }
+    assert always == {
+        ("storage", "blobServices", "StorageDelete"),
+        ("key-vault", "vault", "AuditEvent"),
+    }
 
 
 def test_the_alert_gives_a_run_three_ticks() -> None:
@@ -38,6 +84,10 @@ def test_the_page_asks_for_our_indicators() -> None:
         if isinstance(value, str) and ("\n" in value or "\\n" in value or value == "received")
     ]
     assert len(queries) == 6
+    (criterion,) = config["connectivityCriteria"]
+    assert criterion["type"] == "IsConnectedQuery"
+    assert "project IsConnected = LastReceived > ago(" in criterion["value"][0]
+    assert "summarize Time = max(TimeGenerated)" in config["dataTypes"][0]["lastDataReceivedQuery"]
     assert all(query == "received" or query.startswith("${received}") for query in queries)
 
 

@@ -41,13 +41,27 @@ def test_storage_has_no_public_door() -> None:
     assert properties["supportsHttpsTrafficOnly"] is True
 
 
+def test_deleted_code_can_be_had_back() -> None:
+    """Blobs and their containers are kept for a week after deletion, and are nobody else's."""
+    blobs = only("Microsoft.Storage/storageAccounts/blobServices")["properties"]
+    for policy in ("deleteRetentionPolicy", "containerDeleteRetentionPolicy"):
+        assert blobs[policy] == {"enabled": True, "days": 7}
+    container = only("Microsoft.Storage/storageAccounts/blobServices/containers")
+    assert container["properties"] == {"publicAccess": "None"}
+
+
 def test_the_vault_has_no_public_door() -> None:
     """No public network, roles instead of access policies, nothing purged before its time."""
     properties = only("Microsoft.KeyVault/vaults")["properties"]
     assert properties["publicNetworkAccess"] == "Disabled"
-    assert properties["networkAcls"]["defaultAction"] == "Deny"
-    assert properties["networkAcls"]["ipRules"] == []
+    assert properties["networkAcls"] == {
+        "bypass": "None",
+        "defaultAction": "Deny",
+        "ipRules": [],
+        "virtualNetworkRules": [],
+    }
     assert properties["enableRbacAuthorization"] is True
+    assert properties["enableSoftDelete"] is True
     assert properties["enablePurgeProtection"] is True
 
 
@@ -102,6 +116,38 @@ def test_every_endpoint_has_its_dns_zone() -> None:
     assert "Microsoft.Network/privateEndpoints" not in kinds
 
 
+def test_every_endpoint_leads_to_its_service() -> None:
+    """It takes its address from the endpoints' subnet and ends at the resource that it is for."""
+    targets = dict.fromkeys(("blob", "queue", "table", "file"), "storage.outputs.accountId")
+    targets |= {"vault": "vault.outputs.vaultId", "sites": "functionApp.outputs.appId"}
+    for call in calls(ENDPOINT).values():
+        assert call.arguments["subnetId"] == "endpointSubnetId"
+        assert dotted(call.arguments["targetId"]) == targets[call.arguments["groupId"]]
+    endpoint = load(ENDPOINT).resources["endpoint"].body["properties"]
+    assert endpoint["subnet"]["id"] == "subnetId"
+    (connection,) = endpoint["privateLinkServiceConnections"]
+    assert connection["properties"] == {"privateLinkServiceId": "targetId", "groupIds": ["groupId"]}
+
+
+def test_the_app_calls_out_from_the_delegated_subnet() -> None:
+    """New or existing, it is the function subnet and never that of the endpoints."""
+    assert MAIN_TEMPLATE.modules["functionApp"].arguments["subnetId"] == "functionSubnetId"
+    assert MAIN_TEMPLATE.modules["network"].condition == "createVirtualNetwork"
+    network = MAIN_TEMPLATE.variables["networkId"]["operator"]["operands"]
+    assert network["condition"] == "createVirtualNetwork"
+    assert dotted(network["true_value"]) == "network.outputs.virtualNetworkId"
+    assert network["false_value"] == "existingNetworkId"
+    for kind in ("function", "endpoint"):
+        operands = MAIN_TEMPLATE.variables[f"{kind}SubnetId"]["operator"]["operands"]
+        assert operands["condition"] == "createVirtualNetwork"
+        assert dotted(operands["true_value"]) == f"network.outputs.{kind}SubnetId"
+        assert operands["false_value"] == f"existing{kind.title()}SubnetId"
+        existing = MAIN_TEMPLATE.variables[f"existing{kind.title()}SubnetId"]
+        assert existing == f"${{existingNetworkId}}/subnets/${{{kind}SubnetName}}"
+        made = load(BICEP / "modules/network.bicep").outputs[f"{kind}SubnetId"]
+        assert made["function"]["parameters"]["resource_name_2"] == f"{kind}SubnetName"
+
+
 def test_every_zone_is_linked_to_the_network() -> None:
     """A zone that no network asks answers nobody."""
     link = load(ZONE).resources["link"].body
@@ -109,7 +155,9 @@ def test_every_zone_is_linked_to_the_network() -> None:
     assert link["properties"]["registrationEnabled"] is False
     zones = calls(ZONE)
     assert set(zones) == {f"{s}Dns" for s in ("blob", "queue", "table", "file", "vault", "sites")}
-    for call in zones.values():
+    for name, call in zones.items():
+        zone = f"{name.removesuffix('Dns')}Zone"
+        assert dotted(call.arguments["zoneName"]) in {zone, f"clouds.{zone}"}
         assert call.arguments["virtualNetworkId"] == "networkId"
         assert "createPrivateDnsZones" in str(call.condition)
 
@@ -132,8 +180,17 @@ def test_the_function_subnet_is_delegated_and_the_other_is_not() -> None:
     (delegation,) = function["properties"]["delegations"]
     assert delegation["properties"]["serviceName"] == "Microsoft.App/environments"
     assert "delegations" not in endpoint["properties"]
-    for subnet in (function, endpoint):
-        assert dotted(subnet["properties"]["networkSecurityGroup"]["id"]).endswith("Group.id")
+    assert (function["name"], endpoint["name"]) == ("functionSubnetName", "endpointSubnetName")
+    for subnet, kind in ((function, "function"), (endpoint, "endpoint")):
+        group = dotted(subnet["properties"]["networkSecurityGroup"]["id"])
+        assert group == f"{kind}SecurityGroup.id"
+
+
+def test_the_rules_hold_for_the_endpoints_too() -> None:
+    """Without this policy a subnet's security group passes private endpoints by."""
+    _, endpoint = only("Microsoft.Network/virtualNetworks")["properties"]["subnets"]
+    policy = endpoint["properties"]["privateEndpointNetworkPolicies"]
+    assert policy == "NetworkSecurityGroupEnabled"
 
 
 def test_the_default_network_fits_together() -> None:
@@ -205,3 +262,7 @@ def test_a_closed_app_is_closed() -> None:
     assert (choice["condition"], choice["true_value"]) == ("privateInbound", "Disabled")
     default = app["siteConfig"]["ipSecurityRestrictionsDefaultAction"]["operator"]["operands"]
     assert (default["true_value"], default["false_value"]) == ("Allow", "Deny")
+    rule = load(BICEP / "modules/function-app.bicep").variables["ipRestrictions"]
+    assert rule["loop_type"]["detail"]["array_name"] == "allowedIpRanges"
+    assert rule["config"]["action"] == "Allow"
+    assert rule["config"]["ipAddress"] == rule["loop_type"]["detail"]["item_name"]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from common.queues import _ROLE
-from tests.bicep.template import BICEP, MAIN, Resource, Template, load, resources
+from tests.bicep.template import BICEP, MAIN, Resource, Template, dotted, load, resources
 
 ROLES = {
     "storageBlobDataOwner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
@@ -48,6 +48,15 @@ def test_the_roles_are_the_ones_that_are_needed() -> None:
     """Six roles, each assigned in one place, for one kind of thing."""
     assert {role_of(item): scope_of(item) for _, item in ASSIGNMENTS} == SCOPES
     assert len(ASSIGNMENTS) == len(SCOPES)
+    assert all(item.condition is None for _, item in ASSIGNMENTS)
+
+
+def test_they_are_all_for_the_apps_identity() -> None:
+    """Its object id, not its client id; only the role on the workspace may be somebody else's."""
+    for symbol in ("storageAccess", "vault", "monitoring"):
+        call = load(MAIN).modules[symbol]
+        assert call.condition is None
+        assert dotted(call.arguments["principalId"]) == "identity.outputs.principalId"
 
 
 def test_the_ids_are_those_of_the_roles() -> None:
@@ -96,9 +105,16 @@ def test_the_code_names_the_role_that_the_template_assigns() -> None:
 def test_the_workspace_may_be_anywhere() -> None:
     """Its role is assigned where the workspace is, to who uploads, and only if wanted."""
     call = load(MAIN).modules["sentinelAccess"]
-    scope = call.body["scope"]["function"]
-    assert scope["type"] == "resource_group"
-    assert {"resource_group_name", "subscription_id"} <= set(scope["parameters"])
-    assert "assignSentinelRole" in str(call.condition)
+    # /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.OperationalInsights/workspaces/<8>
+    place = "resourceGroup(sentinelWorkspace[2], sentinelWorkspace[4])"
+    source = load(MAIN).source
+    assert source.count(f"  scope: {place}\n") == source.count("  scope: ") == 3
+    assert set(re.findall(r"(\w*[nN]ame): sentinelWorkspace\[(\d)\]", source)) == {
+        ("name", "8"),
+        ("workspaceName", "8"),
+    }
+    assert "if (assignSentinelRole && uploaderIsKnown)" in source
+    assert "var uploaderIsKnown = (!useApplication) || (!empty(applicationPrincipalId))\n" in source
     who = call.arguments["principalId"]["operator"]["operands"]
     assert (who["condition"], who["true_value"]) == ("useApplication", "applicationPrincipalId")
+    assert dotted(who["false_value"]) == "identity.outputs.principalId"
