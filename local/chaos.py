@@ -2,13 +2,15 @@
 
 For some minutes instances are killed and every other side fails in every way that it can, while
 the timer fires all the time. Then it is calm: faults are lifted, instances run, and the pipeline
-gets the time to settle. The verdict is that of Sentinel, which remembers what it has accepted,
-and of the app's own status, which has to balance. The exit status is 0 only when nothing is lost.
+gets the time to settle; what was given up is replayed, as an operator would. The verdict is that of
+Sentinel, which remembers what it has accepted, and of the app's own status, which has to balance.
+The exit status is 0 only when Sentinel holds the newest version of everything.
 """
 
 import argparse
 import json
-import shutil
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,10 +27,10 @@ from local.cloud import LocalCloud
 from local.demo_report import add_runs
 from local.feed import SyntheticFeed, expected_ids
 from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
+from local.run_directory import fresh_directory
 from local.sentinel_api import digest
 from local.tls import LocalCertificates
 
-DIRECTORY = PROJECT_ROOT / ".demo" / "chaos"
 THRESHOLD = 65
 PAGES = 10
 """Pages of the feed: enough for a kill in the middle of a run."""
@@ -62,8 +64,8 @@ class Options:
 class Verdict:
     """How a chaos run ended; numbers of indicators unless named otherwise.
 
-    `lost` are expected ones that Sentinel lacks and nobody has on record, `stale` those of which
-    it has an older version than Lumen, `duplicates` those accepted again without a change.
+    `lost` are expected ones that Sentinel lacks, `stale` those of which it has an older version
+    than Lumen, `duplicates` those accepted again without a change. `replayed` counts messages.
     """
 
     seed: int
@@ -71,7 +73,7 @@ class Verdict:
     lost: int
     stale: int
     unexpected: int
-    poisoned: int
+    replayed: int
     rejected: int
     pending: int
     duplicates: int
@@ -89,9 +91,12 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is lost and the books balance."""
-        clean = not (self.lost or self.unexpected or self.pending or self.unbalanced_runs)
-        return self.settled and clean
+        """Whether Sentinel holds all that it should, and the books balance.
+
+        No record of the feed is bad, so none may have been rejected.
+        """
+        wrong = self.lost + self.stale + self.unexpected + self.rejected + self.pending
+        return self.settled and not wrong and not self.unbalanced_runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,9 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hosts=parsed.hosts,
     )
     try:
-        shutil.rmtree(DIRECTORY, ignore_errors=True)
         with Azurite() as azurite:
-            verdict = run_chaos(options, azurite=azurite, directory=DIRECTORY, say=_say)
+            verdict = run_chaos(options, azurite=azurite, directory=fresh_directory(), say=_say)
     except (AzuriteUnavailableError, HostFailedError, OSError) as error:
         _say(f"chaos: {error}")
         return 2
@@ -152,7 +156,7 @@ def run_chaos(
             _play(plan, stage, seconds=options.seconds, say=say)
             say(f"{options.seconds:6.1f} s  calm: faults are lifted, instances run")
             started = time.monotonic()
-            runs, settled = _settle(stage, say)
+            runs, settled, replayed = _settle(cloud, stage, say)
             return _judge(
                 options,
                 cloud,
@@ -160,6 +164,7 @@ def run_chaos(
                 runs,
                 happenings=len(plan),
                 settled=settled,
+                replayed=replayed,
                 calm_seconds=round(time.monotonic() - started, 1),
             )
 
@@ -192,10 +197,11 @@ def _play(plan: Sequence[Happening], stage: Stage, *, seconds: float, say: Say) 
         lift()
 
 
-def _settle(stage: Stage, say: Say) -> tuple[list[dict[str, Any]], bool]:
+def _settle(cloud: LocalCloud, stage: Stage, say: Say) -> tuple[list[dict[str, Any]], bool, int]:
     """Wait until a run has found nothing left to send and nothing is on its way.
 
-    Returns the runs of the last status, oldest first, and whether all is settled.
+    What was given up is replayed. Returns the runs of the last status, oldest first, whether all
+    is settled, and how many messages were replayed.
     """
     stage.calm()
     deadline = time.monotonic() + SETTLE_WITHIN
@@ -203,6 +209,7 @@ def _settle(stage: Stage, say: Say) -> tuple[list[dict[str, Any]], bool]:
     fired_at = float("-inf")
     last_look: Any = None
     shown = ""
+    replayed = 0
     while time.monotonic() < deadline:
         host = stage.alive[0]
         report = _ask(host)
@@ -215,14 +222,29 @@ def _settle(stage: Stage, say: Say) -> tuple[list[dict[str, Any]], bool]:
         newest = runs[-1] if runs else {"run": None, "state": None, "enqueued": 0}
         ended = newest["state"] == "complete"
         quiet = ended and not pending and not report["queue_depth"]
+        if quiet and report["poison_kept"]:
+            replayed += _replay_all(cloud, say)
+            continue
         if quiet and last_look not in {None, newest["run"]} and not newest["enqueued"]:
-            return runs, True
+            return runs, True, replayed
         if quiet or (not ended and time.monotonic() - fired_at > TICK_AFTER):
             last_look = newest["run"] if quiet else last_look
             stage.fire(host)
             fired_at = time.monotonic()
         time.sleep(LOOK_EVERY)
-    return runs, False
+    return runs, False, replayed
+
+
+def _replay_all(cloud: LocalCloud, say: Say) -> int:
+    """Replay all poison from the command line, as an operator would; return how many messages."""
+    command = [sys.executable, "-m", "ops", "poison", "replay", "--all", "--json"]
+    environment = {**os.environ, **cloud.app_settings()}
+    done = subprocess.run(
+        command, cwd=PROJECT_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    handled = json.loads(done.stdout)
+    say(f"          replayed {len(handled)} messages that were given up")
+    return len(handled)
 
 
 def _ask(host: HostProcess) -> Any:
@@ -239,6 +261,7 @@ def _judge(
     *,
     happenings: int,
     settled: bool,
+    replayed: int,
     calm_seconds: float,
 ) -> Verdict:
     fates = add_runs(runs)
@@ -247,14 +270,13 @@ def _judge(
     allowed = set().union(*(expected_ids(feed, threshold=THRESHOLD) for feed in stage.feeds))
     sentinel = cloud.sentinel
     missing = sentinel.missing(expected)
-    known = fates["poisoned"] + fates["rejected"]
     return Verdict(
         seed=options.seed,
         expected=len(expected),
-        lost=max(0, len(missing) - known),
+        lost=len(missing),
         stale=_count_stale(cloud, last, expected - missing),
         unexpected=len(set(sentinel.accepted) - allowed),
-        poisoned=fates["poisoned"],
+        replayed=replayed,
         rejected=fates["rejected"],
         pending=fates["pending"],
         duplicates=sentinel.duplicates,
@@ -298,7 +320,7 @@ def render_verdict(verdict: Verdict) -> str:
         "indicators expected": verdict.expected,
         "accepted again": verdict.duplicates,
         "of an older version": verdict.stale,
-        "given up, kept for replay": verdict.poisoned,
+        "messages replayed": verdict.replayed,
         "rejected": verdict.rejected,
         "pending": verdict.pending,
         "unexpected": verdict.unexpected,
@@ -312,6 +334,8 @@ def render_verdict(verdict: Verdict) -> str:
             f"runs balance ({verdict.calm_seconds:.0f} s of calm to settle)."
         )
     faults = [f"lost={verdict.lost}"]
+    named = ("stale", "rejected", "pending", "unexpected")
+    faults += [f"{name}={number}" for name in named if (number := getattr(verdict, name))]
     if verdict.unbalanced_runs:
         faults.append(f"the books do not balance: {', '.join(verdict.unbalanced_runs)}")
     if not verdict.settled:

@@ -8,8 +8,6 @@ is the deployed one, unchanged.
 
 import argparse
 import json
-import os
-import shutil
 import signal
 import sys
 import time
@@ -25,8 +23,8 @@ from local.demo_faults import HEAL_AFTER, PLAYS, Heal, Play
 from local.demo_report import Outcome, add_runs, as_json, render_table, render_verdict
 from local.feed import Feed, FileFeed, SyntheticFeed, expected_ids
 from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
+from local.run_directory import fresh_directory
 
-DIRECTORY = PROJECT_ROOT / ".demo"
 THRESHOLD = 65
 STALLED_AFTER = 300.0
 """Seconds without any progress after which the demo gives up: five times the longest wait that
@@ -50,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else SyntheticFeed(options.indicators, options.seed)
         )
         play = PLAYS[options.fault] if options.fault else None
-        directory = _fresh_directory()
+        directory = fresh_directory()
         with (
             Azurite() as azurite,
             LocalCloud(
@@ -204,14 +202,6 @@ def _keep(cloud: LocalCloud) -> None:
             time.sleep(3600)
     except KeyboardInterrupt:
         _say("")
-
-
-def _fresh_directory() -> Path:
-    """Return a directory of this run's own; those of runs that are over are removed."""
-    for old in DIRECTORY.glob("*"):
-        if not Path(f"/proc/{old.name}").exists():
-            shutil.rmtree(old, ignore_errors=True)
-    return DIRECTORY / str(os.getpid())
 
 
 def _relative(path: Path) -> Path:

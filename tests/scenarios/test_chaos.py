@@ -59,6 +59,9 @@ def test_the_verdict_names_what_is_wrong() -> None:
     assert "PASS: lost=0" in render_verdict(fine)
     for wrong, told in (
         ({"lost": 2}, "lost=2"),
+        ({"stale": 3}, "stale=3"),
+        ({"rejected": 1}, "rejected=1"),
+        ({"unexpected": 1}, "unexpected=1"),
         ({"unbalanced_runs": ("r1",)}, "do not balance: r1"),
         ({"settled": False}, "not settled"),
     ):
