@@ -14,8 +14,8 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from common.errors import HaltError, TryLaterError
-from common.ledger.poison import PoisonRecord
-from ops.poison import Handled, Selection, discard, find, replay
+from common.ledger.poison import PoisonEntry
+from ops.poison import Handled, Result, Selection, discard, find, replay
 from ops.render import render_runs, render_status, render_table
 from ops.status import Health, describe, describe_run, judge_health
 from ops.toolbox import Toolbox, open_toolbox
@@ -23,6 +23,10 @@ from ops.toolbox import Toolbox, open_toolbox
 GOOD: Final = 0
 BAD_NEWS: Final = 1
 WRONG: Final = 2
+
+NEWER_VERSIONS: Final = (
+    "Where Sentinel has had a newer version of an indicator, the next sync run sends that again."
+)
 
 
 def main(arguments: Sequence[str] | None = None, *, toolbox: Toolbox | None = None) -> int:
@@ -63,69 +67,75 @@ def _sync(toolbox: Toolbox, options: argparse.Namespace) -> int:
 
 def _poison_list(toolbox: Toolbox, options: argparse.Namespace) -> int:
     chosen = Selection(reason=options.reason or "", all_kept=True)
-    records = list(toolbox.ledger.poison.all()) if options.settled else find(toolbox.ledger, chosen)
-    rows = [_summary(record) for record in records]
+    poison = toolbox.ledger.poison
+    entries = list(poison.entries()) if options.settled else find(toolbox.ledger, chosen)
+    rows = [_summary(entry) for entry in entries]
     print(json.dumps(rows) if options.json else render_table(rows, empty="no poison"))
     return GOOD
 
 
 def _poison_show(toolbox: Toolbox, options: argparse.Namespace) -> int:
-    records = find(toolbox.ledger, Selection(names=tuple(options.names)))
-    for record in records:
+    entries = find(toolbox.ledger, Selection(names=tuple(options.names)))
+    for entry in entries:
+        record = toolbox.ledger.poison.get(entry.run_id, entry.poison_id)
+        if record is None:
+            continue
         shown = _summary(record) | {
             "first_at": record.first_at.isoformat(),
             "history": [asdict(attempt) for attempt in record.history],
             "message": record.message,
         }
         print(json.dumps(shown, indent=None if options.json else 2))
-    return _missing(options.names, records)
+    return _missing(options.names, entries)
 
 
 def _poison_replay(toolbox: Toolbox, options: argparse.Namespace) -> int:
-    records = _chosen(toolbox, options)
+    entries = _chosen(toolbox, options)
     handled = replay(
-        records,
+        entries,
         ledger=toolbox.ledger,
         queue=toolbox.queue,
         slots=toolbox.slots,
         clock=toolbox.clock,
         dry_run=options.dry_run,
     )
-    _report(_with_progress(handled, len(records)), options)
-    return _missing(options.names, records)
+    done = _report(_with_progress(handled, len(entries)), options)
+    if Result.REPLAYED in done and not options.json:
+        print(NEWER_VERSIONS)
+    return _missing(options.names, entries)
 
 
 def _poison_discard(toolbox: Toolbox, options: argparse.Namespace) -> int:
-    records = _chosen(toolbox, options)
-    if records and not (options.dry_run or options.yes or _confirmed(records)):
+    entries = _chosen(toolbox, options)
+    if entries and not (options.dry_run or options.yes or _confirmed(entries)):
         print("nothing was discarded")
         return WRONG
-    handled = discard(records, ledger=toolbox.ledger, clock=toolbox.clock, dry_run=options.dry_run)
-    _report(_with_progress(handled, len(records)), options)
-    return _missing(options.names, records)
+    handled = discard(entries, ledger=toolbox.ledger, clock=toolbox.clock, dry_run=options.dry_run)
+    _report(_with_progress(handled, len(entries)), options)
+    return _missing(options.names, entries)
 
 
-def _chosen(toolbox: Toolbox, options: argparse.Namespace) -> list[PoisonRecord]:
+def _chosen(toolbox: Toolbox, options: argparse.Namespace) -> list[PoisonEntry]:
     selection = Selection(
         names=tuple(options.names), reason=options.reason or "", all_kept=options.all
     )
     return find(toolbox.ledger, selection)
 
 
-def _missing(names: Sequence[str], records: Sequence[PoisonRecord]) -> int:
-    found = {record.name for record in records} | {record.poison_id for record in records}
+def _missing(names: Sequence[str], entries: Sequence[PoisonEntry]) -> int:
+    found = {entry.name for entry in entries} | {entry.poison_id for entry in entries}
     absent = [name for name in names if name not in found]
     for name in absent:
         print(f"ops: there is no poison called {name}; see `poison list`", file=sys.stderr)
     return WRONG if absent else GOOD
 
 
-def _confirmed(records: Sequence[PoisonRecord]) -> bool:
+def _confirmed(entries: Sequence[PoisonEntry]) -> bool:
     if not sys.stdin.isatty():
         print("ops: discarding needs a yes: add --yes", file=sys.stderr)
         return False
-    count = sum(record.count for record in records)
-    question = f"discard {len(records)} messages with {count} indicators for good? [y/N] "
+    count = sum(entry.count for entry in entries)
+    question = f"discard {len(entries)} messages with {count} indicators for good? [y/N] "
     return input(question).strip().lower() in {"y", "yes"}
 
 
@@ -141,23 +151,26 @@ def _with_progress(handled: Iterable[Handled], total: int) -> Iterator[Handled]:
         yield item
 
 
-def _report(handled: Iterable[Handled], options: argparse.Namespace) -> None:
+def _report(handled: Iterable[Handled], options: argparse.Namespace) -> set[Result]:
+    """Print what was done with each message; return which results there were."""
+    done = list(handled)
     rows = [
         {"poison": item.name, "indicators": item.count, "result": item.result.value}
-        for item in handled
+        for item in done
     ]
     print(json.dumps(rows) if options.json else render_table(rows, empty="nothing to do"))
+    return {item.result for item in done}
 
 
-def _summary(record: PoisonRecord) -> dict[str, Any]:
+def _summary(entry: PoisonEntry) -> dict[str, Any]:
     return {
-        "poison": record.name,
-        "state": record.state.value,
-        "indicators": record.count,
-        "attempts": record.attempts,
-        "by": record.poisoned_by.value,
-        "last_at": record.last_at.isoformat(timespec="seconds"),
-        "reason": record.reason,
+        "poison": entry.name,
+        "state": entry.state.value,
+        "indicators": entry.count,
+        "attempts": entry.attempts,
+        "by": entry.poisoned_by.value,
+        "last_at": entry.last_at.isoformat(timespec="seconds"),
+        "reason": entry.reason,
     }
 
 
@@ -196,7 +209,8 @@ def _parser() -> argparse.ArgumentParser:
         ("replay", _poison_replay, "put them back on the queue"),
         ("discard", _poison_discard, "give them up for good"),
     ):
-        action = actions.add_parser(name, parents=[shared], help=what)
+        note = NEWER_VERSIONS if name == "replay" else None
+        action = actions.add_parser(name, parents=[shared], help=what, epilog=note)
         which = action.add_mutually_exclusive_group(required=True)
         which.add_argument("names", nargs="*", default=[], metavar="NAME")
         which.add_argument("--reason", help="all with this text in the reason")

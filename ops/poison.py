@@ -1,22 +1,33 @@
 """Poison in the operator's hands: find, replay, discard.
 
-Replaying puts the message on the queue first and marks the records after it, by compare-and-swap:
-dying in between means a second replay at worst, and a message that is given up again at the same
-moment stays kept. Works while the consumer is broken: the message then waits on the queue.
+The record is settled last, by compare-and-swap, after the chunk's row and the queue: whatever dies
+or happens in between, a message that nobody has seen to is still kept, and the same command again
+completes it. A message that is given up again at the same moment stays kept. Works while the
+consumer is broken: the message then waits on the queue.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from common.clock import Clock
-from common.envelope import decode_envelope, encode_envelope
-from common.errors import UndecodableError
+from common.envelope import Envelope, decode_envelope, encode_envelope
+from common.errors import ConflictError, UndecodableError
 from common.ledger import Ledger
-from common.ledger.poison import PoisonRecord, PoisonState
+from common.ledger.chunks import Chunk
+from common.ledger.poison import PoisonEntry, PoisonRecord, PoisonState
 from common.ledger.slots import Slots
-from common.ledger.states import ChunkState
+from common.ledger.states import CHUNK_MOVES, ChunkState
 from common.queues import SendQueue
+
+RESERVE_AT_ONCE: Final = 100
+"""Send slots that a long replay reserves at a time. When it dies, no more of them stay unused:
+about a minute of sending."""
+
+_TRIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +38,14 @@ class Selection:
     reason: str = ""
     all_kept: bool = False
 
-    def picks(self, record: PoisonRecord) -> bool:
-        """Whether `record` is one of them."""
+    def picks(self, entry: PoisonEntry) -> bool:
+        """Whether `entry` is one of them."""
         if self.names:
-            return record.name in self.names or record.poison_id in self.names
-        if record.state is not PoisonState.KEPT:
+            return entry.name in self.names or entry.poison_id in self.names
+        if entry.state is not PoisonState.KEPT:
             return False
         if self.reason:
-            return self.reason.lower() in record.reason.lower()
+            return self.reason.lower() in entry.reason.lower()
         return self.all_kept
 
 
@@ -50,6 +61,7 @@ class Result(StrEnum):
     ALREADY_UPLOADED = "already uploaded"
     UNDECODABLE = "cannot be decoded"
     GIVEN_UP_AGAIN = "given up again meanwhile"
+    GONE = "not there any more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +73,13 @@ class Handled:
     count: int
 
 
-def find(ledger: Ledger, selection: Selection) -> list[PoisonRecord]:
-    """Return the records that `selection` picks, the oldest first."""
-    return sorted(filter(selection.picks, ledger.poison.all()), key=lambda r: r.first_at)
+def find(ledger: Ledger, selection: Selection) -> list[PoisonEntry]:
+    """Return the entries that `selection` picks, the oldest first; no message is read for it."""
+    return sorted(filter(selection.picks, ledger.poison.entries()), key=lambda e: e.first_at)
 
 
 def replay(
-    records: Iterable[PoisonRecord],
+    entries: Sequence[PoisonEntry],
     *,
     ledger: Ledger,
     queue: SendQueue,
@@ -77,49 +89,82 @@ def replay(
 ) -> Iterator[Handled]:
     """Put messages back on the queue, each at a send slot of its own; yield what was done.
 
-    Called twice: the second time says that they are replayed already.
+    Called twice: the second time says that they are replayed already. If it dies halfway: what
+    was not settled is still kept, and at worst on the queue, too.
     """
+    supply = _SlotSupply(slots, wanted=len(entries))
 
-    def one(record: PoisonRecord) -> Result:
-        match record.state:
-            case PoisonState.REPLAYED:
-                return Result.ALREADY_REPLAYED
-            case PoisonState.DISCARDED:
-                return Result.ALREADY_DISCARDED
-            case PoisonState.KEPT:
-                return _replay_kept(
-                    record, ledger=ledger, queue=queue, slots=slots, clock=clock, dry_run=dry_run
-                )
+    def one(record: PoisonRecord) -> Result | None:
+        return _replay_kept(
+            record, ledger=ledger, queue=queue, supply=supply, clock=clock, dry_run=dry_run
+        )
 
-    return _handle(records, one)
+    for entry in entries:
+        yield _handle(entry, one, ledger=ledger)
+        supply.count_down()
 
 
 def discard(
-    records: Iterable[PoisonRecord], *, ledger: Ledger, clock: Clock, dry_run: bool = False
+    entries: Iterable[PoisonEntry], *, ledger: Ledger, clock: Clock, dry_run: bool = False
 ) -> Iterator[Handled]:
     """Give messages up for good; yield what was done.
 
     Their rows stay as a record. An indicator of theirs that Lumen still lists is sent again by
-    the next run.
+    the next run. Called twice, or dies halfway: as with `replay`.
     """
 
-    def one(record: PoisonRecord) -> Result:
-        match record.state:
-            case PoisonState.REPLAYED:
-                return Result.ALREADY_REPLAYED
-            case PoisonState.DISCARDED:
-                return Result.ALREADY_DISCARDED
-            case PoisonState.KEPT:
-                return Result.WOULD_DISCARD if dry_run else _discard_kept(record, ledger, clock)
+    def one(record: PoisonRecord) -> Result | None:
+        return Result.WOULD_DISCARD if dry_run else _discard_kept(record, ledger, clock)
 
-    return _handle(records, one)
+    for entry in entries:
+        yield _handle(entry, one, ledger=ledger)
+
+
+class _SlotSupply:
+    """Send slots for many messages, reserved in bulk when the first of them needs one."""
+
+    def __init__(self, slots: Slots, *, wanted: int) -> None:
+        self._slots = slots
+        self._wanted = wanted
+        self._reserved: deque[datetime] = deque()
+
+    def take(self) -> datetime:
+        """Return the next slot."""
+        if not self._reserved:
+            reserved = self._slots.reserve(max(1, min(self._wanted, RESERVE_AT_ONCE)))
+            self._reserved.extend(reserved.slot(number) for number in range(reserved.count))
+        return self._reserved.popleft()
+
+    def count_down(self) -> None:
+        """Note that a message is done with, whether it needed a slot or not."""
+        self._wanted -= 1
 
 
 def _handle(
-    records: Iterable[PoisonRecord], one: Callable[[PoisonRecord], Result]
-) -> Iterator[Handled]:
-    for record in records:
-        yield Handled(name=record.name, result=one(record), count=record.count)
+    entry: PoisonEntry, one: Callable[[PoisonRecord], Result | None], *, ledger: Ledger
+) -> Handled:
+    """Do `one` with the record as it is now, again while its chunk's row changes under it."""
+    for _ in range(_TRIES):
+        record = ledger.poison.get(entry.run_id, entry.poison_id)
+        result = _settled(record)
+        if result is None and record is not None:
+            result = one(record)
+        if result is not None:
+            return Handled(name=entry.name, result=result, count=entry.count)
+    raise ConflictError(f"the chunk of poison {entry.name} kept changing; try again")
+
+
+def _settled(record: PoisonRecord | None) -> Result | None:
+    """Return why there is nothing to do; None for a record that is kept."""
+    if record is None:
+        return Result.GONE
+    match record.state:
+        case PoisonState.REPLAYED:
+            return Result.ALREADY_REPLAYED
+        case PoisonState.DISCARDED:
+            return Result.ALREADY_DISCARDED
+        case PoisonState.KEPT:
+            return None
 
 
 def _replay_kept(
@@ -127,10 +172,14 @@ def _replay_kept(
     *,
     ledger: Ledger,
     queue: SendQueue,
-    slots: Slots,
+    supply: _SlotSupply,
     clock: Clock,
     dry_run: bool,
-) -> Result:
+) -> Result | None:
+    """Replay one; return None when the chunk's row was changed before it could be moved.
+
+    The row first: once the message is on the queue, the row is the consumer's to write.
+    """
     try:
         envelope = decode_envelope(record.message)
     except UndecodableError:
@@ -142,20 +191,46 @@ def _replay_kept(
         return Result.ALREADY_UPLOADED
     if dry_run:
         return Result.WOULD_REPLAY
-    slot = slots.reserve(1).first
+    if not _move(ledger, chunk, ChunkState.QUEUED, clock):
+        return None
+    _send(envelope, queue=queue, slot=supply.take(), clock=clock)
+    return _settle(ledger, record, PoisonState.REPLAYED, clock) or Result.REPLAYED
+
+
+def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock) -> None:
+    """Enqueue a copy without attempts and search, which counts as delivered before."""
     fresh = replace(envelope.moved_to(slot.timestamp()), attempt=0, isolation=None)
     queue.send(encode_envelope(fresh), delay=(slot - clock.now()).total_seconds())
-    if not ledger.poison.settle(record, PoisonState.REPLAYED, at=clock.now()):
-        return Result.GIVEN_UP_AGAIN
-    if chunk is not None:
-        ledger.chunks.move(chunk, ChunkState.QUEUED, at=clock.now())
-    return Result.REPLAYED
 
 
-def _discard_kept(record: PoisonRecord, ledger: Ledger, clock: Clock) -> Result:
+def _discard_kept(record: PoisonRecord, ledger: Ledger, clock: Clock) -> Result | None:
+    """Discard one; return None when the chunk's row was changed before it could be moved.
+
+    The row first: with the record settled and the row still poisoned, the indicators would
+    count as on their way for ever.
+    """
     chunk = ledger.chunks.get(record.run_id, record.poison_id)
-    if chunk is not None:
-        ledger.chunks.move(chunk, ChunkState.DISCARDED, at=clock.now())
-    if not ledger.poison.settle(record, PoisonState.DISCARDED, at=clock.now()):
-        return Result.GIVEN_UP_AGAIN
-    return Result.DISCARDED
+    if not _move(ledger, chunk, ChunkState.DISCARDED, clock):
+        return None
+    is_uploaded = chunk is not None and chunk.state is ChunkState.UPLOADED
+    done = Result.ALREADY_UPLOADED if is_uploaded else Result.DISCARDED
+    return _settle(ledger, record, PoisonState.DISCARDED, clock) or done
+
+
+def _move(ledger: Ledger, chunk: Chunk | None, state: ChunkState, clock: Clock) -> bool:
+    """Move a chunk, if there is one and it may go there.
+
+    Return False when its row was changed since it was read.
+    """
+    if chunk is None or state not in CHUNK_MOVES[chunk.state]:
+        return True
+    return ledger.chunks.move(chunk, state, at=clock.now())
+
+
+def _settle(
+    ledger: Ledger, record: PoisonRecord, state: PoisonState, clock: Clock
+) -> Result | None:
+    """Settle the record; return what somebody else did with it first, None when nobody did."""
+    if ledger.poison.settle(record, state, at=clock.now()):
+        return None
+    return _settled(ledger.poison.get(record.run_id, record.poison_id)) or Result.GIVEN_UP_AGAIN

@@ -26,7 +26,7 @@ def render_status(view: View) -> str:
     """Return the health, what is wrong, the backlog and the latest runs."""
     diagnosis = judge_health(view)
     lines = [f"the feed is {diagnosis.health.value.upper()}"]
-    lines += [f"  - {finding}" for finding in diagnosis.findings]
+    lines += [f"  - {plain(finding)}" for finding in diagnosis.findings]
     last = "never" if view.last_success is None else f"{view.last_success:%Y-%m-%d %H:%M:%S} UTC"
     drain = view.drain_time / timedelta(minutes=1)
     lines += [
@@ -34,6 +34,7 @@ def render_status(view: View) -> str:
         f"last upload accepted   {last}",
         f"on the queue           {view.queue_depth} chunks ({drain:.1f} min to drain)",
         f"poison kept            {view.poison_kept}",
+        f"on the poison queue    {view.poison_queue_depth}",
         "",
         render_runs([describe_run(run) for run in view.runs]),
     ]
@@ -43,7 +44,7 @@ def render_status(view: View) -> str:
 def render_runs(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the runs as a table, with the reason of each that has one below it."""
     shown = [{name: row[name] for name in _RUN_COLUMNS} for row in rows]
-    reasons = [f"{row['run']}: {row['reason']}" for row in rows if row["reason"]]
+    reasons = [plain(f"{row['run']}: {row['reason']}") for row in rows if row["reason"]]
     table = render_table(shown, empty="no sync run yet")
     return "\n".join([table, *([""] if reasons else []), *reasons])
 
@@ -67,6 +68,17 @@ def render_table(rows: Sequence[Mapping[str, Any]], *, empty: str) -> str:
     return "\n".join([line(names), *map(line, cells)])
 
 
+def plain(text: str) -> str:
+    """Return `text` as a terminal may have it: anything but printable ASCII is spelled out.
+
+    Reasons quote what services and messages said; an escape sequence in them must not act.
+    """
+    return "".join(
+        c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii")
+        for c in text.replace("…", "...")
+    )
+
+
 def _cell(value: object) -> str:
     match value:
         case bool():
@@ -74,4 +86,4 @@ def _cell(value: object) -> str:
         case int():
             return f"{value:,}"
         case _:
-            return str(value)
+            return plain(str(value))

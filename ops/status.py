@@ -4,21 +4,30 @@
 HTTP function and the command line. Nothing here writes.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from common.ledger import Ledger
-from common.ledger.poison import PoisonState
+from common.ledger.chunks import NEVER, Chunk
+from common.ledger.poison import PoisonEntry, PoisonState
 from common.ledger.problems import Problem, Problems
 from common.ledger.runs import Run
-from common.ledger.states import RunState
+from common.ledger.slots import Slots
+from common.ledger.states import ChunkState, RunState
 from common.queues import MAX_BACKLOG, SendQueue, drain_time
 from ops.reconciliation import Reconciliation, reconcile
 
-STALE_AFTER: Final = timedelta(minutes=45)
-"""Without a complete run for this long the feed is not healthy: three ticks of the default."""
+SILENT_AFTER: Final = timedelta(minutes=20)
+"""How long nothing may be accepted while chunks are due. The host looks at a queue every minute
+and starts in less than another; a chunk that waits for an operator is tried every 18 minutes at
+the latest, by the defaults."""
+
+LOOKS: Final = 5
+"""How often a run is read whose books do not balance while its row keeps changing."""
 
 HEALTH_RUNS: Final = 20
 """Runs that the diagnosis looks at, however few are asked for: five hours of the default."""
@@ -45,6 +54,9 @@ class View:
     """What was read: the latest runs (newest first) and everything that stands in the way.
 
     `runs` are those asked for, reconciled; `recent` are at least `HEALTH_RUNS` for the diagnosis.
+    `waiting_since` is when the oldest of the chunks was enqueued that were not tried in vain yet,
+    or the latest replay if that was later. Without a complete run for `stale_after` the feed is
+    not healthy.
     """
 
     now: datetime
@@ -53,8 +65,27 @@ class View:
     problems: tuple[Problem, ...]
     last_success: datetime | None
     queue_depth: int
+    poison_queue_depth: int
+    next_slot: datetime | None
+    waiting_since: datetime | None
     requests_per_minute: float
     poison_kept: int
+    stale_after: timedelta
+
+    @property
+    def overdue(self) -> int:
+        """About how many messages of the queue have had their send slot.
+
+        What waits for a slot to come is on the queue, too, but as many slots are reserved.
+        """
+        if self.next_slot is None:
+            return 0
+        ahead = max(self.next_slot - self.now, timedelta())
+        return max(
+            0,
+            self.queue_depth
+            - round(ahead / drain_time(1, requests_per_minute=self.requests_per_minute)),
+        )
 
     @property
     def drain_time(self) -> timedelta:
@@ -73,27 +104,70 @@ class Diagnosis:
 def look(
     ledger: Ledger,
     problems: Problems,
-    queue: SendQueue,
+    slots: Slots,
     *,
+    queue: SendQueue,
+    poison_queue: SendQueue,
     runs: int,
     now: datetime,
     requests_per_minute: float,
+    stale_after: timedelta,
 ) -> View:
     """Read the latest `runs` runs and what else the health depends on."""
     recent = tuple(ledger.runs.latest(max(runs, HEALTH_RUNS)))
+    chunks = list(ledger.chunks.all())
+    entries = list(ledger.poison.entries())
     return View(
         now=now,
-        runs=tuple(
-            RunView(run=run, fate=reconcile(run, ledger.chunks.of_run(run.run_id)))
-            for run in recent[:runs]
-        ),
+        runs=tuple(_balance(ledger, recent[:runs], chunks)),
         recent=recent,
         problems=tuple(problems.open()),
         last_success=problems.last_success(),
         queue_depth=queue.depth(),
+        poison_queue_depth=poison_queue.depth(),
+        next_slot=slots.next_free(),
+        waiting_since=_waiting_since(chunks, entries),
         requests_per_minute=requests_per_minute,
-        poison_kept=sum(r.state is PoisonState.KEPT for r in ledger.poison.all()),
+        poison_kept=sum(entry.state is PoisonState.KEPT for entry in entries),
+        stale_after=stale_after,
     )
+
+
+def _balance(ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk]) -> Iterator[RunView]:
+    """Reconcile `runs` with the chunk rows that were read after them.
+
+    A sync run that folds in between takes rows away and changes the run's row first. So books
+    that do not balance are read again, until they do or the run's row has stood still.
+    """
+    by_run = defaultdict(list)
+    for chunk in chunks:
+        by_run[chunk.run_id].append(chunk)
+    for run in runs:
+        view = RunView(run=run, fate=reconcile(run, by_run[run.run_id]))
+        for _ in range(LOOKS):
+            again = None if view.fate.balanced else ledger.runs.get(run.run_id)
+            if again is None or again.etag == view.run.etag:
+                break
+            mine = ledger.chunks.of_run(run.run_id)
+            view = RunView(run=again, fate=reconcile(again, mine))
+        yield view
+
+
+def _waiting_since(chunks: Iterable[Chunk], entries: Iterable[PoisonEntry]) -> datetime | None:
+    """Return since when the oldest queued chunk waits that was not deferred. Pure.
+
+    Deferred ones wait for a reason of their own, which is a problem if it concerns everything. A
+    replay says nowhere which chunks are old; so waiting begins anew with it.
+    """
+    waiting = [
+        chunk.enqueued_at
+        for chunk in chunks
+        if chunk.state is ChunkState.QUEUED and not chunk.deferrals and chunk.enqueued_at != NEVER
+    ]
+    if not waiting:
+        return None
+    replays = [e.settled_at for e in entries if e.state is PoisonState.REPLAYED and e.settled_at]
+    return max([min(waiting), *replays])
 
 
 def judge_health(view: View) -> Diagnosis:
@@ -106,6 +180,15 @@ def judge_health(view: View) -> Diagnosis:
     missing = _missing_success(view)
     if missing:
         (degraded if _is_at_work(view) else down).append(missing)
+    silence = "" if view.problems else _silence(view)
+    if silence:
+        down.append(silence)
+    if view.poison_queue_depth:
+        degraded.append(
+            "messages that the host gave up and that are not kept yet: "
+            f"{view.poison_queue_depth}; if this stays, see whether the function keep_poison runs, "
+            "is disabled or fails: they live 7 days"
+        )
     if view.poison_kept:
         degraded.append(f"messages given up: {view.poison_kept}; see `poison list`")
     if view.drain_time > MAX_BACKLOG:
@@ -130,9 +213,11 @@ def describe(view: View) -> dict[str, Any]:
         "findings": list(diagnosis.findings),
         "now": view.now.isoformat(),
         "queue_depth": view.queue_depth,
+        "overdue": view.overdue,
         "drain_minutes": round(view.drain_time / timedelta(minutes=1), 1),
         "last_success": None if view.last_success is None else view.last_success.isoformat(),
         "poison_kept": view.poison_kept,
+        "poison_queue_depth": view.poison_queue_depth,
         "problems": [
             {
                 "kind": problem.kind.value,
@@ -171,7 +256,7 @@ def _missing_success(view: View) -> str:
     if not complete:
         return f"no sync run is complete yet{why}"
     age = view.now - max(complete)
-    if age <= STALE_AFTER:
+    if age <= view.stale_after:
         return ""
     minutes = age / timedelta(minutes=1)
     return f"the last complete sync run ended {minutes:.0f} minutes ago{why}"
@@ -184,5 +269,25 @@ def _is_at_work(view: View) -> bool:
         newest is not None
         and newest.is_open
         and newest.counts.fetched > 0
-        and view.now - newest.updated_at <= STALE_AFTER
+        and view.now - newest.updated_at <= view.stale_after
+    )
+
+
+def _silence(view: View) -> str:
+    """Return that chunks are due and nothing is accepted; empty when there is no reason to.
+
+    Three things must hold at once, each for what is no silence. Messages are overdue, not only
+    waiting for their slots, as a long queue does. The oldest chunk that was not tried in vain
+    waits for `SILENT_AFTER`: not one that was enqueued just now, after hours without changes. And
+    Sentinel has accepted nothing for as long: the chunk may be at the end of a long queue.
+    """
+    if not view.overdue or view.waiting_since is None:
+        return ""
+    since = max(filter(None, (view.waiting_since, view.last_success)))
+    if view.now - since <= SILENT_AFTER:
+        return ""
+    return (
+        f"chunks are due ({view.overdue}) and Sentinel has accepted nothing since "
+        f"{since:%d %b %H:%M} UTC, without a problem noted: see whether the function "
+        "sentinel_upload runs, is disabled or fails, and its log lines of chunks"
     )

@@ -4,6 +4,7 @@ Neither Lumen nor Sentinel nor Entra is needed to see what is wrong with them.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from common.clock import Clock, SystemClock
 from common.identity import storage_credential
@@ -11,31 +12,37 @@ from common.ledger import Ledger, open_ledger
 from common.ledger.problems import Problems
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
-from common.queues import UPLOAD_QUEUE, AzureQueue, SendQueue
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, SendQueue
 from common.settings import read_setting, read_storage_settings
+from ops.schedule import read_stale_after
 from ops.status import View, look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolbox:
-    """Ledger, queue and what goes with them."""
+    """Ledger, queues and what goes with them."""
 
     ledger: Ledger
     problems: Problems
     slots: Slots
     queue: SendQueue
+    poison_queue: SendQueue
     clock: Clock
     requests_per_minute: float
+    stale_after: timedelta
 
     def look(self, *, runs: int) -> View:
         """Read the state of the pipeline, with its latest `runs` runs."""
         return look(
             self.ledger,
             self.problems,
-            self.queue,
+            self.slots,
+            queue=self.queue,
+            poison_queue=self.poison_queue,
             runs=runs,
             now=self.clock.now(),
             requests_per_minute=self.requests_per_minute,
+            stale_after=self.stale_after,
         )
 
 
@@ -50,6 +57,8 @@ def open_toolbox() -> Toolbox:
         problems=Problems(tables, clock=clock),
         slots=Slots(tables, clock=clock, requests_per_minute=rate),
         queue=AzureQueue(UPLOAD_QUEUE, storage, credential=credential),
+        poison_queue=AzureQueue(POISON_QUEUE, storage, credential=credential),
         clock=clock,
         requests_per_minute=rate,
+        stale_after=read_stale_after(),
     )

@@ -1,14 +1,17 @@
 """The HTTP functions for operators; each needs a function key.
 
-Importing needs no setting, and these functions need no other settings than the storage's: they
-work while the rest is misconfigured.
+Importing needs no setting, and these functions need no other settings than the storage's and the
+request rate: they work while the rest is misconfigured, and say what is wrong with these.
 """
 
 import json
+from collections.abc import Callable
 from functools import cache
+from http import HTTPStatus
 
 import azure.functions as func
 
+from common.errors import HaltError, SettingsError, TryLaterError
 from ops.status import describe
 from ops.toolbox import Toolbox, open_toolbox
 
@@ -29,8 +32,21 @@ def pipeline_status(request: func.HttpRequest) -> func.HttpResponse:
     asked = request.params.get("runs", str(DEFAULT_RUNS))
     if not asked.isdecimal() or not 1 <= int(asked[:9]) <= MAX_RUNS:
         return func.HttpResponse(f"runs must be a number from 1 to {MAX_RUNS}\n", status_code=400)
-    report = describe(_toolbox().look(runs=int(asked)))
-    return func.HttpResponse(json.dumps(report), mimetype="application/json")
+    return status_response(_toolbox, runs=int(asked))
+
+
+def status_response(toolbox: Callable[[], Toolbox], *, runs: int) -> func.HttpResponse:
+    """Return the report, or why there is none.
+
+    500 names the settings that are wrong; 503 says what is the matter with the storage.
+    """
+    try:
+        report, status = describe(toolbox().look(runs=runs)), HTTPStatus.OK
+    except SettingsError as error:
+        report, status = {"error": str(error)}, HTTPStatus.INTERNAL_SERVER_ERROR
+    except (HaltError, TryLaterError) as error:
+        report, status = {"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE
+    return func.HttpResponse(json.dumps(report), status_code=status, mimetype="application/json")
 
 
 @cache

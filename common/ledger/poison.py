@@ -21,6 +21,17 @@ from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value
 TABLE: Final = "poison"
 UNKNOWN_RUN: Final = "unknown"
 _PIECE: Final = MAX_BINARY_PROPERTY - 4 * 1024
+_ENTRY: Final = (
+    "poisoned_by",
+    "reason",
+    "count",
+    "attempts",
+    "first_at",
+    "last_at",
+    "state",
+    "settled_at",
+)
+"""The properties that a list needs: not the message, which is most of the row."""
 
 
 class PoisonedBy(StrEnum):
@@ -39,29 +50,37 @@ class PoisonState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoisonRecord:
-    """A message that was given up. `run_id` is `UNKNOWN_RUN` when it cannot be decoded.
+class PoisonEntry:
+    """What a list shows of a message that was given up: all but the message and its history.
 
-    `message` is the text as it was on the queue; `count` its indicators (0 when unknown).
+    `run_id` is `UNKNOWN_RUN` when it cannot be decoded; `count` its indicators (0 when unknown).
+    `settled_at` is when it was last replayed or discarded.
     """
 
     run_id: str
     poison_id: str
     poisoned_by: PoisonedBy
     reason: str
-    message: str
     count: int
     attempts: int
-    history: tuple[Attempt, ...]
     first_at: datetime
     last_at: datetime
     state: PoisonState = PoisonState.KEPT
-    etag: str = field(default="", compare=False)
+    settled_at: datetime | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
         """What operators call it."""
         return f"{self.run_id}/{self.poison_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonRecord(PoisonEntry):
+    """The whole record; `message` is the text as it was on the queue."""
+
+    message: str
+    history: tuple[Attempt, ...]
+    etag: str = field(default="", compare=False)
 
 
 class Poison:
@@ -100,8 +119,13 @@ class Poison:
             return False
         return True
 
+    def entries(self) -> Iterator[PoisonEntry]:
+        """Yield an entry of every record; no message is read for it."""
+        rows = self._table.query(select=_ENTRY)
+        return (PoisonEntry(**_entry_fields(row)) for row in rows)
+
     def all(self) -> Iterator[PoisonRecord]:
-        """Yield every record."""
+        """Yield every record, whole."""
         return map(_from_row, self._table.query())
 
 
@@ -170,16 +194,24 @@ def _from_row(row: Row) -> PoisonRecord:
     data: dict[str, Any] = dict(row.data)
     raw = b"".join(data[f"message_{index}"] for index in range(data["pieces"]))
     return PoisonRecord(
-        run_id=row.partition,
-        poison_id=row.key,
-        poisoned_by=PoisonedBy(data["poisoned_by"]),
-        reason=data["reason"],
+        **_entry_fields(row),
         message=raw.decode("utf-8", "surrogatepass"),
-        count=data["count"],
-        attempts=data["attempts"],
         history=tuple(Attempt(at=at, reason=why) for at, why in json.loads(data["history"])),
-        first_at=data["first_at"],
-        last_at=data["last_at"],
-        state=PoisonState(data["state"]),
         etag=row.etag,
     )
+
+
+def _entry_fields(row: Row) -> dict[str, Any]:
+    data: dict[str, Any] = dict(row.data)
+    return {
+        "run_id": row.partition,
+        "poison_id": row.key,
+        "poisoned_by": PoisonedBy(data["poisoned_by"]),
+        "reason": data["reason"],
+        "count": data["count"],
+        "attempts": data["attempts"],
+        "first_at": data["first_at"],
+        "last_at": data["last_at"],
+        "state": PoisonState(data["state"]),
+        "settled_at": data.get("settled_at"),
+    }

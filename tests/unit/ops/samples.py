@@ -1,5 +1,7 @@
 """A toolbox over our fakes, and poison to put into it."""
 
+from datetime import timedelta
+
 from common.envelope import Envelope, chunk_id_of, encode_envelope
 from common.ledger import open_ledger
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
@@ -21,15 +23,26 @@ class Bench:
     def __init__(self) -> None:
         self.tables = FakeTables()
         self.queue = FakeQueue()
+        self.poison_queue = FakeQueue()
         self.clock = FakeClock()
         self.toolbox = Toolbox(
             ledger=open_ledger(self.tables),
             problems=Problems(self.tables, clock=self.clock),
             slots=Slots(self.tables, clock=self.clock, requests_per_minute=60),
             queue=self.queue,
+            poison_queue=self.poison_queue,
             clock=self.clock,
             requests_per_minute=60,
+            stale_after=timedelta(minutes=45),
         )
+
+    def enqueue(self, *sequences: int) -> None:
+        """Put chunks on the queue at slots of their own and record it, as a sync run does."""
+        self.toolbox.slots.reserve(len(sequences))
+        envelopes = [chunk(sequence) for sequence in sequences]
+        for envelope in envelopes:
+            self.queue.send(encode_envelope(envelope))
+        self.toolbox.ledger.chunks.record_enqueued(envelopes, at=self.clock.now())
 
     def poison(self, sequence: int = 0, *, reason: str = "Sentinel is broken") -> PoisonRecord:
         """Keep the message of a chunk as poison, as the consumer would; return the record."""
@@ -64,6 +77,11 @@ class Bench:
             reason=reason,
         )
         return self.toolbox.ledger.runs.create(run)
+
+    def run_at(self, seconds: float) -> Run:
+        """Record a complete run, `seconds` from now."""
+        self.clock.advance(seconds)
+        return self.run()
 
 
 def chunk(sequence: int = 0) -> Envelope:

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from common.ledger.poison import PoisonState
-from ops.cli import BAD_NEWS, GOOD, WRONG, main
+from common.ledger.problems import Kind
+from common.ledger.states import RunState
+from ops.cli import BAD_NEWS, GOOD, NEWER_VERSIONS, WRONG, main
 from tests.unit.ops.samples import Bench
 
 
@@ -80,9 +82,9 @@ def test_a_full_sync_is_asked_for_once(capsys: pytest.CaptureFixture[str]) -> No
     """`sync --full` leaves a request for the next run; `sync` alone explains itself."""
     bench = Bench()
     assert _run(bench, "sync") == WRONG
-    assert not bench.toolbox.ledger.control.full_requested()
+    assert bench.toolbox.ledger.control.full_request() is None
     assert _run(bench, "sync", "--full") == GOOD
-    assert bench.toolbox.ledger.control.full_requested()
+    assert bench.toolbox.ledger.control.full_request() is not None
     assert "next new sync run" in capsys.readouterr().out
 
 
@@ -93,3 +95,30 @@ def test_missing_storage_settings_are_named(
     monkeypatch.delenv("PipelineStorage", raising=False)
     assert main(["status"]) == WRONG
     assert "PipelineStorage" in capsys.readouterr().err
+
+
+def test_a_replay_says_what_becomes_of_newer_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    """An old chunk may overwrite a newer version; that the next run mends it is said, once."""
+    bench = Bench()
+    bench.poison()
+    assert _run(bench, "poison", "replay", "--all") == GOOD
+    assert NEWER_VERSIONS in capsys.readouterr().out
+    assert _run(bench, "poison", "replay", "--all") == GOOD
+    assert NEWER_VERSIONS not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        _run(bench, "poison", "replay", "--help")
+    assert NEWER_VERSIONS in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_in_a_reason_acts_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escape sequences, controls and letters that look like others are spelled out."""
+    bench = Bench()
+    run_reason = "\x1b]0;owned\x07 \u202ekcab\x9b31m"
+    bench.run(RunState.FAILED, reason=run_reason)
+    bench.toolbox.problems.raise_problem(Kind.ACCESS, "\x1b[2J " + "x" * 400)
+    bench.poison(reason=run_reason)
+    for arguments in (["status"], ["runs"], ["poison", "list"]):
+        _run(bench, *arguments)
+        shown = capsys.readouterr().out
+        assert all(c == "\n" or " " <= c <= "~" for c in shown), arguments
+        assert "\\x1b]0;owned\\x07 \\u202ekcab" in shown

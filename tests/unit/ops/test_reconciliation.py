@@ -12,6 +12,7 @@ from common.ledger import open_ledger
 from common.ledger.chunks import Chunk
 from common.ledger.problems import Problems
 from common.ledger.runs import Counts, Cursor, Folded, Run
+from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
 from ops.reconciliation import Reconciliation, reconcile
 from ops.status import describe, look
@@ -186,9 +187,18 @@ def test_the_report_is_plain_json_with_the_newest_runs_first() -> None:
     ledger.chunks.record_uploaded(envelope(), accepted=3, rejected=0, at=clock.now())
 
     def report_of(runs: int) -> dict[str, Any]:
-        problems = Problems(tables, clock=clock)
-        now = clock.now()
-        return describe(look(ledger, problems, queue, runs=runs, now=now, requests_per_minute=95))
+        view = look(
+            ledger,
+            Problems(tables, clock=clock),
+            Slots(tables, clock=clock, requests_per_minute=95),
+            queue=queue,
+            poison_queue=FakeQueue(),
+            runs=runs,
+            now=clock.now(),
+            requests_per_minute=95,
+            stale_after=timedelta(minutes=45),
+        )
+        return describe(view)
 
     report = report_of(3)
     assert report["queue_depth"] == 1

@@ -1,12 +1,20 @@
 """Health: what makes the feed down or degraded, and that the report says why."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
+from common.ledger.fold import fold_chunks
 from common.ledger.problems import Kind
-from common.ledger.runs import Counts
+from common.ledger.runs import Counts, Cursor
 from common.ledger.states import RunState
-from ops.status import STALE_AFTER, Health, describe, judge_health
-from tests.unit.ops.samples import Bench
+from ops.poison import Selection, find, replay
+from ops.status import SILENT_AFTER, Health, describe, judge_health
+from tests.unit.ops.samples import Bench, chunk
+
+LONG = SILENT_AFTER / timedelta(seconds=1) + 1
 
 
 def test_a_feed_that_never_synced_is_down() -> None:
@@ -27,7 +35,7 @@ def test_a_run_that_is_too_long_ago_is_down_with_the_last_reason() -> None:
     """A missing success is bad news even when nothing has failed."""
     bench = Bench()
     bench.run()
-    bench.clock.advance(STALE_AFTER / timedelta(seconds=1) + 1)
+    bench.clock.advance(bench.toolbox.stale_after / timedelta(seconds=1) + 1)
     bench.run(RunState.FAILED, reason="Lumen refused the API key (401)")
     diagnosis = judge_health(bench.toolbox.look(runs=5))
     assert diagnosis.health is Health.DOWN
@@ -41,7 +49,7 @@ def test_an_open_problem_is_down_and_closes() -> None:
     bench.toolbox.problems.raise_problem(Kind.ACCESS, "role missing: give it")
     assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
     assert describe(bench.toolbox.look(runs=5))["problems"][0]["what"] == "role missing: give it"
-    bench.toolbox.problems.note_success()
+    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
     assert judge_health(bench.toolbox.look(runs=5)).health is Health.HEALTHY
 
 
@@ -83,3 +91,212 @@ def test_a_long_run_at_work_is_degraded_not_down() -> None:
     diagnosis = judge_health(bench.toolbox.look(runs=5))
     assert diagnosis.health is Health.DEGRADED
     assert diagnosis.findings == ("no sync run is complete yet: reached MAX_PAGES",)
+
+
+def _accept(bench: Bench) -> None:
+    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+
+
+def _silent(bench: Bench) -> None:
+    """Enqueue two chunks at their slots, as a run does, and let nothing become of them."""
+    bench.enqueue(0, 1)
+    bench.clock.advance(LONG)
+    bench.run()
+
+
+def test_a_consumer_that_is_dead_is_down_however_short_the_queue() -> None:
+    """Two chunks are due and nothing is accepted: the finding says so, and where to look."""
+    bench = Bench()
+    _accept(bench)
+    bench.clock.advance(3600)
+    _silent(bench)
+    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    assert diagnosis.health is Health.DOWN
+    (finding,) = diagnosis.findings
+    assert "chunks are due (2) and Sentinel has accepted nothing since 01 Jan 01:00 UTC" in finding
+    assert "sentinel_upload" in finding
+
+
+def test_a_consumer_that_never_worked_is_down() -> None:
+    """There need not have been a success before."""
+    bench = Bench()
+    _silent(bench)
+    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
+
+
+def test_later_runs_do_not_hide_a_dead_consumer() -> None:
+    """Each run moves the send slots on; the chunks of the ones before are due all the same."""
+    bench = Bench()
+    _silent(bench)
+    bench.enqueue(2)
+    bench.clock.advance(2)
+    assert judge_health(bench.toolbox.look(runs=1)).health is Health.DOWN
+
+
+def test_a_dead_consumer_shows_behind_a_long_queue() -> None:
+    """While the last slots lie hours ahead, those that have passed are noticed."""
+    bench = Bench()
+    bench.enqueue(*range(4000))
+    bench.clock.advance(LONG)
+    bench.run()
+    view = bench.toolbox.look(runs=5)
+    assert view.overdue == round(LONG)
+    assert judge_health(view).health is Health.DOWN
+
+
+def _nothing_enqueued(bench: Bench) -> None:
+    bench.clock.advance(LONG)
+
+
+def _enqueued_just_now(bench: Bench) -> None:
+    bench.clock.advance(LONG)
+    bench.enqueue(0, 1)
+    bench.clock.advance(10)
+
+
+def _accepted_just_now(bench: Bench) -> None:
+    bench.enqueue(0, 1)
+    bench.clock.advance(LONG)
+    _accept(bench)
+
+
+def _long_throttled(bench: Bench) -> None:
+    bench.enqueue(0)
+    bench.toolbox.slots.push(bench.clock.now() + timedelta(hours=2))
+    bench.clock.advance(LONG)
+
+
+def _deferred_only(bench: Bench) -> None:
+    bench.enqueue(0)
+    copy = chunk(0).deferred(at="", reason="Sentinel is unavailable (503)", counts=True)
+    bench.toolbox.ledger.chunks.record_deferred(copy, at=bench.clock.now(), reason="503")
+    bench.clock.advance(LONG)
+
+
+def _message_gone(bench: Bench) -> None:
+    bench.enqueue(0)
+    bench.queue.sent.clear()
+    bench.clock.advance(LONG)
+
+
+def _replayed_just_now(bench: Bench) -> None:
+    bench.enqueue(0)
+    bench.queue.sent.clear()
+    bench.poison(0)
+    bench.clock.advance(LONG)
+    tools = bench.toolbox
+    kept = find(tools.ledger, Selection(all_kept=True))
+    list(replay(kept, ledger=tools.ledger, queue=tools.queue, slots=tools.slots, clock=tools.clock))
+    bench.clock.advance(10)
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        _nothing_enqueued,
+        _enqueued_just_now,
+        _accepted_just_now,
+        _long_throttled,
+        _deferred_only,
+        _message_gone,
+        _replayed_just_now,
+    ],
+)
+def test_what_is_no_silence(happen: Callable[[Bench], None]) -> None:
+    """Hours without changes, chunks that wait for a reason, and those just sent: no alarm."""
+    bench = Bench()
+    _accept(bench)
+    bench.clock.advance(3600)
+    happen(bench)
+    bench.run()
+    assert judge_health(bench.toolbox.look(runs=5)).findings == ()
+
+
+def test_an_open_problem_explains_the_silence() -> None:
+    """What stands in the way is told once, not guessed at a second time."""
+    bench = Bench()
+    _silent(bench)
+    bench.toolbox.problems.raise_problem(Kind.ACCESS, "role missing: give it")
+    (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
+    assert finding.startswith("role missing")
+
+
+def test_messages_that_nobody_has_kept_yet_are_told() -> None:
+    """What the host gave up is on the poison queue until the handler has kept it."""
+    bench = Bench()
+    bench.run()
+    bench.poison_queue.send("given up")
+    view = bench.toolbox.look(runs=5)
+    diagnosis = judge_health(view)
+    assert diagnosis.health is Health.DEGRADED
+    assert "not kept yet: 1; if this stays" in diagnosis.findings[0]
+    assert "keep_poison" in diagnosis.findings[0]
+    assert describe(view)["poison_queue_depth"] == 1
+
+
+def test_the_health_needs_no_message_of_the_poison() -> None:
+    """Counting what is kept reads no message text, however many there are."""
+    bench = Bench()
+    bench.poison()
+    (entry,) = bench.toolbox.ledger.poison.entries()
+    assert not hasattr(entry, "message")
+    assert bench.toolbox.look(runs=5).poison_kept == 1
+
+
+def test_the_schedule_says_when_a_run_is_missing() -> None:
+    """With three hours between ticks, a run of two hours ago is recent."""
+    bench = Bench()
+    bench.run()
+    bench.clock.advance(2 * 3600)
+    view = bench.toolbox.look(runs=5)
+    assert judge_health(view).health is Health.DOWN
+    patient = replace(view, stale_after=timedelta(hours=9))
+    assert judge_health(patient).health is Health.HEALTHY
+
+
+def _fold(bench: Bench) -> None:
+    ledger = bench.toolbox.ledger
+    fold_chunks(
+        run_id="20260101T010000-0badcafe",
+        runs=ledger.runs,
+        chunks=ledger.chunks,
+        known=ledger.known,
+        at=bench.clock.now(),
+        queues_are_empty=False,
+        keep_going=lambda: None,
+    )
+
+
+def test_a_fold_while_the_books_are_read_is_no_imbalance() -> None:
+    """Rows that a new run folds away between two reads are in the run's row, which is read anew."""
+    bench = Bench()
+    ledger = bench.toolbox.ledger
+    run = bench.run()
+    ledger.runs.save(run, cursor=Cursor(sequence=2), counts=Counts(fetched=4, enqueued=4))
+    for sequence in range(2):
+        ledger.chunks.record_uploaded(chunk(sequence), accepted=2, rejected=0, at=bench.clock.now())
+    seen: list[tuple[str, str]] = []
+
+    def fold_in_between(table: str, operation: str) -> None:
+        seen.append((table, operation))
+        if (table, operation) == ("chunks", "query"):
+            bench.tables.before = lambda _table, _operation: None
+            _fold(bench)
+
+    bench.tables.before = fold_in_between
+    view = bench.toolbox.look(runs=5)
+    assert ("chunks", "query") in seen
+    assert not list(ledger.chunks.all())
+    assert judge_health(view).findings == ()
+    assert view.runs[0].fate.accepted == 4
+
+
+def test_books_that_do_not_balance_are_told_though_they_are_read_again() -> None:
+    """A row that is really missing stays an imbalance."""
+    bench = Bench()
+    run = bench.run()
+    bench.toolbox.ledger.runs.save(
+        run, cursor=Cursor(sequence=1), counts=Counts(fetched=2, enqueued=2)
+    )
+    (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
+    assert "do not balance" in finding
