@@ -7,7 +7,11 @@ of an instance may be minutes off or step while a function runs.
 
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+CLOCK_SKEW: Final = 10 * 60.0
+"""Seconds that the clocks of two instances may differ. Azure keeps them far closer; where an error
+would cost an indicator, the code does not rely on that."""
 
 
 class Clock(Protocol):

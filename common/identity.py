@@ -7,6 +7,7 @@ call a public host that a private network need not allow. Nothing of MSAL passes
 """
 
 import threading
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msal
@@ -14,12 +15,18 @@ import requests
 from azure.core.credentials import TokenCredential
 from azure.identity import ManagedIdentityCredential
 
+from common.clock import Clock
 from common.errors import CredentialError, UnavailableError
 from common.settings import Settings, StorageSettings
 from common.transport import TRANSPORT_ERRORS
 
 _TIMEOUT: Final = 20.0
-"""Seconds for one call to Entra."""
+"""Seconds for one call to Entra, to each of the addresses that its name has."""
+
+REMEMBER_FAILURE: Final = 30.0
+"""Seconds that a failure is remembered at most. It is remembered for as long as it took to come, so
+that those who waited meanwhile get it too instead of asking in turn. One that came at once is not:
+a renewed secret is noticed at once."""
 
 _NO_ANSWER: Final = (
     *TRANSPORT_ERRORS,
@@ -53,18 +60,29 @@ class TokenSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """What was raised, and until which moment of the monotonic clock it is not asked again."""
+
+    error: CredentialError | UnavailableError
+    until: float
+
+
 class SentinelTokens:
     """Tokens by client secret, or by managed identity when there is no secret.
 
-    Safe to use from several threads; one of them asks while the others wait for its answer.
+    Safe to use from several threads; one of them asks while the others wait for its answer, be it
+    a token or a failure. So nobody waits longer than two calls take, however many wait.
     Raises: `CredentialError` with the remedy; `UnavailableError` when Entra does not answer.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._lock = threading.Lock()
         self._client: Any = None
         self._last = ""
+        self._failure: _Failure | None = None
 
     def token(self) -> str:
         with self._lock:
@@ -77,6 +95,20 @@ class SentinelTokens:
             return self._acquire()
 
     def _acquire(self) -> str:
+        """Ask for a token, unless that has just failed for long."""
+        began = self._clock.monotonic()
+        if self._failure is not None and began < self._failure.until:
+            # A new object for each caller: a shared one would collect all their tracebacks.
+            raise type(self._failure.error)(str(self._failure.error))
+        try:
+            return self._ask()
+        except (CredentialError, UnavailableError) as error:
+            now = self._clock.monotonic()
+            until = now + min(now - began, REMEMBER_FAILURE)
+            self._failure = _Failure(error=error, until=until)
+            raise
+
+    def _ask(self) -> str:
         try:
             if self._client is None:
                 self._client = _make_client(self._settings)

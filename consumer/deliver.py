@@ -6,22 +6,20 @@ delay is enqueued first, then this delivery is acknowledged. A crash between the
 copies, so a repeated delivery first asks the ledger whether the chunk is already uploaded.
 """
 
-import threading
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 import orjson
 
 from common.clock import Clock
-from common.envelope import MAX_TIME, Envelope, decode_envelope
+from common.envelope import Envelope, decode_envelope
 from common.errors import HaltError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.identity import TokenSource
 from common.ledger import Ledger
 from common.ledger.poison import PoisonedBy
-from common.ledger.problems import Kind, Problems
+from common.ledger.problems import Kind, Moment, Problems
 from common.ledger.states import ChunkState
 from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
 from consumer.isolation import (
@@ -30,23 +28,30 @@ from consumer.isolation import (
     after_refused,
     from_json,
     next_indexes,
+    since_from_json,
+    since_to_json,
     start_isolation,
     to_json,
 )
 from consumer.outcomes import (
+    NOTHING_PROVEN,
     REFUSING_EVERYTHING,
+    THROTTLED_FOR,
     Done,
     GiveUp,
     Outcome,
     Unproven,
     conclude,
     decide,
+    is_throttled_again,
     problem_of,
     reason_of,
+    time_of,
 )
 from consumer.pacing import ComeBack, Pacer
 from consumer.poison import PoisonKeeper
 from consumer.receipts import ReceiptWriter
+from consumer.refusals import Refusals
 from consumer.sentinel import (
     Answer,
     Drift,
@@ -59,12 +64,11 @@ from consumer.sentinel import (
     Uploaded,
 )
 
-MANY_REFUSALS: Final = 20
-"""Refused requests in a row, with none accepted, after which chunks are no longer searched."""
+NOT_THE_RECORDS: Final = "the body does not hold the records that the envelope counts"
 
-SEARCH_EVERY: Final = 60.0
-"""Seconds between two searches while everything is refused: how recovery is noticed even when
-every chunk has a bad record."""
+LONGEST_SEARCH: Final = 30.0
+"""Seconds of one delivery after which a search goes back on the queue with what it has found. It
+may take 100 requests of 6 to 8 s: `functionTimeout` must not end it, nor a crash cost all of it."""
 
 _OUR_TROUBLE = (TryLaterError, HaltError)
 
@@ -120,18 +124,21 @@ class Deliverer:
             self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
     def _work(self, envelope: Envelope) -> tuple[Envelope, Outcome | ComeBack]:
-        """Send requests until there is an outcome or the next send slot is too far away."""
+        """Send requests until there is an outcome, or it is better to come back for the next."""
+        began = self._clock.monotonic()
         permit = self._pacer.permit(envelope.slot)
         while not isinstance(permit, ComeBack):
             state = _search_of(envelope)
-            answer = self._upload(envelope, state)
-            self._take_note(answer, envelope)
+            answer, sent = self._upload(envelope, state)
+            self._take_note(answer, envelope, sent)
             if state is None and isinstance(answer, Isolate):
+                if len(_records_of(envelope)) != envelope.count:
+                    return envelope, GiveUp(reason=f"{answer.reason}; {NOT_THE_RECORDS}")
                 if not self._refusals.may_search():
                     return envelope, decide(answer, envelope, others_pass=False)
                 emit(Event.CHUNK_ISOLATING, run=envelope.run_id, chunk=envelope.key)
                 state = start_isolation(
-                    envelope.count, answer.refused, since=self._refused_since(envelope)
+                    envelope.count, answer.refused, since=_unproven_since(envelope)
                 )
             elif state is not None and isinstance(answer, Uploaded) and not answer.stray:
                 state = after_accepted(state, answer.rejected)
@@ -143,43 +150,57 @@ class Deliverer:
                 return envelope, self._decide(answer, envelope)
             outcome = self._conclude(state)
             if isinstance(outcome, Unproven):
-                with suppress(*_OUR_TROUBLE):
-                    self._problems.raise_problem(Kind.REFUSING, REFUSING_EVERYTHING)
-                envelope = replace(envelope, isolation={"since": state.since})
-                return envelope, defer_for_operator(envelope, REFUSING_EVERYTHING)
+                return self._without_proof(envelope, state)
             if outcome is not None:
                 return replace(envelope, isolation=None), outcome
             envelope = replace(envelope, isolation=to_json(state))
-            permit = self._pacer.next_permit()
+            is_long = self._clock.monotonic() - began >= LONGEST_SEARCH
+            permit = self._pacer.come_back() if is_long else self._pacer.next_permit()
         return envelope, permit
 
-    def _upload(self, envelope: Envelope, state: Isolation | None) -> Answer:
-        """Send the whole chunk, or the next group of the search.
+    def _without_proof(self, envelope: Envelope, state: Isolation) -> tuple[Envelope, Defer]:
+        """Return the chunk to defer whose refusals prove nothing; the next time it is sent whole.
+
+        Somebody may be accepted until then. When nobody was, it is a problem of the whole feed.
+        """
+        reason = NOTHING_PROVEN
+        if state.since is not None:
+            reason = REFUSING_EVERYTHING
+            with suppress(*_OUR_TROUBLE):
+                self._problems.raise_problem(Kind.REFUSING, reason)
+        since = since_to_json(self._problems.moment())
+        return replace(envelope, isolation=since), defer_for_operator(envelope, reason)
+
+    def _upload(self, envelope: Envelope, state: Isolation | None) -> tuple[Answer, Moment]:
+        """Send the whole chunk, or the next group of the search; return when it was sent, too.
 
         After a server error or a refused token it is sent once more, if a send slot is near.
         """
         objects, count = _next_request(envelope, state)
+        sent = self._problems.moment()
         try:
             token = self._tokens.token()
+            sent = self._problems.moment()
             answer = self._sentinel.upload(objects, count=count, token=token)
             if isinstance(answer, RefreshToken):
                 token = self._tokens.refresh(refused=token)
             elif not isinstance(answer, Unavailable):
-                return answer
+                return answer, sent
             if isinstance(self._pacer.next_permit(), ComeBack):
-                return answer
-            return self._sentinel.upload(objects, count=count, token=token)
+                return answer, sent
+            sent = self._problems.moment()
+            return self._sentinel.upload(objects, count=count, token=token), sent
         except _OUR_TROUBLE as error:
             # No token or no slot: it is not Sentinel that failed, so nothing counts.
-            return OperatorNeeded(reason=str(error))
+            return OperatorNeeded(reason=str(error)), sent
 
-    def _take_note(self, answer: Answer, envelope: Envelope) -> None:
+    def _take_note(self, answer: Answer, envelope: Envelope, sent: Moment) -> None:
         """Tell everybody whom an answer concerns: the slots, the problems, the next search."""
         match answer:
             case Uploaded():
                 self._refusals.accepted()
                 with suppress(*_OUR_TROUBLE):
-                    self._problems.note_success(after_trouble=envelope.deferrals > 0)
+                    self._problems.note_success(sent, after_trouble=envelope.deferrals > 0)
             case Isolate():
                 self._refusals.refused()
             case Throttled(wait=wait):
@@ -189,32 +210,35 @@ class Deliverer:
                 emit(Event.CONTRACT_DRIFT, reason=reason)
             case _:
                 pass
-        kind = problem_of(answer, refusals_are_many=self._refusals.are_many)
-        if kind is not None:
-            with suppress(*_OUR_TROUBLE):
+        with suppress(*_OUR_TROUBLE):
+            kind = problem_of(
+                answer,
+                refusals_are_many=self._refusals.are_many,
+                is_throttled_on=isinstance(answer, Throttled) and self._is_throttled_on(envelope),
+            )
+            if kind is not None:
                 self._problems.raise_problem(kind, reason_of(answer))
 
+    def _is_throttled_on(self, envelope: Envelope) -> bool:
+        """Whether throttling goes on, for this chunk and for everybody."""
+        now = self._clock.now()
+        if not is_throttled_again(envelope, now=now):
+            return False
+        last = self._problems.last_success()
+        return last is None or now - last >= THROTTLED_FOR
+
     def _decide(self, answer: Answer, envelope: Envelope) -> Outcome:
-        since = _last_attempt(envelope)
-        others_pass = since is not None and self._sentinel_accepts(since)
+        since = time_of(envelope.history[-1]) if envelope.history else None
+        last = None if since is None else self._problems.last_success()
+        others_pass = since is not None and last is not None and last > since
         return decide(answer, envelope, others_pass=others_pass)
 
-    def _refused_since(self, envelope: Envelope) -> float:
-        """Return when this chunk was first refused with nothing to prove whose fault it was."""
-        known = (envelope.isolation or {}).get("since")
-        if isinstance(known, float) and 0 <= known < MAX_TIME:
-            return known
-        return self._clock.now().timestamp()
-
     def _conclude(self, state: Isolation) -> Done | GiveUp | Unproven | None:
-        needs_proof = bool(state.rejected) and not state.accepted
-        since = datetime.fromtimestamp(state.since, UTC)
-        return conclude(state, sentinel_accepts=needs_proof and self._sentinel_accepts(since))
-
-    def _sentinel_accepts(self, since: datetime) -> bool:
-        """Whether Sentinel has accepted anything of anybody since then."""
-        last = self._problems.last_success()
-        return last is not None and last > since
+        """Conclude; whether others pass is asked only where the chunk itself has no proof."""
+        others_pass = False
+        if state.since is not None and state.rejected and not state.accepted:
+            others_pass = self._problems.has_success_after(state.since)
+        return conclude(state, others_pass=others_pass)
 
     def _is_uploaded(self, envelope: Envelope) -> bool:
         """Ask the ledger; when it cannot be asked, uploading again is the safe answer."""
@@ -240,54 +264,9 @@ class Deliverer:
                 assert_never(outcome)
 
 
-class Refusals:
-    """Counts refused requests in a row: many of them mean that no record is at fault."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._in_a_row = 0
-        self._searched = float("-inf")
-
-    @property
-    def are_many(self) -> bool:
-        """Whether Sentinel seems to refuse everything."""
-        return self._in_a_row >= MANY_REFUSALS
-
-    def accepted(self) -> None:
-        """Note a request that was taken."""
-        with self._lock:
-            self._in_a_row = 0
-
-    def refused(self) -> None:
-        """Note a request that was refused as a whole."""
-        with self._lock:
-            self._in_a_row += 1
-
-    def may_search(self) -> bool:
-        """Whether a refused chunk may be searched for bad records now."""
-        with self._lock:
-            now = self._clock.monotonic()
-            if self._in_a_row >= MANY_REFUSALS and now - self._searched < SEARCH_EVERY:
-                return False
-            self._searched = now
-            return True
-
-
-def _last_attempt(envelope: Envelope) -> datetime | None:
-    """Return when an envelope was last deferred; None when never, or when that is unreadable."""
-    if not envelope.history:
-        return None
-    try:
-        moment = datetime.fromisoformat(envelope.history[-1].at)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else None
-
-
 def _search_of(envelope: Envelope) -> Isolation | None:
     """Return the search that an envelope carries; a damaged one is begun anew."""
-    if envelope.isolation is None:
+    if envelope.isolation is None or len(_records_of(envelope)) != envelope.count:
         return None
     try:
         return from_json(envelope.isolation, count=envelope.count)
@@ -295,11 +274,25 @@ def _search_of(envelope: Envelope) -> Isolation | None:
         return None
 
 
+def _unproven_since(envelope: Envelope) -> Moment | None:
+    """Return the latest refusal of a search that ended without proof, if there was one."""
+    return None if envelope.isolation is None else since_from_json(envelope.isolation)
+
+
+def _records_of(envelope: Envelope) -> list[Any]:
+    """Return the records in the body; none where it is no array of them."""
+    try:
+        records = orjson.loads(envelope.body)
+    except orjson.JSONDecodeError:
+        return []
+    return records if isinstance(records, list) else []
+
+
 def _next_request(envelope: Envelope, state: Isolation | None) -> tuple[bytes, int]:
     """Return the records to send next as a JSON array, and how many they are."""
     if state is None:
         return envelope.body, envelope.count
-    objects = orjson.loads(envelope.body)
+    objects = _records_of(envelope)
     indexes = next_indexes(state)
     chosen = [objects[index] for index in indexes]
     return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS), len(indexes)

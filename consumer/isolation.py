@@ -2,21 +2,30 @@
 
 The state is a value that travels in the envelope, so that the search survives a crash and can wait
 for its send slots on the queue. What is sent in the search is also uploaded by it: each accepted
-group is done. A record is rejected only for a refusal of its own, and only while Sentinel is known
-to accept something; where everything is refused, the records are not what is wrong.
+group is done. A record is rejected only for a refusal of its own, and only if Sentinel accepted
+something after it: a part of this chunk, or, where none was left, an accepted record sent once
+more as a probe. Where everything is refused, the records are not what is wrong.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import count as count_from
 from operator import index
 from typing import Any, Final
 
 from common.envelope import MAX_TIME, ascii_line
+from common.ledger.problems import Moment
 from consumer.sentinel import RecordError
 
 REQUEST_BUDGET: Final = 100
 """Requests that one chunk may cost; past it the chunk is poisoned whole. One bad record among a
-hundred takes about 11, four take 32, ten take 60: a chunk that needs more is bad as a whole."""
+hundred takes about 11, four take 32, ten take 60: a chunk that needs more is bad as a whole. A few
+more are spent when the last ones were refused, as that may not be the records' fault."""
+
+PROBE_AFTER: Final = 8
+"""Requests refused in a row after which a record that was accepted is sent again, to see whether
+Sentinel still accepts anything: the halving of a hundred records takes seven to reach one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +45,18 @@ class Group:
 class Isolation:
     """How far the search has come: groups still to send, the first one next.
 
-    `since` is when the chunk was refused, in seconds since 1970.
+    `since` is the latest refusal of the search before this one, if that ended without proof.
+    `in_a_row` counts the requests refused since one was accepted. `is_denied`: the probe was
+    refused, so nothing that was refused is proven to be at fault.
     """
 
     groups: tuple[Group, ...]
-    since: float = 0.0
+    since: Moment | None = None
     rejected: tuple[RecordError, ...] = ()
     accepted: int = 0
     requests: int = 1
+    in_a_row: int = 0
+    is_denied: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -51,12 +64,20 @@ class Isolation:
         return not self.groups
 
     @property
+    def needs_probe(self) -> bool:
+        """Whether the next request is the probe: an accepted record, sent once more."""
+        is_time = self.is_over or self.is_spent or self.in_a_row >= PROBE_AFTER
+        return is_time and self.in_a_row > 0 and self.accepted > 0
+
+    @property
     def is_spent(self) -> bool:
         """Whether the request budget is used up."""
         return self.requests >= REQUEST_BUDGET
 
 
-def start_isolation(count: int, refused: Sequence[RecordError], *, since: float) -> Isolation:
+def start_isolation(
+    count: int, refused: Sequence[RecordError], *, since: Moment | None
+) -> Isolation:
     """Return the search in a chunk of `count` records that was refused as a whole.
 
     `refused` are the records that the refusal itself named; the others go out without them.
@@ -74,6 +95,10 @@ def start_isolation(count: int, refused: Sequence[RecordError], *, since: float)
 
 def next_indexes(state: Isolation) -> tuple[int, ...]:
     """Return the records to send next."""
+    if state.needs_probe:
+        open_ones = {number for group in state.groups for number in group.indexes}
+        open_ones.update(error.index for error in state.rejected)
+        return (next(number for number in count_from() if number not in open_ones),)
     return state.groups[0].indexes
 
 
@@ -82,6 +107,8 @@ def after_accepted(state: Isolation, rejected: Sequence[RecordError]) -> Isolati
 
     Their indexes count within the group, as Sentinel's answer does.
     """
+    if state.needs_probe:
+        return replace(state, requests=state.requests + 1, in_a_row=0, is_denied=bool(rejected))
     group, *behind = state.groups
     found = tuple(replace(e, index=group.indexes[e.index]) for e in rejected)
     if group.paired and behind:
@@ -93,14 +120,18 @@ def after_accepted(state: Isolation, rejected: Sequence[RecordError]) -> Isolati
             rejected=state.rejected + found,
             accepted=state.accepted + len(group.indexes) - len(found),
             requests=state.requests + 1,
+            in_a_row=0,
         )
     )
 
 
 def after_refused(state: Isolation, reason: str) -> Isolation:
     """Return the search after the next group was refused as a whole."""
+    is_probe = state.needs_probe
+    state = replace(state, requests=state.requests + 1, in_a_row=state.in_a_row + 1)
+    if is_probe:
+        return replace(state, is_denied=True)
     group, *behind = state.groups
-    state = replace(state, requests=state.requests + 1)
     if len(group.indexes) == 1:
         error = RecordError(index=group.indexes[0], messages=(reason,))
         return _ready(replace(state, groups=tuple(behind), rejected=(*state.rejected, error)))
@@ -112,32 +143,47 @@ def to_json(state: Isolation) -> dict[str, Any]:
     return {
         "groups": [[list(g.indexes), int(g.suspect), int(g.paired)] for g in state.groups],
         "rejected": [[e.index, _shortened(e.messages)] for e in state.rejected],
-        "since": state.since,
+        **since_to_json(state.since),
         "accepted": state.accepted,
         "requests": state.requests,
+        "in_a_row": state.in_a_row,
     }
+
+
+def since_to_json(since: Moment | None) -> dict[str, Any]:
+    """Return what is left of a search that ended without proof, as plain JSON values."""
+    return {} if since is None else {"since": since.at.timestamp(), "by": since.by}
+
+
+def since_from_json(fields: dict[str, Any]) -> Moment | None:
+    """Return what `since_to_json` wrote; None where there is nothing that can be read."""
+    since, by = fields.get("since"), fields.get("by", "")
+    if isinstance(since, bool) or not isinstance(since, int | float) or not isinstance(by, str):
+        return None
+    if not 0 <= since < MAX_TIME:
+        return None
+    return Moment(at=datetime.fromtimestamp(since, UTC), by=ascii_line(by, limit=MAX_BY))
 
 
 def from_json(fields: dict[str, Any], *, count: int) -> Isolation:
     """Return the search that `to_json` wrote for a chunk of `count` records.
 
-    Raises `KeyError`, `TypeError` or `ValueError` when it is damaged.
+    Of one that an earlier release wrote, all that it refused is doubted. Raises `KeyError`,
+    `TypeError` or `ValueError` when it is damaged.
     """
-    since = fields["since"]
-    if not 0 <= since < MAX_TIME:
-        raise ValueError("the search began at no time there is")
     state = Isolation(
         groups=tuple(
             Group(indexes=tuple(map(index, indexes)), suspect=bool(suspect), paired=bool(paired))
             for indexes, suspect, paired in fields["groups"]
         ),
-        since=float(since),
+        since=since_from_json(fields),
         rejected=tuple(
-            RecordError(index=index(number), messages=(str(message),))
+            RecordError(index=index(number), messages=(_shortened([str(message)]),))
             for number, message in fields["rejected"]
         ),
         accepted=index(fields["accepted"]),
         requests=index(fields["requests"]),
+        in_a_row=index(fields.get("in_a_row", len(fields["rejected"]))),
     )
     waiting = [number for group in state.groups for number in group.indexes]
     refused = [error.index for error in state.rejected]
@@ -146,9 +192,15 @@ def from_json(fields: dict[str, Any], *, count: int) -> Isolation:
         raise ValueError("the search names records twice, or that the chunk does not have")
     if len(seen) + state.accepted != count or not all(g.indexes for g in state.groups):
         raise ValueError("the search does not account for every record")
-    if state.requests < 1:
-        raise ValueError("the search began without a request")
+    if state.requests < 1 or state.in_a_row < 0:
+        raise ValueError("the search counts its requests wrongly")
+    if state.is_over and not state.needs_probe:
+        raise ValueError("the search is over and was put back on the queue")
     return state
+
+
+MAX_BY: Final = 16
+"""Characters of an instance's name."""
 
 
 MAX_REASON: Final = 40

@@ -6,13 +6,15 @@ Sentinel has accepted something since the attempt before.
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from common.envelope import Envelope
+from common.envelope import Attempt, Envelope
 from common.ledger.problems import Kind
 from consumer.deferral import ATTEMPT_CAP, OPERATOR_CAP, Defer, defer_for_operator, growing
 from consumer.isolation import Isolation
 from consumer.sentinel import (
+    THROTTLED,
     Answer,
     Drift,
     Isolate,
@@ -31,12 +33,24 @@ DRIFT_ATTEMPTS: Final = 5
 """Attempts after which a chunk that alone meets answers without a name is given up."""
 
 FEW_REFUSED: Final = 4
-"""Records refused alone, with none accepted, after which a search goes on: so many bad ones may
-stand at the head of a chunk."""
+"""Records of a chunk that may be refused while none of it is accepted: so many bad ones may stand
+at its head. With one more the search ends, unless others are known to pass."""
+
+THROTTLED_FOR: Final = timedelta(minutes=5)
+"""Time without any success after which a chunk that is throttled again is a problem."""
 
 REFUSING_EVERYTHING: Final = (
     "Sentinel refuses every record it is sent: not the records but the request is wrong (a bad "
     "release or a changed API); nothing is given up, see docs/contracts.md"
+)
+
+NOTHING_PROVEN: Final = (
+    "Sentinel refuses records of this chunk: it waits until Sentinel is seen to accept anything"
+)
+
+THROTTLED_ON_AND_ON: Final = (
+    "Sentinel answers 429 and has accepted nothing for minutes: another sender uses the same "
+    "identity (give it one of its own), or SENTINEL_REQUESTS_PER_MINUTE is too high (lower it)"
 )
 
 
@@ -92,13 +106,18 @@ def decide(answer: Answer, envelope: Envelope, *, others_pass: bool) -> Outcome:
             assert_never(answer)
 
 
-def conclude(state: Isolation, *, sentinel_accepts: bool) -> Done | GiveUp | Unproven | None:
+def conclude(state: Isolation, *, others_pass: bool) -> Done | GiveUp | Unproven | None:
     """Return what an isolation has come to; None while it has to go on.
 
-    `sentinel_accepts`: Sentinel took something since the chunk was refused. Without that, refused
-    records prove nothing; but where they are few, the next ones may show that others pass.
+    `others_pass`: Sentinel accepted something of anybody that was sent after the latest refusal of
+    this chunk's search before this one, which had found no proof. So an acceptance lies between
+    two refusals. Where a part of the chunk itself was accepted, the probe is the proof.
     """
-    nothing_passes = bool(state.rejected) and not (sentinel_accepts or state.accepted)
+    if state.is_denied:
+        return Unproven()
+    if state.needs_probe:
+        return None
+    nothing_passes = bool(state.rejected) and not (others_pass or state.accepted)
     # Records that the refusal named are no sign of it while the others were not sent without them.
     are_many = len(state.rejected) > FEW_REFUSED and state.requests > 1
     if nothing_passes and (state.is_over or state.is_spent or are_many):
@@ -113,11 +132,13 @@ def conclude(state: Isolation, *, sentinel_accepts: bool) -> Done | GiveUp | Unp
     return None
 
 
-def problem_of(answer: Answer, *, refusals_are_many: bool) -> Kind | None:
+def problem_of(answer: Answer, *, refusals_are_many: bool, is_throttled_on: bool) -> Kind | None:
     """Return the problem that an answer means for the whole feed, if any."""
     match answer:
-        case Uploaded() | Throttled():
+        case Uploaded():
             return None
+        case Throttled():
+            return Kind.THROTTLED if is_throttled_on else None
         case OperatorNeeded() | RefreshToken():
             return Kind.ACCESS
         case Unavailable():
@@ -137,8 +158,30 @@ def reason_of(answer: Answer) -> str:
             return ""
         case Isolate():
             return REFUSING_EVERYTHING
+        case Throttled():
+            return THROTTLED_ON_AND_ON
         case _:
             return answer.reason
+
+
+def is_throttled_again(envelope: Envelope, *, now: datetime) -> bool:
+    """Whether a chunk that is throttled now was so the last time, too, and waits for minutes.
+
+    The first entry of a history is never dropped, so it tells since when.
+    """
+    if not envelope.history or envelope.history[-1].reason != THROTTLED:
+        return False
+    first = time_of(envelope.history[0])
+    return first is not None and now - first >= THROTTLED_FOR
+
+
+def time_of(attempt: Attempt) -> datetime | None:
+    """Return when an attempt failed; None when that is unreadable."""
+    try:
+        moment = datetime.fromisoformat(attempt.at)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None
 
 
 def _defer_or_give_up(envelope: Envelope, reason: str, *, limit: int, counts: bool) -> Outcome:

@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from common.clock import Clock
+from common.clock import CLOCK_SKEW, Clock
 from common.ledger.slots import Slots
 
 LATE_AFTER: Final = 3.0
 """Seconds past its slot after which a message must take another. At 95 requests a minute, three
 seconds of lateness bring 100 into one sliding minute: the limit, and no more."""
+
+EARLY_BEFORE: Final = CLOCK_SKEW
+"""Seconds before its slot from which a message is on time. The queue delivers none early but one
+whose slot is more than its longest delay away, seven days; what is early by less is a difference
+between clocks, for which nothing should wait."""
 
 MAX_WAIT: Final = 2.0
 """Seconds that an invocation may wait for a slot: it is billed meanwhile."""
@@ -55,21 +60,30 @@ class Pacer:
         May wait up to `MAX_WAIT`. Raises what the ledger raises.
         """
         now = self._clock.now()
-        if slot is not None and is_on_time(slot, now) and now >= self._closed_until:
-            return GO
+        if slot is not None:
+            early = slot - now.timestamp()
+            if early > EARLY_BEFORE:
+                return ComeBack(slot=slot, delay=early)
+            if is_on_time(slot, now) and now >= self._closed_until:
+                return GO
         return self.next_permit()
 
     def next_permit(self) -> Permit:
         """Reserve the next slot, wait for it if it is near, and return what it allows."""
+        later = self.come_back()
+        if later.delay > MAX_WAIT:
+            return later
+        self._clock.sleep(later.delay)
+        return GO
+
+    def come_back(self) -> ComeBack:
+        """Reserve the next slot, to come back for it however near it is."""
         first = self._slots.reserve(1).first
         if first < self._closed_until:  # the slots could not be moved when it was closed
             self._slots.push(self._closed_until)
             first = self._slots.reserve(1).first
         wait = (first - self._clock.now()).total_seconds()
-        if wait > MAX_WAIT:
-            return ComeBack(slot=first.timestamp(), delay=wait)
-        self._clock.sleep(wait)
-        return GO
+        return ComeBack(slot=first.timestamp(), delay=max(wait, 0.0))
 
     def throttled(self, wait: float) -> None:
         """Hold everything back for `wait` seconds, here at once and elsewhere by the slots."""
@@ -80,8 +94,5 @@ class Pacer:
 
 
 def is_on_time(slot: float, now: datetime) -> bool:
-    """Return whether `now` is no more than `LATE_AFTER` seconds past `slot`.
-
-    Earlier than the slot is on time too: the queue does not deliver early, so the clocks differ.
-    """
+    """Return whether `now` is no more than `LATE_AFTER` seconds past `slot`; earlier is on time."""
     return now.timestamp() - slot <= LATE_AFTER

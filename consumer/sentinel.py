@@ -39,6 +39,11 @@ MAX_MESSAGES: Final = 10
 MAX_MESSAGE: Final = 500
 """Characters kept of one such message."""
 
+THROTTLED: Final = "Sentinel asked to slow down (429)"
+
+MAX_SAID: Final = 100
+"""Characters kept of the message of a refused request."""
+
 _WAIT_IN_TEXT = re.compile(r"try again in\s+(\d{1,9})\s+second", re.IGNORECASE)
 
 
@@ -137,9 +142,7 @@ def classify_answer(
                 "SENTINEL_BASE_URL for another cloud"
             )
         case 429:
-            return Throttled(
-                reason="Sentinel asked to slow down (429)", wait=_wait(headers, body, now)
-            )
+            return Throttled(reason=THROTTLED, wait=_wait(headers, body, now))
         case 408 | 425:
             return Unavailable(reason=f"Sentinel timed out ({status})")
         case _ if 500 <= status <= 599:  # noqa: PLR2004 - HTTP status class
@@ -235,9 +238,10 @@ def _record_error(item: object) -> RecordError | None:
     return RecordError(index=index, messages=tuple(map(_shown, messages[:MAX_MESSAGES])))
 
 
-def _shown(message: object) -> str:
-    """Return a message of the service as text that every store takes."""
-    return str(message).encode("utf-8", "replace").decode()[:MAX_MESSAGE]
+def _shown(message: object, *, limit: int = MAX_MESSAGE) -> str:
+    """Return a message of the service as one line of text that every store takes."""
+    line = " ".join(str(message).split())[:limit]
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _wait(headers: Mapping[str, str], body: bytes, now: datetime) -> float:
@@ -256,4 +260,4 @@ def _said(body: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     message = fields.get("message") if isinstance(fields, dict) else None
-    return f": {message[:100]}" if isinstance(message, str) else ""
+    return f": {_shown(message, limit=MAX_SAID)}" if isinstance(message, str) else ""

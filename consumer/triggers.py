@@ -69,7 +69,7 @@ def _deliverer() -> Deliverer:
             clock=clock,
             connections=POOL_SIZE,
         ),
-        tokens=SentinelTokens(settings),
+        tokens=SentinelTokens(settings, clock=clock),
         ledger=_ledger(),
         problems=Problems(_tables(), clock=clock),
         pacer=Pacer(

@@ -8,11 +8,12 @@ storage operation a chunk. The rows of closed problems stay, so that one can see
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
+from uuid import uuid4
 
-from common.clock import Clock
+from common.clock import CLOCK_SKEW, Clock
 from common.events import cut
 from common.ledger.tables import Row, Table, Tables
 
@@ -31,7 +32,22 @@ class Kind(StrEnum):
     ACCESS = "access"
     UNAVAILABLE = "unavailable"
     REFUSING = "refusing"
+    THROTTLED = "throttled"
     DRIFT = "drift"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A time by the clock of one instance, and of which; empty when that is not known."""
+
+    at: datetime
+    by: str = ""
+
+    def is_surely_after(self, other: "Moment") -> bool:
+        """Whether this was later than `other`, also if two clocks differ by `CLOCK_SKEW`."""
+        is_one_clock = bool(self.by) and self.by == other.by
+        margin = timedelta(seconds=0.0 if is_one_clock else CLOCK_SKEW)
+        return self.at > other.at + margin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +64,18 @@ class Problem:
 class Problems:
     """The problem rows of one side of the pipeline. Safe to use from several threads."""
 
-    def __init__(self, tables: Tables, *, clock: Clock) -> None:
+    def __init__(self, tables: Tables, *, clock: Clock, instance: str = "") -> None:
+        """`instance` names whose clock it is; by default a name of its own."""
         self._table: Table = tables.table(TABLE)
         self._clock = clock
+        self._instance = instance or uuid4().hex[:8]
         self._lock = threading.Lock()
         self._raised: dict[Kind, float] = {}
         self._succeeded: float | None = None
+
+    def moment(self) -> Moment:
+        """Return this moment."""
+        return Moment(at=self._clock.now(), by=self._instance)
 
     def raise_problem(self, kind: Kind, what: str) -> None:
         """Record that a problem was met, at most once in `WRITE_EVERY` seconds."""
@@ -70,12 +92,14 @@ class Problems:
             )
         )
 
-    def note_success(self, *, after_trouble: bool = False) -> None:
-        """Record that Sentinel accepted something, and close every open problem.
+    def note_success(self, sent: Moment, *, after_trouble: bool = False) -> None:
+        """Record that Sentinel accepted what was sent at a moment; close every open problem.
 
-        At most once in `WRITE_EVERY` seconds, unless this instance has raised a problem or the
-        success comes `after_trouble`: of a chunk that was deferred before. Whoever raised a
-        problem deferred its chunk, so no problem outlives the chunk that met it.
+        That it was sent then, not that the answer came later, is what proves that Sentinel
+        accepted anything at a time. At most once in `WRITE_EVERY` seconds, unless this instance
+        has raised a problem or the success comes `after_trouble`: of a chunk that was deferred
+        before. Whoever raised a problem deferred its chunk, so no problem outlives the chunk
+        that met it.
         """
         with self._lock:
             now = self._clock.monotonic()
@@ -84,8 +108,14 @@ class Problems:
                 return
             self._succeeded = now
             self._raised.clear()
+        self._table.merge(
+            Row(
+                partition=_SUCCESS_PARTITION,
+                key=_SUCCESS_KEY,
+                data={"at": sent.at, "by": sent.by},
+            )
+        )
         moment = self._clock.now()
-        self._table.merge(Row(partition=_SUCCESS_PARTITION, key=_SUCCESS_KEY, data={"at": moment}))
         for problem in self.open():
             self._table.merge(
                 Row(
@@ -96,21 +126,33 @@ class Problems:
             )
 
     def last_success(self) -> datetime | None:
-        """Return when Sentinel last accepted something, give or take `WRITE_EVERY` seconds."""
-        row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
-        if row is None:
-            return None
-        data: dict[str, Any] = dict(row.data)
-        moment: datetime = data["at"]
-        return moment
+        """Return when what Sentinel accepted last was sent, or up to `WRITE_EVERY` s earlier."""
+        last = self._last_success()
+        return None if last is None else last.at
+
+    def has_success_after(self, moment: Moment) -> bool:
+        """Whether Sentinel surely accepted something of anybody that was sent after `moment`."""
+        last = self._last_success()
+        return last is not None and last.is_surely_after(moment)
 
     def open(self) -> list[Problem]:
         """Return the problems that stand."""
         return [problem for problem in self.all() if problem.closed_at is None]
 
     def all(self) -> Iterator[Problem]:
-        """Yield every problem there ever was, by its last occurrence."""
-        return map(_from_row, self._table.query(_PARTITION))
+        """Yield every problem there ever was, by its last occurrence.
+
+        Of a kind that another release knows nothing is said: it must not stop this one.
+        """
+        rows = self._table.query(_PARTITION)
+        return (_from_row(row) for row in rows if row.key in frozenset(Kind))
+
+    def _last_success(self) -> Moment | None:
+        row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
+        if row is None:
+            return None
+        data: dict[str, Any] = dict(row.data)
+        return Moment(at=data["at"], by=data.get("by", ""))
 
     def _is_due(self, kind: Kind) -> bool:
         with self._lock:

@@ -12,8 +12,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from common.ledger.slots import TURN_WITHIN
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, describe_settings
+from consumer import sentinel
+from consumer.deliver import LONGEST_SEARCH
+from consumer.pacing import MAX_WAIT
 from producer.lumen import CONNECT_TIMEOUT, READ_TIMEOUT
 
 ROOT = Path(__file__).parents[2]
@@ -194,6 +198,19 @@ def test_the_functions_a_run_needs_end_in_time(host: dict[str, Any]) -> None:
     """After the time budget there is room for a last answer and a last page's messages."""
     room = seconds(host["functionTimeout"]) - default_of("RUN_TIME_BUDGET")
     assert room >= 2 * (CONNECT_TIMEOUT + READ_TIMEOUT)
+
+
+def test_no_message_waits_for_another_s_answer(host: dict[str, Any]) -> None:
+    """The host fetches while fewer than its threshold are under way: at full rate 8 s an answer."""
+    under_way = default_of("SENTINEL_REQUESTS_PER_MINUTE") / 60 * 8
+    assert host["extensions"]["queues"]["newBatchThreshold"] > under_way
+
+
+def test_a_delivery_ends_in_time(host: dict[str, Any]) -> None:
+    """A search that is put back just too late may still send two requests that nobody answers."""
+    request = sentinel.CONNECT_TIMEOUT + sentinel.READ_TIMEOUT
+    longest = LONGEST_SEARCH + TURN_WITHIN + 2 * (request + MAX_WAIT)
+    assert longest <= seconds(host["functionTimeout"]) / 4
 
 
 def test_a_dead_run_is_taken_over_by_the_next_tick() -> None:

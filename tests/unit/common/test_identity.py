@@ -9,11 +9,17 @@ from azure.identity import ManagedIdentityCredential
 
 from common import identity
 from common.errors import CredentialError, UnavailableError
-from common.identity import SentinelTokens, explain_token_error, storage_credential
+from common.identity import (
+    REMEMBER_FAILURE,
+    SentinelTokens,
+    explain_token_error,
+    storage_credential,
+)
 from common.settings import Secret, Settings, StorageSettings, read_settings
 from local.entra import Entra
-from local.faults import Answer, Cut, Delay, Effect, Fault, Reset
+from local.faults import Answer, Call, Cut, Delay, Effect, Fault, Reset
 from local.tls import LocalCertificates
+from tests.fakes.clock import FakeClock
 
 TENANT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 CLIENT = "99999999-8888-7777-6666-555555555555"
@@ -61,7 +67,7 @@ def settings(entra: Entra, **changes: str) -> Settings:
 @pytest.fixture(params=[SECRET, ""], ids=["secret", "managed-identity"])
 def tokens(request: pytest.FixtureRequest, entra: Entra) -> SentinelTokens:
     """A source of tokens, for both ways to sign in."""
-    return SentinelTokens(settings(entra, CLIENT_SECRET=request.param))
+    return SentinelTokens(settings(entra, CLIENT_SECRET=request.param), clock=FakeClock())
 
 
 def test_a_token_is_good_at_sentinel(entra: Entra, tokens: SentinelTokens) -> None:
@@ -106,7 +112,7 @@ def test_threads_that_were_refused_together_refresh_once(
 
 def test_a_repaired_secret_works_at_once(entra: Entra) -> None:
     """An expired secret is named with its remedy, and once renewed nothing replays the refusal."""
-    tokens = SentinelTokens(settings(entra))
+    tokens = SentinelTokens(settings(entra), clock=FakeClock())
     entra.secret_expired = True
     for _ in range(2):
         with pytest.raises(CredentialError, match=r"AADSTS7000222.*make a new secret") as caught:
@@ -127,13 +133,13 @@ def test_a_repaired_secret_works_at_once(entra: Entra) -> None:
 def test_a_refusal_names_its_remedy(entra: Entra, changes: dict[str, str], expected: str) -> None:
     """What Entra refuses needs an operator, who reads what to mend; never the secret."""
     with pytest.raises(CredentialError, match=expected) as caught:
-        SentinelTokens(settings(entra, **changes)).token()
+        SentinelTokens(settings(entra, **changes), clock=FakeClock()).token()
     assert "wrong-secret" not in str(caught.value)
 
 
 def test_an_unknown_tenant_is_named(entra: Entra) -> None:
     """A tenant that does not exist leads to a message that names the setting."""
-    tokens = SentinelTokens(settings(entra, TENANT_ID=CLIENT))
+    tokens = SentinelTokens(settings(entra, TENANT_ID=CLIENT), clock=FakeClock())
     with pytest.raises(UnavailableError, match="TENANT_ID"):
         tokens.token()
 
@@ -152,7 +158,7 @@ def test_an_unknown_tenant_is_named(entra: Entra) -> None:
 @pytest.mark.parametrize("path", [DISCOVERY, "oauth2/v2.0/token"])
 def test_an_outage_passes(entra: Entra, effect: Effect, path: str) -> None:
     """No usable answer is an outage, wherever it strikes, and the next call starts afresh."""
-    tokens = SentinelTokens(settings(entra))
+    tokens = SentinelTokens(settings(entra), clock=FakeClock())
     entra.inject(Fault(effect=effect, path=path))
     with pytest.raises(UnavailableError):
         tokens.token()
@@ -161,7 +167,7 @@ def test_an_outage_passes(entra: Entra, effect: Effect, path: str) -> None:
 
 def test_a_stranger_s_answer_is_an_outage(entra: Entra) -> None:
     """JSON that is no discovery document, as from a proxy's welcome page, is an outage too."""
-    tokens = SentinelTokens(settings(entra))
+    tokens = SentinelTokens(settings(entra), clock=FakeClock())
     entra.inject(Fault(effect=Answer(200, body="{}"), path=DISCOVERY))
     with pytest.raises(UnavailableError):
         tokens.token()
@@ -171,7 +177,7 @@ def test_a_stranger_s_answer_is_an_outage(entra: Entra) -> None:
 @pytest.mark.parametrize("effect", [Answer(502, body="<html>"), Reset(), Cut(after_bytes=1)])
 def test_an_outage_of_the_managed_identity_passes(entra: Entra, effect: Effect) -> None:
     """The identity endpoint may fail too, without a lasting mark."""
-    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=""))
+    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock())
     entra.inject(Fault(effect=effect))
     with pytest.raises(UnavailableError):
         tokens.token()
@@ -186,6 +192,76 @@ def test_every_call_ends(
     entra.inject(Fault(effect=Delay(60), times=None))
     with pytest.raises(UnavailableError):
         tokens.token()
+
+
+SECONDS = 20.0
+"""How long a call to Entra lasts that leads to nothing."""
+
+
+def slow_failures(entra: Entra, clock: FakeClock, *, lasting: float) -> list[float]:
+    """Let each call to Entra last so long and fail; return where their times are noted."""
+    times: list[float] = []
+
+    def pass_time(_request: object) -> None:
+        times.append(clock.monotonic())
+        clock.advance(lasting)
+
+    entra.inject(Fault(effect=Call(pass_time), times=None))
+    entra.inject(Fault(effect=Answer(500), times=None))
+    return times
+
+
+@pytest.mark.parametrize("secret", [SECRET, ""], ids=["secret", "managed-identity"])
+def test_those_who_wait_while_entra_is_silent_share_its_failure(entra: Entra, secret: str) -> None:
+    """However many there are: none of them asks again after the one that asked."""
+    clock = FakeClock()
+    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=secret), clock=clock)
+    times = slow_failures(entra, clock, lasting=SECONDS)
+
+    def fail() -> str:
+        with pytest.raises(UnavailableError) as caught:
+            tokens.token()
+        return str(caught.value)
+
+    with ThreadPoolExecutor(24) as pool:
+        reasons = {future.result() for future in [pool.submit(fail) for _ in range(24)]}
+    assert len(reasons) == 1
+    assert clock.elapsed == len(times) * SECONDS <= 2 * SECONDS
+
+
+def test_a_failure_that_took_long_is_forgotten_after_as_long_at_most(entra: Entra) -> None:
+    """Asked again after that, Entra's recovery is noticed; an hour of silence counts as seconds."""
+    for lasting, remembered in ((SECONDS, SECONDS), (3600.0, REMEMBER_FAILURE)):
+        clock = FakeClock()
+        tokens = SentinelTokens(settings(entra), clock=clock)
+        times = slow_failures(entra, clock, lasting=lasting)
+        with pytest.raises(UnavailableError):
+            tokens.token()
+        asked = len(times)
+        entra.clear_faults()
+        clock.advance(remembered - 1)
+        for ask in (tokens.token, lambda tokens=tokens: tokens.refresh(refused="any")):
+            with pytest.raises(UnavailableError):
+                ask()
+        assert len(times) == asked
+        clock.advance(1)
+        assert entra.token_is_valid(tokens.token()) == CLIENT
+
+
+def test_a_refused_token_is_replaced_once_entra_answers_again(entra: Entra) -> None:
+    """A refresh that failed leaves nothing behind that the service has refused."""
+    clock = FakeClock()
+    tokens = SentinelTokens(settings(entra), clock=clock)
+    refused = tokens.token()
+    entra.expire_tokens()
+    slow_failures(entra, clock, lasting=SECONDS)
+    with pytest.raises(UnavailableError):
+        tokens.refresh(refused=refused)
+    entra.clear_faults()
+    clock.advance(SECONDS)
+    renewed = tokens.refresh(refused=refused)
+    assert entra.token_is_valid(renewed) == CLIENT
+    assert tokens.token() == renewed != refused
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from common.clock import CLOCK_SKEW
 from common.errors import UnavailableError
-from common.ledger.problems import WRITE_EVERY, Kind, Problem, Problems
+from common.ledger.problems import TABLE, WRITE_EVERY, Kind, Moment, Problem, Problems
+from common.ledger.tables import Row
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.tables import FakeTables
 
@@ -66,7 +68,7 @@ def test_the_first_success_closes_every_problem() -> None:
     bench.instance().raise_problem(Kind.UNAVAILABLE, "503")
     bench.clock.advance(10)
     other = bench.instance()
-    other.note_success()
+    other.note_success(other.moment())
     assert other.open() == []
     assert {problem.closed_at for problem in other.all()} == {bench.clock.now()}
     assert other.last_success() == bench.clock.now()
@@ -78,7 +80,7 @@ def test_a_problem_that_comes_back_is_a_new_one() -> None:
     problems = bench.instance()
     problems.raise_problem(Kind.ACCESS, "403")
     bench.clock.advance(10)
-    problems.note_success()
+    problems.note_success(problems.moment())
     bench.clock.advance(10)
     problems.raise_problem(Kind.ACCESS, "403 again")
     (problem,) = problems.open()
@@ -91,11 +93,11 @@ def test_successes_cost_one_write_in_a_while() -> None:
     bench = Bench()
     problems = bench.instance()
     for _ in range(100):
-        problems.note_success()
+        problems.note_success(problems.moment())
         bench.clock.advance(WRITE_EVERY / 10)
     assert bench.writes == 10
     problems.raise_problem(Kind.DRIFT, "418")
-    problems.note_success()
+    problems.note_success(problems.moment())
     assert problems.open() == []
 
 
@@ -103,12 +105,12 @@ def test_a_problem_of_another_instance_is_closed_in_a_while() -> None:
     """An instance whose chunks pass notices what stands, though it raised nothing itself."""
     bench = Bench()
     mine = bench.instance()
-    mine.note_success()
+    mine.note_success(mine.moment())
     bench.instance().raise_problem(Kind.REFUSING, "all of it")
-    mine.note_success()
+    mine.note_success(mine.moment())
     assert len(mine.open()) == 1
     bench.clock.advance(WRITE_EVERY)
-    mine.note_success()
+    mine.note_success(mine.moment())
     assert mine.open() == []
 
 
@@ -116,9 +118,9 @@ def test_a_success_after_trouble_closes_at_once() -> None:
     """The chunk that met a problem closes it, whichever instance raised it and whatever was due."""
     bench = Bench()
     mine = bench.instance()
-    mine.note_success()
+    mine.note_success(mine.moment())
     bench.instance().raise_problem(Kind.REFUSING, "all of it")
-    mine.note_success(after_trouble=True)
+    mine.note_success(mine.moment(), after_trouble=True)
     assert mine.open() == []
 
 
@@ -133,10 +135,75 @@ def test_a_closing_that_failed_is_made_up_for() -> None:
 
     bench.tables.before = before
     with pytest.raises(UnavailableError):
-        problems.note_success()
+        problems.note_success(problems.moment())
     bench.tables.before = lambda _table, _operation: None
     bench.clock.advance(WRITE_EVERY)
-    problems.note_success()
+    problems.note_success(problems.moment())
+    assert problems.open() == []
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "seconds", "expected"),
+    [
+        ("a", "a", 0.0, False),
+        ("a", "a", 0.001, True),
+        ("a", "a", -CLOCK_SKEW - 1, False),
+        ("a", "b", 0.001, False),
+        ("a", "b", CLOCK_SKEW, False),
+        ("a", "b", CLOCK_SKEW + 0.001, True),
+        ("", "", CLOCK_SKEW, False),
+        ("", "", CLOCK_SKEW + 0.001, True),
+    ],
+)
+def test_moments_of_two_clocks_are_told_apart_with_a_margin(
+    mine: str, other: str, seconds: float, expected: bool
+) -> None:
+    """Of one clock exactly, of two or of unknown ones only when they lie far apart."""
+    later = Moment(at=START + timedelta(seconds=seconds), by=mine)
+    assert later.is_surely_after(Moment(at=START, by=other)) is expected
+
+
+def test_a_success_proves_something_from_when_it_was_sent() -> None:
+    """What was under way at a moment and accepted after it says nothing of what came since."""
+    bench = Bench()
+    problems = bench.instance()
+    sent = problems.moment()
+    bench.clock.advance(1)
+    refused = problems.moment()
+    bench.clock.advance(7)
+    problems.note_success(sent)
+    assert not problems.has_success_after(refused)
+    sent = problems.moment()
+    bench.clock.advance(WRITE_EVERY)
+    problems.note_success(sent)
+    assert problems.has_success_after(refused)
+    assert problems.last_success() == sent.at
+
+
+def test_two_instances_do_not_share_a_clock() -> None:
+    """Each has a name of its own, and a success without one is judged with a margin."""
+    bench = Bench()
+    mine, other = bench.instance(), bench.instance()
+    refused = mine.moment()
+    bench.clock.advance(CLOCK_SKEW)
+    other.note_success(other.moment())
+    assert not mine.has_success_after(refused)
+    assert not bench.instance().has_success_after(Moment(at=refused.at))
+    bench.clock.advance(WRITE_EVERY)
+    other.note_success(other.moment())
+    assert mine.has_success_after(refused)
+
+
+def test_a_kind_of_another_release_stops_nothing() -> None:
+    """Its row is left alone; what is known is told and closed."""
+    bench = Bench()
+    bench.tables.table(TABLE).merge(
+        Row(partition="problem", key="unheard-of", data={"what": "?", "is_open": True})
+    )
+    problems = bench.instance()
+    problems.raise_problem(Kind.THROTTLED, "429")
+    assert [problem.kind for problem in problems.open()] == [Kind.THROTTLED]
+    problems.note_success(problems.moment())
     assert problems.open() == []
 
 

@@ -25,6 +25,7 @@ from tests.fakes.tables import FakeTables
 RUN = "20260101T000000-0badcafe"
 FIRST_DELAY = 60.0
 RATE = 95.0
+INSTANCE = "bench"
 
 
 def envelope(
@@ -139,7 +140,7 @@ class Bench:
 
     @property
     def problems(self) -> Problems:
-        return Problems(self.tables, clock=self.clock)
+        return Problems(self.tables, clock=self.clock, instance=INSTANCE)
 
     @property
     def open_problems(self) -> dict[Kind, Problem]:
@@ -163,7 +164,7 @@ class Bench:
 
     def others_pass(self) -> None:
         """Let Sentinel accept somebody else's chunk at this moment."""
-        Problems(self.tables, clock=self.clock).note_success()
+        self.problems.note_success(self.problems.moment())
 
     def answer(self, *answers: Answer | BaseException) -> None:
         """Let Sentinel answer this from now on."""

@@ -1,12 +1,27 @@
 """Deferral: the copy, its delay, and that it needs nothing but the queue."""
 
+import json
+import random
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from common.envelope import Attempt, decode_envelope
+from common.envelope import (
+    MAX_ENVELOPE_BYTES,
+    Attempt,
+    chunk_id_of,
+    decode_envelope,
+    encode_envelope,
+    pack_body,
+)
 from common.errors import CredentialError, UnavailableError
+from common.ledger.problems import Moment
 from common.ledger.states import ChunkState
 from consumer.deferral import ATTEMPT_CAP, OPERATOR_CAP, Defer, defer_for_operator, growing
+from consumer.isolation import start_isolation, to_json
 from consumer.pacing import ComeBack
+from tests.fakes.clock import START
 from tests.unit.consumer.samples import FIRST_DELAY, Bench, envelope
 
 DEFER = Defer(reason="why", seconds=100.0, counts=True)
@@ -115,6 +130,51 @@ def test_an_outcome_recorded_meanwhile_stays() -> None:
     chunk = bench.chunk(sent)
     assert chunk is not None
     assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 3)
+
+
+def full_message(*, version: int, free: int, story: bool = True) -> dict[str, Any]:
+    """Return a message that leaves hardly more bytes free than said, with a story or without."""
+    noise = random.Random(0).randbytes(MAX_ENVELOPE_BYTES)  # noqa: S311 - a fixed seed
+    fields = json.loads(encode_envelope(envelope(count=3)))
+    fields |= {"version": version, "fingerprints": ""}
+    if story:
+        times = [f"2026-01-01T00:00:{second:02d}+00:00" for second in range(12)]
+        fields |= {"history": [[time, "x" * 60] for time in times], "trace": "t" * 55}
+        fields |= {"isolation": SEARCH} if version > 1 else {}
+    room = MAX_ENVELOPE_BYTES - free - len(json.dumps(fields, separators=(",", ":")))
+    body = noise[: (room + len(fields["body"])) // 4 * 3 - 20]
+    return {**fields, "chunk": chunk_id_of(body), "body": pack_body(body)}
+
+
+SEARCH = to_json(start_isolation(3, (), since=Moment(at=START, by="f" * 8)))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("free", [0, 100, 300, 600, 1000, 4096])
+def test_an_envelope_that_has_no_room_for_its_story_is_deferred_without_it(
+    free: int, version: int
+) -> None:
+    """Its records are kept whole, for ever, with the latest failure and the search."""
+    bench = Bench()
+    sent = decode_envelope(json.dumps(full_message(version=version, free=free)))
+    for number in range(30):
+        bench.deferrer.defer(sent, Defer(reason=f"{number}: " + "why" * 90, counts=True))
+        copy, _ = bench.take()
+        assert (copy.body, copy.attempt, copy.count) == (sent.body, number + 1, 3)
+        assert copy.history[-1].reason.startswith(f"{number}: ")
+        assert copy.isolation == (SEARCH if version > 1 else None)
+        bench.deferrer.postpone(copy, ComeBack(slot=1e9 + 1 / 3, delay=1.0))
+        sent, _ = bench.take()
+
+
+def test_a_search_that_does_not_fit_is_begun_anew() -> None:
+    """The last that is left out, of an envelope that has no other story."""
+    bench = Bench()
+    message = full_message(version=1, free=100, story=False)
+    sent = replace(decode_envelope(json.dumps(message)), isolation=SEARCH)
+    bench.deferrer.postpone(sent, ComeBack(slot=1e9 + 1 / 3, delay=1.0))
+    copy, _ = bench.take()
+    assert (copy.body, copy.isolation, copy.slot) == (sent.body, None, 1e9 + 1 / 3)
 
 
 def test_a_history_without_end_still_fits() -> None:

@@ -5,6 +5,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
 
 import pytest
@@ -22,7 +23,10 @@ from common.envelope import (
     decode_envelope,
     encode_envelope,
 )
+from common.ledger.problems import Moment
 from consumer.isolation import (
+    MAX_BY,
+    PROBE_AFTER,
     REQUEST_BUDGET,
     Isolation,
     after_accepted,
@@ -32,7 +36,11 @@ from consumer.isolation import (
     start_isolation,
     to_json,
 )
+from consumer.outcomes import FEW_REFUSED, Done, Unproven, conclude
 from consumer.sentinel import RecordError
+
+LATEST = Moment(at=datetime.fromtimestamp(MAX_TIME - 0.123456, UTC), by="f" * MAX_BY)
+"""The latest refusal that takes the most room."""
 
 MODERATE = 48
 """Requests that up to four bad records among a hundred may cost: half a minute of the budget."""
@@ -45,10 +53,15 @@ class Judge:
         self.bad = frozenset(bad)
         self.accepted: list[int] = []
         self.refused: list[tuple[int, ...]] = []
+        self.probes = 0
 
     def answer(self, state: Isolation) -> Isolation:
-        """Take the next group, or refuse it."""
+        """Take the next group, or refuse it; a probe is a record that was taken before."""
         indexes = next_indexes(state)
+        if state.needs_probe:
+            self.probes += 1
+            assert set(indexes) <= set(self.accepted)
+            return after_accepted(state, ())
         assert not any(set(known) <= set(indexes) for known in self.refused if len(known) > 1)
         if self.bad.intersection(indexes):
             self.refused.append(indexes)
@@ -70,8 +83,8 @@ def search(
     between: Callable[[Isolation], Isolation] = lambda state: state,
 ) -> Isolation:
     """Search to the end without a budget; `between` is what happens to the state on its way."""
-    state = start_isolation(count, errors(named), since=0.0)
-    while not state.is_over:
+    state = start_isolation(count, errors(named), since=None)
+    while not state.is_over or state.needs_probe:
         state = judge.answer(between(state))
     return state
 
@@ -106,6 +119,8 @@ def test_a_group_known_to_be_bad_is_not_sent(chunk: tuple[int, set[int], set[int
     doomed: set[tuple[int, ...]] = set() if named else {tuple(range(count))}
 
     def check(state: Isolation) -> Isolation:
+        if state.needs_probe:
+            return state
         indexes = next_indexes(state)
         assert len(indexes) == 1 or indexes not in doomed
         if bad.intersection(indexes):
@@ -185,11 +200,11 @@ def test_a_search_fits_whatever_the_service_says(
 ) -> None:
     """An envelope as large as a new one may be still fits, at every step of a search."""
     count, bad, named = chunk
-    whole = with_story(largest_new_envelope(), Isolation(groups=()))
+    whole = with_story(largest_new_envelope(), Isolation(groups=(), since=LATEST))
     room = MAX_ENVELOPE_BYTES - len(encode_envelope(whole))
     refused = tuple(RecordError(index=index, messages=tuple(messages)) for index in named)
-    state = start_isolation(count, refused, since=MAX_TIME - 0.123456)
-    while not state.is_over:
+    state = start_isolation(count, refused, since=LATEST)
+    while not state.is_over or state.needs_probe:
         if bad.intersection(next_indexes(state)):
             state = after_refused(state, " ".join(messages))
         else:
@@ -201,18 +216,19 @@ def test_the_largest_envelope_carries_the_longest_story() -> None:
     """Full history, a slot, and a hundred rejections in the service's longest words: 64 KiB."""
     words = ('\U0001f600"\\\x00é' * 100,) * 10
     said = tuple(RecordError(index=number, messages=words) for number in range(100))
-    longest = Isolation(
-        groups=(), since=MAX_TIME - 0.123456, rejected=said, requests=REQUEST_BUDGET
-    )
+    longest = Isolation(groups=(), since=LATEST, rejected=said, requests=REQUEST_BUDGET)
     sent = with_story(largest_new_envelope(), longest)
     text = encode_envelope(sent)
     assert MAX_NEW_ENVELOPE_BYTES < len(text) <= MAX_ENVELOPE_BYTES
     assert decode_envelope(text) == sent
 
 
+FIELDS = ["groups", "rejected", "since", "by", "accepted", "requests", "in_a_row"]
+
+
 @given(
     damage=st.dictionaries(
-        st.sampled_from(["groups", "rejected", "since", "accepted", "requests"]),
+        st.sampled_from(FIELDS),
         st.recursive(
             st.none()
             | st.booleans()
@@ -227,11 +243,11 @@ def test_the_largest_envelope_carries_the_longest_story() -> None:
             max_leaves=12,
         ),
     ),
-    dropped=st.sampled_from(["", "groups", "rejected", "since", "accepted", "requests"]),
+    dropped=st.sampled_from(["", *FIELDS]),
 )
 def test_a_damaged_search_is_refused_or_whole(damage: dict[str, object], dropped: str) -> None:
     """It raises one of three errors, or accounts for every record of the chunk."""
-    fields = {**to_json(start_isolation(5, errors({1}), since=0.0)), **damage}
+    fields = {**to_json(start_isolation(5, errors({1}), since=None)), **damage}
     fields.pop(dropped, None)
     try:
         state = from_json(fields, count=5)
@@ -240,8 +256,63 @@ def test_a_damaged_search_is_refused_or_whole(damage: dict[str, object], dropped
     waiting = [index for group in state.groups for index in group.indexes]
     refused = [error.index for error in state.rejected]
     assert len({*waiting, *refused}) + state.accepted == 5
-    assert 0 <= state.since < MAX_TIME
+    assert set(next_indexes(state)) <= set(range(5))
+    for error in state.rejected:
+        assert all(message.isascii() and message.isprintable() for message in error.messages)
     assert state.requests >= 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"groups": [], "rejected": [], "accepted": 5, "requests": 9},
+        {"groups": [], "rejected": [[n, "bad"] for n in range(5)], "accepted": 0, "requests": 9},
+        {"groups": [], "rejected": [[4, "bad"]], "accepted": 4, "requests": 9, "in_a_row": 0},
+        {"groups": [], "rejected": [[4, "bad"]], "accepted": 4, "requests": 9, "in_a_row": -1},
+    ],
+    ids=["all accepted", "all rejected", "nothing in doubt", "less than none"],
+)
+def test_a_search_that_claims_to_be_over_is_refused(fields: dict[str, object]) -> None:
+    """Nothing is put back on the queue when it is over: what says so did not come from here."""
+    with pytest.raises(ValueError, match="search"):
+        from_json(fields, count=5)
+
+
+def test_what_was_refused_after_the_last_acceptance_is_proven_by_a_probe() -> None:
+    """The last record alone is refused: a record that was taken goes out once more, and decides."""
+    state = start_isolation(2, (), since=None)
+    state = after_refused(after_accepted(state, ()), "bad")
+    assert state.is_over
+    assert next_indexes(state) == (0,)
+    passed, denied = after_accepted(state, ()), after_refused(state, "bad")
+    assert conclude(state, others_pass=False) is None
+    assert conclude(passed, others_pass=False) == Done(accepted=1, rejected=state.rejected)
+    assert conclude(denied, others_pass=True) == Unproven()
+    assert conclude(after_accepted(state, errors({0})), others_pass=True) == Unproven()
+
+
+@given(chunk=chunks(), works=st.integers(1, 60))
+def test_a_refusal_of_everything_that_begins_in_a_search_rejects_nothing(
+    chunk: tuple[int, set[int], set[int]], works: int
+) -> None:
+    """From some request on all is refused: soon the search ends without proof, or it had ended."""
+    count, bad, named = chunk
+    judge = Judge(bad)
+    state = start_isolation(count, errors(named), since=None)
+    outcome = conclude(state, others_pass=False)
+    for _ in range(works):
+        if outcome is not None:
+            return
+        state = judge.answer(state)
+        outcome = conclude(state, others_pass=False)
+    accepted, requests = state.accepted, state.requests
+    while outcome is None:
+        state = after_refused(state, "all of it")
+        outcome = conclude(state, others_pass=False)
+    if state.requests > requests:
+        assert outcome == Unproven()
+        limit = PROBE_AFTER + 1 if accepted else 7 + 2 * (FEW_REFUSED + 1)
+        assert state.requests - requests <= limit
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
@@ -255,7 +326,7 @@ def test_a_chunk_that_is_only_too_large_loses_nothing(count: int) -> None:
 @given(count=st.integers(2, 100), data=st.data())
 def test_records_that_a_200_names_are_the_groups_own(count: int, data: st.DataObject) -> None:
     """Indexes in an answer count within its group, and are translated to those of the chunk."""
-    state = start_isolation(count, (), since=0.0)
+    state = start_isolation(count, (), since=None)
     expected: set[int] = set()
     while not state.is_over:
         indexes = next_indexes(state)

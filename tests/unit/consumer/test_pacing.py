@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from common.errors import UnavailableError
 from common.ledger.slots import Slots
-from consumer.pacing import GO, LATE_AFTER, MAX_WAIT, ComeBack, Pacer
+from common.queues import MAX_DELAY
+from consumer.pacing import EARLY_BEFORE, GO, LATE_AFTER, MAX_WAIT, ComeBack, Pacer
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.tables import FakeTables
 
@@ -40,7 +41,7 @@ class Instance:
         return self.clock.now().timestamp()
 
 
-@pytest.mark.parametrize("lateness", [-120.0, -1.0, 0.0, 1.0, LATE_AFTER])
+@pytest.mark.parametrize("lateness", [-EARLY_BEFORE, -120.0, -1.0, 0.0, 1.0, LATE_AFTER])
 def test_a_message_on_time_goes_and_touches_nothing(lateness: float) -> None:
     """Early is on time too, as clocks differ; the common case costs no storage operation."""
     found = Instance()
@@ -48,6 +49,29 @@ def test_a_message_on_time_goes_and_touches_nothing(lateness: float) -> None:
     found.tables.before = lambda _table, operation: operations.append(operation)
     assert found.pacer.permit(found.now - lateness) == GO
     assert operations == []
+    assert found.clock.sleeps == []
+
+
+@pytest.mark.parametrize("early", [EARLY_BEFORE + 1, 86_400.0, MAX_DELAY * 2.0])
+def test_a_message_that_the_queue_could_not_hide_long_enough_comes_back(early: float) -> None:
+    """Its slot is more than the longest delay away: it keeps the slot and waits for the rest."""
+    found = Instance()
+    slot = found.now + early
+    operations: list[str] = []
+    found.tables.before = lambda _table, operation: operations.append(operation)
+    assert found.pacer.permit(slot) == ComeBack(slot=slot, delay=early)
+    assert operations == []
+    found.clock.advance(early)
+    assert found.pacer.permit(slot) == GO
+
+
+def test_a_slot_to_come_back_for_is_taken_however_near() -> None:
+    """It is reserved for whoever comes back, and nobody waits for it here."""
+    found = Instance()
+    now = found.now
+    assert found.pacer.come_back() == ComeBack(slot=now, delay=0.0)
+    second = found.pacer.come_back()
+    assert (second.slot - now, second.delay) == pytest.approx((INTERVAL, INTERVAL), abs=1e-5)
     assert found.clock.sleeps == []
 
 

@@ -3,24 +3,30 @@
 import json
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count as count_from
 
 import pytest
 
+from common.clock import CLOCK_SKEW
 from common.envelope import Envelope, decode_envelope, encode_envelope
 from common.errors import UnavailableError
 from common.ledger.poison import PoisonedBy
-from common.ledger.problems import Kind
+from common.ledger.problems import Kind, Moment, Problems
 from common.ledger.rejections import RejectedBy
 from common.ledger.states import ChunkState
-from consumer.deliver import MANY_REFUSALS, SEARCH_EVERY
+from consumer.deliver import LONGEST_SEARCH
 from consumer.isolation import REQUEST_BUDGET
-from consumer.outcomes import REFUSING_EVERYTHING
+from consumer.outcomes import REFUSING_EVERYTHING, THROTTLED_FOR
+from consumer.pacing import MAX_WAIT
+from consumer.refusals import MANY_REFUSALS, SEARCH_EVERY
 from consumer.sentinel import (
+    THROTTLED,
     Answer,
     Isolate,
     OperatorNeeded,
     RecordError,
+    RefreshToken,
     Throttled,
     Unavailable,
 )
@@ -156,7 +162,7 @@ def test_a_search_past_its_budget_keeps_the_whole_chunk() -> None:
     assert record.poisoned_by is PoisonedBy.CONSUMER
     assert "refused records" in record.reason
     assert decode_envelope(record.message).body == sent.body
-    assert sentinel.requests == REQUEST_BUDGET
+    assert REQUEST_BUDGET <= sentinel.requests <= REQUEST_BUDGET + 1  # one more as a probe
     chunk = bench.chunk(sent)
     assert chunk is not None
     assert chunk.state is ChunkState.POISONED
@@ -260,8 +266,8 @@ def test_a_lone_record_is_rejected_only_once_others_pass() -> None:
     assert bench.poison == []
     assert list(bench.ledger.rejections.of_run(sent.run_id)) == []
     bench.queue.sent.clear()
-    bench.others_pass()
     bench.clock.advance(copy.delay)
+    bench.others_pass()
     bench.deliver(copy.text)
     assert_found(bench, sent, {0})
 
@@ -330,6 +336,203 @@ def test_a_throttled_chunk_holds_all_others_back() -> None:
     (deferred, postponed) = (decode_envelope(item.text) for item in bench.queue.sent)
     assert (deferred.deferrals, deferred.slot) == (1, None)
     assert (postponed.deferrals, postponed.slot) == (0, bench.clock.now().timestamp() + 40.0)
+
+
+# What proves that a record is at fault.
+
+
+def test_what_was_under_way_when_a_bad_release_began_proves_nothing() -> None:
+    """A request sent before the refusal, whose success is noted after it, rejects no record."""
+    bench, sentinel = bench_with(())
+    under_way = bench.problems.moment()
+    bench.clock.advance(1)
+
+    def refuse_and_note() -> Answer:
+        bench.clock.advance(1)
+        bench.problems.note_success(under_way)
+        return refusing()
+
+    sentinel.before = refuse_and_note
+    sent = envelope(count=3)
+    serve(bench, sent, deliveries=20)
+    assert list(bench.ledger.rejections.of_run(sent.run_id)) == []
+    assert bench.poison == []
+    assert len(bench.queue.sent) == 1
+
+
+@pytest.mark.parametrize("first", [None, Unavailable(reason="503"), RefreshToken(reason="401")])
+def test_a_success_is_noted_with_the_time_it_was_sent(first: Answer | None) -> None:
+    """Of the request that was accepted, be it the second one; not when its answer came."""
+    bench, sentinel = bench_with(())
+    sent_at = []
+    answers = iter([first] if first else [])
+
+    def answer_late() -> Answer | None:
+        sent_at.append(bench.clock.now())
+        bench.clock.advance(8)
+        return next(answers, None)
+
+    sentinel.before = answer_late
+    bench.deliver(envelope())
+    assert len(sent_at) == (2 if first else 1)
+    assert bench.problems.last_success() == sent_at[-1]
+
+
+@pytest.mark.parametrize("ahead", [CLOCK_SKEW, CLOCK_SKEW / 3])
+def test_the_clock_of_another_instance_proves_nothing_before_its_time(ahead: float) -> None:
+    """A success sent before the refusal, by a clock that is minutes ahead, rejects no record."""
+    bench, _ = bench_with({0})
+    ahead_of_us = Moment(at=bench.clock.now() + timedelta(seconds=ahead), by="another")
+    bench.clock.advance(1)
+    sent = envelope(count=1)
+    bench.deliver(sent)
+    bench.problems.note_success(ahead_of_us)
+    serve_copies(bench, deliveries=20)
+    assert list(bench.ledger.rejections.of_run(sent.run_id)) == []
+    assert len(bench.queue.sent) == 1
+
+
+def test_others_on_other_instances_prove_it_in_the_end() -> None:
+    """Once the delays are longer than clocks may differ, their successes count."""
+    bench, sentinel = bench_with({0})
+
+    def others_pass() -> None:
+        Problems(bench.tables, clock=bench.clock, instance="another").note_success(
+            Moment(at=bench.clock.now(), by="another")
+        )
+
+    sentinel.before = others_pass
+    sent = envelope(count=1)
+    assert serve(bench, sent, deliveries=10) < 10
+    assert_found(bench, sent, {0})
+
+
+@pytest.mark.parametrize("bad", [(), {0}, {6, 7}, {0, 3, 5}], ids=str)
+def test_a_bad_release_in_the_middle_of_a_search_rejects_and_poisons_nothing(
+    bad: Collection[int],
+) -> None:
+    """From each request on in turn, for hours: then exactly the bad records are rejected."""
+    for works in range(1, 24):
+        bench, sentinel = bench_with(bad or {2})
+        numbers = count_from()
+        sentinel.before = lambda: None if next(numbers) < works else refusing()  # noqa: B023 - at once
+        sent = envelope(count=8)
+        serve(bench, sent, deliveries=20)
+        sentinel.before = lambda: None
+        serve_copies(bench)
+        assert_found(bench, sent, bad or {2})
+
+
+def test_more_bad_records_side_by_side_than_few_are_found_in_the_only_chunk() -> None:
+    """A record that was accepted goes out again between them: nobody else is needed as proof."""
+    bad = set(range(40, 64))
+    bench, sentinel = bench_with(bad)
+    sent = envelope(count=100)
+    serve(bench, sent)
+    assert_found(bench, sent, bad)
+    assert sentinel.requests < REQUEST_BUDGET
+
+
+def serve_copies(bench: Bench, *, deliveries: int = 1000) -> int:
+    """Deliver what is on the queue, and its copies."""
+    copies = [decode_envelope(item.text) for item in bench.queue.sent]
+    bench.clock.advance(max((item.delay for item in bench.queue.sent), default=0.0))
+    bench.queue.sent.clear()
+    return serve(bench, *copies, deliveries=deliveries)
+
+
+# One delivery is short, however long a search is.
+
+
+def test_a_slow_search_is_put_back_on_the_queue_in_time() -> None:
+    """Each delivery ends soon after its limit, with what it found; no group is sent twice."""
+    bad = set(range(0, 100, 12))
+    bench, sentinel = bench_with(bad)
+    slow = 8.0
+    sentinel.before = lambda: bench.clock.advance(slow)
+    sent = envelope(count=100)
+    bench.deliver(sent)
+    longest, deliveries = bench.clock.elapsed, 1
+    while bench.queue.sent:
+        copy, delay = bench.take()
+        bench.clock.advance(delay)
+        began = bench.clock.elapsed
+        bench.deliver(copy)
+        longest = max(longest, bench.clock.elapsed - began)
+        deliveries += 1
+    assert_found(bench, sent, bad)
+    assert longest <= LONGEST_SEARCH + slow + MAX_WAIT
+    assert deliveries >= 5
+    assert max(sentinel.refused.values()) == 1
+
+
+@pytest.mark.parametrize("isolation", [None, {"groups": [[[4], 0, 0]], "accepted": 4}])
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_refused_chunk_whose_count_is_wrong_is_kept(
+    count: int, isolation: dict[str, object] | None
+) -> None:
+    """Its records cannot be searched: poison with that reason, and no error for the host to count.
+
+    It claims more records than it has, or fewer.
+    """
+    bench = Bench()
+    bench.answer(Isolate(reason="Sentinel refused the request (400)"))
+    story = {"rejected": [], "requests": 2, "since": 1.0} | isolation if isolation else None
+    sent = replace(envelope(count=3), count=count, fingerprints=(), isolation=story)
+    bench.deliver(sent)
+    (record,) = bench.poison
+    assert "does not hold the records" in record.reason
+    assert bench.queue.sent == []
+
+
+# Throttling that does not end.
+
+
+def throttled() -> Answer:
+    """Refuse for now."""
+    return Throttled(reason=THROTTLED, wait=60.0)
+
+
+def test_throttling_that_goes_on_is_a_problem_that_the_first_success_closes() -> None:
+    """After minutes with nothing accepted, and not before; its remedy is told."""
+    bench, sentinel = bench_with(())
+    sentinel.before = throttled
+    bench.deliver(envelope())
+    while bench.clock.elapsed < 20 * 60:
+        copy, delay = bench.take()
+        bench.clock.advance(delay)
+        bench.deliver(copy)
+        is_long = bench.clock.elapsed >= THROTTLED_FOR.total_seconds()
+        if copy.slot is None or is_long is False:
+            assert (Kind.THROTTLED in bench.open_problems) is is_long
+    assert "SENTINEL_REQUESTS_PER_MINUTE" in bench.open_problems[Kind.THROTTLED].what
+    assert bench.poison == []
+    sentinel.before = lambda: None
+    serve_copies(bench)
+    assert bench.open_problems == {}
+
+
+def test_throttling_between_successes_is_no_problem() -> None:
+    """One chunk is throttled for an hour while others pass."""
+    bench, sentinel = bench_with(())
+    sentinel.before = throttled
+    bench.deliver(envelope())
+    while bench.clock.elapsed < 3600:
+        copy, delay = bench.take()
+        bench.clock.advance(delay)
+        bench.others_pass()
+        bench.deliver(copy)
+        assert bench.open_problems == {}
+
+
+def test_a_single_429_after_other_trouble_is_no_problem() -> None:
+    """A chunk that waited for hours for something else may be throttled once."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: OperatorNeeded(reason="403")
+    serve(bench, envelope(), deliveries=10)
+    sentinel.before = throttled
+    serve_copies(bench, deliveries=1)
+    assert Kind.THROTTLED not in bench.open_problems
 
 
 # Nothing is lost by a search, whatever breaks.

@@ -222,6 +222,22 @@ def test_a_refusal_carries_the_services_own_words(status: int) -> None:
     assert "secret pattern" not in answer.reason
 
 
+WILD = "bad \ud800\x00 \x1b[31m\u2028line\nnext \u202e\U0001f600 é"
+TAMED = "bad ?? ?[31m line next ?\U0001f600 é"
+"""A lone surrogate, control and formatting characters; what is printable stays."""
+
+
+def test_the_services_words_are_one_line_that_every_store_takes() -> None:
+    """In a refusal as in the message of a record: nothing that UTF-8 or a terminal chokes on."""
+    refusal = classify(400, json.dumps({"message": WILD}).encode())
+    assert isinstance(refusal, Isolate)
+    assert refusal.reason.endswith(f": {TAMED}")
+    answer = receipt(named(0, WILD))
+    assert isinstance(answer, Uploaded)
+    assert answer.rejected[0].messages == (TAMED,)
+    assert (refusal.reason + TAMED).encode()
+
+
 @given(
     status=st.sampled_from([200, 400, 429, 500, 418]),
     header=st.none() | st.text(),
