@@ -1,8 +1,9 @@
-"""How long to wait before trying again: exponential, jittered, and never against the service.
+"""How long to wait before trying again: exponential, jittered, and as the service asks.
 
-A `Retry-After` the service sends is obeyed up to the cap; beyond it the caller should give the
-work back instead of waiting. Half of every delay is random, so that instances that failed
-together do not come back together. `call_with_retries` is the only loop that retries.
+Up to half of a delay is random, so that instances that failed together do not come back together. A
+`Retry-After` that is longer than the delay is kept to the second, one beyond the cap is cut: the
+tries are then used up sooner than the service wants, and the caller, who gets the last error with
+what was asked, gives the work back. `call_with_retries` is the only loop that retries.
 """
 
 import random

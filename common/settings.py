@@ -26,6 +26,9 @@ MAX_OBJECTS_PER_REQUEST: Final = 100
 """Sentinel takes at most 100 objects a request
 (learn.microsoft.com/azure/sentinel/stix-objects-api, read 2026-11-22)."""
 
+_MAX_LABEL: Final = 63
+"""Longest part of a host name between two dots (RFC 1035 section 2.3.4)."""
+
 _UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
 
 
@@ -61,6 +64,10 @@ class _Fault(ValueError):
 
 
 def _secret(value: str) -> Secret:
+    if not re.fullmatch(r"[!-~]+", value):
+        raise _Fault(  # a header cannot carry it, and the error that says so would show it
+            "holds a blank, a line break or a letter outside ASCII; copy the bare value anew"
+        )
     return Secret(value)
 
 
@@ -76,9 +83,13 @@ def _guid(value: str) -> str:
 def _is_address(value: str, *, schemes: frozenset[str]) -> bool:
     try:
         url = urlsplit(value)
-    except ValueError:  # a host that no one can write: brackets, look-alike letters
+        host = (url.hostname or "").removesuffix(".")
+        port = url.port
+    except ValueError:  # a host or port that no one can write: brackets, look-alike letters
         return False
-    return url.scheme in schemes and bool(url.hostname) and not (url.query or url.fragment)
+    writable = value.isascii() and value.isprintable() and " " not in value
+    named = all(0 < len(label) <= _MAX_LABEL for label in host.split(".")) and port != 0
+    return writable and named and url.scheme in schemes and not (url.query or url.fragment)
 
 
 def _https_url(value: str) -> str:

@@ -54,7 +54,7 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
         if status < 400:  # noqa: PLR2004 - the answer was cut short or is not the service's
             raise UnavailableError(
                 f"{what} gave no usable answer ({type(error).__name__})"
-            ) from error
+            ) from None
         if status in CONFLICTS or isinstance(error, ResourceNotFoundError):
             raise
         raise StorageRefusedError(
@@ -62,7 +62,8 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
             "settings is that of this service"
         ) from error
     except AzureError as error:
-        raise UnavailableError(f"{what} cannot be reached ({type(error).__name__})") from error
+        # Without the cause: its text may hold the URL, and that a signature (SAS).
+        raise UnavailableError(f"{what} cannot be reached ({type(error).__name__})") from None
 
 
 def error_code(error: HttpResponseError) -> str:

@@ -4,15 +4,20 @@ Rejections are written before the chunk's row: a row that says uploaded has them
 """
 
 import json
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from common.clock import Clock
 from common.envelope import Envelope
 from common.events import Event, emit
+from common.fingerprints import id_hash, pack
 from common.ledger import Ledger
 from common.ledger.rejections import RejectedBy, Rejection
 from consumer.outcomes import Done
+
+LATE_AFTER: Final = timedelta(seconds=30)
+"""How long after its send slot an upload counts as late: longer than an answer takes, shorter than
+the host waits before it delivers a message again (`visibilityTimeout` in host.json)."""
 
 
 class ReceiptWriter:
@@ -29,7 +34,11 @@ class ReceiptWriter:
         if rejected:
             self._ledger.rejections.record(rejections_of(done, envelope, at=now))
         self._ledger.chunks.record_uploaded(
-            envelope, accepted=done.accepted, rejected=rejected, at=now
+            envelope,
+            accepted=done.accepted,
+            rejected=rejected,
+            at=now,
+            late_ids=late_ids_of(envelope, at=now),
         )
         if done.stray:
             emit(
@@ -56,7 +65,7 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
     rejections = []
     for error in (*done.rejected, *done.stray):
         known = objects[error.index] if 0 <= error.index < len(objects) else None
-        shown: dict[str, Any] = known if isinstance(known, dict) else {}
+        shown = _as_object(known)
         rejections.append(
             Rejection(
                 run_id=envelope.run_id,
@@ -70,3 +79,21 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
             )
         )
     return rejections
+
+
+def late_ids_of(envelope: Envelope, *, at: datetime) -> bytes:
+    """Return the packed hashes of the ids in a chunk that was uploaded late; else nothing.
+
+    Late is what did not go out at its first delivery and in its slot: a later run may have sent
+    a newer version of an indicator meanwhile, which this upload then replaced.
+    """
+    if envelope.is_first_delivery and envelope.slot is not None:
+        slot = datetime.fromtimestamp(envelope.slot, UTC)
+        if at - slot <= LATE_AFTER:
+            return b""
+    objects = json.loads(envelope.body)
+    return pack(id_hash(str(_as_object(known).get("id", ""))) for known in objects)
+
+
+def _as_object(known: object) -> dict[str, Any]:
+    return known if isinstance(known, dict) else {}

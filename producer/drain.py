@@ -8,7 +8,7 @@ log nothing and write no row.
 
 import hashlib
 import random
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,7 +18,8 @@ from typing import Final
 from common.backoff import Backoff, call_with_retries
 from common.clock import Clock
 from common.envelope import MAX_CHUNKS
-from common.errors import GapError, OutOfTimeError
+from common.errors import ConflictError, GapError, OutOfTimeError, PipelineError
+from common.fingerprints import KnownVersions
 from common.ledger import Ledger
 from common.ledger.rejections import INVALID, RejectedBy, Rejection
 from common.ledger.runs import Cursor, RunRow
@@ -32,7 +33,7 @@ from producer.chunking import (
     fill_chunks,
     flush_chunks,
 )
-from producer.indicators import Filters, Invalid, drop_unchanged, judge
+from producer.indicators import Filters, Invalid, judge_all
 from producer.lumen import Page
 
 SENDERS: Final = 8
@@ -74,17 +75,24 @@ class Sender:
         self._rng = rng
 
     def enqueue(
-        self, chunks: tuple[PackedChunk, ...], pool: ThreadPoolExecutor, *, trace_parent: str = ""
+        self,
+        chunks: tuple[PackedChunk, ...],
+        pool: ThreadPoolExecutor,
+        *,
+        trace_parent: str = "",
+        give_up_at: float | None = None,
     ) -> None:
         """Reserve slots for `chunks`, enqueue them, then write their rows.
 
+        Each is tried at least once; `give_up_at` ends the tries of those that fail.
         Called twice: two messages and one row a chunk. If it dies halfway: some slots stay
         unused, and some messages have no row yet; the consumer writes it.
         """
         if chunks:
             reserved = self._slots.reserve(len(chunks))
             slots = map(reserved.slot, range(len(chunks)))
-            for _ in pool.map(self._send, chunks, slots, repeat(trace_parent)):
+            more = repeat(trace_parent), repeat(give_up_at)
+            for _ in pool.map(self._send, chunks, slots, *more):
                 pass
             self._ledger.chunks.record_enqueued(
                 [chunk.envelope for chunk in chunks], at=self._clock.now()
@@ -107,13 +115,16 @@ class Sender:
             for record in records[:MAX_INVALID_KEPT]
         )
 
-    def _send(self, chunk: PackedChunk, slot: datetime, trace_parent: str) -> None:
+    def _send(
+        self, chunk: PackedChunk, slot: datetime, trace_parent: str, give_up_at: float | None
+    ) -> None:
         text = chunk.text(slot=slot.timestamp(), trace_parent=trace_parent)
         call_with_retries(
             lambda: self._queue.send(text, delay=self._until(slot)),
             backoff=self._backoff,
             clock=self._clock,
             rng=self._rng,
+            give_up_at=give_up_at,
         )
 
     def _until(self, slot: datetime) -> float:
@@ -127,35 +138,37 @@ def drain_pages(
     fetch: Callable[[str | None], Page],
     sender: Sender,
     config: DrainConfig,
-    known: Container[int],
+    known: KnownVersions,
     keep_going: Callable[[], None],
+    give_up_at: float | None = None,
 ) -> None:
     """Put everything from the row's cursor to the feed's end on the queue.
 
-    `first` is the page at the cursor if it is already here, `known` the fingerprints that need
-    not be sent. `fetch` runs on a thread of its own, `keep_going` between pages; what either
-    raises stops the run at its last checkpoint. Raises `GapError` when paging goes in circles,
-    `OutOfTimeError` at `max_pages`. Guarantee: a gap loses nothing that was read, and however
-    little time there is, the cursor moves on.
+    `first` is the page at the cursor if it is already here, `known` what need not be
+    sent. `fetch` runs on a thread of its own, `keep_going` between pages; what either
+    raises stops the run. Raises `GapError` when paging goes in circles, `OutOfTimeError` at
+    `max_pages`. Guarantee: whatever stops the run in good order, what was read is on the queue
+    and the cursor behind it: nobody may be able to read those pages again.
     """
     start = row.run.cursor or Cursor()
     with (
         ThreadPoolExecutor(1, "lumen-page") as fetcher,
         ThreadPoolExecutor(SENDERS, "enqueue") as pool,
     ):
-        store = _Store(row, sender, config, known, pool)
+        store = _Store(row, sender, config, known, pool, give_up_at=give_up_at)
+        stop: PipelineError | None = None
         try:
             _read_pages(
                 start, first, fetch=fetch, fetcher=fetcher, store=store, keep_going=keep_going
             )
-        except GapError:
-            store.flush()  # nobody will read these pages again
-            raise
-        except OutOfTimeError:
-            if store.progress.cursor == start:
-                store.flush()  # no chunk was filled: the next tick would read the same again
-            raise
-        store.flush()
+        except ConflictError:
+            raise  # another instance goes on with this run
+        except PipelineError as error:
+            stop = error
+        if store.is_sound and (stop is None or store.is_waiting):
+            store.flush()
+        if stop is not None:
+            raise stop
 
 
 def _read_pages(
@@ -203,8 +216,10 @@ class _Store:
         row: RunRow,
         sender: Sender,
         config: DrainConfig,
-        known: Container[int],
+        known: KnownVersions,
         pool: ThreadPoolExecutor,
+        *,
+        give_up_at: float | None,
     ) -> None:
         self.config = config
         self._known = known
@@ -212,14 +227,19 @@ class _Store:
         self._row = row
         self._sender = sender
         self._pool = pool
+        self._give_up_at = give_up_at
+        self.is_sound = True
+        """Whether the last write came to its end; after one that did not, none is tried."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something was read that is not yet behind the cursor."""
+        return bool(self.progress.waiting)
 
     def take(self, page: Page, at: PageAt) -> None:
         """Store the chunks that a page completes."""
         config = self.config
-        verdicts = (
-            drop_unchanged(judge(record, config.filters), self._known)
-            for record in page.objects[at.offset :]
-        )
+        verdicts = judge_all(page.objects[at.offset :], config.filters, self._known)
         self._write(
             fill_chunks(
                 self.progress,
@@ -235,7 +255,14 @@ class _Store:
         self._write(flush_chunks(self.progress, run_id=self._row.run.run_id))
 
     def _write(self, filled: FilledPage) -> None:
-        self._sender.enqueue(filled.chunks, self._pool, trace_parent=self.config.trace_parent)
+        self.is_sound = False
+        self._sender.enqueue(
+            filled.chunks,
+            self._pool,
+            trace_parent=self.config.trace_parent,
+            give_up_at=self._give_up_at,
+        )
         self._sender.keep_invalid(filled.invalid)
         self._row.save(cursor=filled.progress.cursor, counts=filled.progress.counts)
         self.progress = filled.progress
+        self.is_sound = True

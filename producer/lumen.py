@@ -1,9 +1,10 @@
 """The Lumen Defender Threat Feed API v3: start a query, look at it, fetch its pages.
 
 Three calls, each retried on its own and each translated at this border: what Lumen no longer
-knows is a gap, a refused key halts, an unnamed answer is drift. Page tokens are followed as they
-come, but for the one rule that is not obvious: the last page may carry a `next_token` that lies
-behind the end. See docs/contracts.md for the contract and its sources.
+knows is a gap, a refused key halts, an unnamed answer is drift. A start is repeated only where no
+query can have begun. Page tokens are followed as they come, but for the one rule that is not
+obvious: the last page may carry a `next_token` that lies behind the end. See docs/contracts.md for
+the contract and its sources.
 """
 
 import base64
@@ -11,14 +12,16 @@ import binascii
 import json
 import math
 import random
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import orjson
 import requests
+from urllib3.exceptions import NewConnectionError
 
 from common.backoff import Backoff, call_with_retries, retry_after_seconds
 from common.clock import Clock
@@ -27,10 +30,12 @@ from common.errors import (
     CredentialError,
     GapError,
     ThrottledError,
+    TryLaterError,
     UnavailableError,
 )
 from common.settings import Secret
 from common.transport import TRANSPORT_ERRORS
+from producer.ordinary import decode_ordinary_page
 
 CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 60.0
@@ -41,6 +46,11 @@ NO_RESULTS: Final = "no results found"
 
 _FORGOTTEN: Final = frozenset({400, 404, 410})
 """Statuses by which Lumen says that it does not know a cache id or token (any more)."""
+
+_SERVICE_FAILED: Final = frozenset({500, 501})
+_SERVICE_UNAVAILABLE: Final = 503
+"""Server errors in the service's own name (RFC 9110 section 15.6): it failed to do what was asked,
+or did not begin. The others come from a gateway that cannot say what became of the request."""
 
 
 class QueryState(StrEnum):
@@ -69,14 +79,13 @@ class QueryStatus:
     state: QueryState
     token: str | None = None
     page: Page | None = None
-    error: str = ""
 
 
 class LumenClient:
     """Calls the API with one key. Used by one thread at a time.
 
     Raises, from every method: `CredentialError` (401, 403), `ThrottledError` and
-    `UnavailableError` after the retries, `OutOfTimeError`, `ContractDriftError`.
+    `UnavailableError` after the retries, `OutOfTimeError`, `ContractDriftError`, `GapError`.
     """
 
     def __init__(
@@ -99,14 +108,21 @@ class LumenClient:
     def start_query(self, *, give_up_at: float) -> str | None:
         """Start a query and return its cache id; None when Lumen says at once: no results.
 
-        Called twice: two queries. If it dies halfway: a query may run whose id nobody knows.
+        Called twice: two queries. If it dies halfway: a query may run whose id nobody knows, and
+        a second one may not cover what the first one did. So it is tried again only where Lumen
+        cannot have begun: no connection, 408, 429, 503. A 500 says that Lumen failed: no query, but
+        no second try before the next tick either (`TryLaterError`). Any other end without an id
+        leaves open whether a query runs: `GapError`.
         """
-        answer = self._call("POST", self._queries_url, give_up_at, forgotten=frozenset())
+        # A connection kept since the last run may be dead without our knowing, which would look
+        # like an answer that got lost.
+        self._session.close()
+        answer = self._call("POST", self._queries_url, give_up_at)
         if answer is None:
             return None
         cache_id = answer.get("cache_id")
         if not isinstance(cache_id, str) or not cache_id:
-            raise ContractDriftError("Lumen started a query without giving its cache_id")
+            raise _lost_query("its answer has no cache_id")
         return cache_id
 
     def query_status(self, cache_id: str, *, give_up_at: float) -> QueryStatus:
@@ -127,14 +143,10 @@ class LumenClient:
         return _EMPTY_PAGE if answer is None else read_page(answer)
 
     def _call(
-        self,
-        method: str,
-        url: str,
-        give_up_at: float,
-        *,
-        forgotten: frozenset[int] = _FORGOTTEN,
+        self, method: Literal["GET", "POST"], url: str, give_up_at: float
     ) -> dict[str, Any] | None:
-        """Return the answer's JSON object; None for *No results found*."""
+        """Return the answer's JSON object; None for *No results found*. POST starts a query."""
+        starting = method == "POST"
 
         def once() -> dict[str, Any] | None:
             try:
@@ -147,10 +159,11 @@ class LumenClient:
                 )
             except TRANSPORT_ERRORS as error:
                 # Without the cause: its text holds the URL, and that the page token.
-                raise UnavailableError(
-                    f"Lumen cannot be reached ({type(error).__name__})"
-                ) from None
-            return self._read(response, forgotten)
+                kind = type(error).__name__
+                if starting and not _was_never_sent(error):
+                    raise _lost_query(kind) from None
+                raise UnavailableError(f"Lumen cannot be reached ({kind})") from None
+            return self._read_start(response) if starting else self._read(response, _FORGOTTEN)
 
         return call_with_retries(
             once,
@@ -160,13 +173,28 @@ class LumenClient:
             give_up_at=give_up_at,
         )
 
+    def _read_start(self, response: requests.Response) -> dict[str, Any] | None:
+        """Return the answer to a start; an answer that decides nothing is a gap."""
+        status = response.status_code
+        if status in _SERVICE_FAILED:
+            raise TryLaterError(f"Lumen failed to start a query ({status})")
+        if status > _SERVICE_UNAVAILABLE or status == 502:  # noqa: PLR2004 - HTTP status
+            raise _lost_query(f"a gateway answered {status}")
+        try:
+            return self._read(response, frozenset())
+        except UnavailableError as error:
+            unread = error
+        if response.ok:
+            raise _lost_query("its answer cannot be read")
+        raise unread
+
     def _read(
         self, response: requests.Response, forgotten: frozenset[int]
     ) -> dict[str, Any] | None:
         status = response.status_code
         match status:
             case 200 | 201 | 202:
-                return _json_object(response.content)
+                return decode_answer(response.content)
             case 400 if NO_RESULTS in response.text[:10_000].lower():
                 return None
             case 401 | 403:
@@ -189,6 +217,28 @@ class LumenClient:
                 raise ContractDriftError(f"Lumen answered {status}, which its API does not name")
 
 
+def _was_never_sent(error: Exception) -> bool:
+    """Whether a request that ended in `error` cannot have reached the service.
+
+    No connection came about, or `requests` refused to make one. Where that is not sure: False.
+    """
+    if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError | ValueError):
+        return True
+    if type(error) is OSError:  # the CA bundle that the environment names is missing
+        return True
+    reason = getattr(next(iter(error.args), None), "reason", None)
+    if isinstance(error, requests.exceptions.SSLError):
+        causes = getattr(reason, "args", ())
+        return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+    return isinstance(reason, NewConnectionError)
+
+
+def _lost_query(why: str) -> GapError:
+    return GapError(
+        f"a query may run at Lumen whose id is not known ({why}): what it holds may be missing"
+    )
+
+
 def read_status(answer: dict[str, Any]) -> QueryStatus:
     """Return the status in a query-status answer; raises `ContractDriftError`."""
     try:
@@ -196,7 +246,7 @@ def read_status(answer: dict[str, Any]) -> QueryStatus:
     except ValueError:
         raise ContractDriftError("Lumen's query has a status its API does not name") from None
     if state is not QueryState.COMPLETED:
-        return QueryStatus(state=state, error=str(answer.get("error") or ""))
+        return QueryStatus(state=state)
     token = answer.get("token_id")
     if isinstance(token, str) and token:
         return QueryStatus(state=state, token=token)
@@ -231,12 +281,15 @@ def token_to_follow(token: object) -> str | None:
     return token if index < total else None
 
 
-def _json_object(content: bytes) -> dict[str, Any]:
-    """Return a JSON object, however odd its strings and numbers.
+def decode_answer(content: bytes) -> dict[str, Any]:
+    """Return a JSON object, however odd its strings and numbers; an ordinary page the fast way.
 
     The fast parser refuses a whole page for one lone surrogate or NaN that the slow one takes:
     the odd indicator is then refused alone, later, and its neighbours pass.
     """
+    page = decode_ordinary_page(content)
+    if page is not None:
+        return page
     answer: Any = None
     parsers: tuple[Callable[[bytes], Any], ...] = (orjson.loads, _parse_slowly)
     for parse in parsers:

@@ -6,8 +6,10 @@ a state and a reason; what it means for the next tick is decided in one place, `
 How pages become messages is `drain`'s business.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from common.clock import Clock
@@ -22,9 +24,10 @@ from common.errors import (
     PipelineError,
     QueryFailedError,
     TryLaterError,
+    UnavailableError,
 )
 from common.events import Event, emit
-from common.fingerprints import KnownSet
+from common.fingerprints import KnownSet, KnownVersions
 from common.ledger import Ledger
 from common.ledger.control import Lease
 from common.ledger.fold import chunks_in_flight, fold_chunks
@@ -34,9 +37,15 @@ from common.queues import MAX_BACKLOG, SendQueue, drain_time
 from producer.drain import DrainConfig, Sender, drain_pages
 from producer.lumen import LumenClient, Page, QueryState, QueryStatus
 
-MAX_RUN_AGE: Final = timedelta(hours=24)
-"""A run that could not be finished for this long is closed as a gap, so that a new query can
+MAX_STALL: Final = timedelta(hours=24)
+"""A run whose cursor has not moved for this long is closed as a gap, so that a new query can
 start; how long Lumen's tokens live is not documented."""
+
+MIN_RESUMPTIONS: Final = 3
+"""Resumptions without progress before that: `LUMEN_SCHEDULE` may be daily, or rarer."""
+
+_RUNS_LOOKED_BACK: Final = 200
+"""Two days of ticks: as far back as an outage of Lumen is known to be one and the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +92,8 @@ def run_sync(config: SyncConfig, tools: SyncTools, *, owner: str) -> Run | None:
         run = sync.resume_open_run()
         return sync.start_new_run() if run is None or run.state is RunState.GAP else run
     finally:
-        sync.release()
+        with suppress(PipelineError):  # it expires by itself, and must not hide what came before
+            sync.release()
 
 
 def classify_exit(error: PipelineError, *, resumable: bool) -> RunState:
@@ -95,6 +105,24 @@ def classify_exit(error: PipelineError, *, resumable: bool) -> RunState:
             return RunState.INTERRUPTED
         case _:
             return RunState.FAILED
+
+
+def is_stalled(run: Run, *, now: datetime) -> bool:
+    """Whether `run` was resumed often enough, and for long enough, without its cursor moving."""
+    return run.stalled >= MIN_RESUMPTIONS and now - run.progressed_at > MAX_STALL
+
+
+def is_told(runs: Iterable[Run]) -> bool:
+    """Whether a gap tells already that a query may run whose id is not known.
+
+    `runs` are the earlier ones, the newest first. Since the gap Lumen has answered none of them.
+    """
+    for run in runs:
+        if run.cache_id is not None or run.cursor is not None:
+            return False
+        if run.asked and run.state is RunState.GAP:
+            return True
+    return False
 
 
 class _Sync:
@@ -117,13 +145,17 @@ class _Sync:
         run = None if self._lease.open_run is None else self._ledger.runs.get(self._lease.open_run)
         if run is None or not run.is_open:
             return None
+        stalled = is_stalled(run, now=self._clock.now())
         row = RunRow(self._ledger.runs, run, self._clock)
-        row.save(state=RunState.RUNNING, resumed=run.resumed + 1, reason="")
-        emit(Event.SYNC_RESUMED, run=run.run_id, resumed=row.run.resumed)
+        row.save(
+            state=RunState.RUNNING, resumed=run.resumed + 1, stalled=run.stalled + 1, reason=""
+        )
+        emit(Event.SYNC_RESUMED, run=run.run_id, resumed=row.run.resumed, stalled=row.run.stalled)
         if run.asked and run.cache_id is None and run.cursor is None:
             return self._close(row, GapError("died before Lumen's answer to its query was kept"))
-        if self._clock.now() - run.started_at > MAX_RUN_AGE:
-            return self._close(row, GapError(f"could not be finished within {MAX_RUN_AGE}"))
+        if stalled:
+            why = f"made no progress since {run.progressed_at:%d %b %H:%M} UTC: {run.reason}"
+            return self._close(row, GapError(why))
         return self._work(row)
 
     def start_new_run(self) -> Run:
@@ -134,7 +166,7 @@ class _Sync:
             state=RunState.RUNNING,
             started_at=now,
             updated_at=now,
-            full=self._ledger.control.full_requested(),
+            full_request=self._ledger.control.full_request(),
         )
         self._lease = self._ledger.control.set_open_run(self._lease, run.run_id)
         return self._work(RunRow(self._ledger.runs, self._ledger.runs.create(run), self._clock))
@@ -145,6 +177,8 @@ class _Sync:
 
     def _work(self, row: RunRow) -> Run:
         """Take the run as far as it goes and write how it ended."""
+        error: PipelineError | None = None
+        bug: Exception | None = None
         try:
             known = self._known(row.run)
             first = self._await_query(row)
@@ -156,30 +190,37 @@ class _Sync:
                 config=self._config.drain,
                 known=known,
                 keep_going=self._check_time,
+                give_up_at=self._deadline,
             )
-        except ConflictError as error:
-            emit(Event.SYNC_SKIPPED, run=row.run.run_id, reason=str(error))
+        except ConflictError as lost:
+            emit(Event.SYNC_SKIPPED, run=row.run.run_id, reason=str(lost))
             return row.run
-        except PipelineError as error:
+        except PipelineError as stop:
+            error = stop
+        except Exception as unforeseen:  # noqa: BLE001 - raised again below
+            bug = unforeseen
+        # Closed out here: an error met while closing must not carry the first one along, whose
+        # trace may show what no log line may.
+        if bug is None:
             return self._close(row, error)
-        except Exception as error:
-            self._close(row, TryLaterError(f"stopped by a bug: {type(error).__name__}"))
-            raise
-        return self._close(row, None)
+        with suppress(PipelineError):  # the bug tells more
+            self._close(row, TryLaterError(f"stopped by a bug: {type(bug).__name__}"))
+        raise bug
 
     def _close(self, row: RunRow, error: PipelineError | None) -> Run:
         state = RunState.COMPLETE
         if error is not None:
             state = classify_exit(error, resumable=row.run.cache_id is not None)
+        if state is RunState.COMPLETE and row.run.full_request is not None:
+            # First, so that dying here leaves a full run to resume and not one too many.
+            self._ledger.control.full_done(row.run.full_request)
         run = row.save(state=state, reason=str(error or ""))
-        if run.full and run.state is RunState.COMPLETE:
-            self._ledger.control.full_done()
         if not run.is_open:
             self._lease = self._ledger.control.set_open_run(self._lease, None)
         _announce(run)
         return run
 
-    def _known(self, run: Run) -> KnownSet:
+    def _known(self, run: Run) -> KnownVersions:
         """Return what need not be sent; the same at every resumption of a run.
 
         Raises `BacklogError` when a new query would only lengthen the queue.
@@ -187,6 +228,7 @@ class _Sync:
         if run.cache_id is None:
             self._check_backlog()
             fold = fold_chunks(
+                run_id=run.run_id,
                 runs=self._ledger.runs,
                 chunks=self._ledger.chunks,
                 known=self._ledger.known,
@@ -198,11 +240,11 @@ class _Sync:
                 emit(Event.CHUNKS_MISSING, run=run.run_id, chunks=fold.missing)
             in_flight = fold.in_flight
         else:
-            in_flight = chunks_in_flight(self._ledger.chunks, except_run=run.run_id)
+            in_flight = chunks_in_flight(self._ledger.chunks, run_id=run.run_id)
         if run.full:
-            return KnownSet(in_flight)
+            return KnownVersions(KnownSet(in_flight.fingerprints), in_flight.late)
         known = self._ledger.known.load(as_of=run.started_at, lifetime=self._config.reupload_after)
-        return KnownSet(in_flight, known)
+        return KnownVersions(KnownSet(in_flight.fingerprints, runs=known), in_flight.late)
 
     def _check_backlog(self) -> None:
         depth = self._queue.depth()
@@ -224,7 +266,7 @@ class _Sync:
             return None
         if row.run.cache_id is None:
             row.save(asked=True)
-            cache_id = self._lumen.start_query(give_up_at=self._deadline)
+            cache_id = self._start_query(row.run)
             if cache_id is None:
                 row.save(cursor=Cursor())
                 return Page(objects=[], next_token=None)
@@ -234,6 +276,21 @@ class _Sync:
         status = self._poll(row.run.cache_id or "")
         row.save(cursor=Cursor(token=status.token))
         return status.page
+
+    def _start_query(self, run: Run) -> str | None:
+        """Start the query; raises `GapError` when it may run, but only for the first such end.
+
+        While Lumen leaves every start without an answer, one gap tells of all of them.
+        """
+        lost: GapError
+        try:
+            return self._lumen.start_query(give_up_at=self._deadline)
+        except GapError as error:
+            lost = error
+        earlier = self._ledger.runs.latest(_RUNS_LOOKED_BACK)
+        if is_told(found for found in earlier if found.run_id != run.run_id):
+            raise UnavailableError(f"{lost}; the gap before tells of it")
+        raise lost
 
     def _poll(self, cache_id: str) -> QueryStatus:
         """Look at the query until it is completed."""

@@ -30,7 +30,7 @@ class LogGuard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not record.name.startswith(("asyncio", "faker", "hypothesis")):
-            self.check(record.getMessage(), f"logger {record.name}")
+            self.check(self.format(record), f"logger {record.name}")  # with the trace, if any
 
     def check_file(self, path: Path) -> None:
         """Check every line of a host's log."""

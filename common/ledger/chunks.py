@@ -30,7 +30,8 @@ _CAS_TRIES: Final = 8
 class Chunk:
     """A chunk's row. `accepted + rejected == count` once it is uploaded, else both are 0.
 
-    `fingerprints` are packed.
+    `fingerprints` are packed; so are `late_ids`, the hashes of its indicators' ids where it was
+    uploaded late. `seen_by` is the run that looked at a late one, so that it may be folded.
     """
 
     run_id: str
@@ -43,6 +44,8 @@ class Chunk:
     deferrals: int = 0
     reason: str = ""
     fingerprints: bytes = b""
+    late_ids: bytes = b""
+    seen_by: str = ""
     enqueued_at: datetime = field(default=NEVER, compare=False)
     etag: str = field(default="", compare=False)
 
@@ -70,9 +73,19 @@ class Chunks:
         )
 
     def record_uploaded(
-        self, envelope: Envelope, *, accepted: int, rejected: int, at: datetime
+        self,
+        envelope: Envelope,
+        *,
+        accepted: int,
+        rejected: int,
+        at: datetime,
+        late_ids: bytes = b"",
     ) -> None:
-        """Record the upload receipt. Unconditional: every state may become uploaded."""
+        """Record the upload receipt. Unconditional: every state may become uploaded.
+
+        `late_ids` are packed hashes of the ids when the upload came late. Late again after a run
+        has looked at it, it has to be looked at again.
+        """
         self._table.merge(
             _row(
                 envelope,
@@ -82,8 +95,15 @@ class Chunks:
                     "rejected": rejected,
                     "finished_at": at,
                     "reason": "",
+                    **({"late_ids": late_ids, "seen_by": ""} if late_ids else {}),
                 },
             )
+        )
+
+    def record_seen(self, chunks: Iterable[Chunk], *, run_id: str) -> None:
+        """Record that a run looks at chunks that were uploaded late."""
+        self._table.merge_all(
+            [Row(partition=c.run_id, key=c.key, data={"seen_by": run_id}) for c in chunks]
         )
 
     def record_poisoned(self, envelope: Envelope, *, at: datetime, reason: str) -> bool:
@@ -202,6 +222,8 @@ def _from_row(row: Row) -> Chunk:
         deferrals=data.get("deferrals", 0),
         reason=data.get("reason", ""),
         fingerprints=data.get("fingerprints", b""),
+        late_ids=data.get("late_ids", b""),
+        seen_by=data.get("seen_by", ""),
         enqueued_at=data.get("enqueued_at", NEVER),
         etag=row.etag,
     )

@@ -74,16 +74,28 @@ class Control:
         """Let the next new run send everything, known or not."""
         self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"requested_at": at}))
 
-    def full_requested(self) -> bool:
-        """Whether a full run is asked for and was not completed since."""
-        return self._table.get(_PARTITION, _FULL_KEY) is not None
+    def full_request(self) -> datetime | None:
+        """Return when the full run was asked for that none has served yet; None without one."""
+        row = self._table.get(_PARTITION, _FULL_KEY)
+        data: dict[str, Any] = {} if row is None else dict(row.data)
+        requested: datetime | None = data.get("requested_at")
+        return None if requested == data.get("served") else requested
 
-    def full_done(self) -> None:
-        """Withdraw the request: a full run is complete."""
-        self._table.delete(_PARTITION, _FULL_KEY)
+    def full_done(self, request: datetime) -> None:
+        """Note that `request` is served; one that was made since stays.
+
+        Called twice: the same. Operator and run own different properties of the row.
+        """
+        self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"served": request}))
 
     def _write(self, lease: Lease) -> Lease:
-        return replace(lease, etag=self._table.replace(_to_row(lease)))
+        try:
+            return replace(lease, etag=self._table.replace(_to_row(lease)))
+        except ConflictError:
+            found = self.read_lease()
+            if found is None or replace(found, etag=lease.etag) != lease:
+                raise
+            return found  # our own write came first: its answer was lost, the client wrote again
 
 
 def _to_row(lease: Lease) -> Row:

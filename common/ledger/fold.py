@@ -3,34 +3,46 @@
 Chunk rows are read once. Finished ones become fingerprints in the known set and counts in their
 run's row, and are removed, in this order: a crash between two steps repeats the ones before it,
 which changes nothing. Chunks that are not finished are *in flight*: their indicators count as
-known. A chunk behind its run's last checkpoint enters the run's own counts with it, so that the
-books stay balanced without its row. Only the holder of the run lease folds.
+known. So do those of a chunk that was uploaded *late*, perhaps over a newer version: its row stays
+until a run that has looked at it is complete (docs/adr/0013). A chunk behind its run's last
+checkpoint enters the run's own counts with it, so that the books stay balanced without its row.
+Only the holder of the run lease folds.
 """
 
 from array import array
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from itertools import groupby
 
-from common.fingerprints import to_array
+from common.fingerprints import FINGERPRINT_BYTES, LateVersions, to_array
 from common.ledger.chunks import Chunk, Chunks, uncounted
 from common.ledger.known import Known
 from common.ledger.runs import Counts, Run, Runs
-from common.ledger.states import FINISHED_CHUNKS, ChunkState
+from common.ledger.states import FINISHED_CHUNKS, ChunkState, RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InFlight:
+    """What a run must know besides the known set: fingerprints, and versions uploaded late."""
+
+    fingerprints: "array[int]"
+    late: LateVersions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """What folding found: fingerprints in flight, rows folded away, and messages that are gone."""
+    """What folding found: what is in flight, rows folded away, and messages that are gone."""
 
-    in_flight: "array[int]"
+    in_flight: InFlight
     folded: int
     missing: int = 0
 
 
 def fold_chunks(
     *,
+    run_id: str,
     runs: Runs,
     chunks: Chunks,
     known: Known,
@@ -38,31 +50,62 @@ def fold_chunks(
     queues_are_empty: bool,
     keep_going: Callable[[], None],
 ) -> Fold:
-    """Fold the finished chunks of every run; return what is in flight. For a new run only.
+    """Fold the finished chunks of every run; return what is in flight. For the new run `run_id`.
 
     `queues_are_empty` must have been seen *before* this call: a chunk that is queued all the same
     has lost its message (somebody cleared the queue, or damaged it). It is discarded, so that
     its indicators are sent anew. `keep_going` is called between runs.
     """
-    in_flight = array("Q")
+    found = _Found()
+    is_complete = cache(lambda seen_by: _is_complete(runs.get(seen_by)))
     folded = missing = 0
-    for run_id, rows in groupby(chunks.all(), key=lambda chunk: chunk.run_id):
+    for chunks_of, rows in groupby(chunks.all(), key=lambda chunk: chunk.run_id):
         mine = list(rows)
         if queues_are_empty:
             gone = _discard_queued(mine, chunks=chunks, at=at)
             missing += len(gone)
             mine = [replace(c, state=ChunkState.DISCARDED) if c.key in gone else c for c in mine]
-        run = runs.get(run_id) if any(chunk.state in FINISHED_CHUNKS for chunk in mine) else None
-        finished = [] if run is None else _foldable(run, mine)
+        late = [chunk for chunk in mine if chunk.late_ids and not is_complete(chunk.seen_by)]
+        chunks.record_seen([c for c in late if c.seen_by != run_id], run_id=run_id)
+        waiting = {c.key for c in mine if c.state not in FINISHED_CHUNKS} | {c.key for c in late}
+        run = runs.get(chunks_of) if len(waiting) < len(mine) else None
+        finished = [] if run is None else _foldable(run, mine, waiting)
         folding = {chunk.key for chunk in finished}
-        for chunk in mine:
-            if chunk.key not in folding and chunk.state is not ChunkState.DISCARDED:
-                in_flight.extend(to_array(chunk.fingerprints))
+        found.add(
+            (c for c in mine if c.key not in folding and c.state is not ChunkState.DISCARDED),
+            late=late,
+        )
         if run is not None and finished:
             _fold_run(run, finished, runs=runs, chunks=chunks, known=known, at=at)
         folded += len(finished)
         keep_going()
-    return Fold(in_flight=in_flight, folded=folded, missing=missing)
+    return Fold(in_flight=found.in_flight(), folded=folded, missing=missing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is found in flight, row by row."""
+
+    fingerprints: "array[int]" = field(default_factory=lambda: array("Q"))
+    late_ids: "array[int]" = field(default_factory=lambda: array("Q"))
+    late_fingerprints: "array[int]" = field(default_factory=lambda: array("Q"))
+
+    def add(self, chunks: Iterable[Chunk], *, late: Iterable[Chunk]) -> None:
+        for chunk in chunks:
+            self.fingerprints.extend(to_array(chunk.fingerprints))
+        for chunk in late:
+            # A chunk from before there were fingerprints differs from every version.
+            nothing = bytes(len(chunk.late_ids) // FINGERPRINT_BYTES * FINGERPRINT_BYTES)
+            self.late_ids.extend(to_array(chunk.late_ids))
+            self.late_fingerprints.extend(to_array(chunk.fingerprints or nothing))
+
+    def in_flight(self) -> InFlight:
+        late = LateVersions(self.late_ids, self.late_fingerprints)
+        return InFlight(fingerprints=self.fingerprints, late=late)
+
+
+def _is_complete(run: Run | None) -> bool:
+    return run is not None and run.state is RunState.COMPLETE
 
 
 def _discard_queued(mine: list[Chunk], *, chunks: Chunks, at: datetime) -> set[str]:
@@ -71,26 +114,26 @@ def _discard_queued(mine: list[Chunk], *, chunks: Chunks, at: datetime) -> set[s
     return {c.key for c in queued if chunks.move(c, ChunkState.DISCARDED, at=at)}
 
 
-def chunks_in_flight(chunks: Chunks, *, except_run: str) -> "array[int]":
-    """Return the fingerprints of every chunk of other runs, as a resumed run must see them.
+def chunks_in_flight(chunks: Chunks, *, run_id: str) -> InFlight:
+    """Return what is in flight for a resumed run: the chunks of other runs.
 
     What was in flight when it began may be uploaded by now, but is not folded yet: the same set.
     """
-    in_flight = array("Q")
+    found = _Found()
     for chunk in chunks.all():
-        if chunk.run_id != except_run and chunk.state is not ChunkState.DISCARDED:
-            in_flight.extend(to_array(chunk.fingerprints))
-    return in_flight
+        if chunk.run_id != run_id and chunk.state is not ChunkState.DISCARDED:
+            found.add([chunk], late=[chunk] if chunk.late_ids and chunk.seen_by == run_id else [])
+    return found.in_flight()
 
 
-def _foldable(run: Run, mine: list[Chunk]) -> list[Chunk]:
-    """Return the finished chunks; those of one sequence only once all of them are finished."""
-    waiting = {c.sequence for c in mine if c.state not in FINISHED_CHUNKS}
+def _foldable(run: Run, mine: Sequence[Chunk], waiting: set[str]) -> list[Chunk]:
+    """Return the chunks that wait for nothing; those of one sequence only once all of them do."""
+    held = {chunk.sequence for chunk in mine if chunk.key in waiting}
     return [
         chunk
         for chunk in mine
-        if chunk.state in FINISHED_CHUNKS
-        and (chunk.sequence not in waiting or run.folded.has(chunk.sequence))
+        if chunk.key not in waiting
+        and (chunk.sequence not in held or run.folded.has(chunk.sequence))
     ]
 
 

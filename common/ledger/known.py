@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from common.fingerprints import FINGERPRINT_BYTES, SPACE, from_array, to_array
+from common.fingerprints import FINGERPRINT_BYTES, SPACE, from_array, in_order, to_array
 from common.ledger.tables import Row, Table, Tables, Value
 
 TABLE: Final = "known"
@@ -42,12 +42,12 @@ class Known:
     def __init__(self, tables: Tables) -> None:
         self._table: Table = tables.table(TABLE)
 
-    def load(self, *, as_of: datetime, lifetime: timedelta) -> "array[int]":
-        """Return what was known at `as_of`, in no order; wholly expired segments are removed.
+    def load(self, *, as_of: datetime, lifetime: timedelta) -> list["array[int]"]:
+        """Return what was known at `as_of`, in sorted runs; wholly expired segments are removed.
 
         A resumed run asks as of its start, and so decides as it did before.
         """
-        known = array("Q")
+        known: list[array[int]] = []
         for row in self._table.query():
             segment = _from_row(row)
             first_alive = expired_below(as_of - segment.day, lifetime)
@@ -55,7 +55,7 @@ class Known:
                 self._table.delete(row.partition, row.key)
             else:
                 start = bisect_left(segment.fingerprints, first_alive)
-                known.extend(segment.fingerprints[start:])
+                known.append(segment.fingerprints[start:])
         return known
 
     def add(self, fingerprints: "array[int]", *, at: datetime) -> None:
@@ -63,13 +63,13 @@ class Known:
 
         Raises `ConflictError` when another instance adds at the same moment.
         """
-        incoming = array("Q", sorted(fingerprints))
+        incoming = in_order(fingerprints)
         day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         last = next(map(_from_row, self._table.query(_partition(day), limit=1)), None)
         index = 0 if last is None else last.index + 1
         if incoming and last is not None and len(last.fingerprints) < SEGMENT_SIZE:
             room = SEGMENT_SIZE - len(last.fingerprints)
-            filled = array("Q", sorted(last.fingerprints + incoming[:room]))
+            filled = in_order(last.fingerprints + incoming[:room])
             self._table.replace(
                 _to_row(_Segment(day=day, index=last.index, fingerprints=filled, etag=last.etag))
             )

@@ -14,13 +14,18 @@ from enum import StrEnum
 from typing import Any, Final
 
 from common.events import cut
-from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables
+from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value
 
 TABLE: Final = "rejections"
 INVALID: Final = "invalid"
 """Stands for the run of records that are invalid, whichever run met them last."""
 
 MAX_REJECTION_REASON: Final = 1000
+
+MAX_PIECES: Final = 8
+"""Properties that hold a record's compressed content: half a row, which is 1 MiB at most (same
+source as `MAX_BINARY_PROPERTY`). Of more the beginning is kept; `content_bytes` tells how much
+there was."""
 
 
 class RejectedBy(StrEnum):
@@ -34,7 +39,8 @@ class RejectedBy(StrEnum):
 class Rejection:
     """One refused record. `position` is unique in its run; `content` its JSON, if known.
 
-    `run_id` is `INVALID` for a record that is invalid as Lumen sent it.
+    `run_id` is `INVALID` for a record that is invalid as Lumen sent it. Read back, the content of
+    a monstrous record ends early.
     """
 
     run_id: str
@@ -63,7 +69,11 @@ class Rejections:
 
 
 def _to_row(rejection: Rejection) -> Row:
-    packed = zlib.compress(rejection.content)
+    packed = zlib.compress(rejection.content)[: MAX_PIECES * MAX_BINARY_PROPERTY]
+    pieces: dict[str, Value] = {
+        _piece(index): packed[start : start + MAX_BINARY_PROPERTY]
+        for index, start in enumerate(range(0, len(packed), MAX_BINARY_PROPERTY))
+    }
     return Row(
         partition=rejection.run_id,
         key=rejection.position,
@@ -72,15 +82,21 @@ def _to_row(rejection: Rejection) -> Row:
             "indicator_id": cut(rejection.indicator_id),
             "pattern": rejection.pattern[:MAX_REJECTION_REASON],
             "reason": rejection.reason[:MAX_REJECTION_REASON],
-            "content": packed if len(packed) <= MAX_BINARY_PROPERTY else None,
             "content_bytes": len(rejection.content),
             "at": rejection.at,
+            **pieces,
         },
     )
 
 
+def _piece(index: int) -> str:
+    """Return the property that holds a piece of the content: the first is `content` itself."""
+    return f"content_{index}" if index else "content"
+
+
 def _from_row(row: Row) -> Rejection:
     data: dict[str, Any] = dict(row.data)
+    packed = b"".join(data.get(_piece(index), b"") for index in range(MAX_PIECES))
     return Rejection(
         run_id=row.partition,
         position=row.key,
@@ -88,6 +104,6 @@ def _from_row(row: Row) -> Rejection:
         indicator_id=data["indicator_id"],
         pattern=data["pattern"],
         reason=data["reason"],
-        content=zlib.decompress(data["content"]) if "content" in data else b"",
+        content=zlib.decompressobj().decompress(packed),
         at=data["at"],
     )

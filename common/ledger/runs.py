@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from common.clock import Clock
+from common.errors import ConflictError
 from common.events import cut
 from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState
 from common.ledger.tables import Row, Table, Tables, Value
@@ -79,8 +80,9 @@ class Folded:
 class Run:
     """One sync run. `cursor` None: Lumen's query was not seen to complete yet.
 
-    `full`: it sends everything, whether known or not. `asked`: Lumen was, or was about to be,
-    asked to start the query.
+    `full_request`: when the request for a full run was made that it serves, so it sends
+    everything, whether known or not. `asked`: Lumen was, or was about to be, asked to start the
+    query. `stalled` counts the resumptions since the cursor moved last, at `progress_at`.
     """
 
     run_id: str
@@ -91,9 +93,11 @@ class Run:
     cursor: Cursor | None = None
     counts: Counts = field(default_factory=Counts)
     folded: Folded = field(default_factory=Folded)
-    full: bool = False
+    full_request: datetime | None = None
     asked: bool = False
     resumed: int = 0
+    stalled: int = 0
+    progress_at: datetime | None = None
     reason: str = ""
     etag: str = ""
 
@@ -101,6 +105,16 @@ class Run:
     def is_open(self) -> bool:
         """Whether there is something left to do."""
         return self.state in OPEN_RUNS
+
+    @property
+    def full(self) -> bool:
+        """Whether it sends what is known, too."""
+        return self.full_request is not None
+
+    @property
+    def progressed_at(self) -> datetime:
+        """When its cursor moved last, or it started."""
+        return self.progress_at or self.started_at
 
 
 class RunRow:
@@ -112,8 +126,11 @@ class RunRow:
         self.run = run
 
     def save(self, **changes: Any) -> Run:
-        """Write `changes` and the time; raises as `Runs.save` does."""
-        self.run = self._runs.save(self.run, updated_at=self._clock.now(), **changes)
+        """Write `changes` and the time, progress if it is any; raises as `Runs.save` does."""
+        now = self._clock.now()
+        if changes.get("cursor", self.run.cursor) != self.run.cursor:
+            changes |= {"progress_at": now, "stalled": 0}
+        self.run = self._runs.save(self.run, updated_at=now, **changes)
         return self.run
 
 
@@ -129,8 +146,14 @@ class Runs:
         self._table: Table = tables.table(TABLE)
 
     def create(self, run: Run) -> Run:
-        """Write a new run's row; raises `ConflictError` when the id exists."""
-        return replace(run, etag=self._table.insert(_to_row(run)))
+        """Write a new run's row; raises `ConflictError` when the id is another run's."""
+        try:
+            return replace(run, etag=self._table.insert(_to_row(run)))
+        except ConflictError:
+            written = self._as_written(run)
+            if written is None:
+                raise
+            return written
 
     def save(self, run: Run, **changes: Any) -> Run:
         """Write `run` with `changes` over the row that `run` was read from.
@@ -138,10 +161,27 @@ class Runs:
         Raises `ConflictError` when another instance has written the row since, and
         `ValueError` for a move that `RUN_MOVES` does not allow.
         """
-        changed = replace(run, **changes)
+        changed: Run = replace(run, **changes)
         if changed.state != run.state and changed.state not in RUN_MOVES[run.state]:
             raise ValueError(f"run {run.run_id} cannot go from {run.state} to {changed.state}")
-        return replace(changed, etag=self._table.replace(_to_row(changed)))
+        try:
+            return replace(changed, etag=self._table.replace(_to_row(changed)))
+        except ConflictError:
+            written = self._as_written(changed)
+            if written is None:
+                raise
+            return written
+
+    def _as_written(self, run: Run) -> Run | None:
+        """Return `run` if its row is just as it should be after a conflict, else None.
+
+        Then it was our own write that came first: its answer was lost, and the storage client
+        wrote again. What another instance writes differs in `updated_at`; but for a fold, and one
+        that came to the same result is as good as ours.
+        """
+        found = self._table.get(_PARTITION, _key(run.run_id))
+        wanted = {name: value for name, value in _to_row(run).data.items() if value is not None}
+        return replace(run, etag=found.etag) if found and found.data == wanted else None
 
     def get(self, run_id: str) -> Run | None:
         """Return the run, or None."""
@@ -168,8 +208,10 @@ def _to_row(run: Run) -> Row:
         "cache_id": run.cache_id,
         "resumed": run.resumed,
         "reason": cut(run.reason),
-        "full": run.full,
+        "full_request": run.full_request,
         "asked": run.asked,
+        "stalled": run.stalled,
+        "progress_at": run.progress_at,
         **{f.name: getattr(run.counts, f.name) for f in fields(Counts)},
         "folded_accepted": run.folded.accepted,
         "folded_rejected": run.folded.rejected,
@@ -199,9 +241,11 @@ def _from_row(row: Row) -> Run:
             discarded=data["folded_discarded"],
             chunks=int.from_bytes(data["folded_chunks"], "little"),
         ),
-        full=data["full"],
+        full_request=data.get("full_request"),
         asked=data["asked"],
         resumed=data["resumed"],
+        stalled=data.get("stalled", 0),
+        progress_at=data.get("progress_at"),
         reason=data["reason"],
         etag=row.etag,
     )

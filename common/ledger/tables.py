@@ -27,8 +27,8 @@ from azure.data.tables import (
     UpdateMode,
 )
 
-from common.errors import ConflictError
-from common.settings import StorageSettings
+from common.errors import ConflictError, SettingsError
+from common.settings import STORAGE_CONNECTION, StorageSettings
 from common.storage_errors import CONFLICTS, error_code, storage_errors
 from common.storage_options import client_options
 
@@ -45,8 +45,11 @@ MAX_BINARY_PROPERTY: Final = 64 * 1024
 (learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model,
 read 2026-11-22)."""
 
-MAX_TEXT_PROPERTY: Final = 32 * 1024
-"""A string property holds at most 64 KiB of UTF-16: 32 Ki characters (same source)."""
+_RETRIES: Final = 3
+_SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE", "POST"})
+"""Methods of a call that may be sent again when its answer is lost. Left alone, the SDK does so
+with reads, PUT and DELETE only (azure-core, RetryPolicy, read 2026-11-22): not with a merge (PATCH)
+nor a transaction (POST). An insert is a POST, too, and is not sent again: it would meet itself."""
 
 _NOT_FOUND: Final = 404
 
@@ -72,7 +75,10 @@ class Table(Protocol):
         ...
 
     def insert(self, row: Row) -> str:
-        """Create the row and return its ETag; `ConflictError` when it exists."""
+        """Create the row and return its ETag; `ConflictError` when it exists.
+
+        An answer that is lost is `UnavailableError`; after a 500 the row may be our own.
+        """
         ...
 
     def merge(self, row: Row) -> None:
@@ -80,15 +86,29 @@ class Table(Protocol):
         ...
 
     def replace(self, row: Row) -> str:
-        """Replace the row read under `row.etag`; `ConflictError` when it changed or went."""
+        """Replace the row read under `row.etag`; `ConflictError` when it changed or went.
+
+        A conflict may be with our own write: when its answer is lost, it is sent again and finds
+        the row changed. Whoever cannot stand that reads the row and looks.
+        """
         ...
 
     def delete(self, partition: str, key: str) -> None:
         """Remove the row; nothing happens when it is not there."""
         ...
 
-    def query(self, partition: str | None = None, *, limit: int | None = None) -> Iterator[Row]:
-        """Yield the rows of a partition (or all) in key order, at most `limit`."""
+    def query(
+        self,
+        partition: str | None = None,
+        *,
+        limit: int | None = None,
+        select: Sequence[str] | None = None,
+    ) -> Iterator[Row]:
+        """Yield the rows of a partition (or all) in key order, at most `limit`.
+
+        With `select` only these properties are read; such a part of a row has no ETag, so that
+        it cannot be written back as if it were whole.
+        """
         ...
 
     def merge_all(self, rows: Sequence[Row]) -> None:
@@ -114,11 +134,17 @@ class AzureTables:
     def __init__(
         self, storage: StorageSettings, *, credential: TokenCredential | None = None
     ) -> None:
-        options = client_options()
+        # Four tries in 5 s of waits: the invocation is billed. The SDK's own default is ten.
+        options = client_options() | {"retry_total": _RETRIES}
         if storage.connection_string is not None:
-            self._service = TableServiceClient.from_connection_string(
-                storage.connection_string.reveal(), **options
-            )
+            try:
+                self._service = TableServiceClient.from_connection_string(
+                    storage.connection_string.reveal(), **options
+                )
+            except ValueError:  # without the cause: its text may show the key
+                raise SettingsError(
+                    [f"{STORAGE_CONNECTION}: lacks the address of the tables; copy it anew"]
+                ) from None
         else:
             assert storage.table_endpoint is not None  # noqa: S101 - read_settings promises it
             self._service = TableServiceClient(
@@ -147,7 +173,11 @@ class AzureTable:
         return str(made["etag"])
 
     def merge(self, row: Row) -> None:
-        self._with_table(lambda: self._client.upsert_entity(_entity(row), mode=UpdateMode.MERGE))
+        self._with_table(
+            lambda: self._client.upsert_entity(
+                _entity(row), mode=UpdateMode.MERGE, retry_on_methods=_SAFE_TO_REPEAT
+            )
+        )
 
     def replace(self, row: Row) -> str:
         with _translated(self._client.table_name):
@@ -168,25 +198,33 @@ class AzureTable:
         with _translated(self._client.table_name):
             self._client.delete_entity(partition, key)
 
-    def query(self, partition: str | None = None, *, limit: int | None = None) -> Iterator[Row]:
+    def query(
+        self,
+        partition: str | None = None,
+        *,
+        limit: int | None = None,
+        select: Sequence[str] | None = None,
+    ) -> Iterator[Row]:
         count = 0
         if limit == 0:  # pages of no entities would never end
             return
+        columns = None if select is None else ["PartitionKey", "RowKey", *select]
         with _translated(self._client.table_name):
             try:
                 entities: Iterable[Any] = (
-                    self._client.list_entities(results_per_page=limit)
+                    self._client.list_entities(results_per_page=limit, select=columns)
                     if partition is None
                     else self._client.query_entities(
                         "PartitionKey eq @partition",
                         parameters={"partition": partition},
                         results_per_page=limit,
+                        select=columns,
                     )
                 )
                 for entity in entities:
                     if count == limit:
                         return
-                    yield _row(entity)
+                    yield _row(entity) if select is None else _part(entity, select)
                     count += 1
             except ResourceNotFoundError:
                 return
@@ -195,7 +233,11 @@ class AzureTable:
         ordered = sorted(_distinct(rows), key=lambda row: row.partition)
         for _, group in groupby(ordered, key=lambda row: row.partition):
             for batch in _transactions(group):
-                self._with_table(lambda batch=batch: self._client.submit_transaction(batch))
+                self._with_table(
+                    lambda batch=batch: self._client.submit_transaction(
+                        batch, retry_on_methods=_SAFE_TO_REPEAT
+                    )
+                )
 
     def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
         ordered = sorted(set(keys))
@@ -209,7 +251,7 @@ class AzureTable:
         operations = [("delete", {"PartitionKey": partition, "RowKey": key}) for key in row_keys]
         with _translated(self._client.table_name):
             try:
-                self._client.submit_transaction(operations)
+                self._client.submit_transaction(operations, retry_on_methods=_SAFE_TO_REPEAT)
             except (ResourceNotFoundError, TableTransactionError) as error:
                 if error.status_code != _NOT_FOUND:
                     raise
@@ -273,6 +315,12 @@ def _row(entity: Any) -> Row:
         data=data,
         etag=entity.metadata["etag"],
     )
+
+
+def _part(entity: Any, select: Sequence[str]) -> Row:
+    """Return what was selected of an entity; what it does not have may come as None."""
+    data = {name: entity[name] for name in select if entity.get(name) is not None}
+    return Row(partition=entity["PartitionKey"], key=entity["RowKey"], data=data)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Each contract, held by the fake in memory and by the real service alike."""
 
-from collections.abc import Callable
-
 import pytest
 
 from common.ledger.tables import AzureTables, Tables
@@ -24,14 +22,3 @@ def tables(request: pytest.FixtureRequest) -> Tables:
     if request.param == "fake":
         return FakeTables()
     return AzureTables(request.getfixturevalue("storage"))
-
-
-@pytest.fixture
-def gap_of_the_fake(request: pytest.FixtureRequest, tables: Tables) -> Callable[[str], None]:
-    """Tells, with the reason, that the fake is known not to hold what the test asserts."""
-
-    def mark(reason: str) -> None:
-        if isinstance(tables, FakeTables):
-            request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
-
-    return mark

@@ -5,7 +5,7 @@ Races are states: `HookedTables` runs something between one writer's read and it
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from itertools import permutations
 from typing import Any, assert_never
@@ -28,7 +28,9 @@ from common.ledger.chunks import Chunk
 from common.ledger.poison import (
     UNKNOWN_RUN,
     PoisonedBy,
+    PoisonEntry,
     PoisonRecord,
+    PoisonState,
     poison_of_envelope,
     poison_of_raw,
 )
@@ -91,9 +93,15 @@ class HookedTable:
         self._before("delete")
         self._table.delete(partition, key)
 
-    def query(self, partition: str | None = None, *, limit: int | None = None) -> Iterator[Row]:
+    def query(
+        self,
+        partition: str | None = None,
+        *,
+        limit: int | None = None,
+        select: Sequence[str] | None = None,
+    ) -> Iterator[Row]:
         self._before("query")
-        return self._table.query(partition, limit=limit)
+        return self._table.query(partition, limit=limit, select=select)
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         self._before("merge_all")
@@ -394,7 +402,11 @@ def test_an_upload_wins_the_race_with_an_operator(
             ),
             "reason": "reached MAX_PAGES",
         },
-        {"full": True, "folded": Folded(accepted=1, rejected=2, discarded=3, chunks=1 << 9999 | 1)},
+        {"stalled": 4, "progress_at": LATER, "reason": "outage"},
+        {
+            "full_request": START,
+            "folded": Folded(accepted=1, rejected=2, discarded=3, chunks=1 << 9999 | 1),
+        },
     ],
 )
 def test_a_run_comes_back_as_it_was(ledger: Ledger, changes: dict[str, Any]) -> None:
@@ -410,10 +422,12 @@ def test_an_unknown_run_is_none(ledger: Ledger) -> None:
 
 
 def test_a_run_is_created_once(ledger: Ledger) -> None:
-    """A second row of the same id is a conflict."""
+    """A second row of the same id is a conflict, but for the very same one, written again."""
     created = ledger.runs.create(run())
+    assert ledger.runs.create(created) == created
     with pytest.raises(ConflictError):
-        ledger.runs.create(created)
+        ledger.runs.create(replace(created, resumed=1))
+    assert ledger.runs.get(created.run_id) == created
 
 
 def test_a_run_is_saved_step_by_step(ledger: Ledger) -> None:
@@ -603,6 +617,20 @@ def test_an_envelope_is_kept_with_its_history(ledger: Ledger) -> None:
     assert record.history[0] == Attempt(at="at 0", reason="r" * MAX_REASON)
 
 
+def test_an_entry_is_the_record_without_its_message(ledger: Ledger) -> None:
+    """A list tells everything but message and history, and when the record was settled."""
+    record = raw("message")
+    ledger.poison.keep(record)
+    (entry,) = ledger.poison.entries()
+    assert entry.settled_at is None
+    assert entry == PoisonEntry(**{f.name: getattr(record, f.name) for f in fields(PoisonEntry)})
+    found = ledger.poison.get(UNKNOWN_RUN, record.poison_id)
+    assert found is not None
+    assert ledger.poison.settle(found, PoisonState.DISCARDED, at=LATER)
+    (entry,) = ledger.poison.entries()
+    assert (entry.state, entry.settled_at) == (PoisonState.DISCARDED, LATER)
+
+
 def test_poison_that_comes_again_keeps_its_first_time(ledger: Ledger) -> None:
     """A message given up twice is one record: first time of the first, the rest of the last."""
     first = raw("message")
@@ -692,13 +720,24 @@ def test_a_record_that_is_named_twice_is_one_rejection(ledger: Ledger) -> None:
     assert [found.reason for found in ledger.rejections.of_run(RUN)] == ["last"]
 
 
-def test_content_too_large_for_a_row_is_dropped_and_its_size_kept(
-    ledger: Ledger, tables: Tables
-) -> None:
-    """A megabyte that does not compress costs the content, not the rejection."""
+@pytest.mark.parametrize("size", [65_000, 65_536, 70_000, 200_000, 520_000])
+def test_a_large_record_is_kept_whole(ledger: Ledger, size: int) -> None:
+    """What does not fit in one property is kept in pieces."""
+    content = random.Random(0).randbytes(size)  # noqa: S311 - repeatable, not secret
+    for _ in range(2):
+        ledger.rejections.record([rejection(content=content), rejection("another")])
+    found = {item.position: item.content for item in ledger.rejections.of_run(RUN)}
+    assert found == {rejection().position: content, "another": rejection().content}
+
+
+def test_a_monstrous_record_is_kept_in_part(ledger: Ledger, tables: Tables) -> None:
+    """A megabyte that does not compress costs its end, not the rejection."""
     content = random.Random(0).randbytes(1_000_000)  # noqa: S311 - repeatable, not secret
     ledger.rejections.record([rejection(content=content)])
-    assert list(ledger.rejections.of_run(RUN)) == [rejection(content=b"")]
+    [found] = ledger.rejections.of_run(RUN)
+    assert found == rejection(content=found.content)
+    assert len(found.content) > 500_000
+    assert content.startswith(found.content)
     [row] = tables.table("rejections").query(RUN)
     assert row.data["content_bytes"] == 1_000_000
 

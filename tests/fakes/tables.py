@@ -2,10 +2,13 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from common.errors import ConflictError
-from common.ledger.tables import Row, Value
+from common.errors import ConflictError, StorageRefusedError
+from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Value
+
+MAX_UTF_16_BYTES = 64 * 1024
+MAX_INT = 2**31 - 1
 
 
 class FakeTables:
@@ -59,7 +62,13 @@ class FakeTable:
         with self._lock:
             self._rows.pop((partition, key), None)
 
-    def query(self, partition: str | None = None, *, limit: int | None = None) -> Iterator[Row]:
+    def query(
+        self,
+        partition: str | None = None,
+        *,
+        limit: int | None = None,
+        select: Sequence[str] | None = None,
+    ) -> Iterator[Row]:
         self._tables.before(self._name, "query")
         with self._lock:
             found = [
@@ -67,7 +76,7 @@ class FakeTable:
                 for (owner, _), row in sorted(self._rows.items())
                 if partition is None or owner == partition
             ]
-        return iter(found[:limit])
+        return iter([row if select is None else _part(row, select) for row in found[:limit]])
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         self._tables.before(self._name, "merge_all")
@@ -83,13 +92,36 @@ class FakeTable:
 
     def _merge(self, row: Row) -> None:
         known = self._rows.get((row.partition, row.key))
-        self._put(row, {**(known.data if known else {}), **row.data})
+        self._put(row, {**(known.data if known else {}), **_present(row.data)})
 
-    def _put(self, row: Row, data: dict[str, Value] | object) -> str:
-        assert isinstance(data, dict)
+    def _put(self, row: Row, data: Mapping[str, Value]) -> str:
+        present = _present(data)
+        for value in present.values():
+            _check(value)
         etag = f"etag-{next(self._etags)}"
-        present = {name: value for name, value in data.items() if value is not None}
         self._rows[row.partition, row.key] = Row(
             partition=row.partition, key=row.key, data=present, etag=etag
         )
         return etag
+
+
+def _present(data: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def _check(value: Value) -> None:
+    """Refuse what the real ones refuse, in the same way."""
+    match value:
+        case bytes() if len(value) > MAX_BINARY_PROPERTY:
+            raise StorageRefusedError("PropertyValueTooLarge")
+        case str() if len(value.encode("utf-16-le", "surrogatepass")) > MAX_UTF_16_BYTES:
+            raise StorageRefusedError("PropertyValueTooLarge")
+        case int() if not -MAX_INT - 1 <= value <= MAX_INT:
+            raise TypeError("a whole number is of type INT32")
+        case _:
+            pass
+
+
+def _part(row: Row, select: Sequence[str]) -> Row:
+    data = {name: row.data[name] for name in select if name in row.data}
+    return Row(partition=row.partition, key=row.key, data=data)

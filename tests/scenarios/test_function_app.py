@@ -67,6 +67,28 @@ def test_status_needs_a_key_and_tells_the_runs(new_world: NewWorld) -> None:
     assert_conserved(world)
 
 
+def test_status_names_a_wrong_setting(new_world: NewWorld) -> None:
+    """A setting that the status needs and cannot read is named in its answer."""
+    world = new_world(settings={"SENTINEL_REQUESTS_PER_MINUTE": "many"})
+    response = world.cloud.start_host().get("/api/status")
+    assert response.status_code == 500
+    assert "SENTINEL_REQUESTS_PER_MINUTE" in response.json()["error"]
+
+
+def test_status_tells_what_nobody_has_kept_yet(new_world: NewWorld) -> None:
+    """While the poison handler is off, what the host gave up shows as not kept; then as kept."""
+    world = new_world(ListFeed())
+    host = world.cloud.start_host(disabled=("sentinel_upload", "keep_poison"))
+    _put(world, POISON_QUEUE, "given up")
+    report = host.get("/api/status").json()
+    assert (report["poison_queue_depth"], report["poison_kept"]) == (1, 0)
+    assert any("keep_poison" in finding for finding in report["findings"])
+    world.cloud.start_host()
+    until(world.kept, "the message is kept")
+    until(lambda: host.get("/api/status").json()["poison_queue_depth"] == 0, "it has left")
+    assert host.get("/api/status").json()["poison_kept"] == 1
+
+
 def _put(world: World, queue: str, text: str) -> None:
     storage = StorageSettings(connection_string=Secret(world.cloud.connection_string))
     AzureQueue(queue, storage).send(text)

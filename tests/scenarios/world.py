@@ -112,10 +112,10 @@ class World:
         with queue:
             queue.clear_messages()
 
-    def put(self, text: str, *, queue: str = UPLOAD_QUEUE) -> None:
-        """Put a message on a queue of the pipeline."""
+    def put(self, text: str, *, queue: str = UPLOAD_QUEUE, delay: float = 0.0) -> None:
+        """Put a message on a queue of the pipeline, invisible for `delay` seconds."""
         storage = StorageSettings(connection_string=Secret(self.cloud.connection_string))
-        AzureQueue(queue, storage).send(text)
+        AzureQueue(queue, storage).send(text, delay=delay)
 
     def fire_timer(self, host: HostProcess) -> None:
         """Fire the timer and do not wait."""

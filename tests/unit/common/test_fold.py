@@ -2,9 +2,9 @@
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from itertools import count
+from itertools import chain, count
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from common.envelope import Envelope, chunk_id_of
 from common.errors import OutOfTimeError
+from common.fingerprints import id_hash, pack
 from common.ledger import Ledger, open_ledger
 from common.ledger.fold import Fold, chunks_in_flight, fold_chunks
 from common.ledger.runs import Counts, Cursor, Run
@@ -117,11 +118,16 @@ class Books:
                 pass
 
     def fold(
-        self, *, keep_going: Callable[[], None] = lambda: None, queues_are_empty: bool = False
+        self,
+        *,
+        run_id: str = "20260108T000000-0badcafe",
+        keep_going: Callable[[], None] = lambda: None,
+        queues_are_empty: bool = False,
     ) -> Fold:
-        """Fold once."""
+        """Fold once, at the start of a run that has no row yet."""
         found = self.ledger
         return fold_chunks(
+            run_id=run_id,
             runs=found.runs,
             chunks=found.chunks,
             known=found.known,
@@ -155,7 +161,7 @@ class Books:
 
     def known(self) -> set[int]:
         """Return every known fingerprint."""
-        return set(self.ledger.known.load(as_of=START, lifetime=LIFETIME))
+        return set(chain(*self.ledger.known.load(as_of=START, lifetime=LIFETIME)))
 
     def of(self, *states: ChunkState) -> set[int]:
         """Return the fingerprints of the chunks in these states."""
@@ -193,13 +199,16 @@ def test_folding_keeps_the_books_wherever_it_is_cut_off(found: Books, at: int) -
     assert found.fates() == before
     fold = found.fold()
     assert found.fates() == before
-    in_flight = set(fold.in_flight)
+    in_flight = set(fold.in_flight.fingerprints)
     assert found.of(ChunkState.UPLOADED) <= found.known() | in_flight
     assert found.of(ChunkState.QUEUED, ChunkState.POISONED) <= in_flight
     assert found.known() <= found.of(ChunkState.UPLOADED)
     assert not in_flight & found.of(ChunkState.DISCARDED)
     again = found.fold()
-    assert (again.folded, sorted(again.in_flight)) == (0, sorted(fold.in_flight))
+    assert (again.folded, sorted(again.in_flight.fingerprints)) == (
+        0,
+        sorted(fold.in_flight.fingerprints),
+    )
     assert found.fates() == before
 
 
@@ -236,17 +245,21 @@ def test_a_late_copy_of_a_folded_chunk_is_not_counted_again(
 @given(found=books())
 def test_a_resumed_run_sees_what_was_in_flight_when_it_began(found: Books) -> None:
     """Uploaded in the meantime or not: the same fingerprints, less those it enqueued itself."""
-    began = set(found.fold().in_flight)
+    began = set(found.fold().in_flight.fingerprints)
     for sent in found.sent:
         if sent.state is ChunkState.QUEUED:
             found.ledger.chunks.record_uploaded(
                 sent.envelope, accepted=sent.envelope.count, rejected=0, at=START
             )
-    assert set(chunks_in_flight(found.ledger.chunks, except_run="another")) == began
+    assert _resumed(found, "another") == began
     mine = found.ledger.runs.latest(1)
     run_id = next(mine).run_id
     own = {p for s in found.sent if s.envelope.run_id == run_id for p in s.fingerprints}
-    assert set(chunks_in_flight(found.ledger.chunks, except_run=run_id)) == began - own
+    assert _resumed(found, run_id) == began - own
+
+
+def _resumed(found: Books, run_id: str) -> set[int]:
+    return set(chunks_in_flight(found.ledger.chunks, run_id=run_id).fingerprints)
 
 
 def test_chunks_behind_the_checkpoint_stay_in_the_books() -> None:
@@ -276,7 +289,7 @@ def test_chunks_of_a_run_without_a_row_stay_in_flight() -> None:
     found.ledger.chunks.record_uploaded(other, accepted=2, rejected=0, at=START)
     fold = found.fold()
     assert fold.folded == 1
-    assert fold.in_flight == array("Q", stranger.fingerprints)
+    assert fold.in_flight.fingerprints == array("Q", stranger.fingerprints)
     assert [chunk.run_id for chunk in found.ledger.chunks.all()] == [other.run_id]
 
 
@@ -307,7 +320,91 @@ def test_a_queued_chunk_whose_message_is_gone_is_discarded() -> None:
     found.add_run(0, shapes, checkpoint=2)
     fold = found.fold(queues_are_empty=True)
     assert fold.missing == 1
-    assert not fold.in_flight
+    assert not fold.in_flight.fingerprints
     (run,) = found.ledger.runs.latest(9)
     fate = reconcile(run, found.ledger.chunks.of_run(run.run_id))
     assert (fate.balanced, fate.pending, fate.accepted, fate.poisoned) == (True, 0, 3, 2)
+
+
+def late_ids(envelope: Envelope) -> bytes:
+    """Return the ids of a chunk as the consumer writes them: here each is its version's half."""
+    return pack(id_hash(str(version // 2)) for version in envelope.fingerprints)
+
+
+@given(found=books(), data=st.data())
+def test_a_late_upload_is_doubted_by_every_run_until_one_is_complete(
+    found: Books, data: st.DataObject
+) -> None:
+    """Other versions of its indicators are not known; its own are, and the books balance."""
+    uploaded = [s for s in found.sent if s.state is ChunkState.UPLOADED]
+    late = data.draw(st.lists(st.sampled_from(uploaded), unique_by=id)) if uploaded else []
+    for sent in late:
+        accepted = sent.envelope.count - sent.rejected
+        found.ledger.chunks.record_uploaded(
+            sent.envelope,
+            accepted=accepted,
+            rejected=sent.rejected,
+            at=START,
+            late_ids=late_ids(sent.envelope),
+        )
+    before = found.fates()
+    versions = {version for sent in late for version in sent.fingerprints}
+    keys = {sent.envelope.key for sent in late}
+
+    for state in (RunState.INTERRUPTED, RunState.GAP, RunState.COMPLETE):
+        run_id = f"20260109T0{len(state)}0000-0badcafe"
+        flight = found.fold(run_id=run_id).in_flight
+        assert found.fates() == before
+        assert versions <= set(flight.fingerprints)
+        assert not any(flight.late.hide(str(v // 2), v) for v in versions)
+        assert all(flight.late.hide(str(v // 2), v + 1) for v in versions)
+        again = chunks_in_flight(found.ledger.chunks, run_id=run_id).late
+        assert all(again.hide(str(v // 2), v + 1) for v in versions)
+        assert keys <= {chunk.key for chunk in found.ledger.chunks.all()}
+        found.ledger.runs.create(
+            Run(run_id=run_id, state=state, started_at=START, updated_at=START)
+        )
+        before = found.fates()
+    fold = found.fold()
+    assert not any(fold.in_flight.late.hide(str(v // 2), v + 1) for v in versions)
+    assert versions <= found.known() | set(fold.in_flight.fingerprints)
+    assert found.fates() == before
+
+
+def test_what_comes_late_a_second_time_is_doubted_again() -> None:
+    """The run that looked at it was complete before: the next one looks again."""
+    found = Books()
+    found.add_run(0, [Shape(size=2, state=ChunkState.UPLOADED)], checkpoint=1)
+    (sent,) = found.sent
+    first, second = "20260109T010000-0badcafe", "20260109T020000-0badcafe"
+
+    def upload_late() -> None:
+        found.ledger.chunks.record_uploaded(
+            sent.envelope, accepted=2, rejected=0, at=START, late_ids=late_ids(sent.envelope)
+        )
+
+    upload_late()
+    found.fold(run_id=first)
+    found.ledger.runs.create(
+        Run(run_id=first, state=RunState.COMPLETE, started_at=START, updated_at=START)
+    )
+    upload_late()
+    version = sent.envelope.fingerprints[0]
+    late = found.fold(run_id=second).in_flight.late
+    assert late.hide(str(version // 2), version + 1)
+    assert chunks_in_flight(found.ledger.chunks, run_id=first).late.hide("0", 0) is False
+
+
+def test_a_late_chunk_without_fingerprints_hides_every_version() -> None:
+    """A message of version 1 does not say which versions it carries."""
+    found = Books()
+    found.add_run(0, [Shape(size=2, state=ChunkState.UPLOADED)], checkpoint=1)
+    (sent,) = found.sent
+    bare = replace(sent.envelope, fingerprints=())
+    found.ledger.chunks.record_uploaded(
+        bare, accepted=2, rejected=0, at=START, late_ids=late_ids(sent.envelope)
+    )
+    version = sent.envelope.fingerprints[0]
+    late = found.fold().in_flight.late
+    assert late.hide(str(version // 2), version)
+    assert not late.hide("another", version)

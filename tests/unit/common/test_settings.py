@@ -118,6 +118,9 @@ def test_blanks_around_a_value_are_dropped() -> None:
     [
         ("TENANT_ID", GUID.upper(), "tenant_id", GUID),
         ("TENANT_ID", f"{{{GUID}}}", "tenant_id", GUID),
+        ("LUMEN_BASE_URL", "https://127.0.0.1:8443", "lumen_base_url", "https://127.0.0.1:8443"),
+        ("LUMEN_BASE_URL", "https://[::1]:8443", "lumen_base_url", "https://[::1]:8443"),
+        ("LUMEN_BASE_URL", "https://h.example.", "lumen_base_url", "https://h.example."),
         ("LUMEN_BASE_URL", "https://h.example:8443/api/", "lumen_base_url",
          "https://h.example:8443/api"),
         ("LUMEN_SCHEDULE", "0 0 * * * *", "lumen_schedule", "0 0 * * * *"),
@@ -152,6 +155,14 @@ def test_a_value_is_read(name: str, value: str, field: str, expected: object) ->
         ("LUMEN_BASE_URL", "https://h.example/#x"),
         ("LUMEN_BASE_URL", "https://[h.example"),
         ("SENTINEL_BASE_URL", "https://ex℀mple"),
+        ("SENTINEL_BASE_URL", "https://a..b"),
+        ("SENTINEL_BASE_URL", "https://.x"),
+        ("SENTINEL_BASE_URL", "https://" + "a" * 64 + ".example"),
+        ("LUMEN_BASE_URL", "https://h.example:0x50"),
+        ("LUMEN_BASE_URL", "https://h.example:99999"),
+        ("LUMEN_BASE_URL", "https://h .example"),
+        ("LUMEN_BASE_URL", "https://h.example/a b"),
+        ("LUMEN_BASE_URL", "https://h\u00e9.example"),
         ("LUMEN_SCHEDULE", "*/15 * * * *"),
         ("LUMEN_ENABLE_IPV4", "maybe"),
         ("LUMEN_CONFIDENCE_THRESHOLD", "-1"),
@@ -189,6 +200,15 @@ def test_the_first_wait_is_no_longer_than_the_longest() -> None:
     """The two retry delays must agree; the fault names both."""
     named = faults(environment(RETRY_BASE_DELAY="20", RETRY_MAX_DELAY="10"))
     assert "RETRY_MAX_DELAY" in named["RETRY_BASE_DELAY"]
+
+
+@pytest.mark.parametrize("name", ["LUMEN_API_KEY", "CLIENT_SECRET"])
+@pytest.mark.parametrize("odd", [" ", "\n", "\t", "\x00", "\x7f", "\u2013", "\u00e9", "\u200b"])
+def test_a_secret_that_no_header_can_carry_is_a_fault(name: str, odd: str) -> None:
+    """It is named with the remedy and never shown, instead of failing where it is used."""
+    named = faults(environment(**{name: f"{KEY}{odd}{SECRET}"}))
+    assert set(named) == {name}
+    assert "copy the bare value" in named[name]
 
 
 def test_secrets_are_never_shown() -> None:

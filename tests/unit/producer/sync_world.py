@@ -11,6 +11,7 @@ import orjson
 
 from common.backoff import Backoff
 from common.envelope import Envelope, decode_envelope
+from common.fingerprints import id_hash, pack
 from common.ledger import Ledger, open_ledger
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
@@ -55,11 +56,15 @@ class FailAt:
 
 
 class LateTables(FakeTables):
-    """Tables that call `after` once a write is applied: its answer can get lost."""
+    """Tables that call `after` once a write is applied: its answer can get lost.
+
+    `replaced` is called with what a replace has written.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.after: Callable[[], None] = lambda: None
+        self.replaced: Callable[[LateTable, Row], None] = lambda _table, _row: None
         self._late: dict[str, LateTable] = {}
 
     def table(self, name: str) -> FakeTable:
@@ -85,6 +90,7 @@ class LateTable(FakeTable):
     def replace(self, row: Row) -> str:
         etag = super().replace(row)
         self._late.after()
+        self._late.replaced(self, row)
         return etag
 
     def delete(self, partition: str, key: str) -> None:
@@ -127,7 +133,7 @@ class World:
     @property
     def enqueued_ids(self) -> list[str]:
         """The ids of the indicators on the queue, repeats included."""
-        return [found["id"] for envelope in self.envelopes for found in orjson.loads(envelope.body)]
+        return [found for envelope in self.envelopes for found in ids_of(envelope)]
 
     def tick(
         self,
@@ -178,19 +184,23 @@ class World:
                 envelope, accepted=envelope.count, rejected=0, at=self.clock.now()
             )
 
-    def consume(self, *, rejected: int = 0) -> list[str]:
+    def consume(
+        self, *, rejected: int = 0, late: bool = False, of_run: str | None = None
+    ) -> list[str]:
         """Upload and take away what is on the queue; return its indicators' ids, in order."""
-        ids = self.enqueued_ids
-        for envelope in self.envelopes:
+        uploaded = [found for found in self.envelopes if of_run in (None, found.run_id)]
+        for envelope in uploaded:
             refused = min(rejected, envelope.count)
             self.ledger.chunks.record_uploaded(
                 envelope,
                 accepted=envelope.count - refused,
                 rejected=refused,
                 at=self.clock.now(),
+                late_ids=pack(map(id_hash, ids_of(envelope))) if late else b"",
             )
-        self.queue.sent.clear()
-        return ids
+        keys = {found.key for found in uploaded}
+        self.queue.sent = [s for s in self.queue.sent if decode_envelope(s.text).key not in keys]
+        return [found for envelope in uploaded for found in ids_of(envelope)]
 
     def fates(self) -> list[Reconciliation]:
         """Return the fate of every run's indicators, the newest first."""
@@ -202,6 +212,11 @@ class World:
         self.queue.before = lambda _text: None
         self.lumen.before = lambda _call, _argument: None
         self.tables.after = lambda: None
+
+
+def ids_of(envelope: Envelope) -> list[str]:
+    """Return the ids of a chunk's indicators, in order."""
+    return [found["id"] for found in orjson.loads(envelope.body)]
 
 
 def feed(shapes: Sequence[str]) -> list[list[object]]:

@@ -28,6 +28,7 @@ from producer.chunking import (
     pack,
 )
 from producer.indicators import FILTERED, Filtered, Indicator, Invalid, Verdict, fingerprint_of
+from tests.unit.producer.samples import indicator, raw_indicator
 
 RUN = "20260101T000000-0badcafe"
 INVALID = Invalid(reason="why", indicator_id="", pattern="", content=b"{}")
@@ -38,14 +39,16 @@ Pages = Sequence[Sequence[Verdict]]
 def small(number: int, *, other_kind: bool = False) -> Indicator:
     """Return a tiny indicator, told apart by its number."""
     body = b'{"n":%d}' % number
-    return Indicator(body=body, fingerprint=fingerprint_of(body), other_kind=other_kind)
+    return Indicator(
+        indicator_id="", body=body, fingerprint=fingerprint_of(body), other_kind=other_kind
+    )
 
 
 def bulky(number: int, size: int) -> Indicator:
     """Return an indicator of about `size` bytes that hardly compress."""
     noise = random.Random(number).choices(range(35, 92), k=size)  # noqa: S311 - no quote, no backslash
     body = b'{"n":%d,"x":"%s"}' % (number, bytes(noise))
-    return Indicator(body=body, fingerprint=fingerprint_of(body), other_kind=False)
+    return Indicator(indicator_id="", body=body, fingerprint=fingerprint_of(body), other_kind=False)
 
 
 def token(page: int) -> str | None:
@@ -272,7 +275,7 @@ def test_a_full_chunk_of_ordinary_indicators_is_not_split() -> None:
 def test_a_body_that_inflates_beyond_what_is_decoded_is_split() -> None:
     """However well it compresses, no message holds more than the consumer will unpack."""
     body = b'{"x":"%s"}' % (b"a" * (MAX_BODY_BYTES // 10))
-    made = [Indicator(body=body, fingerprint=0, other_kind=False)] * 16
+    made = [Indicator(indicator_id="", body=body, fingerprint=0, other_kind=False)] * 16
     chunks = pack(made, run_id=RUN, sequence=0)
     assert [chunk.envelope.count for chunk in chunks] == [8, 8]
     assert all(decode_envelope(chunk.text()) == chunk.envelope for chunk in chunks)
@@ -282,7 +285,9 @@ def test_a_body_that_inflates_beyond_what_is_decoded_is_split() -> None:
     "giant",
     [
         bulky(1, 2 * MAX_NEW_ENVELOPE_BYTES),
-        Indicator(body=b'"%s"' % (b"a" * MAX_BODY_BYTES), fingerprint=0, other_kind=False),
+        Indicator(
+            indicator_id="", body=b'"%s"' % (b"a" * MAX_BODY_BYTES), fingerprint=0, other_kind=False
+        ),
     ],
     ids=["incompressible", "inflates"],
 )
@@ -295,11 +300,21 @@ def test_an_indicator_too_large_for_any_message_is_invalid_alone(giant: Indicato
     assert drained.progress.counts == Counts(fetched=3, invalid=1, enqueued=2)
 
 
+def test_what_is_too_large_is_kept_with_its_id_and_pattern() -> None:
+    """An operator finds it by what identifies it."""
+    noise = bulky(1, 2 * MAX_NEW_ENVELOPE_BYTES).body.decode()
+    giant = indicator(7, description=noise)
+    (found,) = drain([[giant]], size=3).invalid
+    raw = raw_indicator(7)
+    assert (found.indicator_id, found.pattern) == (raw["id"], raw["pattern"])
+    assert found.content == giant.body
+
+
 def test_what_surely_fits_fits() -> None:
     """The size below which nothing is tried holds for noise too."""
     noise = random.Random(0).randbytes(SURELY_FITS)  # noqa: S311 - a fixed seed
     (chunk,) = pack(
-        [Indicator(body=noise, fingerprint=2**64 - 1, other_kind=False)],
+        [Indicator(indicator_id="", body=noise, fingerprint=2**64 - 1, other_kind=False)],
         run_id="0" * 64,
         sequence=2**31 - 1,
     )

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from array import array
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
@@ -9,7 +10,8 @@ import pytest
 
 from common.backoff import Backoff
 from common.envelope import decode_envelope
-from common.errors import OutOfTimeError, UnavailableError
+from common.errors import ConflictError, OutOfTimeError, UnavailableError
+from common.fingerprints import KnownVersions, LateVersions
 from common.ledger import open_ledger
 from common.ledger.rejections import INVALID
 from common.ledger.runs import Run, RunRow
@@ -53,6 +55,7 @@ class Bench:
         config: DrainConfig | None = None,
         known: Container[int] = (),
         keep_going: Callable[[], None] = lambda: None,
+        give_up_at: float | None = None,
     ) -> None:
         """Drain what `fetch` gives."""
         drain_pages(
@@ -68,8 +71,9 @@ class Bench:
                 rng=random.Random(0),  # noqa: S311 - a fixed seed
             ),
             config=config or DrainConfig(filters=Filters(threshold=0), chunk_size=2),
-            known=known,
+            known=KnownVersions(known, LateVersions(array("Q"), array("Q"))),
             keep_going=keep_going,
+            give_up_at=give_up_at,
         )
 
 
@@ -234,8 +238,8 @@ def test_draining_from_a_cursor_within_a_page_skips_what_was_dealt_with() -> Non
     """The offset counts the objects of the page, not the indicators."""
     bench = Bench()
     objects = [None, raw_indicator(1), raw_indicator(2), None, raw_indicator(3)]
-    with pytest.raises(OutOfTimeError):
-        bench.drain(lambda _token: Page(objects=objects, next_token="1"), keep_going=_stop)
+    with pytest.raises(ConflictError):
+        bench.drain(lambda _token: Page(objects=objects, next_token="1"), keep_going=_lose_lease)
     cursor = bench.row.run.cursor
     assert cursor is not None
     assert (cursor.token, cursor.offset, bench.row.run.counts.fetched) == (None, 4, 4)
@@ -244,5 +248,57 @@ def test_draining_from_a_cursor_within_a_page_skips_what_was_dealt_with() -> Non
     assert bench.row.run.counts.enqueued == 3
 
 
-def _stop() -> None:
-    raise OutOfTimeError("no time")
+def _lose_lease() -> None:
+    raise ConflictError("another instance goes on")
+
+
+def test_what_was_read_is_sent_when_the_next_page_does_not_come() -> None:
+    """A chunk that is not full yet goes out short, and the cursor stands behind it."""
+    bench = Bench()
+
+    def fetch(token: str | None) -> Page:
+        if token == "2":
+            raise UnavailableError("down")
+        return page(int(token or 0), of=9, objects=3)
+
+    with pytest.raises(UnavailableError, match="down"):
+        bench.drain(fetch, config=DrainConfig(filters=Filters(threshold=0), chunk_size=100))
+    (sent,) = bench.queue.sent
+    assert decode_envelope(sent.text).count == 6
+    assert bench.row.run.cursor is not None
+    assert (bench.row.run.cursor.token, bench.row.run.cursor.offset) == ("2", 0)
+
+
+def test_nothing_is_sent_after_a_write_that_failed() -> None:
+    """What waits stays with the cursor: an outage of the queue is not met a second time."""
+    bench = Bench()
+    failing = FailFrom(2, bench)
+    bench.queue.before = failing
+    with pytest.raises(UnavailableError):
+        bench.drain(lambda token: page(int(token or 0), of=9, objects=3))
+    assert failing.failures == 3  # the tries of one message
+
+
+def test_a_queue_that_is_down_does_not_outlast_the_tick() -> None:
+    """A wait for the next try that would end after the deadline is not begun."""
+    bench = Bench()
+    bench.queue.before = FailFrom(0, bench)
+    with pytest.raises(OutOfTimeError, match="queue is down"):
+        bench.drain(
+            lambda token: page(int(token or 0), of=9), give_up_at=bench.clock.monotonic() + 0.4
+        )
+    assert bench.clock.sleeps == []
+
+
+@dataclass
+class FailFrom:
+    """Takes `passing` messages, then fails."""
+
+    passing: int
+    bench: Bench
+    failures: int = 0
+
+    def __call__(self, _text: str) -> None:
+        if len(self.bench.queue.sent) >= self.passing:
+            self.failures += 1
+            raise UnavailableError("queue is down")

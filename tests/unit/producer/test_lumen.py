@@ -64,7 +64,7 @@ def test_a_completed_query_with_neither_token_nor_page_is_drift() -> None:
 def test_a_failed_query_gives_its_error(error: str | None) -> None:
     """The service's own words are kept beside the state."""
     found = read_status({"status": "FAILED", "error": error})
-    assert (found.state, found.error) == (QueryState.FAILED, error or "")
+    assert found == QueryStatus(state=QueryState.FAILED)
 
 
 @pytest.mark.parametrize(

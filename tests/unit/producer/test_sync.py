@@ -1,8 +1,10 @@
 """One sync run in every way it can go: what is asked of Lumen, and in which state it ends."""
 
 import logging
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,16 +26,19 @@ from common.errors import (
 )
 from common.events import Event
 from common.ledger.rejections import INVALID
-from common.ledger.runs import Counts, Run
+from common.ledger.runs import Counts, Cursor, Run
 from common.ledger.states import RunState
+from common.ledger.tables import Row
 from producer.lumen import QueryState
-from producer.sync import MAX_RUN_AGE, classify_exit
+from producer.sync import MAX_STALL, MIN_RESUMPTIONS, classify_exit, is_stalled, is_told
+from tests.log_guard import LogGuard
 from tests.unit.producer.scripted_lumen import ScriptedLumen
 from tests.unit.producer.sync_world import (
     LEASE,
     TICK,
     Crash,
     FailAt,
+    LateTable,
     World,
     feed,
     wanted_ids,
@@ -381,15 +386,195 @@ def test_a_cache_id_that_could_not_be_written_at_once_is_not_forgotten() -> None
     assert found.lumen.count("start") == 1
 
 
-def test_a_run_that_cannot_be_finished_is_given_up_as_a_gap_after_a_day() -> None:
+def test_a_run_that_makes_no_progress_is_given_up_as_a_gap_after_a_day() -> None:
     """A query that never ends does not hold up the feed for ever."""
-    found = world(states=[QueryState.RUNNING])
-    ended(found.tick(poll_timeout=1), RunState.INTERRUPTED)
-    found.clock.advance(MAX_RUN_AGE.total_seconds() + 1)
-    found.lumen.states = ()
+    found = world(states=[QueryState.RUNNING] * 1000)
+    while len(found.runs) < 2:
+        found.tick(poll_timeout=1)
+        found.clock.advance(TICK)
+        assert found.clock.elapsed < 1.1 * MAX_STALL.total_seconds()
+    assert found.runs[0].state is RunState.INTERRUPTED
+    assert found.runs[1].state is RunState.GAP
+    assert "still RUNNING" in found.runs[1].reason
+    assert timedelta(days=1) == MAX_STALL
+
+
+def test_a_run_that_kills_its_process_at_every_tick_is_given_up_as_a_gap() -> None:
+    """No tick lives to close it, and still it does not hold up the feed for ever."""
+    found = world()
+    found.tick(max_pages=1)
+    while len(found.runs) < 2:
+        found.lumen.before = fail_on("page", "query-1/1", Crash())
+        found.clock.advance(TICK)
+        assert found.clock.elapsed < 1.1 * MAX_STALL.total_seconds()
+        with suppress(Crash):
+            found.tick()
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
+    assert set(found.enqueued_ids) == set(WANTED)
+
+
+def test_a_first_load_of_many_days_is_no_gap() -> None:
+    """However long a run takes: while its cursor moves, it goes on."""
+    found = world(pages=feed(["iii"] * 12))
+    runs: list[Run | None] = []
+    while not runs or runs[-1] is None or runs[-1].is_open:
+        runs.append(found.tick(max_pages=1))
+        found.clock.advance(MAX_STALL.total_seconds() - 1)
+    assert (len(runs), len(found.runs)) == (12, 1)
+    assert found.clock.elapsed > 10 * MAX_STALL.total_seconds()
+    assert len(set(found.enqueued_ids)) == 36
+
+
+def test_a_tick_a_week_is_often_enough() -> None:
+    """Time alone does not stall a run: the schedule may be any."""
+    found = world()
+    found.tick(max_pages=2)
+    found.clock.advance(7 * MAX_STALL.total_seconds())
+    assert_complete(found, found.tick())
+
+
+@pytest.mark.parametrize(
+    ("stalled", "since", "expected"),
+    [
+        (MIN_RESUMPTIONS, 1, True),
+        (MIN_RESUMPTIONS - 1, 1, False),
+        (MIN_RESUMPTIONS, 0, False),
+        (1000, -1, False),
+    ],
+)
+def test_when_a_run_is_stalled(stalled: int, since: int, expected: bool) -> None:
+    """It takes both: a day without progress, and some resumptions in it."""
+    found = world()
+    now = found.clock.now()
+    run = Run(
+        run_id="x",
+        state=RunState.INTERRUPTED,
+        started_at=now - 9 * MAX_STALL,
+        updated_at=now,
+        progress_at=now - MAX_STALL - timedelta(seconds=since),
+        stalled=stalled,
+    )
+    assert is_stalled(run, now=now) is expected
+
+
+def lost_start() -> GapError:
+    """Return what a start ends with that nobody knows the outcome of."""
+    return GapError("a query may run")
+
+
+def test_a_start_without_an_answer_is_a_gap_and_the_next_tick_asks_anew() -> None:
+    """The query that may run is on record; Lumen is not asked a second time at once."""
+    found = world(before=fail_on("start", "", lost_start()))
+    ended(found.tick(), RunState.GAP)
+    assert found.lumen.count("start") == 1
+    found.repair()
+    found.clock.advance(TICK)
     ended(found.tick(), RunState.COMPLETE)
     assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
-    assert timedelta(days=1) == MAX_RUN_AGE
+
+
+def test_a_long_outage_without_answers_is_one_gap() -> None:
+    """It is told once; the ticks after it fail, until Lumen has answered again."""
+    found = world(before=fail_on("start", "", lost_start()))
+    states = []
+    for number in range(6):
+        found.clock.advance(TICK)
+        if number == 2:
+            found.lumen.before = fail_on("start", "", UnavailableError("down"))
+        run = found.tick()
+        found.lumen.before = fail_on("start", "", lost_start())
+        assert run is not None
+        states.append(run.state)
+    assert states == [RunState.GAP, *[RunState.FAILED] * 5]
+    found.repair()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    found.clock.advance(TICK)
+    found.lumen.before = fail_on("start", "", lost_start())
+    ended(found.tick(), RunState.GAP)
+
+
+@pytest.mark.parametrize("answered", ["cache_id", "cursor"])
+def test_a_gap_tells_until_lumen_has_answered(answered: str) -> None:
+    """Failed runs between do not matter, one that got an answer does; so does not having asked."""
+    now = world().clock.now()
+    gap = Run(run_id="1", state=RunState.GAP, started_at=now, updated_at=now, asked=True)
+    failed = replace(gap, run_id="2", state=RunState.FAILED)
+    got = {"cache_id": "q"} if answered == "cache_id" else {"cursor": Cursor()}
+    good = replace(gap, run_id="3", state=RunState.COMPLETE, **got)
+    assert is_told([failed, failed, gap])
+    assert not is_told([good, gap])
+    assert not is_told([failed, good, gap])
+    assert not is_told([failed])
+    assert not is_told([])
+    assert not is_told([replace(gap, asked=False)])
+
+
+@pytest.mark.parametrize("write", range(12))
+def test_an_answer_of_the_ledger_that_got_lost_is_no_gap(write: int) -> None:
+    """The storage client writes again and meets its own first write: nobody else was there."""
+    found = world()
+    replaced = iter(range(100))
+
+    def again(table: LateTable, row: Row) -> None:
+        if next(replaced) == write:
+            table.replace(row)
+
+    found.tables.replaced = again
+    assert_complete(found, found.tick())
+    assert next(replaced) > 12
+
+
+def test_two_faults_at_once_do_not_carry_one_another(log_guard: LogGuard) -> None:
+    """An error met while a run is closed does not show the trace of the one before it."""
+    hidden = "page-token-that-no-log-line-may-show"
+    log_guard.forbid([hidden])
+    found = world(before=fail_on("status", "query-1", UnavailableError(hidden)))
+
+    def before(_table: str, operation: str) -> None:
+        if operation == "replace" and found.lumen.calls[-1:] == [("status", "query-1")]:
+            raise UnavailableError("no ledger")
+
+    found.tables.before = before
+    with pytest.raises(UnavailableError, match="no ledger") as caught:
+        found.tick()
+    logging.getLogger("host").error("lumen_sync failed", exc_info=caught.value)
+
+
+def test_a_bug_is_raised_even_when_the_run_cannot_be_closed() -> None:
+    """What has to be mended is the bug: it is not hidden by an outage of the ledger."""
+    found = world(before=fail_on("page", "query-1/2", ZeroDivisionError()))
+
+    def before(_table: str, operation: str) -> None:
+        if operation == "replace" and found.lumen.calls[-1:] == [("page", "query-1/2")]:
+            raise UnavailableError("no ledger")
+
+    found.tables.before = before
+    with pytest.raises(ZeroDivisionError) as caught:
+        found.tick(max_pages=3)
+    assert "no ledger" not in "".join(traceback.format_exception(caught.value))
+    found.repair()
+    found.clock.advance(TICK)
+    assert_complete(found, found.tick())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UnavailableError("down"), CredentialError("no"), ContractDriftError("418"), OutOfTimeError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_was_read_is_on_the_queue_whatever_stops_the_run(error: PipelineError) -> None:
+    """The next tick may find a gap: what waited for its chunk to fill is sent as a short one."""
+    found = world(before=fail_on("page", "query-1/3", error))
+    ended(found.tick(chunk_size=100), RunState.INTERRUPTED)
+    assert found.enqueued_ids == wanted_ids(PAGES[:3])
+    found.lumen.forget()
+    found.repair()
+    found.clock.advance(TICK)
+    found.tick(chunk_size=100)
+    assert found.runs[1].state is RunState.GAP
+    found.settle()
+    assert all(fate.balanced for fate in found.fates())
 
 
 def test_a_held_lease_skips_the_tick(caplog: pytest.LogCaptureFixture) -> None:

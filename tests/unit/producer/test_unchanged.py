@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import PipelineError, UnavailableError
+from common.errors import GapError, PipelineError, UnavailableError
 from common.ledger.runs import Run
 from common.ledger.states import ChunkState, RunState
 from common.queues import MAX_BACKLOG
@@ -44,7 +44,7 @@ def tick(found: World, **options: Any) -> Run:
     return run
 
 
-def ids_of(feed: list[dict[str, Any]]) -> list[str]:
+def listed_ids(feed: list[dict[str, Any]]) -> list[str]:
     """Return the ids of a feed."""
     return [record["id"] for record in feed]
 
@@ -53,7 +53,7 @@ def test_a_feed_that_did_not_change_is_not_sent_again() -> None:
     """What the first run enqueued is unchanged to the second, and to the third."""
     found = world()
     first = tick(found)
-    assert found.consume() == ids_of(FEED)
+    assert found.consume() == listed_ids(FEED)
     for _ in range(2):
         again = tick(found)
         assert found.queue.sent == []
@@ -75,7 +75,7 @@ def test_exactly_what_changed_is_sent_in_as_few_chunks_as_it_takes(changed: int)
     found.lumen.pages = pages_of(feed)
     run = tick(found)
     assert len(found.queue.sent) == math.ceil(changed / 100)
-    assert found.consume() == [ids_of(FEED)[number] for number in sorted(chosen)]
+    assert found.consume() == [listed_ids(FEED)[number] for number in sorted(chosen)]
     assert (run.counts.enqueued, run.counts.unchanged) == (changed, len(FEED) - changed)
 
 
@@ -84,7 +84,7 @@ def test_what_is_still_on_the_queue_is_not_sent_twice() -> None:
     found = world()
     tick(found)
     assert tick(found).counts.unchanged == len(FEED)
-    assert found.consume() == ids_of(FEED)
+    assert found.consume() == listed_ids(FEED)
     assert tick(found).counts.unchanged == len(FEED)
     assert found.queue.sent == []
 
@@ -110,6 +110,38 @@ def test_what_was_given_up_waits_for_the_operator() -> None:
     assert sorted(found.consume()) == sorted(given_up)
 
 
+def test_a_newer_version_is_sent_again_when_an_older_one_was_uploaded_after_it() -> None:
+    """Once, and nothing else: neither what did not change nor what was not in the late chunk."""
+    found = world(FEED[:250])
+    tick(found)
+    newer = [{**record, "revoked": False} for record in FEED[:30]]
+    found.lumen.pages = pages_of(newer + FEED[30:250])
+    run = tick(found)
+    assert run.counts.enqueued == 30
+    found.consume(of_run=run.run_id)
+    found.consume(late=True)
+    assert tick(found).counts.enqueued == 30
+    assert found.consume() == listed_ids(FEED[:30])
+    assert tick(found).counts.enqueued == 0
+
+
+def test_a_late_upload_is_not_forgotten_by_a_run_that_fails() -> None:
+    """Whichever run is the first to be complete sends the newer versions again."""
+    found = world(FEED[:100])
+    tick(found)
+    found.lumen.pages = pages_of([{**record, "revoked": False} for record in FEED[:100]])
+    found.consume(of_run=tick(found).run_id)
+    found.consume(late=True)
+    found.lumen.before = FailAt(lambda: GapError("gone"), lasting=True, at=1)
+    failed = found.tick(chunk_size=100)
+    assert failed is not None
+    assert failed.state is RunState.GAP
+    found.repair()
+    assert tick(found).counts.enqueued == 100
+    assert found.consume() == listed_ids(FEED[:100])
+    assert tick(found).counts.enqueued == 0
+
+
 def test_what_sentinel_rejected_is_sent_again_only_once_it_changed() -> None:
     """Its answer is known too: the same record would be refused the same way."""
     found = world(FEED[:10])
@@ -119,7 +151,7 @@ def test_what_sentinel_rejected_is_sent_again_only_once_it_changed() -> None:
     mended = [{**record, "revoked": False} for record in FEED[:3]]
     found.lumen.pages = pages_of(mended + FEED[3:10])
     tick(found)
-    assert found.consume() == ids_of(FEED[:3])
+    assert found.consume() == listed_ids(FEED[:3])
 
 
 def shuffled(record: Any, rng: random.Random) -> Any:
@@ -187,7 +219,7 @@ def test_a_full_run_sends_everything_once() -> None:
     found.ledger.control.request_full(at=found.clock.now())
     run = tick(found)
     assert run.full
-    assert found.consume() == ids_of(FEED)
+    assert found.consume() == listed_ids(FEED)
     assert not tick(found).full
     assert found.queue.sent == []
 
@@ -230,8 +262,8 @@ def test_a_request_for_a_full_run_is_kept_until_one_is_complete(arrange: str) ->
         found.clock.advance(TICK)
         for _ in range(3):
             tick(found)
-        assert set(found.consume()) == set(ids_of(FEED[:20])), at
-        assert not found.ledger.control.full_requested()
+        assert set(found.consume()) == set(listed_ids(FEED[:20])), at
+        assert found.ledger.control.full_request() is None
 
 
 def test_a_full_run_that_cannot_begin_is_asked_for_still() -> None:
@@ -248,11 +280,11 @@ def test_a_full_run_that_cannot_begin_is_asked_for_still() -> None:
     run = found.tick()
     assert run is not None
     assert run.state is RunState.FAILED
-    assert found.ledger.control.full_requested()
+    assert found.ledger.control.full_request() is not None
     found.repair()
     found.clock.advance(TICK)
     assert tick(found).full
-    assert found.consume() == ids_of(FEED)
+    assert found.consume() == listed_ids(FEED)
 
 
 def test_no_new_query_starts_while_the_queue_is_too_long() -> None:
@@ -312,7 +344,7 @@ def test_an_indicator_is_sent_again_before_analytic_rules_forget_it() -> None:
         most = max(most, len(again))
         sent += again
         found.clock.advance(6 * 3600)
-    assert set(sent) == set(ids_of(FEED))
+    assert set(sent) == set(listed_ids(FEED))
     assert most <= len(FEED) / 4
 
 
