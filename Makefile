@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 
-.PHONY: help setup setup-python demo chaos test test-unit check format package lock clean
+.PHONY: help setup setup-python demo chaos bench bench-quick test test-unit check format package lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -24,8 +24,14 @@ demo: setup ## Run the pipeline on the local cloud (ARGS="--help" lists the opti
 chaos: setup ## Break everything at random on the local cloud (ARGS="--seed 1 --minutes 1")
 	@$(RUN) local.chaos $(ARGS)
 
+bench: setup ## Measure everything against references (ARGS="--only 1,4 --markdown")
+	@$(RUN) benchmarks $(ARGS)
+
+bench-quick: setup ## The same on a smaller scale, in about five minutes
+	@$(RUN) benchmarks --quick $(ARGS)
+
 test: setup ## Run every test (ARGS="-k poison" chooses)
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-unit: setup-python ## Run the unit tests: seconds, no Azurite
 	@$(RUN) pytest tests/unit $(ARGS)

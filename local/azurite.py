@@ -93,6 +93,11 @@ class Azurite:
         self.stop()
         self.start()
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None while it does not run."""
+        return None if self._process is None else self._process.pid
+
     def port(self, service: Service) -> int:
         return self._ports[service]
 

@@ -4,10 +4,11 @@ Every value that `host.json` leaves out has Azure's default, so a test that pass
 depend on a number only this host would use. All faults of a file come in one message. App
 settings are the environment; `local.settings.json` fills in what the environment lacks.
 
-Sources: learn.microsoft.com/azure/azure-functions/functions-host-json and
-functions-bindings-storage-queue#host-json (read 2026-11-22).
+Sources: learn.microsoft.com/azure/azure-functions/functions-host-json, its section "Override
+host.json values", and functions-bindings-storage-queue#host-json (read 2026-11-22).
 """
 
+import copy
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from typing import Any
 DEFAULT_FUNCTION_TIMEOUT = timedelta(minutes=30)
 MAX_BATCH_SIZE = 32
 MIN_POLLING_INTERVAL = timedelta(milliseconds=100)
+OVERRIDE_PREFIX = "AzureFunctionsJobHost__"
 
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2}(?:\.\d{1,7})?)")
 _PLACEHOLDER = re.compile(r"%([^%]+)%")
@@ -52,8 +54,11 @@ class HostSettings:
     route_prefix: str = "api"
 
 
-def read_host_settings(app_dir: Path) -> HostSettings:
-    """The settings in `app_dir/host.json`. Raises SettingsError naming every fault."""
+def read_host_settings(app_dir: Path, settings: Mapping[str, str] = os.environ) -> HostSettings:
+    """The settings in `app_dir/host.json`, and the app settings that override some of them.
+
+    Raises SettingsError naming every fault.
+    """
     path = app_dir / "host.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -61,7 +66,20 @@ def read_host_settings(app_dir: Path) -> HostSettings:
         raise SettingsError(f"{path} is missing") from None
     except ValueError as error:
         raise SettingsError(f"{path} is not valid JSON: {error}") from error
-    return parse_host_settings(document)
+    return parse_host_settings(apply_overrides(document, settings))
+
+
+def apply_overrides(document: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """`document` with the values of settings like `AzureFunctionsJobHost__extensions__…`."""
+    merged: dict[str, Any] = copy.deepcopy(dict(document))
+    for name, value in settings.items():
+        if name.startswith(OVERRIDE_PREFIX):
+            *sections, last = name.removeprefix(OVERRIDE_PREFIX).split("__")
+            section = merged
+            for one in sections:
+                section = section.setdefault(one, {})
+            section[last] = int(value) if value.isdecimal() else value
+    return merged
 
 
 def parse_host_settings(document: Mapping[str, Any]) -> HostSettings:

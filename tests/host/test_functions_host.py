@@ -70,6 +70,26 @@ def test_all_faults_in_one_message() -> None:
         assert name in str(caught.value)
 
 
+def test_app_settings_override_host_json(tmp_path: Path) -> None:
+    """AzureFunctionsJobHost__a__b takes the place of a.b; what it does not name stays."""
+    queues = {"batchSize": 16, "newBatchThreshold": 8, "messageEncoding": "none"}
+    (tmp_path / "host.json").write_text(json.dumps({"extensions": {"queues": queues}}))
+    settings = read_host_settings(
+        tmp_path,
+        {
+            "AzureFunctionsJobHost__extensions__queues__batchSize": "2",
+            "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:03",
+            "AzureFunctionsJobHost__functionTimeout": "00:01:00",
+            "Something": "else",
+        },
+    )
+    assert settings.queues.batch_size == 2
+    assert settings.queues.new_batch_threshold == 8
+    assert settings.queues.message_encoding == "none"
+    assert settings.queues.max_polling_interval == timedelta(seconds=3)
+    assert settings.function_timeout == timedelta(minutes=1)
+
+
 def test_missing_host_json(tmp_path: Path) -> None:
     """A folder without host.json is no function app."""
     with pytest.raises(SettingsError, match=r"host\.json is missing"):
