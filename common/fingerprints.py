@@ -4,11 +4,12 @@ In memory a large number of them is an `array("Q")`: eight bytes each, where Pyt
 set would take ten times as much.
 """
 
+import hashlib
 import struct
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Final
 
 FINGERPRINT_BYTES: Final = 8
@@ -45,20 +46,104 @@ def from_array(fingerprints: "array[int]") -> bytes:
 
 
 class KnownSet:
-    """A large, fixed set of fingerprints: one sorted array; `in` bisects."""
+    """A large, fixed set of fingerprints: one sorted array, and where each prefix begins in it.
 
-    def __init__(self, *parts: "array[int]") -> None:
-        merged = array("Q")
-        for part in parts:
-            merged.extend(part)
-        self._sorted = array("Q", sorted(merged))
+    Fingerprints are hashes, so that their first bits spread evenly: `in` looks among a few dozen.
+    """
+
+    def __init__(self, *parts: "array[int]", runs: Iterable["array[int]"] = ()) -> None:
+        """`parts` are in any order; `runs` are sorted, which saves sorting them."""
+        self._sorted = _merged([*_sorted_runs(parts), *runs])
+        prefix_bits = max(0, len(self._sorted).bit_length() - _BITS_LEFT)
+        self._shift = 64 - prefix_bits
+        bounds = (prefix << self._shift for prefix in range((1 << prefix_bits) + 1))
+        self._starts = array("L", (bisect_left(self._sorted, bound) for bound in bounds))
 
     def __contains__(self, fingerprint: object) -> bool:
-        if not isinstance(fingerprint, int):
+        if not self._sorted or not isinstance(fingerprint, int) or not 0 <= fingerprint < SPACE:
             return False
-        at = bisect_left(self._sorted, fingerprint)
-        return at < len(self._sorted) and self._sorted[at] == fingerprint
+        prefix = fingerprint >> self._shift
+        end = self._starts[prefix + 1]
+        at = bisect_left(self._sorted, fingerprint, self._starts[prefix], end)
+        return at < end and self._sorted[at] == fingerprint
 
     def __len__(self) -> int:
         """How many there are; one that is in two parts counts twice."""
         return len(self._sorted)
+
+
+_BITS_LEFT: Final = 6
+_RUN: Final = 2**16
+_RANGES: Final = 2**8
+
+
+def in_order(fingerprints: "array[int]") -> "array[int]":
+    """Return an array sorted, with less memory than `sorted` takes."""
+    return _merged(list(_sorted_runs([fingerprints])))
+
+
+def _sorted_runs(parts: Iterable["array[int]"]) -> Iterator["array[int]"]:
+    """Yield the parts as sorted runs of bounded length, as sorting takes memory."""
+    for part in parts:
+        for start in range(0, len(part), _RUN):
+            yield array("Q", sorted(part[start : start + _RUN]))
+
+
+def _merged(runs: Sequence["array[int]"]) -> "array[int]":
+    """Return the fingerprints of sorted runs as one.
+
+    Sorting makes Python integers, five times the size: so the runs are merged by ranges of
+    values, a few thousand at once.
+    """
+    merged = array("Q")
+    starts = [0] * len(runs)
+    for bound in range(SPACE // _RANGES, SPACE + 1, SPACE // _RANGES):
+        lump: list[int] = []
+        for number, run in enumerate(runs):
+            end = bisect_left(run, bound, starts[number])
+            lump += run[starts[number] : end]
+            starts[number] = end
+        lump.sort()
+        merged.fromlist(lump)
+    return merged
+
+
+def id_hash(indicator_id: str) -> int:
+    """Return 64 bits of a hash over an indicator's id: the same in all of its versions."""
+    return int.from_bytes(
+        hashlib.blake2b(indicator_id.encode("utf-8", "replace"), digest_size=8).digest(), "big"
+    )
+
+
+class LateVersions:
+    """Which versions of which indicators were uploaded late, and so may hide a newer one."""
+
+    def __init__(self, ids: "array[int]", fingerprints: "array[int]") -> None:
+        """`ids` are hashes, each with the fingerprint of its version at the same index."""
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        self._ids = array("Q", (ids[at] for at in order))
+        self._fingerprints = array("Q", (fingerprints[at] for at in order))
+
+    def hide(self, indicator_id: str, fingerprint: int) -> bool:
+        """Whether another version than this one was uploaded late."""
+        if not self._ids:
+            return False
+        wanted = id_hash(indicator_id)
+        at = bisect_left(self._ids, wanted)
+        while at < len(self._ids) and self._ids[at] == wanted:
+            if self._fingerprints[at] != fingerprint:
+                return True
+            at += 1
+        return False
+
+
+class KnownVersions:
+    """Which versions of indicators need not be sent: the known ones that nothing late hides."""
+
+    def __init__(self, known: Container[int], late: LateVersions) -> None:
+        self._known = known
+        self._late = late
+
+    def has(self, indicator_id: str, fingerprint: int) -> bool:
+        """Whether this version is at Sentinel, or on its way."""
+        return fingerprint in self._known and not self._late.hide(indicator_id, fingerprint)

@@ -8,7 +8,7 @@ with the same ids and numbers. This module does no I/O.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from common.envelope import (
     MAX_BODY_BYTES,
@@ -19,10 +19,16 @@ from common.envelope import (
     pack_body,
 )
 from common.ledger.runs import Counts, Cursor
-from producer.indicators import Filtered, Indicator, Invalid, Unchanged, Verdict
+from producer.indicators import Filtered, Indicator, Invalid, Unchanged, Verdict, refused
 
 SURELY_FITS: Final = 32 * 1024
 """An indicator of at most this many bytes fits in an envelope even if nothing compresses."""
+
+BESIDES_THE_BODY: Final = 1024
+"""A new envelope is at most this much larger than its body and its fingerprints, as packed."""
+
+_PACKED_FINGERPRINT: Final = 11
+"""Characters, rounded up: eight bytes in base64."""
 
 TOO_LARGE: Final = "does not fit in a queue message of 64 KiB, even alone and compressed"
 
@@ -89,22 +95,26 @@ def fill_chunks(
     chunks: list[PackedChunk] = []
     invalid: list[Invalid] = []
     end = page.offset
-    for index, verdict in enumerate(map(_refuse_too_large, verdicts), start=page.offset):
-        end = index + 1
+    for end, verdict in enumerate(verdicts, start=page.offset + 1):
         match verdict:
-            case Indicator():
-                if not tally.waiting:
-                    tally.checkpoint(Cursor(token=page.token, offset=index, page=page.number))
-                tally.waiting.append(verdict)
+            case Filtered():
+                tally.filtered += 1
+            case Unchanged():
+                tally.unchanged += 1
             case Invalid():
+                tally.invalid += 1
                 invalid.append(verdict)
-            case Filtered() | Unchanged():
-                pass
-        tally.count(verdict)
-        if len(tally.waiting) == size:
-            packed = pack(tally.waiting, run_id=run_id, sequence=tally.sequence)
-            chunks.extend(packed)
-            tally.emptied(packed)
+            case Indicator(body=body) if len(body) > SURELY_FITS and not _fits_alone(verdict):
+                tally.invalid += 1
+                invalid.append(refused(verdict, TOO_LARGE))
+            case _:
+                if not tally.waiting:
+                    tally.checkpoint(Cursor(token=page.token, offset=end - 1, page=page.number))
+                tally.wait(verdict)
+                if len(tally.waiting) == size:
+                    packed = pack(tally.waiting, run_id=run_id, sequence=tally.sequence)
+                    chunks.extend(packed)
+                    tally.emptied(packed)
     reached = _after(page, end)
     if not tally.waiting:
         tally.checkpoint(reached)
@@ -127,14 +137,14 @@ def flush_chunks(progress: Progress, *, run_id: str) -> FilledPage:
 
 def pack(indicators: Sequence[Indicator], *, run_id: str, sequence: int) -> list[PackedChunk]:
     """Return `indicators` as one chunk, or as the halves of it that fit in a message."""
-    body = b"[" + b",".join(indicator.body for indicator in indicators) + b"]"
+    body = b"[" + b",".join([indicator.body for indicator in indicators]) + b"]"
     envelope = Envelope(
         run_id=run_id,
         chunk_id=chunk_id_of(body),
         sequence=sequence,
         count=len(indicators),
         body=body,
-        fingerprints=tuple(indicator.fingerprint for indicator in indicators),
+        fingerprints=tuple([indicator.fingerprint for indicator in indicators]),
     )
     packed = PackedChunk(envelope=envelope, packed_body=pack_body(body))
     if _fits(packed):
@@ -156,20 +166,22 @@ def _after(page: PageAt, end: int) -> Cursor:
 def _fits(packed: PackedChunk) -> bool:
     if len(packed.envelope.body) > MAX_BODY_BYTES:
         return False
+    body = len(packed.packed_body)
+    fingerprints = _PACKED_FINGERPRINT * packed.envelope.count
+    if body + fingerprints + BESIDES_THE_BODY <= MAX_NEW_ENVELOPE_BYTES:
+        return True
     try:
         return len(packed.text()) <= MAX_NEW_ENVELOPE_BYTES
     except ValueError:
         return False
 
 
-def _refuse_too_large(verdict: Verdict) -> Verdict:
-    if not isinstance(verdict, Indicator) or len(verdict.body) <= SURELY_FITS:
-        return verdict
+def _fits_alone(indicator: Indicator) -> bool:
     try:
-        pack([verdict], run_id="0" * 32, sequence=0)
+        pack([indicator], run_id="0" * 32, sequence=0)
     except ValueError:
-        return Invalid(reason=TOO_LARGE, indicator_id="", pattern="", content=verdict.body)
-    return verdict
+        return False
+    return True
 
 
 class _Tally:
@@ -178,27 +190,17 @@ class _Tally:
     def __init__(self, progress: Progress) -> None:
         self.waiting = list(progress.waiting)
         self.sequence = progress.cursor.sequence
-        self._cursor = progress.cursor
-        self._counts = progress.counts
-        self._ahead = progress.ahead
-        self._reset()
+        self.filtered = self.unchanged = self.invalid = 0
+        self._enqueued = self._other = 0
+        self._before = progress
+        self._cursor: Cursor | None = None
+        self._checkpoint = self._seen()
 
-    def _reset(self) -> None:
-        self._fetched = self._filtered = self._invalid = 0
-        self._unchanged = self._enqueued = self._other = 0
-
-    def count(self, verdict: Verdict) -> None:
-        self._fetched += 1
-        match verdict:
-            case Indicator(other_kind=other):
-                self._enqueued += 1
-                self._other += other
-            case Filtered():
-                self._filtered += 1
-            case Unchanged():
-                self._unchanged += 1
-            case Invalid():
-                self._invalid += 1
+    def wait(self, indicator: Indicator) -> None:
+        self.waiting.append(indicator)
+        self._enqueued += 1
+        if indicator.other_kind:
+            self._other += 1
 
     def emptied(self, packed: Sequence[PackedChunk]) -> None:
         self.sequence += len(packed)
@@ -206,26 +208,56 @@ class _Tally:
 
     def checkpoint(self, cursor: Cursor) -> None:
         """Move the checkpoint to `cursor`, with everything counted so far behind it."""
-        self._cursor = replace(cursor, sequence=self.sequence)
-        self._counts = self._counts + self._counted()
-        self._ahead = Counts()
-        self._reset()
+        self._cursor = cursor
+        self._checkpoint = self._seen()
 
     def progress(self, reached: Cursor) -> Progress:
+        before, ahead = self._before, _counts(self._checkpoint, self._seen())
+        if self._cursor is None:
+            cursor, counts, ahead = before.cursor, before.counts, before.ahead + ahead
+        else:
+            cursor = replace(self._cursor, sequence=self._checkpoint.sequence)
+            counts = before.counts + before.ahead + _counts(_NOTHING_SEEN, self._checkpoint)
         return Progress(
-            cursor=self._cursor,
-            counts=self._counts,
-            waiting=tuple(self.waiting),
-            ahead=self._counted(),
-            reached=reached,
+            cursor=cursor, counts=counts, waiting=tuple(self.waiting), ahead=ahead, reached=reached
         )
 
-    def _counted(self) -> Counts:
-        return self._ahead + Counts(
-            fetched=self._fetched,
-            filtered=self._filtered,
-            invalid=self._invalid,
-            unchanged=self._unchanged,
-            enqueued=self._enqueued,
-            other_kind=self._other,
+    def _seen(self) -> "_Seen":
+        return _Seen(
+            self.sequence,
+            self.filtered,
+            self.unchanged,
+            self.invalid,
+            self._enqueued,
+            self._other,
         )
+
+
+class _Seen(NamedTuple):
+    """What a page has brought up to a point in it."""
+
+    sequence: int = 0
+    filtered: int = 0
+    unchanged: int = 0
+    invalid: int = 0
+    enqueued: int = 0
+    other_kind: int = 0
+
+
+_NOTHING_SEEN: Final = _Seen()
+
+
+def _counts(start: _Seen, end: _Seen) -> Counts:
+    """Return what was counted from one point to another."""
+    filtered = end.filtered - start.filtered
+    unchanged = end.unchanged - start.unchanged
+    invalid = end.invalid - start.invalid
+    enqueued = end.enqueued - start.enqueued
+    return Counts(
+        fetched=filtered + unchanged + invalid + enqueued,
+        filtered=filtered,
+        invalid=invalid,
+        unchanged=unchanged,
+        enqueued=enqueued,
+        other_kind=end.other_kind - start.other_kind,
+    )

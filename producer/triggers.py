@@ -56,7 +56,7 @@ def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa
 @cache
 def _build() -> tuple[SyncConfig, SyncTools]:
     settings = read_settings()
-    return sync_config(settings), _sync_tools(settings)
+    return sync_config(settings), sync_tools(settings)
 
 
 def sync_config(settings: Settings) -> SyncConfig:
@@ -80,7 +80,8 @@ def sync_config(settings: Settings) -> SyncConfig:
     )
 
 
-def _sync_tools(settings: Settings) -> SyncTools:
+def sync_tools(settings: Settings, *, session: requests.Session | None = None) -> SyncTools:
+    """Return what a run works with; `session` reaches Lumen."""
     clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter, not secrets
     credential = storage_credential(settings.storage)
     tables = AzureTables(settings.storage, credential=credential)
@@ -93,7 +94,7 @@ def _sync_tools(settings: Settings) -> SyncTools:
             backoff=settings.backoff,
             clock=clock,
             rng=rng,
-            session=requests.Session(),
+            session=session or requests.Session(),
         ),
         ledger=ledger,
         sender=Sender(

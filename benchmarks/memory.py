@@ -1,0 +1,178 @@
+"""Row 3: the most memory that a sync takes, and how little it depends on the size of the feed.
+
+A fresh process imports the whole app and runs one sync; what it ever held at once is VmHWM as Linux
+counts it. Lumen is an adapter at the border of `requests` that makes up each page when it is asked
+for; storage is Azurite, in a process of its own. A second figure is the known set of a million,
+loaded from Azurite by a process that does nothing else.
+
+    python -m benchmarks.memory sync 100000    (with the app's settings in the environment)
+"""
+
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import orjson
+import requests
+from requests.adapters import BaseAdapter
+
+from benchmarks.table import Figure, Scale
+from common.fingerprints import KnownSet
+from common.ledger import open_ledger
+from common.ledger.states import RunState
+from common.ledger.tables import AzureTables
+from common.settings import Secret, StorageSettings, read_settings, read_storage_settings
+from local.azurite import ACCOUNTS, Azurite
+from local.feed import SyntheticFeed
+from local.functions_host.process import child_environment
+
+SIZES: Final = {Scale.QUICK: (10_000, 100_000), Scale.FULL: (100_000, 1_000_000)}
+MOST_GROWTH: Final = 100.0
+MOST: Final = 350.0
+KNOWN: Final = 1_000_000
+MOST_FOR_KNOWN: Final = 100.0
+PAGE: Final = 1000
+ROOT: Final = Path(__file__).parents[1]
+WITHIN: Final = 1500.0
+
+_SETTINGS: Final = {
+    "LUMEN_API_KEY": "a-key",
+    "LUMEN_BASE_URL": "https://lumen.invalid",
+    "WORKSPACE_ID": "00000000-0000-4000-8000-000000000001",
+    "TENANT_ID": "00000000-0000-4000-8000-000000000002",
+    "CLIENT_ID": "00000000-0000-4000-8000-000000000003",
+    "CLIENT_SECRET": "a-secret",
+}
+
+
+def measure(scale: Scale, feed: Path | None) -> list[Figure]:  # noqa: ARG001 - synthetic will do
+    """Run both syncs and the load, each in a process and an account of its own."""
+    small, large = SIZES[scale]
+    with Azurite() as azurite:
+        accounts = [azurite.connection_string(account) for account in ACCOUNTS[1:4]]
+        few = _peak("sync", small, accounts[0])
+        many = _peak("sync", large, accounts[1])
+        _remember(accounts[2])
+        before, known = _peak("nothing", 0, accounts[2]), _peak("known", KNOWN, accounts[2])
+    return [
+        Figure(
+            row="3a",
+            what=f"peak memory of a sync of {large:,} indicators",
+            value=f"{many:.0f} MB",
+            reference=f"{few:.0f} MB for {small:,}",
+            ratio=many / few,
+            goal=f"at most +{MOST_GROWTH:.0f} MB, under {MOST:.0f} MB",
+            met=many - few <= MOST_GROWTH and many < MOST,
+            note=f"{many - few:+.0f} MB; {before:.0f} MB of it is the imported app",
+        ),
+        Figure(
+            row="3b",
+            what=f"peak memory of loading {KNOWN:,} known indicators",
+            value=f"{known:.0f} MB",
+            reference=f"{before:.0f} MB for the imported app",
+            ratio=known / before,
+            goal=f"at most +{MOST_FOR_KNOWN:.0f} MB",
+            met=known - before <= MOST_FOR_KNOWN,
+            note=f"{known - before:+.0f} MB, of which {8 * KNOWN / 1e6:.0f} MB stay",
+        ),
+    ]
+
+
+def _peak(work: str, count: int, storage: str) -> float:
+    """Return the VmHWM of a process that does `work`, in MB."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory", work, str(count)],
+        cwd=ROOT,
+        env=child_environment({**_SETTINGS, "PipelineStorage": storage}),
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN,
+    )
+    return float(done.stdout.split()[-1])
+
+
+def _remember(storage: str) -> None:
+    ledger = open_ledger(AzureTables(StorageSettings(connection_string=Secret(storage))))
+    fingerprints = array("Q", Random(0).randbytes(8 * KNOWN))  # noqa: S311 - a fixed seed
+    ledger.known.add(fingerprints, at=datetime.now(UTC))
+
+
+class MadeUpLumen(BaseAdapter):
+    """Answers the three calls of Lumen's API with a synthetic feed, page by page."""
+
+    def __init__(self, count: int) -> None:
+        self._feed = SyntheticFeed(count)
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        """Answer one call."""
+        answer = requests.Response()
+        answer.status_code = 200
+        answer._content = self._body(str(request.url).rpartition("/")[2])
+        return answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _body(self, last: str) -> bytes:
+        if last == "reputation-query":
+            return b'{"cache_id":"the-query"}'
+        if last == "the-query":
+            return b'{"status":"COMPLETED","token_id":"page-0"}'
+        start = int(last.removeprefix("page-"))
+        end = start + PAGE
+        following = f"page-{end}" if end < len(self._feed) else None
+        objects = b",".join(self._feed.encoded(start, end))
+        return b'{"results":{"sourcesystem":"Lumen","stixobjects":[%s]},"next_token":%s}' % (
+            objects,
+            orjson.dumps(following),
+        )
+
+
+def _sync(count: int) -> None:
+    from producer.sync import run_sync  # noqa: PLC0415 - counts as the app's memory
+    from producer.triggers import sync_config, sync_tools  # noqa: PLC0415
+
+    settings = read_settings()
+    session = requests.Session()
+    session.mount("https://", MadeUpLumen(count))
+    tools = sync_tools(settings, session=session)
+    config = replace(sync_config(settings), poll_interval=0.0)
+    run = run_sync(config, tools, owner="benchmark")
+    assert run is not None
+    assert run.state is RunState.COMPLETE, run.reason
+    assert run.counts.fetched == count
+
+
+def _load_known(count: int) -> None:
+    ledger = open_ledger(AzureTables(read_storage_settings()))
+    runs = ledger.known.load(as_of=datetime.now(UTC), lifetime=timedelta(days=7))
+    assert len(KnownSet(runs=runs)) == count
+
+
+def _high_water_mark() -> float:
+    """Return the most memory this process has held at once, in MB (proc(5): VmHWM, in kB)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    fields: Mapping[str, str] = dict(line.split(":", 1) for line in lines)
+    return int(fields["VmHWM"].split()[0]) * 1024 / 1e6
+
+
+def main() -> None:
+    """Do one kind of work in this process; print the memory it took."""
+    import function_app  # noqa: F401, PLC0415 - the whole app, as an instance has it
+
+    work, count = sys.argv[1], int(sys.argv[2])
+    works: dict[str, Callable[[int], None]] = {"sync": _sync, "known": _load_known}
+    if work in works:
+        works[work](count)
+    print(_high_water_mark())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Row 6: what a second and a fourth function host add, and where adding more ends.
+
+Sentinel's limit is off and each answer takes half a second. In each phase so many hosts start, a
+backlog is enqueued, and once they have settled the requests that arrive are counted: by 1, 2 and 4
+hosts with two requests at once each, so that even a small machine has room and the law is seen;
+then at the width that `host.json` gives, which is more than the machine can serve, so that the end
+is seen in the processor time of each part. Azurite's services share one thread: one core is all
+that it can use.
+
+Not obvious: to receive a message costs Azurite time for each one that waits, so a backlog is only
+as long as the phase needs it. And chunks are small here: hosts and Azurite spend nearly the same
+on a chunk whatever is in it, and the simulators, which run in this process, keep out of the way.
+"""
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks.feeds import open_feed
+from benchmarks.pipeline import open_cloud, sync
+from benchmarks.table import Figure, Scale
+from local.azurite import Azurite
+from local.cloud import LocalCloud
+from local.feed import ListFeed
+from local.functions_host.process import HostProcess
+
+LATENCY: Final = 0.5
+CHUNK: Final = 20
+SETTINGS: Final = {"CHUNK_SIZE": str(CHUNK), "LUMEN_CONFIDENCE_THRESHOLD": "0"}
+SENDERS: Final = ("sentinel_upload", "keep_poison")
+
+SETTLE: Final = 3.0
+"""Seconds between the end of the sync that fills the queue and the measurement."""
+
+FILL: Final = 4.0
+"""Seconds that such a sync may take: what is sent meanwhile comes on top of the backlog."""
+
+LEAST_SHARE: Final = 0.85
+HOSTS: Final = (1, 2, 4)
+
+_OVERRIDE: Final = "AzureFunctionsJobHost__extensions__queues__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Of one phase: hosts, requests at once of each (`batch` + `threshold`), seconds measured."""
+
+    hosts: int
+    batch: int
+    threshold: int
+    seconds: float
+
+    @property
+    def at_once(self) -> int:
+        """Requests that a host makes at once."""
+        return self.batch + self.threshold
+
+    @property
+    def chunks(self) -> int:
+        """As many as these hosts could send at most until the measurement is over."""
+        per_second = self.hosts * self.at_once / LATENCY
+        return math.ceil(per_second * (FILL + SETTLE + self.seconds))
+
+
+SECONDS: Final = {Scale.QUICK: 6.0, Scale.FULL: 15.0}
+WIDEST: Final = Plan(hosts=2, batch=16, threshold=8, seconds=6.0)
+"""24 at once, as in `host.json`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """What so many hosts did, and how many cores each part used; empty where unknown."""
+
+    hosts: int
+    at_once: int
+    per_second: float
+    cores: Mapping[str, float]
+
+    @property
+    def shares(self) -> str:
+        """The cores used, in words."""
+        if not self.cores:
+            return "How many cores were used is unknown here."
+        parts = ", ".join(f"{name} {used:.2f}" for name, used in self.cores.items())
+        return f"Cores used: {parts} of {os.cpu_count()}."
+
+
+def measure(scale: Scale, feed: Path | None) -> list[Figure]:
+    """Let 1, 2 and 4 narrow hosts work, then 2 at full width."""
+    plans = [
+        *(Plan(hosts=hosts, batch=1, threshold=1, seconds=SECONDS[scale]) for hosts in HOSTS),
+        WIDEST,
+    ]
+    source = open_feed(feed, CHUNK * sum(plan.chunks for plan in plans))
+    with (
+        Azurite() as azurite,
+        open_cloud(ListFeed(), azurite=azurite, latency=LATENCY, settings=SETTINGS) as cloud,
+    ):
+        producer = cloud.start_host(disabled=SENDERS)
+        phases, start = [], 0
+        for plan in plans:
+            stop = start + CHUNK * plan.chunks
+            cloud.lumen.replace_feed(ListFeed(source.encoded(start, stop)))
+            phases.append(_work(cloud, azurite, producer, plan))
+            start = stop
+    return judge(phases[:-1], phases[-1])
+
+
+def judge(phases: Sequence[Phase], widest: Phase) -> list[Figure]:
+    """Return the figures of the phases, the first of which is the reference. Pure."""
+    one, *more = phases
+    figures = [
+        Figure(
+            row=f"6{letter}",
+            what=f"scale-out: {phase.hosts} hosts, {phase.at_once} requests at once each",
+            value=f"{phase.per_second:.1f} chunks/s",
+            reference=f"{one.per_second:.1f} chunks/s, 1 host",
+            ratio=phase.per_second / one.per_second,
+            goal=f"at least {LEAST_SHARE * phase.hosts:.1f} x",
+            met=phase.per_second >= LEAST_SHARE * phase.hosts * one.per_second,
+            note=phase.shares,
+        )
+        for letter, phase in zip("ab", more, strict=True)
+    ]
+    azurite = widest.cores.get("Azurite")
+    capacity = "unknown" if not azurite else f"{widest.per_second / azurite:.0f} chunks/s"
+    end = Figure(
+        row="6c",
+        what=f"where it ends: {widest.hosts} hosts, {widest.at_once} requests at once each",
+        value=f"{widest.per_second:.1f} chunks/s",
+        reference=f"{capacity} would take all of Azurite's one core",
+        ratio=None,
+        goal="shown",
+        met=azurite is not None,
+        note=widest.shares,
+    )
+    return [*figures, end]
+
+
+def _work(cloud: LocalCloud, azurite: Azurite, producer: HostProcess, plan: Plan) -> Phase:
+    """Start hosts, give them work, measure, and stop them."""
+    cloud.override_settings(
+        {
+            f"{_OVERRIDE}batchSize": f"{plan.batch}",
+            f"{_OVERRIDE}newBatchThreshold": f"{plan.threshold}",
+        }
+    )
+    with ExitStack() as stack:
+        hosts = [stack.enter_context(cloud.start_host()) for _ in range(plan.hosts)]
+        sync(producer)
+        time.sleep(SETTLE)
+        begin, before = time.monotonic(), _processor_times(azurite, hosts)
+        time.sleep(plan.seconds)
+        end, after = time.monotonic(), _processor_times(azurite, hosts)
+        waiting = producer.get("/api/status").json()["queue_depth"]
+    if waiting <= plan.hosts * plan.at_once:  # messages at work count as waiting, too
+        raise RuntimeError(f"{plan.chunks:,} chunks did not last: {plan.hosts} hosts had none left")
+    return Phase(
+        hosts=plan.hosts,
+        at_once=plan.at_once,
+        per_second=sum(begin <= one.at < end for one in cloud.sentinel.exchanges) / (end - begin),
+        cores={name: (after[name] - before[name]) / (end - begin) for name in before},
+    )
+
+
+def _processor_times(azurite: Azurite, hosts: Sequence[HostProcess]) -> dict[str, float]:
+    """Return the processor seconds used so far, by part; nothing where there is no /proc."""
+    if not Path("/proc/stat").exists():
+        return {}
+    tick = os.sysconf("SC_CLK_TCK")
+    whole = [int(one) for one in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle = whole[3] + whole[4]  # waiting for disks is idle, too
+    own = os.times()
+    return {
+        "Azurite": _of_process(azurite.pid, tick),
+        "hosts": sum(_of_process(host.process.pid, tick) for host in hosts),
+        "simulators": own.user + own.system,
+        "whole machine": (sum(whole) - idle) / tick,
+    }
+
+
+def _of_process(pid: int | None, tick: int) -> float:
+    """Return the processor seconds of a process: fields 14 and 15 of its stat (man 5 proc)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / tick

@@ -1,0 +1,56 @@
+"""The rows that count work: what they count is what the product really does."""
+
+from collections import Counter
+
+import pytest
+import requests
+
+from benchmarks import consumer_cpu, producer_cpu, storage_operations
+from benchmarks.timing import best_cpu
+from common.envelope import decode_envelope
+from local.feed import SyntheticFeed, expected_ids
+
+
+def test_the_producer_row_makes_the_messages_that_the_feed_asks_for() -> None:
+    """Every indicator that passes the filters is in one of them, in chunks of a hundred."""
+    feed = SyntheticFeed(2_500)
+    envelopes = list(map(decode_envelope, producer_cpu.make_messages(feed)))
+    wanted = expected_ids(feed, threshold=producer_cpu.FILTERS.threshold)
+    assert sum(envelope.count for envelope in envelopes) == len(wanted)
+    assert [envelope.count for envelope in envelopes[:-1]] == [100] * (len(envelopes) - 1)
+    assert all(wanted_id.encode() in b"".join(e.body for e in envelopes) for wanted_id in wanted)
+
+
+def test_the_consumer_row_delivers_to_an_uploaded_chunk() -> None:
+    """The connection that it leaves out answers as Sentinel does when all is well."""
+    acceptor = consumer_cpu.Acceptor()
+    answer = acceptor.send(requests.Request("POST", "https://a.invalid/").prepare())
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize(("puts", "met"), [(100, True), (400, False)])
+def test_operations_are_counted_with_one_poll_a_chunk(puts: int, *, met: bool) -> None:
+    """Polls that bring several messages do not flatter, those that bring none do not harm."""
+    first = Counter({("queue", "put_message"): puts, ("queue", "delete_message"): 100})
+    for polls in (3, 5_000):
+        second = Counter({("queue", "get_messages"): polls, ("table", "merge_entity"): 100})
+        figure, _ = storage_operations.judge(first, second, chunks=100)
+        assert figure.ratio == (puts / 100 + 3) / storage_operations.FEWEST
+        assert figure.met is met
+
+
+def test_a_month_adds_up() -> None:
+    """The first load, 1 % of it every 15 minutes, and the polls, at the prices that are named."""
+    least = Counter({("queue", "put_message"): 100, ("queue", "delete_message"): 100})
+    least["table", "merge_entity"] = 100
+    _, month = storage_operations.judge(least, Counter(), chunks=100)
+    assert month.value.split()[0] == month.reference.split()[0]
+    assert "298,000 chunks" in month.note
+
+
+def test_each_piece_counts_with_its_best_round() -> None:
+    """Every work sees every piece as often as there are rounds."""
+    seen: list[tuple[str, int]] = []
+    works = [lambda piece: seen.append(("a", piece)), lambda piece: seen.append(("b", piece))]
+    assert len(best_cpu(works, [1, 2], rounds=2)) == 2
+    assert seen == [("a", 1), ("b", 1), ("a", 2), ("b", 2)] * 2

@@ -1,0 +1,49 @@
+"""Fingerprints in bulk: packed and unpacked, and a set of many in little memory."""
+
+import random
+from array import array
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.fingerprints import SPACE, KnownSet, from_array, pack, to_array, unpack
+
+fingerprints = st.integers(0, SPACE - 1) | st.sampled_from([0, 1, SPACE - 1, SPACE // 2])
+
+
+@given(values=st.lists(fingerprints))
+def test_packing_keeps_every_bit(values: list[int]) -> None:
+    """Both ways of packing make the same bytes, and each reads the other's."""
+    assert unpack(pack(values)) == tuple(values)
+    assert list(to_array(pack(values))) == values
+    assert from_array(array("Q", values)) == pack(values)
+
+
+@given(parts=st.lists(st.lists(fingerprints, max_size=200), max_size=4), asked=fingerprints)
+def test_a_known_set_has_what_was_put_in_and_nothing_else(
+    parts: list[list[int]], asked: int
+) -> None:
+    """From any number of parts, in any order, empty ones included."""
+    members = {value for part in parts for value in part}
+    known = KnownSet(*(array("Q", part) for part in parts))
+    assert all(member in known for member in members)
+    neighbours = {value + step for value in members for step in (-1, 1)}
+    assert [v for v in neighbours - members | {asked} - members if v in known] == []
+    assert len(known) == sum(map(len, parts))
+
+
+def test_a_large_known_set_is_merged_without_loss() -> None:
+    """Parts of many thousands, more than are sorted at once."""
+    rng = random.Random(0)  # noqa: S311 - a fixed seed
+    values = [rng.getrandbits(64) for _ in range(150_000)]
+    run = array("Q", sorted(values[100_000:]))
+    known = KnownSet(array("Q", values[:100_000]), runs=[run])
+    assert len(known) == len(values)
+    assert all(value in known for value in values)
+    assert not any(value ^ 1 in known for value in values)
+
+
+def test_what_is_no_fingerprint_is_not_known() -> None:
+    """Neither another type nor a number out of range."""
+    known = KnownSet(array("Q", [0, SPACE - 1]))
+    assert [value for value in (-1, SPACE, "0", None, b"") if value in known] == []
