@@ -118,7 +118,7 @@ class Deliverer:
             return
         try:
             envelope, outcome = self._work(envelope)
-            self._write_down(outcome, envelope, message)
+            self._write_down(outcome, envelope, message, is_first=is_first)
         except _OUR_TROUBLE as error:
             # The ledger is out of reach: the queue is the safe place, and this the reason.
             self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
@@ -248,10 +248,12 @@ class Deliverer:
             return False
         return chunk is not None and chunk.state is ChunkState.UPLOADED
 
-    def _write_down(self, outcome: Outcome | ComeBack, envelope: Envelope, message: str) -> None:
+    def _write_down(
+        self, outcome: Outcome | ComeBack, envelope: Envelope, message: str, *, is_first: bool
+    ) -> None:
         match outcome:
             case Done():
-                self._receipts.write(outcome, envelope)
+                self._receipts.write(outcome, envelope, is_first=is_first)
             case Defer():
                 self._deferrer.defer(envelope, outcome)
             case ComeBack():

@@ -15,9 +15,8 @@ from common.ledger import Ledger
 from common.ledger.rejections import RejectedBy, Rejection
 from consumer.outcomes import Done
 
-LATE_AFTER: Final = timedelta(seconds=30)
-"""How long after its send slot an upload counts as late: longer than an answer takes, shorter than
-the host waits before it delivers a message again (`visibilityTimeout` in host.json)."""
+DOUBTED_AFTER: Final = timedelta(seconds=30)
+"""How long after its send slot a first upload counts as late: longer than an answer takes."""
 
 
 class ReceiptWriter:
@@ -27,8 +26,11 @@ class ReceiptWriter:
         self._ledger = ledger
         self._clock = clock
 
-    def write(self, done: Done, envelope: Envelope) -> None:
-        """Keep the rejections, then mark the chunk uploaded; called twice: the same rows."""
+    def write(self, done: Done, envelope: Envelope, *, is_first: bool) -> None:
+        """Keep the rejections, then mark the chunk uploaded; called twice: the same rows.
+
+        `is_first`: no delivery of this chunk was begun before.
+        """
         now = self._clock.now()
         rejected = envelope.count - done.accepted
         if rejected:
@@ -38,7 +40,7 @@ class ReceiptWriter:
             accepted=done.accepted,
             rejected=rejected,
             at=now,
-            late_ids=late_ids_of(envelope, at=now),
+            late_ids=late_ids_of(envelope, is_first=is_first, at=now),
         )
         if done.stray:
             emit(
@@ -81,15 +83,15 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
     return rejections
 
 
-def late_ids_of(envelope: Envelope, *, at: datetime) -> bytes:
+def late_ids_of(envelope: Envelope, *, is_first: bool, at: datetime) -> bytes:
     """Return the packed hashes of the ids in a chunk that was uploaded late; else nothing.
 
     Late is what did not go out at its first delivery and in its slot: a later run may have sent
     a newer version of an indicator meanwhile, which this upload then replaced.
     """
-    if envelope.is_first_delivery and envelope.slot is not None:
+    if is_first and envelope.slot is not None:
         slot = datetime.fromtimestamp(envelope.slot, UTC)
-        if at - slot <= LATE_AFTER:
+        if at - slot <= DOUBTED_AFTER:
             return b""
     objects = json.loads(envelope.body)
     return pack(id_hash(str(_as_object(known).get("id", ""))) for known in objects)

@@ -19,7 +19,7 @@ from common.envelope import (
     pack_body,
 )
 from common.ledger.runs import Counts, Cursor
-from producer.indicators import Filtered, Indicator, Invalid, Unchanged, Verdict, refused
+from producer.indicators import FILTERED, UNCHANGED, Indicator, Invalid, Verdict, refused
 
 SURELY_FITS: Final = 32 * 1024
 """An indicator of at most this many bytes fits in an envelope even if nothing compresses."""
@@ -96,25 +96,25 @@ def fill_chunks(
     invalid: list[Invalid] = []
     end = page.offset
     for end, verdict in enumerate(verdicts, start=page.offset + 1):
-        match verdict:
-            case Filtered():
-                tally.filtered += 1
-            case Unchanged():
-                tally.unchanged += 1
-            case Invalid():
-                tally.invalid += 1
-                invalid.append(verdict)
-            case Indicator(body=body) if len(body) > SURELY_FITS and not _fits_alone(verdict):
-                tally.invalid += 1
-                invalid.append(refused(verdict, TOO_LARGE))
-            case _:
-                if not tally.waiting:
-                    tally.checkpoint(Cursor(token=page.token, offset=end - 1, page=page.number))
-                tally.wait(verdict)
-                if len(tally.waiting) == size:
-                    packed = pack(tally.waiting, run_id=run_id, sequence=tally.sequence)
-                    chunks.extend(packed)
-                    tally.emptied(packed)
+        # No `match`: its class patterns take a quarter of the time of all this.
+        if verdict is FILTERED:
+            tally.filtered += 1
+        elif verdict is UNCHANGED:
+            tally.unchanged += 1
+        elif isinstance(verdict, Invalid):
+            tally.invalid += 1
+            invalid.append(verdict)
+        elif len(verdict.body) > SURELY_FITS and not _fits_alone(verdict):
+            tally.invalid += 1
+            invalid.append(refused(verdict, TOO_LARGE))
+        else:
+            if not tally.waiting:
+                tally.checkpoint(Cursor(token=page.token, offset=end - 1, page=page.number))
+            tally.wait(verdict)
+            if len(tally.waiting) == size:
+                packed = pack(tally.waiting, run_id=run_id, sequence=tally.sequence)
+                chunks.extend(packed)
+                tally.emptied(packed)
     reached = _after(page, end)
     if not tally.waiting:
         tally.checkpoint(reached)

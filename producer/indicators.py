@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -53,9 +53,19 @@ class Indicator(msgspec.Struct, frozen=True, gc=False):
     other_kind: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Filtered:
-    """An indicator that the operator's filters leave out."""
+class LeftOut(Enum):
+    """Why a valid indicator is not sent.
+
+    Filtered: the operator does not want it. Unchanged: Sentinel has answered for it already, or
+    it is on its way.
+    """
+
+    FILTERED = "filtered"
+    UNCHANGED = "unchanged"
+
+
+FILTERED: Final = LeftOut.FILTERED
+UNCHANGED: Final = LeftOut.UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +78,7 @@ class Invalid:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """An indicator that Sentinel has answered for already, or that is on its way."""
-
-
-Verdict = Indicator | Filtered | Invalid | Unchanged
-
-FILTERED: Final = Filtered()
-UNCHANGED: Final = Unchanged()
+Verdict = Indicator | LeftOut | Invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,7 @@ _NEW_DIGEST: Final = hashlib.blake2b(digest_size=8).copy
 """Copying an empty hash takes half the time of making one."""
 
 
-def _judge_ordinary(record: OrdinaryIndicator, filters: Filters) -> Indicator | Filtered | None:
+def _judge_ordinary(record: OrdinaryIndicator, filters: Filters) -> Indicator | LeftOut | None:
     """Judge a record that is in order at first sight; None when the general way must look."""
     indicator_id = record.id
     texts = (
@@ -188,8 +190,9 @@ def _judge_ordinary(record: OrdinaryIndicator, filters: Filters) -> Indicator | 
     confidence = _CONFIDENCES.get(record.confidence)
     if found is None or confidence is None or not isinstance(indicator_id, str):
         return None
-    wanted = filters.ipv4 if found[1] == _IPV4 else filters.domain
-    if confidence < filters.threshold or not wanted:
+    if confidence < filters.threshold:
+        return FILTERED
+    if not (filters.ipv4 if found[1] == _IPV4 else filters.domain):
         return FILTERED
     record.confidence = confidence
     try:
@@ -214,7 +217,7 @@ _IN_ORDER: Final = re.compile(
     r"indicator\n"
     r"indicator--[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\n"
     rf"{_TEXT * 4}"
-    r"\[(ipv4-addr|domain-name):value = '[\w.-]*+'\]"
+    r"\[(ipv4-addr|domain-name):value = '[0-9A-Za-z_.-]*+'\]"
 ).fullmatch
 """Type, id, four texts that are not blank, and a pattern of one comparison, a line each. A text
 with a line break of its own adds a line, and so is not in order."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -450,6 +451,24 @@ def test_a_repeated_delivery_that_is_not_known_as_uploaded_uploads(state: str) -
     chunk = bench.chunk(sent)
     assert chunk is not None
     assert chunk.state is ChunkState.UPLOADED
+
+
+@pytest.mark.parametrize(
+    ("dequeue_count", "changes", "is_late"),
+    [(1, {}, False), (2, {}, True), (1, {"deferrals": 1}, True), (1, {"postponed": 1}, True)],
+)
+def test_what_is_not_a_first_delivery_is_recorded_as_late(
+    dequeue_count: int, changes: dict[str, Any], is_late: bool
+) -> None:
+    """Redelivered, deferred, or postponed as a replay is: a newer version may be there already."""
+    bench = Bench()
+    slot = bench.clock.now().timestamp()
+    sent = replace(envelope(), slot=slot, **changes)
+    bench.deliver(sent, dequeue_count=dequeue_count)
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is ChunkState.UPLOADED
+    assert bool(chunk.late_ids) is is_late
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "{}", '{"version": 99}', "\u2028\x00é"])

@@ -27,7 +27,7 @@ from producer.chunking import (
     flush_chunks,
     pack,
 )
-from producer.indicators import FILTERED, Filtered, Indicator, Invalid, Verdict, fingerprint_of
+from producer.indicators import FILTERED, Indicator, Invalid, Verdict, fingerprint_of
 from tests.unit.producer.samples import indicator, raw_indicator
 
 RUN = "20260101T000000-0badcafe"
@@ -113,7 +113,7 @@ def counted(verdicts: Sequence[Verdict]) -> Counts:
     indicators = [found for found in verdicts if isinstance(found, Indicator)]
     return Counts(
         fetched=len(verdicts),
-        filtered=sum(isinstance(found, Filtered) for found in verdicts),
+        filtered=sum(found is FILTERED for found in verdicts),
         invalid=sum(isinstance(found, Invalid) for found in verdicts),
         enqueued=len(indicators),
         other_kind=sum(found.other_kind for found in indicators),

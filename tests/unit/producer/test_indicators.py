@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from producer.indicators import (
     FILTERED,
     REQUIRED_TEXTS,
-    Filtered,
     Filters,
     Indicator,
     Invalid,
+    LeftOut,
     canonical_json,
     fingerprint_of,
     judge,
@@ -134,7 +134,7 @@ def test_the_threshold_is_the_lowest_confidence_that_is_sent(
 ) -> None:
     """The comparison is made with the integer that would be sent."""
     verdict = judge(raw_indicator(confidence=confidence), Filters(threshold=threshold))
-    assert isinstance(verdict, Indicator if passes else Filtered)
+    assert isinstance(verdict, Indicator if passes else LeftOut)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_switches_leave_out_what_is_only_about_a_kind_switched_off(
     """A pattern about both kinds needs one switch; one about neither needs none."""
     filters = Filters(threshold=0, ipv4=ipv4, domain=domain)
     verdict = judge(raw_indicator(pattern=pattern), filters)
-    assert isinstance(verdict, Indicator if passes else Filtered)
+    assert isinstance(verdict, Indicator if passes else LeftOut)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_changed_property_makes_another_fingerprint() -> None:
 @given(record=ANY_JSON)
 def test_judging_never_raises(record: object) -> None:
     """Any value that a parser may return has a verdict."""
-    assert isinstance(judge(record, EVERYTHING), Indicator | Filtered | Invalid)
+    assert isinstance(judge(record, EVERYTHING), Indicator | LeftOut | Invalid)
 
 
 @given(name=st.sampled_from(sorted(raw_indicator())), value=ANY_JSON)
