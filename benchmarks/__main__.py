@@ -72,7 +72,9 @@ def _run(row: str, scale: Scale, feed: Path | None) -> Sequence[Figure | Failure
 
 
 def _heading(scale: Scale, feed: Path | None) -> str:
-    source = "the synthetic feed" if feed is None else "indicators from a file"
+    source = "the synthetic feed"
+    if feed is not None:
+        source = "indicators from a file (rows 3, 7 and 9: made up)"
     return f"{scale.value.capitalize()} scale, {source}"
 
 

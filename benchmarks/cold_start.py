@@ -3,7 +3,8 @@
 Each start is a process of its own; its CPU time is what the code costs, its wall time what a
 message waits. The first message is one that cannot be decoded: it is kept as poison, for which the
 app reads its settings and makes all the clients of a consumer. The reference imports the Azure SDK
-packages that the app cannot do without, and writes one row with a bare client. Files are in the
+packages that the app cannot do without (and what these import), and writes one row with a bare
+client. Files are in the
 operating system's cache, and byte code is compiled: as good as a cold start gets.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.app_settings import APP_SETTINGS
 from benchmarks.table import Figure, Scale
 from local.azurite import Azurite
 from local.functions_host.process import child_environment
@@ -21,14 +23,6 @@ from local.functions_host.process import child_environment
 GOAL: Final = 1.3
 ROUNDS: Final = {Scale.QUICK: 4, Scale.FULL: 10}
 ROOT: Final = Path(__file__).parents[1]
-
-_SETTINGS: Final = {
-    "LUMEN_API_KEY": "a-key",
-    "WORKSPACE_ID": "00000000-0000-4000-8000-000000000001",
-    "TENANT_ID": "00000000-0000-4000-8000-000000000002",
-    "CLIENT_ID": "00000000-0000-4000-8000-000000000003",
-    "CLIENT_SECRET": "a-secret",
-}
 
 _REPORT: Final = """
 import json, sys, time
@@ -52,8 +46,7 @@ functions["sentinel_upload"].get_user_function()(QueueMessage(body=b"not an enve
 
 _REFERENCE: Final = _REPORT.format(
     imports="""
-import azure.functions, azure.storage.queue, azure.data.tables, azure.identity
-import msal, requests, orjson
+import azure.core, azure.functions, azure.storage.queue, azure.data.tables, azure.identity
 """,
     work="""
 import os
@@ -83,7 +76,7 @@ def measure(scale: Scale, feed: Path | None) -> list[Figure]:  # noqa: ARG001 - 
     """Start both alternately; each figure is the best of several starts."""
     with Azurite() as azurite:
         environment = child_environment(
-            {**_SETTINGS, "PipelineStorage": azurite.connection_string()}
+            {**APP_SETTINGS, "PipelineStorage": azurite.connection_string()}
         )
         starts = [
             (_start(_OURS, environment), _start(_REFERENCE, environment))

@@ -3,7 +3,6 @@
 Tables know no conflict and keep no ETag; queues only remember. Good for one writer.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 
 from common.ledger.tables import Row
@@ -41,7 +40,7 @@ class MemoryTable:
         select: Sequence[str] | None = None,  # noqa: ARG002 - a whole row has what is selected
     ) -> Iterator[Row]:
         found = (row for row in self._rows.values() if partition in (None, row.partition))
-        return iter(sorted(itertools.islice(found, limit), key=lambda row: row.key))
+        return iter(sorted(found, key=lambda row: (row.partition, row.key))[:limit])
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         for row in rows:

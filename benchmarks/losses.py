@@ -43,9 +43,10 @@ SPARED: Final = 3
 """Requests that pass before a fault begins."""
 
 SERVER_ERRORS: Final = 12
-THROTTLED_FOR: Final = 35.0
+BUDGET_TAKEN_FOR: Final = 35.0
 """Seconds in which Sentinel takes nothing, as when another sender has used up the budget of the
-identity: longer than the 31 s that six tries without a `Retry-After` header last."""
+identity: just longer than the 31 s that six tries without a `Retry-After` header last. A shorter
+burst would cost the sequential uploader nothing."""
 
 Clock = Callable[[], float]
 
@@ -126,7 +127,7 @@ def judge(trouble: Trouble, ours: Loss, reference: Loss) -> Figure:
 
 
 def throttling(clock: Clock) -> Callable[[object], bool]:
-    """Return whether a request counts for the fault: `THROTTLED_FOR` s long from its first on.
+    """Return whether a request counts for the fault: `BUDGET_TAKEN_FOR` s long from its first on.
 
     The requests before that one are spared by the fault itself, so they count.
     """
@@ -134,7 +135,7 @@ def throttling(clock: Clock) -> Callable[[object], bool]:
 
     def lasts(_request: object) -> bool:
         asked.append(clock())
-        return asked[-1] < asked[min(len(asked) - 1, SPARED)] + THROTTLED_FOR
+        return asked[-1] < asked[min(len(asked) - 1, SPARED)] + BUDGET_TAKEN_FOR
 
     return lasts
 
@@ -218,7 +219,7 @@ def _fail(cloud: LocalCloud, _clock: Clock) -> None:
 
 
 def _throttle(cloud: LocalCloud, clock: Clock) -> None:
-    message = f"Rate limit is exceeded. Try again in {THROTTLED_FOR:.0f} seconds."
+    message = f"Rate limit is exceeded. Try again in {BUDGET_TAKEN_FOR:.0f} seconds."
     body = f'{{"statusCode": 429, "message": "{message}"}}'
     cloud.sentinel.inject(
         Fault(
@@ -272,7 +273,7 @@ TROUBLES: Final = (
     ),
     Trouble(
         row="10d",
-        what=f"429 for {THROTTLED_FOR:.0f} s, told only in the body",
+        what=f"429 for {BUDGET_TAKEN_FOR:.0f} s, told only in the body",
         arm=_throttle,
         met=_answered(HTTPStatus.TOO_MANY_REQUESTS),
     ),

@@ -1,9 +1,9 @@
 """Row 3: the most memory that a sync takes, and how little it depends on the size of the feed.
 
-A fresh process imports the whole app and runs one sync; what it ever held at once is VmHWM as Linux
-counts it. Lumen is an adapter at the border of `requests` that makes up each page when it is asked
-for; storage is Azurite, in a process of its own. A second figure is the known set of a million,
-loaded from Azurite by a process that does nothing else.
+A fresh process imports the whole app and runs one sync, a first load with nothing known; what it
+ever held at once is VmHWM as Linux counts it. Lumen is an adapter at the border of `requests` that
+makes up each page when it is asked for; storage is Azurite, in a process of its own. A second
+figure is the known set of a million, loaded from Azurite by a process that does nothing else.
 
     python -m benchmarks.memory sync 100000    (with the app's settings in the environment)
 """
@@ -18,10 +18,11 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import orjson
 import requests
 from requests.adapters import BaseAdapter
 
+from benchmarks.app_settings import APP_SETTINGS
+from benchmarks.pages import PAGE, encode_page
 from benchmarks.table import Figure, Scale
 from common.fingerprints import KnownSet
 from common.ledger import open_ledger
@@ -37,18 +38,8 @@ MOST_GROWTH: Final = 100.0
 MOST: Final = 350.0
 KNOWN: Final = 1_000_000
 MOST_FOR_KNOWN: Final = 100.0
-PAGE: Final = 1000
 ROOT: Final = Path(__file__).parents[1]
 WITHIN: Final = 1500.0
-
-_SETTINGS: Final = {
-    "LUMEN_API_KEY": "a-key",
-    "LUMEN_BASE_URL": "https://lumen.invalid",
-    "WORKSPACE_ID": "00000000-0000-4000-8000-000000000001",
-    "TENANT_ID": "00000000-0000-4000-8000-000000000002",
-    "CLIENT_ID": "00000000-0000-4000-8000-000000000003",
-    "CLIENT_SECRET": "a-secret",
-}
 
 
 def measure(scale: Scale, feed: Path | None) -> list[Figure]:  # noqa: ARG001 - synthetic will do
@@ -63,7 +54,7 @@ def measure(scale: Scale, feed: Path | None) -> list[Figure]:  # noqa: ARG001 - 
     return [
         Figure(
             row="3a",
-            what=f"peak memory of a sync of {large:,} indicators",
+            what=f"peak memory of a first load of {large:,} indicators",
             value=f"{many:.0f} MB",
             reference=f"{few:.0f} MB for {small:,}",
             ratio=many / few,
@@ -89,7 +80,7 @@ def _peak(work: str, count: int, storage: str) -> float:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", work, str(count)],
         cwd=ROOT,
-        env=child_environment({**_SETTINGS, "PipelineStorage": storage}),
+        env=child_environment({**APP_SETTINGS, "PipelineStorage": storage}),
         check=True,
         capture_output=True,
         text=True,
@@ -126,13 +117,7 @@ class MadeUpLumen(BaseAdapter):
         if last == "the-query":
             return b'{"status":"COMPLETED","token_id":"page-0"}'
         start = int(last.removeprefix("page-"))
-        end = start + PAGE
-        following = f"page-{end}" if end < len(self._feed) else None
-        objects = b",".join(self._feed.encoded(start, end))
-        return b'{"results":{"sourcesystem":"Lumen","stixobjects":[%s]},"next_token":%s}' % (
-            objects,
-            orjson.dumps(following),
-        )
+        return encode_page(self._feed, start, following=f"page-{start + PAGE}")
 
 
 def _sync(count: int) -> None:

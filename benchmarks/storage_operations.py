@@ -23,7 +23,8 @@ FEWEST: Final = 4.0
 INDICATORS: Final = 10_000
 CHUNK: Final = 100
 RATE: Final = {Scale.QUICK: "1200", Scale.FULL: "95"}
-"""Requests a minute. The slower they come, the fewer messages share a poll."""
+"""Requests a minute. What the pace changes is the note that Sentinel accepts, which a consumer
+writes every 10 s at most: the longer the delivery takes, the more of them."""
 
 SETTLED_AFTER: Final = 3.0
 """Seconds without an operation, but for polls, after which a sync is over."""
@@ -42,7 +43,7 @@ TICKS: Final = 30 * 24 * 4
 """Syncs in a month of 30 days, one every 15 minutes."""
 
 POLLS: Final = 2 * 30 * 24 * 3600 / 2
-"""Two queues, each polled every two seconds (`maxPollingInterval`) all month: the most there is."""
+"""Two queues, each polled by one instance every two seconds (`maxPollingInterval`) all month."""
 
 Counts = Counter[tuple[str, str]]
 
@@ -109,7 +110,7 @@ def _month(*, queue: float, table: float) -> Figure:
         met=True,
         note=f"{FEED // CHUNK:,} + {TICKS:,} x {FEED * CHURN / CHUNK:.0f} = {chunks:,.0f} chunks x "
         f"({queue:.2f} queue operations x {QUEUE_PRICE * 1e4:g} + {table:.2f} table operations x "
-        f"{TABLE_PRICE * 1e4:g} USD per 10,000) = {work:.2f} USD; {POLLS:,.0f} empty polls at most "
+        f"{TABLE_PRICE * 1e4:g} USD per 10,000) = {work:.2f} USD; {POLLS:,.0f} empty polls "
         f"= {polls:.2f} USD",
     )
 

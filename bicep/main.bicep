@@ -41,7 +41,7 @@ param lumenEnableIpv4 bool = true
 @description('Send domain indicators.')
 param lumenEnableDomain bool = true
 
-@description('When a sync run starts: NCRONTAB with six fields, in UTC.')
+@description('When a sync run starts: NCRONTAB with six fields, in UTC. The alert assumes ticks no more than 15 minutes apart: see docs/deploy.md.')
 param lumenSchedule string = '0 */15 * * * *'
 
 // --- Sentinel -------------------------------------------------------------------------------

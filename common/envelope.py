@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import json
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -131,8 +132,8 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
     """Return the message text: ASCII JSON, so characters, bytes and valid XML are one thing.
 
     `packed_body` saves compressing again. Raises `ValueError` when the text would exceed
-    `MAX_ENVELOPE_BYTES`; who fills envelopes checks against `MAX_NEW_ENVELOPE_BYTES` first and
-    splits.
+    `MAX_ENVELOPE_BYTES` however closely the body is packed; who fills envelopes checks against
+    `MAX_NEW_ENVELOPE_BYTES` first and splits.
     """
     head = json.dumps(
         {
@@ -152,11 +153,29 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
         separators=(",", ":"),
     )
     fingerprints = base64.b64encode(pack(envelope.fingerprints)).decode("ascii")
-    body = packed_body or pack_body(envelope.body)
-    text = f'{head[:-1]},"fingerprints":"{fingerprints}","body":"{body}"}}'  # base64 as it is
+    head = f'{head[:-1]},"fingerprints":"{fingerprints}","body":"'  # base64 as it is
+    text = f'{head}{packed_body or pack_body(envelope.body)}"}}'
+    if len(text) > MAX_ENVELOPE_BYTES and packed_body is None:
+        closely = zlib.compress(envelope.body, zlib.Z_BEST_COMPRESSION)
+        text = f'{head}{base64.b64encode(closely).decode("ascii")}"}}'
     if len(text) > MAX_ENVELOPE_BYTES:
         raise ValueError(f"envelope of chunk {envelope.key} has {len(text)} bytes")
     return text
+
+
+def encode_to_fit(envelope: Envelope) -> str:
+    """Return the message text; of an envelope that no longer fits, with less of its story.
+
+    New envelopes leave room for all of it, those of version 1 did not. Left out are, in this order
+    and only as far as needed: all failures but the latest, all of them with the trace, and the
+    search for bad records, which then begins anew.
+    """
+    short = replace(envelope, history=envelope.history[-1:])
+    bare = replace(envelope, history=(), trace_parent="")
+    for told in (envelope, short, bare):
+        with suppress(ValueError):
+            return encode_envelope(told)
+    return encode_envelope(replace(bare, isolation=None))
 
 
 def decode_envelope(text: str) -> Envelope:

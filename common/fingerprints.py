@@ -119,22 +119,20 @@ class LateVersions:
     """Which versions of which indicators were uploaded late, and so may hide a newer one."""
 
     def __init__(self, ids: "array[int]", fingerprints: "array[int]") -> None:
-        """`ids` are hashes, each with the fingerprint of its version at the same index."""
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        self._ids = array("Q", (ids[at] for at in order))
-        self._fingerprints = array("Q", (fingerprints[at] for at in order))
+        """`ids` are hashes, `fingerprints` those of their versions, both in any order."""
+        self._ids = in_order(ids)
+        self._fingerprints = KnownSet(fingerprints)
 
     def hide(self, indicator_id: str, fingerprint: int) -> bool:
-        """Whether another version than this one was uploaded late."""
+        """Whether another version than this one was uploaded late, or may have been."""
         if not self._ids:
             return False
         wanted = id_hash(indicator_id)
         at = bisect_left(self._ids, wanted)
-        while at < len(self._ids) and self._ids[at] == wanted:
-            if self._fingerprints[at] != fingerprint:
-                return True
-            at += 1
-        return False
+        if at == len(self._ids) or self._ids[at] != wanted:
+            return False
+        is_once = at + 1 == len(self._ids) or self._ids[at + 1] != wanted
+        return not is_once or fingerprint not in self._fingerprints
 
 
 class KnownVersions:

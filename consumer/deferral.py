@@ -7,12 +7,12 @@ messages are kept safe even while every other setting is wrong.
 
 import random
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from common.clock import Clock
-from common.envelope import Envelope, encode_envelope
+from common.envelope import Envelope, encode_to_fit
 from common.errors import PipelineError
 from common.events import Event, emit
 from common.ledger import Ledger
@@ -85,7 +85,7 @@ class Deferrer:
         copy = envelope.deferred(at=stamp(now), reason=defer.reason, counts=defer.counts)
         wanted = defer.units * self._first_delay if defer.seconds is None else defer.seconds
         delay = wanted * self._rng.uniform(1.0, 1.0 + _SPREAD)
-        self._queue.send(fitting_text(copy), delay=delay)
+        self._queue.send(encode_to_fit(copy), delay=delay)
         if self._ledger is not None:
             with suppress(PipelineError):  # the copy carries the reason too
                 self._ledger.chunks.record_deferred(copy, at=now, reason=defer.reason)
@@ -102,7 +102,7 @@ class Deferrer:
     def postpone(self, envelope: Envelope, come_back: ComeBack) -> None:
         """Enqueue the copy for a later send slot; nothing has failed, and nothing is noted."""
         copy = envelope.moved_to(come_back.slot)
-        self._queue.send(fitting_text(copy), delay=come_back.delay)
+        self._queue.send(encode_to_fit(copy), delay=come_back.delay)
         emit(
             Event.CHUNK_POSTPONED,
             run=envelope.run_id,
@@ -110,21 +110,6 @@ class Deferrer:
             delay=round(come_back.delay),
             postponed=copy.postponed,
         )
-
-
-def fitting_text(envelope: Envelope) -> str:
-    """Return the message text; of an envelope that no longer fits, with less of its story.
-
-    New envelopes leave room for all of it, those of version 1 did not. Left out are, in this order
-    and only as far as needed: all failures but the latest, all of them with the trace, and the
-    search for bad records, which then begins anew.
-    """
-    short = replace(envelope, history=envelope.history[-1:])
-    bare = replace(envelope, history=(), trace_parent="")
-    for told in (envelope, short, bare):
-        with suppress(ValueError):
-            return encode_envelope(told)
-    return encode_envelope(replace(bare, isolation=None))
 
 
 def stamp(moment: datetime) -> str:

@@ -48,7 +48,7 @@ from consumer.outcomes import (
     reason_of,
     time_of,
 )
-from consumer.pacing import ComeBack, Pacer
+from consumer.pacing import ComeBack, Pacer, is_on_time
 from consumer.poison import PoisonKeeper
 from consumer.receipts import ReceiptWriter
 from consumer.refusals import Refusals
@@ -117,15 +117,20 @@ class Deliverer:
             emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
             return
         try:
-            envelope, outcome = self._work(envelope)
-            self._write_down(outcome, envelope, message, is_first=is_first)
+            envelope, outcome, sent = self._work(envelope)
+            in_time = is_first and _is_in_time(envelope, sent)
+            self._write_down(outcome, envelope, message, in_time=in_time)
         except _OUR_TROUBLE as error:
             # The ledger is out of reach: the queue is the safe place, and this the reason.
             self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
-    def _work(self, envelope: Envelope) -> tuple[Envelope, Outcome | ComeBack]:
-        """Send requests until there is an outcome, or it is better to come back for the next."""
+    def _work(self, envelope: Envelope) -> tuple[Envelope, Outcome | ComeBack, Moment | None]:
+        """Send requests until there is an outcome, or it is better to come back for the next.
+
+        Returns the envelope with what it has been through, that, and when it was sent last.
+        """
         began = self._clock.monotonic()
+        sent: Moment | None = None
         permit = self._pacer.permit(envelope.slot)
         while not isinstance(permit, ComeBack):
             state = _search_of(envelope)
@@ -133,9 +138,9 @@ class Deliverer:
             self._take_note(answer, envelope, sent)
             if state is None and isinstance(answer, Isolate):
                 if len(_records_of(envelope)) != envelope.count:
-                    return envelope, GiveUp(reason=f"{answer.reason}; {NOT_THE_RECORDS}")
+                    return envelope, GiveUp(reason=f"{answer.reason}; {NOT_THE_RECORDS}"), sent
                 if not self._refusals.may_search():
-                    return envelope, decide(answer, envelope, others_pass=False)
+                    return envelope, decide(answer, envelope, others_pass=False), sent
                 emit(Event.CHUNK_ISOLATING, run=envelope.run_id, chunk=envelope.key)
                 state = start_isolation(
                     envelope.count, answer.refused, since=_unproven_since(envelope)
@@ -147,16 +152,16 @@ class Deliverer:
             else:
                 if state is not None and isinstance(answer, Uploaded):
                     answer = Drift(reason="Sentinel named records that the request did not have")
-                return envelope, self._decide(answer, envelope)
+                return envelope, self._decide(answer, envelope), sent
             outcome = self._conclude(state)
             if isinstance(outcome, Unproven):
-                return self._without_proof(envelope, state)
+                return *self._without_proof(envelope, state), sent
             if outcome is not None:
-                return replace(envelope, isolation=None), outcome
+                return replace(envelope, isolation=None), outcome, sent
             envelope = replace(envelope, isolation=to_json(state))
             is_long = self._clock.monotonic() - began >= LONGEST_SEARCH
             permit = self._pacer.come_back() if is_long else self._pacer.next_permit()
-        return envelope, permit
+        return envelope, permit, sent
 
     def _without_proof(self, envelope: Envelope, state: Isolation) -> tuple[Envelope, Defer]:
         """Return the chunk to defer whose refusals prove nothing; the next time it is sent whole.
@@ -249,11 +254,11 @@ class Deliverer:
         return chunk is not None and chunk.state is ChunkState.UPLOADED
 
     def _write_down(
-        self, outcome: Outcome | ComeBack, envelope: Envelope, message: str, *, is_first: bool
+        self, outcome: Outcome | ComeBack, envelope: Envelope, message: str, *, in_time: bool
     ) -> None:
         match outcome:
             case Done():
-                self._receipts.write(outcome, envelope, is_first=is_first)
+                self._receipts.write(outcome, envelope, in_time=in_time)
             case Defer():
                 self._deferrer.defer(envelope, outcome)
             case ComeBack():
@@ -264,6 +269,11 @@ class Deliverer:
                 self._keeper.keep_envelope(last, message, reason, by=PoisonedBy.CONSUMER)
             case _:
                 assert_never(outcome)
+
+
+def _is_in_time(envelope: Envelope, sent: Moment | None) -> bool:
+    """Whether what was sent last went out in the chunk's slot."""
+    return sent is not None and envelope.slot is not None and is_on_time(envelope.slot, sent.at)
 
 
 def _search_of(envelope: Envelope) -> Isolation | None:

@@ -20,7 +20,7 @@ from consumer.sentinel import RecordError
 
 REQUEST_BUDGET: Final = 100
 """Requests that one chunk may cost; past it the chunk is poisoned whole. One bad record among a
-hundred takes about 11, four take 32, ten take 60: a chunk that needs more is bad as a whole. A few
+hundred takes about 11, four take 32, ten take 62: a chunk that needs more is bad as a whole. A few
 more are spent when the last ones were refused, as that may not be the records' fault."""
 
 PROBE_AFTER: Final = 8
@@ -105,7 +105,9 @@ def next_indexes(state: Isolation) -> tuple[int, ...]:
 def after_accepted(state: Isolation, rejected: Sequence[RecordError]) -> Isolation:
     """Return the search after the next group was accepted, but for its `rejected` records.
 
-    Their indexes count within the group, as Sentinel's answer does.
+    Their indexes count within the group, as Sentinel's answer does. Records that were refused
+    alone while nothing had been accepted yet go out once more: Sentinel may have refused
+    everything until now.
     """
     if state.needs_probe:
         return replace(state, requests=state.requests + 1, in_a_row=0, is_denied=bool(rejected))
@@ -113,12 +115,15 @@ def after_accepted(state: Isolation, rejected: Sequence[RecordError]) -> Isolati
     found = tuple(replace(e, index=group.indexes[e.index]) for e in rejected)
     if group.paired and behind:
         behind[0] = replace(behind[0], suspect=True)
+    accepted = len(group.indexes) - len(found)
+    doubtful = state.rejected if accepted and not state.accepted and state.in_a_row else ()
+    again = tuple(Group(indexes=(error.index,)) for error in doubtful)
     return _ready(
         replace(
             state,
-            groups=tuple(behind),
-            rejected=state.rejected + found,
-            accepted=state.accepted + len(group.indexes) - len(found),
+            groups=(*again, *behind),
+            rejected=found if doubtful else state.rejected + found,
+            accepted=state.accepted + accepted,
             requests=state.requests + 1,
             in_a_row=0,
         )

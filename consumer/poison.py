@@ -16,6 +16,7 @@ from common.ledger import Ledger
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
 from common.ledger.states import ChunkState
 from common.queues import SendQueue
+from consumer.receipts import ids_of
 
 KEEP_AGAIN_AFTER: Final = 10 * 60.0
 """Seconds until a message that could not be kept is tried again."""
@@ -66,7 +67,10 @@ class PoisonKeeper:
             envelope, message, reason=reason, poisoned_by=by, at=self._clock.now()
         )
         self._ledger.poison.keep(record)
-        self._ledger.chunks.record_poisoned(envelope, at=record.last_at, reason=reason)
+        # Parts of it may be at Sentinel, over newer versions.
+        self._ledger.chunks.record_poisoned(
+            envelope, at=record.last_at, reason=reason, late_ids=ids_of(envelope)
+        )
         _announce(record)
 
 

@@ -4,8 +4,8 @@ Rejections are written before the chunk's row: a row that says uploaded has them
 """
 
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 from common.clock import Clock
 from common.envelope import Envelope
@@ -15,9 +15,6 @@ from common.ledger import Ledger
 from common.ledger.rejections import RejectedBy, Rejection
 from consumer.outcomes import Done
 
-DOUBTED_AFTER: Final = timedelta(seconds=30)
-"""How long after its send slot a first upload counts as late: longer than an answer takes."""
-
 
 class ReceiptWriter:
     """Writes upload receipts. Safe to use from several threads."""
@@ -26,10 +23,11 @@ class ReceiptWriter:
         self._ledger = ledger
         self._clock = clock
 
-    def write(self, done: Done, envelope: Envelope, *, is_first: bool) -> None:
+    def write(self, done: Done, envelope: Envelope, *, in_time: bool) -> None:
         """Keep the rejections, then mark the chunk uploaded; called twice: the same rows.
 
-        `is_first`: no delivery of this chunk was begun before.
+        `in_time`: it was uploaded at its first delivery and in its slot. Before any other upload a
+        later run may have sent a newer version of an indicator, which is replaced then.
         """
         now = self._clock.now()
         rejected = envelope.count - done.accepted
@@ -40,7 +38,7 @@ class ReceiptWriter:
             accepted=done.accepted,
             rejected=rejected,
             at=now,
-            late_ids=late_ids_of(envelope, is_first=is_first, at=now),
+            late_ids=b"" if in_time else ids_of(envelope),
         )
         if done.stray:
             emit(
@@ -83,17 +81,14 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
     return rejections
 
 
-def late_ids_of(envelope: Envelope, *, is_first: bool, at: datetime) -> bytes:
-    """Return the packed hashes of the ids in a chunk that was uploaded late; else nothing.
-
-    Late is what did not go out at its first delivery and in its slot: a later run may have sent
-    a newer version of an indicator meanwhile, which this upload then replaced.
-    """
-    if is_first and envelope.slot is not None:
-        slot = datetime.fromtimestamp(envelope.slot, UTC)
-        if at - slot <= DOUBTED_AFTER:
-            return b""
-    objects = json.loads(envelope.body)
+def ids_of(envelope: Envelope) -> bytes:
+    """Return the packed hashes of the ids in a chunk; nothing where its body is not an array."""
+    try:
+        objects = json.loads(envelope.body)
+    except (ValueError, RecursionError):
+        return b""
+    if not isinstance(objects, list):
+        return b""
     return pack(id_hash(str(_as_object(known).get("id", ""))) for known in objects)
 
 

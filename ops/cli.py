@@ -25,7 +25,8 @@ BAD_NEWS: Final = 1
 WRONG: Final = 2
 
 NEWER_VERSIONS: Final = (
-    "Where Sentinel has had a newer version of an indicator, the next sync run sends that again."
+    "Where Sentinel has had a newer version of an indicator, the next sync run sends it again if "
+    "Lumen lists it."
 )
 
 

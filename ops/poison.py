@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from common.clock import Clock
-from common.envelope import Envelope, decode_envelope, encode_envelope
+from common.envelope import Envelope, decode_envelope, encode_to_fit
 from common.errors import ConflictError, UndecodableError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
@@ -200,7 +200,7 @@ def _replay_kept(
 def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock) -> None:
     """Enqueue a copy without attempts and search, which counts as delivered before."""
     fresh = replace(envelope.moved_to(slot.timestamp()), attempt=0, isolation=None)
-    queue.send(encode_envelope(fresh), delay=(slot - clock.now()).total_seconds())
+    queue.send(encode_to_fit(fresh), delay=(slot - clock.now()).total_seconds())
 
 
 def _discard_kept(record: PoisonRecord, ledger: Ledger, clock: Clock) -> Result | None:

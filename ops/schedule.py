@@ -1,14 +1,14 @@
-"""How long may the feed be without a complete run? Three ticks of its schedule.
+"""How long may the feed be without a complete run? Three ticks of its schedule in a row.
 
 The schedule is `LUMEN_SCHEDULE`, an NCRONTAB expression of second, minute, hour, day, month and
-weekday. Only how far its ticks lie apart is wanted here, so this is no timer: it knows the longest
-pause of a day, and of a schedule that leaves out days only that it has a tick every week or month.
+weekday. Only how far its ticks lie apart is wanted here, so this is no timer: it looks at one week,
+and of a schedule by days of the month or months it knows only that there is a tick every month.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
-from itertools import pairwise
 from typing import Final
 
 from common.settings import DEFAULT_SCHEDULE
@@ -19,10 +19,13 @@ TICKS: Final = 3
 LEAST: Final = timedelta(minutes=45)
 """However often the timer fires: one run may take 25 minutes (`RUN_TIME_BUDGET`)."""
 
-_WEEK: Final = timedelta(days=7)
 _MONTH: Final = timedelta(days=31)
-_DAY_MINUTES: Final = 24 * 60
+_DAY: Final = 24 * 60
+_WEEK: Final = 7 * _DAY
+"""Minutes."""
+
 _FIELDS: Final = 6
+_WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 def read_stale_after(environ: Mapping[str, str] | None = None) -> timedelta:
@@ -33,14 +36,14 @@ def read_stale_after(environ: Mapping[str, str] | None = None) -> timedelta:
     environ = os.environ if environ is None else environ
     expression = environ.get("LUMEN_SCHEDULE", "").strip() or DEFAULT_SCHEDULE
     try:
-        pause = longest_pause(expression)
+        span = longest_span(expression)
     except ValueError:
-        pause = longest_pause(DEFAULT_SCHEDULE)
-    return max(LEAST, TICKS * pause)
+        span = longest_span(DEFAULT_SCHEDULE)
+    return max(LEAST, span)
 
 
-def longest_pause(expression: str) -> timedelta:
-    """Return the longest time between two ticks, to the minute. Pure.
+def longest_span(expression: str) -> timedelta:
+    """Return the longest time from a tick to the third one after it, to the minute. Pure.
 
     Raises `ValueError` for what is no schedule.
     """
@@ -49,16 +52,19 @@ def longest_pause(expression: str) -> timedelta:
         raise ValueError(f"{expression!r} has not {_FIELDS} fields")
     _, minute, hour, day, month, weekday = fields
     if day != "*" or month != "*":
-        return _MONTH
-    if weekday != "*":
-        return _WEEK
-    minutes = _values(minute, below=60)
-    ticks = [60 * hour + minute for hour in _values(hour, below=24) for minute in minutes]
-    apart = [after - before for before, after in pairwise([*ticks, ticks[0] + _DAY_MINUTES])]
-    return timedelta(minutes=max(apart))
+        return TICKS * _MONTH
+    for number, name in enumerate(_WEEKDAYS):
+        weekday = re.sub(rf"\b{name}[a-z]*", str(number), weekday, flags=re.IGNORECASE)
+    days, hours, minutes = _values(weekday, below=7), _values(hour, below=24), _values(minute)
+    ticks = [_DAY * d + 60 * h + m for d in days for h in hours for m in minutes]
+    later = [
+        ticks[(number + TICKS) % len(ticks)] + _WEEK * ((number + TICKS) // len(ticks))
+        for number in range(len(ticks))
+    ]
+    return timedelta(minutes=max(b - a for a, b in zip(ticks, later, strict=True)))
 
 
-def _values(text: str, *, below: int) -> list[int]:
+def _values(text: str, *, below: int = 60) -> list[int]:
     """Return what a field allows: a list of `*`, `5` and `1-5`, each perhaps with `/step`."""
     found: set[int] = set()
     for item in text.split(","):

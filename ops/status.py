@@ -29,8 +29,9 @@ the latest, by the defaults."""
 LOOKS: Final = 5
 """How often a run is read whose books do not balance while its row keeps changing."""
 
-HEALTH_RUNS: Final = 20
-"""Runs that the diagnosis looks at, however few are asked for: five hours of the default."""
+HEALTH_RUNS: Final = 96
+"""Runs that the diagnosis looks at, however few are asked for: a day of the default, so that a gap
+at night is still seen in the morning."""
 
 
 class Health(StrEnum):
@@ -254,7 +255,7 @@ def _missing_success(view: View) -> str:
     reason = view.recent[0].reason if view.recent else ""
     why = f": {reason}" if reason else ""
     if not complete:
-        return f"no sync run is complete yet{why}"
+        return f"none of the last {len(view.recent)} sync runs is complete{why}"
     age = view.now - max(complete)
     if age <= view.stale_after:
         return ""

@@ -269,7 +269,7 @@ def _invalid(record: object, reason: str) -> Invalid:
 def _content(record: object) -> bytes:
     """Return the record as JSON; as its Python form where JSON cannot carry it."""
     try:
-        return orjson.dumps(record)
+        return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)  # equal ones are kept once
     except (TypeError, ValueError, RecursionError):
         return ascii(record).encode()
 

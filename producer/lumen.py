@@ -14,6 +14,7 @@ import math
 import random
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal
@@ -180,13 +181,11 @@ class LumenClient:
             raise TryLaterError(f"Lumen failed to start a query ({status})")
         if status > _SERVICE_UNAVAILABLE or status == 502:  # noqa: PLR2004 - HTTP status
             raise _lost_query(f"a gateway answered {status}")
-        try:
-            return self._read(response, frozenset())
-        except UnavailableError as error:
-            unread = error
-        if response.ok:
-            raise _lost_query("its answer cannot be read")
-        raise unread
+        if status // 100 == 2:  # noqa: PLR2004 - HTTP status class
+            with suppress(UnavailableError):
+                return decode_answer(response.content)
+            raise _lost_query(f"the answer, {status}, cannot be read")
+        return self._read(response, frozenset())
 
     def _read(
         self, response: requests.Response, forgotten: frozenset[int]

@@ -287,8 +287,11 @@ class _Sync:
             return self._lumen.start_query(give_up_at=self._deadline)
         except GapError as error:
             lost = error
-        earlier = self._ledger.runs.latest(_RUNS_LOOKED_BACK)
-        if is_told(found for found in earlier if found.run_id != run.run_id):
+        told = False
+        with suppress(PipelineError):  # twice is better than not at all
+            earlier = self._ledger.runs.latest(_RUNS_LOOKED_BACK)
+            told = is_told(found for found in earlier if found.run_id != run.run_id)
+        if told:
             raise UnavailableError(f"{lost}; the gap before tells of it")
         raise lost
 

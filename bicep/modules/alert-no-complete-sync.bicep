@@ -25,7 +25,7 @@ resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
   kind: 'LogAlert'
   properties: {
     displayName: 'Lumen feed: no complete sync run in 45 minutes'
-    description: 'Indicators are not arriving. See docs/runbook.md: Nothing has been complete for half an hour.'
+    description: 'Indicators are not arriving. See docs/runbook.md: Nothing has been complete for 45 minutes.'
     enabled: true
     severity: 1
     scopes: [

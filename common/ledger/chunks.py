@@ -31,7 +31,8 @@ class Chunk:
     """A chunk's row. `accepted + rejected == count` once it is uploaded, else both are 0.
 
     `fingerprints` are packed; so are `late_ids`, the hashes of its indicators' ids where it was
-    uploaded late. `seen_by` is the run that looked at a late one, so that it may be folded.
+    uploaded late, or given up. `seen_by` is the run that looked at a late one, so that it may be
+    folded.
     """
 
     run_id: str
@@ -95,7 +96,7 @@ class Chunks:
                     "rejected": rejected,
                     "finished_at": at,
                     "reason": "",
-                    **({"late_ids": late_ids, "seen_by": ""} if late_ids else {}),
+                    **_late(late_ids),
                 },
             )
         )
@@ -106,28 +107,32 @@ class Chunks:
             [Row(partition=c.run_id, key=c.key, data={"seen_by": run_id}) for c in chunks]
         )
 
-    def record_poisoned(self, envelope: Envelope, *, at: datetime, reason: str) -> bool:
-        """Record that a chunk was given up; return False when it is uploaded after all.
+    def record_poisoned(
+        self, envelope: Envelope, *, at: datetime, reason: str, late_ids: bytes = b""
+    ) -> None:
+        """Record that a chunk was given up, unless it is uploaded after all.
 
         Compare-and-swap: an upload that is recorded at the same moment is never overwritten.
+        `late_ids` as with an upload, for what of it may have been uploaded.
         """
         outcome: dict[str, Value] = {
             "state": ChunkState.POISONED.value,
             "finished_at": at,
             "reason": cut(reason),
+            **_late(late_ids),
         }
         for _ in range(_CAS_TRIES):
             row = self._table.get(envelope.run_id, envelope.key)
             try:
                 if row is None:
                     self._table.insert(_row(envelope, outcome))
-                    return True
+                    return
                 if ChunkState.POISONED not in CHUNK_MOVES[_state(row.data)]:
-                    return False
+                    return
                 self._replace(row, {**_row(envelope, outcome).data})
             except ConflictError:
                 continue
-            return True
+            return
         raise ConflictError(f"row of chunk {envelope.key} kept changing; try again")
 
     def move(self, chunk: Chunk, state: ChunkState, *, at: datetime) -> bool:
@@ -203,6 +208,10 @@ def _row(envelope: Envelope, data: dict[str, Value]) -> Row:
             **data,
         },
     )
+
+
+def _late(late_ids: bytes) -> dict[str, Value]:
+    return {"late_ids": late_ids, "seen_by": ""} if late_ids else {}
 
 
 def _state(data: Any) -> ChunkState:

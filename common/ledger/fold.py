@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import cache
 from itertools import groupby
 
-from common.fingerprints import FINGERPRINT_BYTES, LateVersions, to_array
+from common.fingerprints import LateVersions, to_array
 from common.ledger.chunks import Chunk, Chunks, uncounted
 from common.ledger.known import Known
 from common.ledger.runs import Counts, Run, Runs
@@ -57,7 +57,7 @@ def fold_chunks(
     its indicators are sent anew. `keep_going` is called between runs.
     """
     found = _Found()
-    is_complete = cache(lambda seen_by: _is_complete(runs.get(seen_by)))
+    has_looked = cache(lambda seen_by: _has_looked(runs.get(seen_by)))
     folded = missing = 0
     for chunks_of, rows in groupby(chunks.all(), key=lambda chunk: chunk.run_id):
         mine = list(rows)
@@ -65,7 +65,7 @@ def fold_chunks(
             gone = _discard_queued(mine, chunks=chunks, at=at)
             missing += len(gone)
             mine = [replace(c, state=ChunkState.DISCARDED) if c.key in gone else c for c in mine]
-        late = [chunk for chunk in mine if chunk.late_ids and not is_complete(chunk.seen_by)]
+        late = [chunk for chunk in mine if chunk.late_ids and not has_looked(chunk.seen_by)]
         chunks.record_seen([c for c in late if c.seen_by != run_id], run_id=run_id)
         waiting = {c.key for c in mine if c.state not in FINISHED_CHUNKS} | {c.key for c in late}
         run = runs.get(chunks_of) if len(waiting) < len(mine) else None
@@ -94,18 +94,17 @@ class _Found:
         for chunk in chunks:
             self.fingerprints.extend(to_array(chunk.fingerprints))
         for chunk in late:
-            # A chunk from before there were fingerprints differs from every version.
-            nothing = bytes(len(chunk.late_ids) // FINGERPRINT_BYTES * FINGERPRINT_BYTES)
             self.late_ids.extend(to_array(chunk.late_ids))
-            self.late_fingerprints.extend(to_array(chunk.fingerprints or nothing))
+            self.late_fingerprints.extend(to_array(chunk.fingerprints))
 
     def in_flight(self) -> InFlight:
         late = LateVersions(self.late_ids, self.late_fingerprints)
         return InFlight(fingerprints=self.fingerprints, late=late)
 
 
-def _is_complete(run: Run | None) -> bool:
-    return run is not None and run.state is RunState.COMPLETE
+def _has_looked(run: Run | None) -> bool:
+    """Whether a run has seen a feed to its end; an empty one shows nothing."""
+    return run is not None and run.state is RunState.COMPLETE and run.counts.fetched > 0
 
 
 def _discard_queued(mine: list[Chunk], *, chunks: Chunks, at: datetime) -> set[str]:

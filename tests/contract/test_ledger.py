@@ -235,7 +235,7 @@ def test_both_sides_write_in_any_order(
             case _, ChunkState.UPLOADED:
                 upload(ledger, deferred, rejected=1)
             case _:
-                assert ledger.chunks.record_poisoned(deferred, at=START, reason="busy")
+                ledger.chunks.record_poisoned(deferred, at=START, reason="busy")
     uploaded = outcome is ChunkState.UPLOADED
     expected = Chunk(
         run_id=RUN,
@@ -271,7 +271,7 @@ def test_a_poisoned_chunk_says_why(ledger: Ledger) -> None:
     sent = envelope()
     ledger.chunks.record_enqueued([sent], at=START)
     for _ in range(2):
-        assert ledger.chunks.record_poisoned(sent, at=START, reason="bad\n" + "x" * 999)
+        ledger.chunks.record_poisoned(sent, at=START, reason="bad\n" + "x" * 999)
     found = chunk(ledger, sent)
     assert found.state is ChunkState.POISONED
     assert found.reason.startswith("bad x")
@@ -283,7 +283,7 @@ def test_an_uploaded_chunk_is_not_poisoned(ledger: Ledger) -> None:
     sent = envelope()
     upload(ledger, sent, rejected=1)
     before = chunk(ledger, sent)
-    assert ledger.chunks.record_poisoned(sent, at=LATER, reason="too late") is False
+    ledger.chunks.record_poisoned(sent, at=LATER, reason="too late")
     assert chunk(ledger, sent) == before
 
 
@@ -296,7 +296,7 @@ def test_an_upload_wins_the_race(
     if known:
         ledger.chunks.record_enqueued([sent], at=START)
     hooked.once("chunks", write, lambda: upload(other, sent))
-    assert ledger.chunks.record_poisoned(sent, at=START, reason="crashed") is False
+    ledger.chunks.record_poisoned(sent, at=START, reason="crashed")
     assert chunk(ledger, sent).state is ChunkState.UPLOADED
 
 
@@ -308,7 +308,7 @@ def test_giving_up_survives_other_writers(
     hooked.once(
         "chunks", "insert", lambda: other.chunks.record_deferred(sent, at=START, reason="busy")
     )
-    assert ledger.chunks.record_poisoned(sent, at=START, reason="crashed")
+    ledger.chunks.record_poisoned(sent, at=START, reason="crashed")
     assert chunk(ledger, sent).state is ChunkState.POISONED
 
 

@@ -1,13 +1,18 @@
 """The rows that count work: what they count is what the product really does."""
 
+import logging
 from collections import Counter
 
+import orjson
 import pytest
 import requests
 
 from benchmarks import consumer_cpu, producer_cpu, storage_operations
+from benchmarks.table_client import TableAcceptor, tables_without_connection
 from benchmarks.timing import best_cpu
 from common.envelope import decode_envelope
+from common.events import Event, emit
+from common.ledger.tables import Row
 from local.feed import SyntheticFeed, expected_ids
 
 
@@ -26,6 +31,28 @@ def test_the_consumer_row_delivers_to_an_uploaded_chunk() -> None:
     acceptor = consumer_cpu.Acceptor()
     answer = acceptor.send(requests.Request("POST", "https://a.invalid/").prepare())
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_the_table_client_writes_all_but_to_a_connection() -> None:
+    """A row leaves it whole, with its keys and the token; a query finds nothing."""
+    acceptor = TableAcceptor()
+    table = tables_without_connection(acceptor).table("chunks")
+    table.merge(Row(partition="run", key="chunk", data={"state": "uploaded", "count": 100}))
+    assert list(table.query("run")) == []
+    ((url, body),) = acceptor.written.items()
+    assert url.endswith("/chunks(PartitionKey='run',RowKey='chunk')")
+    written = {"PartitionKey": "run", "RowKey": "chunk", "state": "uploaded", "count": 100}
+    assert orjson.loads(body).items() >= written.items()
+
+
+def test_the_log_lines_of_a_delivery_are_formatted() -> None:
+    """While the row is measured, and afterwards the logger is as it was."""
+    logger = logging.getLogger("lumen_sentinel")
+    before = (logger.level, list(logger.handlers), logger.propagate)
+    with consumer_cpu.log_lines_formatted() as lines:
+        emit(Event.CHUNK_UPLOADED, run="r", accepted=100)
+    assert (logger.level, logger.handlers, logger.propagate) == before
+    assert lines.last == 'chunk-uploaded {"run":"r","accepted":100}'
 
 
 @pytest.mark.parametrize(("puts", "met"), [(100, True), (400, False)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.feeds import Changed, Repeated, open_feed
+from benchmarks.pages import encode_page
 from local.feed import ListFeed, SyntheticFeed
 
 
@@ -22,6 +23,15 @@ def test_a_file_is_repeated_with_new_ids(tmp_path: Path) -> None:
     assert all(len(one["id"]) == len(found[0]["id"]) for one in found)
     assert {**found[7], "id": ""} == {**json.loads(lines[1]), "id": ""}
     assert feed.encoded(0, 3) == lines
+
+
+def test_pages_hold_the_feed_and_end() -> None:
+    """A thousand a page; the last one leads to none, however full it is."""
+    feed = SyntheticFeed(2_000)
+    pages = [orjson.loads(encode_page(feed, at, following="next")) for at in (0, 1_000)]
+    assert [page["next_token"] for page in pages] == ["next", None]
+    found = [one["id"] for page in pages for one in page["results"]["stixobjects"]]
+    assert found == [orjson.loads(one)["id"] for one in feed.encoded(0, 2_000)]
 
 
 def test_without_a_file_the_feed_is_made_up() -> None:

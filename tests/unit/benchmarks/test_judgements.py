@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from benchmarks import first_load, losses, scale_out, steady_state
+from benchmarks.feeds import Changed
 from benchmarks.first_load import Steady
 from benchmarks.losses import TROUBLES, Loss
 from benchmarks.scale_out import Phase
 from benchmarks.table import Scale
 from common.settings import read_setting
+from local.accepted_objects import AcceptedObjects
+from local.feed import SyntheticFeed, expected_ids
 from local.http_simulator import Exchange
 
 PLAN = first_load.Plan(start_up=10, steady=60, indicators=1)
@@ -49,6 +53,28 @@ def test_a_first_load_is_judged_by_rate_ratio_and_throttling(
     assert tuple(figure.met for figure in first_load.judge(ours, reference)) == met
 
 
+@pytest.mark.parametrize(("seconds", "met"), [(59.0, True), (60.0, False)])
+def test_less_than_a_minute_claims_nothing_about_the_limit(seconds: float, *, met: bool) -> None:
+    """The share of 429 is shown then, and no goal is missed or met by it."""
+    ours = Steady(seconds=seconds, arrived=90, taken=80, throttled=10)
+    _, share = first_load.judge(ours, replace(ours, taken=8))
+    assert (share.met, share.goal.startswith("shown")) == (met, met)
+
+
+def test_a_newer_version_that_did_not_arrive_is_missed() -> None:
+    """Sentinel holds every id, but of one changed indicator the version of the first sync."""
+    first = SyntheticFeed(400)
+    second = Changed(first, 10)
+    changed = sorted(expected_ids(second.changes(), threshold=steady_state.THRESHOLD))
+    held = AcceptedObjects()
+    for feed in (first, second.changes()):
+        for one in map(orjson.loads, feed.encoded(0, len(feed))):
+            if feed is first or one["id"] != changed[0]:
+                held.add({**one, "confidence": int(one["confidence"])})
+    assert steady_state.stale(held, second) == {changed[0]}
+    assert steady_state.stale(held, first) == set(changed[1:])
+
+
 @pytest.mark.parametrize(
     ("sent", "changed", "passing", "met"),
     [
@@ -78,6 +104,18 @@ def test_scale_out_is_judged_against_one_host() -> None:
     figures = scale_out.judge([one, two, four], replace(two, per_second=25.0))
     assert [figure.met for figure in figures] == [True, False, True]
     assert figures[-1].reference.startswith("50 chunks/s")
+
+
+def test_the_widest_hosts_are_as_wide_as_deployed() -> None:
+    """24 messages at once, in the two numbers that `host.json` gives."""
+    plan = scale_out.widest()
+    assert (plan.batch, plan.threshold, plan.at_once) == (8, 16, 24)
+
+
+def test_only_requests_that_were_taken_count_as_throughput() -> None:
+    """Arrived in time and answered 200: not refused, not without an answer."""
+    answers = [(1.0, 200), (1.5, 500), (1.6, None), (1.9, 200), (2.0, 200), (0.9, 200)]
+    assert scale_out.taken(_exchanges(answers), 1.0, 2.0) == 2
 
 
 LOSS = Loss(wanted=100, bad=2, lost=0, kept=2, met=3, requests=9)

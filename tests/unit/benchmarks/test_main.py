@@ -57,6 +57,17 @@ def test_a_missed_goal_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [line["met"] for line in written["lines"]] == [False]
 
 
+def test_the_heading_names_the_rows_that_no_file_feeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that nobody takes made-up indicators for real ones."""
+    path = tmp_path / "feed.jsonl"
+    path.touch()
+    runner.main(["--only", "2", "--feed", str(path)])
+    shown = capsys.readouterr().out
+    assert shown.startswith("Full scale, indicators from a file (rows 3, 7 and 9: made up); ")
+
+
 def test_unknown_rows_and_files_are_refused(tmp_path: Path) -> None:
     """Before anything is measured."""
     for wrong in (["--only", "3"], ["--feed", str(tmp_path / "none.jsonl")]):

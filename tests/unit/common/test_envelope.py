@@ -351,3 +351,19 @@ def _base64(data: bytes | bytearray) -> str:
 
 def _bomb(size: int) -> str:
     return json.dumps(fields(body=_base64(zlib.compress(bytes(size), 9))))
+
+
+def test_what_just_fitted_before_fits_again() -> None:
+    """A body that takes more room as we pack it than as it came is packed as closely as it can."""
+    rng = random.Random(1)  # noqa: S311 - a fixed seed
+    words = ["".join(rng.choices("abcdefghij", k=rng.randint(3, 9))) for _ in range(3000)]
+    text = " ".join(rng.choices(words, k=22_000))
+    end = next(
+        end
+        for end in range(len(text), 0, -1000)
+        if len(zlib.compress(text[:end].encode(), 9)) * 4 / 3 < MAX_ENVELOPE_BYTES - 1000
+    )
+    body = f'["{text[:end]}"]'.encode()
+    full = replace(envelope(), body=body, chunk_id=chunk_id_of(body))
+    assert len(pack_body(body)) > MAX_ENVELOPE_BYTES
+    assert decode_envelope(encode_envelope(full)).body == body

@@ -6,7 +6,16 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.fingerprints import SPACE, KnownSet, from_array, pack, to_array, unpack
+from common.fingerprints import (
+    SPACE,
+    KnownSet,
+    LateVersions,
+    from_array,
+    id_hash,
+    pack,
+    to_array,
+    unpack,
+)
 
 fingerprints = st.integers(0, SPACE - 1) | st.sampled_from([0, 1, SPACE - 1, SPACE // 2])
 
@@ -47,3 +56,22 @@ def test_what_is_no_fingerprint_is_not_known() -> None:
     """Neither another type nor a number out of range."""
     known = KnownSet(array("Q", [0, SPACE - 1]))
     assert [value for value in (-1, SPACE, "0", None, b"") if value in known] == []
+
+
+@given(
+    versions=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), max_size=20),
+    name=st.sampled_from("abcde"),
+    version=st.integers(0, 10),
+)
+def test_a_late_version_hides_every_other_one(
+    versions: list[tuple[str, int]], name: str, version: int
+) -> None:
+    """The very version that came late is not hidden, unless another one came late, too."""
+    prints = {pair: id_hash(repr(pair)) for pair in [*versions, (name, version)]}
+    late = LateVersions(
+        array("Q", (id_hash(name) for name, _ in versions)),
+        array("Q", (prints[pair] for pair in versions)),
+    )
+    of_it = [number for other, number in versions if other == name]
+    expected = bool(of_it) and of_it != [version]
+    assert late.hide(name, prints[name, version]) is expected

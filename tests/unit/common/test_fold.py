@@ -332,7 +332,7 @@ def late_ids(envelope: Envelope) -> bytes:
 
 
 @given(found=books(), data=st.data())
-def test_a_late_upload_is_doubted_by_every_run_until_one_is_complete(
+def test_a_late_upload_is_doubted_by_every_run_until_one_has_looked(
     found: Books, data: st.DataObject
 ) -> None:
     """Other versions of its indicators are not known; its own are, and the books balance."""
@@ -351,8 +351,15 @@ def test_a_late_upload_is_doubted_by_every_run_until_one_is_complete(
     versions = {version for sent in late for version in sent.fingerprints}
     keys = {sent.envelope.key for sent in late}
 
-    for state in (RunState.INTERRUPTED, RunState.GAP, RunState.COMPLETE):
-        run_id = f"20260109T0{len(state)}0000-0badcafe"
+    for number, (state, fetched) in enumerate(
+        [
+            (RunState.INTERRUPTED, 7),
+            (RunState.GAP, 7),
+            (RunState.COMPLETE, 0),
+            (RunState.COMPLETE, 7),
+        ]
+    ):
+        run_id = f"20260109T0{number}0000-0badcafe"
         flight = found.fold(run_id=run_id).in_flight
         assert found.fates() == before
         assert versions <= set(flight.fingerprints)
@@ -362,7 +369,13 @@ def test_a_late_upload_is_doubted_by_every_run_until_one_is_complete(
         assert all(again.hide(str(v // 2), v + 1) for v in versions)
         assert keys <= {chunk.key for chunk in found.ledger.chunks.all()}
         found.ledger.runs.create(
-            Run(run_id=run_id, state=state, started_at=START, updated_at=START)
+            Run(
+                run_id=run_id,
+                state=state,
+                started_at=START,
+                updated_at=START,
+                counts=Counts(fetched=fetched, filtered=fetched),
+            )
         )
         before = found.fates()
     fold = found.fold()
@@ -386,7 +399,13 @@ def test_what_comes_late_a_second_time_is_doubted_again() -> None:
     upload_late()
     found.fold(run_id=first)
     found.ledger.runs.create(
-        Run(run_id=first, state=RunState.COMPLETE, started_at=START, updated_at=START)
+        Run(
+            run_id=first,
+            state=RunState.COMPLETE,
+            started_at=START,
+            updated_at=START,
+            counts=Counts(fetched=1, filtered=1),
+        )
     )
     upload_late()
     version = sent.envelope.fingerprints[0]

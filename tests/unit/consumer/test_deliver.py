@@ -40,7 +40,13 @@ from consumer.sentinel import (
     Uploaded,
 )
 from tests.fakes.clock import START
-from tests.unit.consumer.samples import FIRST_DELAY, Bench, envelope, with_count
+from tests.unit.consumer.samples import (
+    FIRST_DELAY,
+    Bench,
+    PickySentinel,
+    envelope,
+    with_count,
+)
 
 UNAVAILABLE_ATTEMPTS = 6 + LONG_ATTEMPTS
 """One, 2, 4, 8, 16 and 32 minutes, then the hours."""
@@ -451,6 +457,28 @@ def test_a_repeated_delivery_that_is_not_known_as_uploaded_uploads(state: str) -
     chunk = bench.chunk(sent)
     assert chunk is not None
     assert chunk.state is ChunkState.UPLOADED
+
+
+@pytest.mark.parametrize(("seconds", "is_late"), [(0, False), (3, False), (4, True)])
+def test_an_upload_is_late_when_its_last_request_left_after_the_slot(
+    seconds: int, is_late: bool
+) -> None:
+    """However long the answer takes, what counts is when the accepted request was sent."""
+    bench = Bench()
+    answers: list[Answer | None] = [Unavailable(reason="503"), None]
+
+    def before() -> Answer | None:
+        bench.clock.advance(seconds if len(answers) == 2 else 60)
+        return answers.pop(0)
+
+    bench.sentinel = PickySentinel(before=before)
+    bench.restart()
+    sent = replace(envelope(), slot=bench.clock.now().timestamp())
+    bench.deliver(sent)
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is ChunkState.UPLOADED
+    assert bool(chunk.late_ids) is is_late
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,20 @@ from common.errors import CredentialError, ThrottledError, UnavailableError
 from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
 from common.ledger.states import ChunkState
 from consumer.poison import HOST_GAVE_UP, KEEP_AGAIN_AFTER, handle_poison
+from consumer.receipts import ids_of
 from tests.unit.consumer.samples import Bench, envelope
 
 FIELDS = tuple(json.loads(encode_envelope(envelope())))
+
+
+def test_a_chunk_that_is_given_up_may_have_been_uploaded_in_part() -> None:
+    """Its row has the ids, so that the next run doubts which versions are at Sentinel."""
+    bench, sent = Bench(), envelope()
+    bench.keeper.keep_from_host(encode_envelope(sent))
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.late_ids) == (ChunkState.POISONED, ids_of(sent))
+    assert chunk.late_ids
 
 
 @given(text=st.text(st.characters()))

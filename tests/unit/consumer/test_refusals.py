@@ -121,6 +121,12 @@ INTERRUPTIONS: dict[str, Answer] = {
 }
 
 
+def assert_none_in_vain(sentinel: PickySentinel) -> None:
+    """Assert that no group was refused twice, but records alone before anything was accepted."""
+    for ids, times in sentinel.refused.items():
+        assert times <= (2 if len(ids) == 1 else 1), ids
+
+
 @pytest.mark.parametrize("answer", INTERRUPTIONS.values(), ids=INTERRUPTIONS)
 def test_an_interrupted_search_goes_on_where_it_was(answer: Answer) -> None:
     """At each request in turn: the copy carries the search, and no group is sent in vain twice."""
@@ -133,7 +139,7 @@ def test_an_interrupted_search_goes_on_where_it_was(answer: Answer) -> None:
         sent = envelope(count=100)
         serve(bench, sent)
         assert_found(bench, sent, bad)
-        assert max(found.refused.values()) == 1
+        assert_none_in_vain(found)
         assert found.requests == sentinel.requests + 1
 
 
@@ -150,7 +156,7 @@ def test_a_search_that_must_wait_for_slots_goes_on_where_it_was() -> None:
     deliveries = serve(bench, sent)
     assert_found(bench, sent, bad)
     assert deliveries >= sentinel.requests
-    assert max(sentinel.refused.values()) == 1
+    assert_none_in_vain(sentinel)
 
 
 def test_a_search_past_its_budget_keeps_the_whole_chunk() -> None:
@@ -463,7 +469,7 @@ def test_a_slow_search_is_put_back_on_the_queue_in_time() -> None:
     assert_found(bench, sent, bad)
     assert longest <= LONGEST_SEARCH + slow + MAX_WAIT
     assert deliveries >= 5
-    assert max(sentinel.refused.values()) == 1
+    assert_none_in_vain(sentinel)
 
 
 @pytest.mark.parametrize("isolation", [None, {"groups": [[[4], 0, 0]], "accepted": 4}])

@@ -21,7 +21,7 @@ def test_a_feed_that_never_synced_is_down() -> None:
     """Before the first complete run nothing can be called healthy."""
     diagnosis = judge_health(Bench().toolbox.look(runs=5))
     assert diagnosis.health is Health.DOWN
-    assert "no sync run is complete yet" in diagnosis.findings[0]
+    assert "sync runs is complete" in diagnosis.findings[0]
 
 
 def test_a_fresh_complete_run_is_healthy() -> None:
@@ -90,7 +90,7 @@ def test_a_long_run_at_work_is_degraded_not_down() -> None:
     bench.toolbox.ledger.runs.save(run, counts=Counts(fetched=1000, filtered=1000))
     diagnosis = judge_health(bench.toolbox.look(runs=5))
     assert diagnosis.health is Health.DEGRADED
-    assert diagnosis.findings == ("no sync run is complete yet: reached MAX_PAGES",)
+    assert diagnosis.findings == ("none of the last 1 sync runs is complete: reached MAX_PAGES",)
 
 
 def _accept(bench: Bench) -> None:

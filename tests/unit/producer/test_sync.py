@@ -494,6 +494,18 @@ def test_a_long_outage_without_answers_is_one_gap() -> None:
     ended(found.tick(), RunState.GAP)
 
 
+def test_a_gap_is_told_though_the_ledger_cannot_say_whether_it_was() -> None:
+    """Twice is better than not at all."""
+    found = world(before=fail_on("start", "", lost_start()))
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("runs", "query"):
+            raise UnavailableError("no answer")
+
+    found.tables.before = before
+    ended(found.tick(), RunState.GAP)
+
+
 @pytest.mark.parametrize("answered", ["cache_id", "cursor"])
 def test_a_gap_tells_until_lumen_has_answered(answered: str) -> None:
     """Failed runs between do not matter, one that got an answer does; so does not having asked."""
