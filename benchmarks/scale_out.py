@@ -1,12 +1,12 @@
 """Row 6: what a second and a fourth function host add, and where adding more ends.
 
-Sentinel's limit is off and each answer takes half a second. In each phase so many hosts start, a
-backlog is enqueued, and once they have settled the requests that arrive and are answered 200 are
-counted: by 1, 2 and 4
-hosts with two requests at once each, so that even a small machine has room: latency sets the pace,
-and what is seen is whether anything shared slows the hosts down. Then by two as wide as `host.json`
-makes them, which is more than the machine can serve: the processor time of each part tells what
-would be full first. Azurite's services share one thread: one core is all that it can use.
+Sentinel's limit is off and each answer takes half a second. In each phase a backlog is enqueued, so
+many hosts start, and once they have settled the requests that arrive and are answered 200 are
+counted. First by 1, 2 and 4 hosts with two requests at once each, so that even a small machine has
+room: latency sets the pace, and what is seen is whether anything shared slows the hosts down. Then
+by two as wide as `host.json` makes them, which is more than the machine can serve: the processor
+time of each part tells what would be full first. Azurite's services share one thread: one core is
+all that it can use.
 
 Not obvious: to receive a message costs Azurite time for each one that waits, so a backlog is only
 as long as the phase needs it. And chunks are small here: hosts and Azurite spend nearly the same
@@ -39,10 +39,11 @@ SETTINGS: Final = {"CHUNK_SIZE": str(CHUNK), "LUMEN_CONFIDENCE_THRESHOLD": "0"}
 SENDERS: Final = ("sentinel_upload", "keep_poison")
 
 SETTLE: Final = 3.0
-"""Seconds between the end of the sync that fills the queue and the measurement."""
+"""Seconds between the start of the last host and the measurement."""
 
-FILL: Final = 4.0
-"""Seconds that such a sync may take: what is sent meanwhile comes on top of the backlog."""
+START_UP: Final = 4.0
+"""Seconds that the hosts may take to start: what the first ones send meanwhile comes on top of the
+backlog. The queue is filled before, so that a slow sync takes nothing from it."""
 
 LEAST_SHARE: Final = 0.85
 HOSTS: Final = (1, 2, 4)
@@ -69,7 +70,7 @@ class Plan:
     def chunks(self) -> int:
         """As many as these hosts could send at most until the measurement is over."""
         per_second = self.hosts * self.at_once / LATENCY
-        return math.ceil(per_second * (FILL + SETTLE + self.seconds))
+        return math.ceil(per_second * (START_UP + SETTLE + self.seconds))
 
 
 SECONDS: Final = {Scale.QUICK: 6.0, Scale.FULL: 15.0}
@@ -159,7 +160,7 @@ def judge(phases: Sequence[Phase], widest: Phase) -> list[Figure]:
 
 
 def _work(cloud: LocalCloud, azurite: Azurite, producer: HostProcess, plan: Plan) -> Phase:
-    """Start hosts, give them work, measure, and stop them."""
+    """Fill the queue, start hosts, measure, and stop them."""
     cloud.override_settings(
         {
             f"{_OVERRIDE}batchSize": f"{plan.batch}",
@@ -167,8 +168,8 @@ def _work(cloud: LocalCloud, azurite: Azurite, producer: HostProcess, plan: Plan
         }
     )
     with ExitStack() as stack:
-        hosts = [stack.enter_context(cloud.start_host()) for _ in range(plan.hosts)]
         sync(producer)
+        hosts = [stack.enter_context(cloud.start_host()) for _ in range(plan.hosts)]
         time.sleep(SETTLE)
         begin, before = time.monotonic(), _processor_times(azurite, hosts)
         time.sleep(plan.seconds)

@@ -448,7 +448,7 @@ def test_a_slow_answer_is_tried_again(
     call: str, api: LumenApi, client: LumenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A silence longer than the read timeout counts as a failed try."""
-    monkeypatch.setattr(lumen, "READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(lumen, "READ_TIMEOUT", 0.5)
     api.inject(fault(Delay(30), call))
     with pytest.raises(UnavailableError, match="Timeout"):
         make(call, client)
