@@ -39,6 +39,13 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class Trickle:
+    """Send the normal answer's header, then its body a byte at a time, so many seconds apart."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """Reset the connection; the service never sees the request."""
 
@@ -67,7 +74,7 @@ class Call:
 
 
 PassingEffect = Delay | Call
-FinalEffect = Answer | Cut | Reset | DoThenReset | DoThenStall
+FinalEffect = Answer | Cut | Trickle | Reset | DoThenReset | DoThenStall
 Effect = PassingEffect | FinalEffect
 
 

@@ -29,6 +29,7 @@ from local.faults import (
     FaultPlan,
     FaultRule,
     Reset,
+    Trickle,
     plan_faults,
 )
 from local.https_listener import HttpsListener, Request, Response, Wire
@@ -48,6 +49,7 @@ __all__ = [
     "Request",
     "Reset",
     "Response",
+    "Trickle",
     "json_response",
 ]
 
@@ -209,7 +211,11 @@ class HttpSimulator(ABC):
         with self._changed:
             exchange.status, exchange.sent = response.status, min(limit, len(response.body))
             self._changed.notify_all()
-        wire.send(response, limit)
+        if isinstance(plan.final, Trickle):
+            pause = plan.final.seconds
+            wire.trickle(response, go_on=lambda: not self._stopping.wait(pause))
+        else:
+            wire.send(response, limit)
 
     def _carry_out(self, plan: FaultPlan, request: Request) -> Response | None:
         """Do what was planned, short of sending; ``None`` means that nothing is to be sent."""
@@ -227,7 +233,7 @@ class HttpSimulator(ABC):
 
     def _decide(self, plan: FaultPlan, request: Request) -> Response | None:
         match plan.final:
-            case None | Cut():
+            case None | Cut() | Trickle():
                 return self.answer(request)
             case Answer(status, headers, body):
                 return Response(status, body.encode() if isinstance(body, str) else body, headers)

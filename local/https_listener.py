@@ -153,6 +153,18 @@ class Wire(BaseHTTPRequestHandler):
         """Write the answer, at most ``limit`` bytes of its body; fewer than all ends the line."""
         if limit < len(response.body):
             self.close_connection = True
+        self.wfile.write(self._head(response) + response.body[:limit])
+
+    def trickle(self, response: Response, *, go_on: Callable[[], bool]) -> None:
+        """Write the answer a byte at a time, as long as `go_on`, which waits, says so."""
+        self.wfile.write(self._head(response))
+        for place in range(len(response.body)):
+            if not go_on():
+                self.close_connection = True
+                return
+            self.wfile.write(response.body[place : place + 1])
+
+    def _head(self, response: Response) -> bytes:
         phrase = (
             http.HTTPStatus(response.status).phrase if response.status in _KNOWN_STATUSES else ""
         )
@@ -161,8 +173,7 @@ class Wire(BaseHTTPRequestHandler):
         if response.body:
             fields.setdefault("Content-Type", "application/json")
         lines += [f"{name}: {value}" for name, value in fields.items()]
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        self.wfile.write(head + response.body[:limit])
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def reset(self) -> None:
         """Make the coming close a TCP reset."""

@@ -42,7 +42,12 @@ CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 60.0
 """Seconds without a byte before a call counts as failed."""
 
-NO_RESULTS: Final = "no results found"
+ANSWER_TIMEOUT: Final = 300.0
+"""Seconds for an answer as a whole, however steadily its bytes come in."""
+
+_PIECE: Final = 1 << 16
+
+NO_RESULTS: Final = b"no results found"
 """Text of the HTTP 400 that means an empty feed (the public V2 connector, read 2026-11-22)."""
 
 _FORGOTTEN: Final = frozenset({400, 404, 410})
@@ -150,21 +155,26 @@ class LumenClient:
         starting = method == "POST"
 
         def once() -> dict[str, Any] | None:
+            late = min(self._clock.monotonic() + ANSWER_TIMEOUT, give_up_at)
             try:
-                response = self._session.request(
+                with self._session.request(
                     method,
                     url,
                     headers={"Authorization": self._api_key.reveal()},
                     timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
                     allow_redirects=False,
-                )
+                    stream=True,
+                ) as response:
+                    content = self._read_body(response, late)
             except TRANSPORT_ERRORS as error:
                 # Without the cause: its text holds the URL, and that the page token.
                 kind = type(error).__name__
                 if starting and not _was_never_sent(error):
                     raise _lost_query(kind) from None
                 raise UnavailableError(f"Lumen cannot be reached ({kind})") from None
-            return self._read_start(response) if starting else self._read(response, _FORGOTTEN)
+            if starting:
+                return self._read_start(response, content)
+            return self._read(response, content, _FORGOTTEN)
 
         return call_with_retries(
             once,
@@ -174,7 +184,16 @@ class LumenClient:
             give_up_at=give_up_at,
         )
 
-    def _read_start(self, response: requests.Response) -> dict[str, Any] | None:
+    def _read_body(self, response: requests.Response, late: float) -> bytes:
+        """Return the whole body; raises `requests.ReadTimeout` once the clock is past `late`."""
+        pieces: list[bytes] = []
+        while piece := response.raw.read1(_PIECE, decode_content=True):
+            pieces.append(piece)
+            if self._clock.monotonic() > late:
+                raise requests.ReadTimeout
+        return b"".join(pieces)
+
+    def _read_start(self, response: requests.Response, content: bytes) -> dict[str, Any] | None:
         """Return the answer to a start; an answer that decides nothing is a gap."""
         status = response.status_code
         if status in _SERVICE_FAILED:
@@ -183,18 +202,18 @@ class LumenClient:
             raise _lost_query(f"a gateway answered {status}")
         if status // 100 == 2:  # noqa: PLR2004 - HTTP status class
             with suppress(UnavailableError):
-                return decode_answer(response.content)
+                return decode_answer(content)
             raise _lost_query(f"the answer, {status}, cannot be read")
-        return self._read(response, frozenset())
+        return self._read(response, content, frozenset())
 
     def _read(
-        self, response: requests.Response, forgotten: frozenset[int]
+        self, response: requests.Response, content: bytes, forgotten: frozenset[int]
     ) -> dict[str, Any] | None:
         status = response.status_code
         match status:
             case 200 | 201 | 202:
-                return decode_answer(response.content)
-            case 400 if NO_RESULTS in response.text[:10_000].lower():
+                return decode_answer(content)
+            case 400 if NO_RESULTS in content[:10_000].lower():
                 return None
             case 401 | 403:
                 raise CredentialError(

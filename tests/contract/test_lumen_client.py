@@ -1,6 +1,7 @@
 """LumenClient against the simulated API: every row of its contract, and every way to fail."""
 
 import base64
+import gzip
 import json
 import random
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from common.backoff import Backoff
+from common.clock import SystemClock
 from common.errors import (
     ContractDriftError,
     CredentialError,
@@ -34,6 +36,7 @@ from local.http_simulator import (
     Fault,
     Request,
     Reset,
+    Trickle,
 )
 from local.lumen_api import LumenApi
 from local.tls import LocalCertificates
@@ -455,6 +458,50 @@ def test_a_slow_answer_is_tried_again(
     assert requests_of(api, call) == TRIES
 
 
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("limit", ["answer", "run"])
+def test_an_answer_that_trickles_in_counts_as_none(
+    call: str, limit: str, api: LumenApi, client: LumenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that never stop coming keep nobody longer than one answer, or the run, may take."""
+    clock = SystemClock()
+    monkeypatch.setattr(client, "_clock", clock)
+    monkeypatch.setattr(client, "_backoff", Backoff(tries=2, base=0.01, cap=0.01))
+    give_up_at = NEVER
+    if limit == "answer":
+        monkeypatch.setattr(lumen, "ANSWER_TIMEOUT", 0.3)
+    else:
+        give_up_at = clock.monotonic() + 0.3
+    api.inject(fault(Trickle(0.1), call))
+    expected, requests_made = {
+        (STARTING, "answer"): (GapError, 1),
+        (STARTING, "run"): (GapError, 1),
+    }.get((call, limit), (UnavailableError, 2) if limit == "answer" else (OutOfTimeError, 1))
+    with pytest.raises(expected, match="ReadTimeout"):
+        make(call, client, give_up_at=give_up_at)
+    assert requests_of(api, call) == requests_made
+
+
+def test_pages_share_a_connection(api: LumenApi, client: LumenClient) -> None:
+    """A body that is read to its end gives the connection back."""
+    adapter = client._session.get_adapter(api.url)
+    assert isinstance(adapter, HTTPAdapter)
+    all_pages(client)
+    pools = adapter.poolmanager.pools
+    (key,) = pools.keys()
+    assert (pools[key].num_connections, pools[key].num_requests) == (1, 5)
+
+
+def test_a_compressed_page_is_read(api: LumenApi, client: LumenClient) -> None:
+    """Compression is undone, whatever its name, and a body cut within it is no page."""
+    body = gzip.compress(json.dumps({"results": {"stixobjects": [{}] * 1000}}).encode())
+    headers = {"Content-Encoding": "gzip"}
+    api.inject(fault(Answer(200, headers=headers, body=body[:-20]), PAGE, times=1))
+    api.inject(fault(Answer(200, headers=headers, body=body), PAGE, times=1))
+    assert len(client.fetch_page("any", give_up_at=NEVER).objects) == 1000
+    assert requests_of(api, PAGE) == 2
+
+
 def test_a_fault_that_passes_is_not_seen(api: LumenApi, client: LumenClient) -> None:
     """Each call has its own tries: two failures before every answer, and the feed is whole."""
     for effect in (Answer(503), Reset()):
@@ -565,31 +612,10 @@ def test_an_unreachable_service_is_unavailable(api: LumenApi, client: LumenClien
 
 
 @pytest.mark.parametrize("status", range(400, 600))
-def test_every_refusal_is_an_error_of_ours(status: int) -> None:
+def test_every_refusal_is_an_error_of_ours(status: int, api: LumenApi, client: LumenClient) -> None:
     """Whatever the status, the caller meets the pipeline's own errors and not the key."""
-    client = LumenClient(
-        base_url="https://lumen.invalid",
-        api_key=Secret(KEY),
-        backoff=Backoff(tries=1),
-        clock=FakeClock(),
-        rng=random.Random(0),  # noqa: S311 - a fixed seed
-        session=Canned(status),
-    )
+    api.inject(fault(Answer(status), PAGE))
     with pytest.raises(PipelineError) as caught:
         client.fetch_page("t", give_up_at=NEVER)
     assert KEY not in repr(caught.value)
     assert str(status) in str(caught.value)
-
-
-class Canned(requests.Session):
-    """A session that answers one status without a network."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__()
-        self._status = status
-
-    def request(self, *_args: object, **_options: object) -> requests.Response:
-        response = requests.Response()
-        response.status_code = self._status
-        response._content = b"{}"
-        return response
