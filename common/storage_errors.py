@@ -27,6 +27,22 @@ from common.errors import (
 CONFLICTS: Final = frozenset({409, 412})
 """Statuses of an insert of what exists, and of a compare-and-swap that came too late."""
 
+_COPY_ANEW: Final = "copy the connection string in PipelineStorage anew from the storage account"
+
+_REMEDIES: Final = {
+    "AuthenticationFailed": f"the key or signature is not this account's, or has ended: {_COPY_ANEW}",
+    "AuthorizationFailure": (
+        "the account's network rules refuse this place (its name must lead to the private "
+        f"endpoint), or the key is another account's: {_COPY_ANEW}"
+    ),
+    "KeyBasedAuthenticationNotPermitted": (
+        "the account takes no keys: set PipelineStorage__queueServiceUri and so on, not "
+        "PipelineStorage"
+    ),
+}
+"""What to do about a refusal that is not a missing role, by the service's code
+(learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes, read 2026-11-22)."""
+
 _CODE_IN_BODY = re.compile(r'"code":\s*"(\w+)')
 
 
@@ -39,13 +55,15 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
         status = error.status_code or 0
         code = error_code(error) or status
         if status in {401, 403}:
-            raise CredentialError(
-                f"{what} refused access ({code}); give the app's identity the role {role}"
-            ) from error
+            remedy = _REMEDIES.get(str(code), f"give the app's identity the role {role}")
+            raise CredentialError(f"{what} refused access ({code}); {remedy}") from error
         if status in {429, 503}:
             raise ThrottledError(f"{what} is throttled ({code})") from error
         if status >= 500 or status == 408:  # noqa: PLR2004 - HTTP status classes
             raise UnavailableError(f"{what} is unavailable ({code})") from error
+        if type(error).__name__ == "AzureSigningError":  # each SDK has its own, both private
+            # Without the cause: what cannot be read as a key may be shown by its text.
+            raise CredentialError(f"{what}: the account key cannot be read; {_COPY_ANEW}") from None
         if isinstance(error, ClientAuthenticationError):  # of azure-identity, before any request
             raise CredentialError(
                 f"{what}: the app's managed identity gave no token ({type(error).__name__}); "

@@ -2,7 +2,8 @@
 
 Tables for people, `--json` for scripts. It talks to the pipeline's storage directly, so it needs
 the storage settings in the environment and a place from which the account can be reached. The
-exit status is 0 when all is well, 1 when the answer is bad news, 2 when the question was wrong.
+exit status is 0 when all is well, 1 when the answer is bad news, 2 when the question was wrong,
+130 when it was interrupted.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from common.errors import HaltError, TryLaterError
 from common.ledger.poison import PoisonEntry
+from common.ledger.states import RunState
 from ops.poison import Handled, Result, Selection, discard, find, replay
 from ops.render import render_runs, render_status, render_table
 from ops.status import Health, describe, describe_run, judge_health
@@ -23,6 +25,18 @@ from ops.toolbox import Toolbox, open_toolbox
 GOOD: Final = 0
 BAD_NEWS: Final = 1
 WRONG: Final = 2
+INTERRUPTED: Final = 130
+"""What a shell reports of a command that SIGINT ended."""
+
+NOT_DONE: Final = frozenset({Result.UNDECODABLE, Result.GIVEN_UP_AGAIN, Result.GONE})
+"""Results that leave a message to see to, or say that there is none."""
+
+BAD_ENDS: Final = frozenset({RunState.FAILED, RunState.GAP})
+
+NO_RUN_YET: Final = (
+    "ops: no sync run is on record in this storage account, and the first one sends everything; "
+    "is it the right account?"
+)
 
 NEWER_VERSIONS: Final = (
     "Where Sentinel has had a newer version of an indicator, the next sync run sends it again if "
@@ -39,6 +53,9 @@ def main(arguments: Sequence[str] | None = None, *, toolbox: Toolbox | None = No
     except (HaltError, TryLaterError) as error:
         print(f"ops: {error}", file=sys.stderr)
         return WRONG
+    except KeyboardInterrupt:
+        print("ops: interrupted; what was not done yet is as it was", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
@@ -54,12 +71,16 @@ def _runs(toolbox: Toolbox, options: argparse.Namespace) -> int:
     runs = toolbox.look(runs=options.limit).runs
     rows = [describe_run(view) for view in runs]
     print(json.dumps(rows) if options.json else render_runs(rows))
-    return GOOD if all(view.fate.balanced for view in runs) else BAD_NEWS
+    is_good = all(v.fate.balanced and v.run.state not in BAD_ENDS for v in runs)
+    return GOOD if is_good else BAD_NEWS
 
 
 def _sync(toolbox: Toolbox, options: argparse.Namespace) -> int:
     if not options.full:
         print("ops: the timer starts ordinary runs; to send everything once: sync --full")
+        return WRONG
+    if not any(toolbox.ledger.runs.latest(1)):
+        print(NO_RUN_YET, file=sys.stderr)
         return WRONG
     toolbox.ledger.control.request_full(at=toolbox.clock.now())
     print("the next new sync run sends every indicator, known or not")
@@ -67,10 +88,8 @@ def _sync(toolbox: Toolbox, options: argparse.Namespace) -> int:
 
 
 def _poison_list(toolbox: Toolbox, options: argparse.Namespace) -> int:
-    chosen = Selection(reason=options.reason or "", all_kept=True)
-    poison = toolbox.ledger.poison
-    entries = list(poison.entries()) if options.settled else find(toolbox.ledger, chosen)
-    rows = [_summary(entry) for entry in entries]
+    chosen = Selection(reason=options.reason or "", all_kept=True, settled=options.settled)
+    rows = [_summary(entry) for entry in find(toolbox.ledger, chosen)]
     print(json.dumps(rows) if options.json else render_table(rows, empty="no poison"))
     return GOOD
 
@@ -103,7 +122,7 @@ def _poison_replay(toolbox: Toolbox, options: argparse.Namespace) -> int:
     done = _report(_with_progress(handled, len(entries)), options)
     if Result.REPLAYED in done and not options.json:
         print(NEWER_VERSIONS)
-    return _missing(options.names, entries)
+    return _missing(options.names, entries) or (BAD_NEWS if done & NOT_DONE else GOOD)
 
 
 def _poison_discard(toolbox: Toolbox, options: argparse.Namespace) -> int:
@@ -112,8 +131,8 @@ def _poison_discard(toolbox: Toolbox, options: argparse.Namespace) -> int:
         print("nothing was discarded")
         return WRONG
     handled = discard(entries, ledger=toolbox.ledger, clock=toolbox.clock, dry_run=options.dry_run)
-    _report(_with_progress(handled, len(entries)), options)
-    return _missing(options.names, entries)
+    done = _report(_with_progress(handled, len(entries)), options)
+    return _missing(options.names, entries) or (BAD_NEWS if done & NOT_DONE else GOOD)
 
 
 def _chosen(toolbox: Toolbox, options: argparse.Namespace) -> list[PoisonEntry]:
@@ -137,7 +156,11 @@ def _confirmed(entries: Sequence[PoisonEntry]) -> bool:
         return False
     count = sum(entry.count for entry in entries)
     question = f"discard {len(entries)} messages with {count} indicators for good? [y/N] "
-    return input(question).strip().lower() in {"y", "yes"}
+    try:
+        return input(question).strip().lower() in {"y", "yes"}
+    except EOFError:
+        print()
+        return False
 
 
 def _with_progress(handled: Iterable[Handled], total: int) -> Iterator[Handled]:

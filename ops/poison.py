@@ -32,17 +32,21 @@ _TRIES: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which records: by name (`<run>/<id>` or the id), by text in the reason, or all kept."""
+    """Which records: by name (`<run>/<id>` or the id), by text in the reason, or all kept.
+
+    With `settled`, by reason and all include those that were replayed or discarded.
+    """
 
     names: tuple[str, ...] = ()
     reason: str = ""
     all_kept: bool = False
+    settled: bool = False
 
     def picks(self, entry: PoisonEntry) -> bool:
         """Whether `entry` is one of them."""
         if self.names:
             return entry.name in self.names or entry.poison_id in self.names
-        if entry.state is not PoisonState.KEPT:
+        if entry.state is not PoisonState.KEPT and not self.settled:
             return False
         if self.reason:
             return self.reason.lower() in entry.reason.lower()

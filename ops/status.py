@@ -180,7 +180,7 @@ def judge_health(view: View) -> Diagnosis:
     degraded: list[str] = []
     missing = _missing_success(view)
     if missing:
-        (degraded if _is_at_work(view) else down).append(missing)
+        (degraded if _is_at_work(view) or _is_new(view) else down).append(missing)
     silence = "" if view.problems else _silence(view)
     if silence:
         down.append(silence)
@@ -252,7 +252,12 @@ def describe_run(view: RunView) -> dict[str, Any]:
 def _missing_success(view: View) -> str:
     """Return what is wrong with the last complete run; empty when it is recent enough."""
     complete = [run.updated_at for run in view.recent if run.state is RunState.COMPLETE]
-    reason = view.recent[0].reason if view.recent else ""
+    if not view.recent:
+        return (
+            "no sync run is on record in this storage account: either the timer has not fired yet, "
+            "or this is another account than the pipeline's"
+        )
+    reason = view.recent[0].reason
     why = f": {reason}" if reason else ""
     if not complete:
         return f"none of the last {len(view.recent)} sync runs is complete{why}"
@@ -261,6 +266,11 @@ def _missing_success(view: View) -> str:
         return ""
     minutes = age / timedelta(minutes=1)
     return f"the last complete sync run ended {minutes:.0f} minutes ago{why}"
+
+
+def _is_new(view: View) -> bool:
+    """Whether the feed has begun so lately that no run need be complete yet."""
+    return bool(view.recent) and view.now - view.recent[-1].started_at <= view.stale_after
 
 
 def _is_at_work(view: View) -> bool:

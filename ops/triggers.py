@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
+from typing import Any
 
 import azure.functions as func
 
@@ -31,7 +32,8 @@ def pipeline_status(request: func.HttpRequest) -> func.HttpResponse:
     """Return the health, the queue and the latest runs, reconciled; `?runs=N` says how many."""
     asked = request.params.get("runs", str(DEFAULT_RUNS))
     if not asked.isdecimal() or not 1 <= int(asked[:9]) <= MAX_RUNS:
-        return func.HttpResponse(f"runs must be a number from 1 to {MAX_RUNS}\n", status_code=400)
+        error = f"runs must be a number from 1 to {MAX_RUNS}"
+        return _response({"error": error}, HTTPStatus.BAD_REQUEST)
     return status_response(_toolbox, runs=int(asked))
 
 
@@ -46,6 +48,10 @@ def status_response(toolbox: Callable[[], Toolbox], *, runs: int) -> func.HttpRe
         report, status = {"error": str(error)}, HTTPStatus.INTERNAL_SERVER_ERROR
     except (HaltError, TryLaterError) as error:
         report, status = {"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE
+    return _response(report, status)
+
+
+def _response(report: dict[str, Any], status: HTTPStatus) -> func.HttpResponse:
     return func.HttpResponse(json.dumps(report), status_code=status, mimetype="application/json")
 
 

@@ -63,7 +63,8 @@ def test_status_needs_a_key_and_tells_the_runs(new_world: NewWorld) -> None:
     assert report["runs"][0]["state"] == "complete"
     assert report["runs"][0]["fetched"] == 300
     assert report["runs"][0]["balanced"] is True
-    assert host.get("/api/status?runs=0").status_code == 400
+    wrong = host.get("/api/status?runs=0")
+    assert (wrong.status_code, list(wrong.json())) == (400, ["error"])
     assert_conserved(world)
 
 

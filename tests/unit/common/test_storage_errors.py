@@ -16,7 +16,9 @@ from azure.core.exceptions import (
     ServiceResponseError,
     ServiceResponseTimeoutError,
 )
+from azure.data.tables import TableServiceClient
 from azure.identity import CredentialUnavailableError
+from azure.storage.queue import QueueServiceClient
 
 from common.errors import (
     CredentialError,
@@ -120,6 +122,37 @@ def test_an_identity_outage_passes() -> None:
     """A server error of the identity endpoint is an outage."""
     error = http_error(500, kind=ClientAuthenticationError)
     assert type(translated(error)) is UnavailableError
+
+
+@pytest.mark.parametrize("client", [TableServiceClient, QueueServiceClient])
+def test_a_key_that_is_none_is_told_as_such(client: Any) -> None:
+    """The SDKs' own error, before any request: the key is named, the identity is not."""
+    service = client.from_connection_string(
+        "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=no-key;EndpointSuffix=invalid"
+    )
+    with (
+        pytest.raises(CredentialError, match="account key cannot be read; copy") as caught,
+        storage_errors("it", role="Role"),
+    ):
+        service.get_service_properties()
+    assert "identity" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("AuthenticationFailed", "copy the connection string"),
+        ("AuthorizationFailure", "network rules"),
+        ("KeyBasedAuthenticationNotPermitted", "PipelineStorage__queueServiceUri"),
+        ("AuthorizationPermissionMismatch", "role Table Role"),
+    ],
+)
+def test_each_refusal_has_its_own_remedy(code: str, remedy: str) -> None:
+    """A key, a network and a role are mended in different places; only the role names itself."""
+    message = str(translated(http_error(403, code)))
+    assert remedy in message
+    assert ("Role" in message) == (code == "AuthorizationPermissionMismatch")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from common.ledger.poison import PoisonState
 from common.ledger.problems import Kind
 from common.ledger.states import RunState
-from ops.cli import BAD_NEWS, GOOD, NEWER_VERSIONS, WRONG, main
+from ops.cli import BAD_NEWS, GOOD, INTERRUPTED, NEWER_VERSIONS, WRONG, main
 from tests.unit.ops.samples import Bench
 
 
@@ -69,6 +69,75 @@ def test_a_name_that_does_not_exist_is_said(capsys: pytest.CaptureFixture[str]) 
     assert "there is no poison called nope" in capsys.readouterr().err
 
 
+def test_runs_that_ended_badly_are_bad_news(capsys: pytest.CaptureFixture[str]) -> None:
+    """The table is printed all the same; the exit status is for scripts."""
+    for state in (RunState.FAILED, RunState.GAP):
+        bench = Bench()
+        bench.run(state, reason="why")
+        assert _run(bench, "runs") == BAD_NEWS
+        assert "why" in capsys.readouterr().out
+
+
+def test_settled_poison_is_listed_by_reason_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both options together narrow the list, and neither is ignored."""
+    bench = Bench()
+    record = bench.poison(reason="Sentinel is unavailable (503)")
+    assert _run(bench, "poison", "discard", "--all", "--yes") == GOOD
+    capsys.readouterr()
+    for options, listed in (
+        (["--settled"], True),
+        (["--settled", "--reason", "503"], True),
+        (["--settled", "--reason", "other"], False),
+        (["--reason", "503"], False),
+    ):
+        assert _run(bench, "poison", "list", *options) == GOOD
+        assert (record.name in capsys.readouterr().out) == listed, options
+
+
+def test_what_could_not_be_replayed_is_bad_news(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message that nothing can be made of stays kept, and the exit status says so."""
+    bench = Bench()
+    bench.rubbish()
+    assert _run(bench, "poison", "replay", "--all") == BAD_NEWS
+    assert "cannot be decoded" in capsys.readouterr().out
+    assert _run(bench, "poison", "discard", "--all", "--yes") == GOOD
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [(EOFError, WRONG, "nothing was discarded"), (KeyboardInterrupt, INTERRUPTED, "interrupted")],
+)
+def test_no_answer_is_no_yes(
+    answer: type[BaseException],
+    status: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of input and Ctrl-C leave everything as it was, without a traceback."""
+
+    def ask(_question: str) -> str:
+        raise answer
+
+    bench = Bench()
+    bench.poison()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", ask)
+    assert _run(bench, "poison", "discard", "--all") == status
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+    (record,) = bench.toolbox.ledger.poison.all()
+    assert record.state is PoisonState.KEPT
+
+
+def test_a_full_sync_of_nothing_is_questioned(capsys: pytest.CaptureFixture[str]) -> None:
+    """An account without a run is likely the wrong one: nothing is written there."""
+    bench = Bench()
+    assert _run(bench, "sync", "--full") == WRONG
+    assert "right account" in capsys.readouterr().err
+    assert bench.toolbox.ledger.control.full_request() is None
+
+
 @pytest.mark.parametrize("action", ["replay", "discard"])
 def test_which_messages_must_be_said(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Without names, reason or `--all` nothing is chosen, and the usage is shown."""
@@ -83,6 +152,7 @@ def test_a_full_sync_is_asked_for_once(capsys: pytest.CaptureFixture[str]) -> No
     bench = Bench()
     assert _run(bench, "sync") == WRONG
     assert bench.toolbox.ledger.control.full_request() is None
+    bench.run()
     assert _run(bench, "sync", "--full") == GOOD
     assert bench.toolbox.ledger.control.full_request() is not None
     assert "next new sync run" in capsys.readouterr().out

@@ -21,7 +21,20 @@ def test_a_feed_that_never_synced_is_down() -> None:
     """Before the first complete run nothing can be called healthy."""
     diagnosis = judge_health(Bench().toolbox.look(runs=5))
     assert diagnosis.health is Health.DOWN
-    assert "sync runs is complete" in diagnosis.findings[0]
+    assert "has not fired yet" in diagnosis.findings[0]
+
+
+def test_the_first_runs_have_as_long_as_later_ones() -> None:
+    """Until a complete run could be missing, a new feed is degraded, with the reason; then down."""
+    bench = Bench()
+    bench.run(RunState.FAILED, reason="Lumen refused the API key (401)")
+    bench.clock.advance(bench.toolbox.stale_after / timedelta(seconds=1))
+    bench.run(RunState.FAILED, reason="Lumen refused the API key (401)")
+    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    assert diagnosis.health is Health.DEGRADED
+    assert "none of the last 2 sync runs is complete: Lumen refused" in diagnosis.findings[0]
+    bench.clock.advance(1)
+    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
 
 
 def test_a_fresh_complete_run_is_healthy() -> None:
