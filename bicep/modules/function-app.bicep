@@ -197,6 +197,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
 
 resource app 'Microsoft.Web/sites@2024-11-01' = {
   // checkov:skip=CKV_AZURE_17: operators sign in with function keys; nobody has a client certificate
+  // checkov:skip=CKV_AZURE_78: Flex Consumption has no FTP and refuses ftpsState; the policy ftp below forbids it, too
   // checkov:skip=CKV_AZURE_212: Flex Consumption has no fixed number of instances; the queue keeps the work
   // checkov:skip=CKV_AZURE_213: Flex Consumption does not route by health checks; a missing sync run alerts
   // checkov:skip=CKV_AZURE_222: public access is off with privateInbound; else keys and allowedIpRanges guard it
@@ -243,7 +244,6 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     }
     siteConfig: {
       appSettings: concat(hostSettings, storageSettings, pipelineSettings, signInSettings, overrideSettings)
-      ftpsState: 'Disabled'
       http20Enabled: true
       ipSecurityRestrictions: ipRestrictions
       ipSecurityRestrictionsDefaultAction: empty(allowedIpRanges) ? 'Allow' : 'Deny'
