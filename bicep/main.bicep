@@ -223,6 +223,11 @@ var queueZone = 'privatelink.queue.${environment().suffixes.storage}'
 var tableZone = 'privatelink.table.${environment().suffixes.storage}'
 var fileZone = 'privatelink.file.${environment().suffixes.storage}'
 
+// A module's arguments are evaluated even where its condition is false. So what reads an output of
+// a conditional module asks for that module's whole condition.
+var makeSitesZone = createPrivateDnsZones && privateInbound
+var makeActionGroup = createAlerts && !empty(alertEmail)
+
 resource existingSentinelWorkspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
   scope: resourceGroup(sentinelWorkspace[2], sentinelWorkspace[4])
   name: sentinelWorkspace[8]
@@ -305,7 +310,7 @@ module vaultDns 'modules/private-dns-zone.bicep' = if (createPrivateDnsZones) {
   }
 }
 
-module sitesDns 'modules/private-dns-zone.bicep' = if (createPrivateDnsZones && privateInbound) {
+module sitesDns 'modules/private-dns-zone.bicep' = if (makeSitesZone) {
   name: 'dns-sites'
   params: {
     zoneName: clouds[cloud].sitesZone
@@ -519,13 +524,13 @@ module sitesEndpoint 'modules/private-endpoint.bicep' = if (privateInbound) {
     subnetId: endpointSubnetId
     targetId: functionApp.outputs.appId
     groupId: 'sites'
-    dnsZoneId: createPrivateDnsZones ? sitesDns!.outputs.zoneId : sitesDnsZoneId
+    dnsZoneId: makeSitesZone ? sitesDns!.outputs.zoneId : sitesDnsZoneId
   }
 }
 
 // --- alerts ---------------------------------------------------------------------------------
 
-module actionGroup 'modules/action-group.bicep' = if (createAlerts && !empty(alertEmail)) {
+module actionGroup 'modules/action-group.bicep' = if (makeActionGroup) {
   name: 'action-group'
   params: {
     actionGroupName: '${prefix}-${suffix}-operators'
@@ -534,7 +539,7 @@ module actionGroup 'modules/action-group.bicep' = if (createAlerts && !empty(ale
   }
 }
 
-var ownActionGroupIds = empty(alertEmail) ? [] : array(actionGroup!.outputs.actionGroupId)
+var ownActionGroupIds = makeActionGroup ? array(actionGroup!.outputs.actionGroupId) : []
 
 module alertNoCompleteSync 'modules/alert-no-complete-sync.bicep' = if (createAlerts) {
   name: 'alert-no-complete-sync'

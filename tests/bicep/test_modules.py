@@ -1,9 +1,11 @@
 """The files fit together: names are declared, modules get what they ask for, outputs exist."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from tests.bicep.conditions import reads_of_modules, worlds_without
 from tests.bicep.template import (
     MAIN,
     ModuleCall,
@@ -82,6 +84,53 @@ def test_a_condition_guards_each_use_of_a_conditional_module() -> None:
     for symbol, call in template.modules.items():
         marks = set(re.findall(rf"\b{symbol}(!?)\.outputs\.", template.source))
         assert marks <= ({"!"} if call.condition is not None else {""}), symbol
+
+
+def test_that_condition_is_the_modules_whole_one() -> None:
+    """Whatever the parameters, no output is read of a module that is not deployed then."""
+    template = load(MAIN)
+    reads = list(reads_of_modules(template))
+    assert {name for name, _ in reads} == set(re.findall(r"\b(\w+)!\.outputs\.", template.source))
+    gaps = [(name, next(worlds_without(template, name, guards), None)) for name, guards in reads]
+    assert [gap for gap in gaps if gap[1] is not None] == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "guard", "safe"),
+    [
+        ("a && b", "a", False),
+        ("a && b", "b && a", True),
+        ("a && b", "both", True),
+        ("both", "either", False),
+        ("either", "a", True),
+        ("a && !empty(text)", "!empty(text)", False),
+        ("a && !empty(text)", "hasText && a", True),
+        ("!empty(text)", "empty(text)", False),
+    ],
+)
+def test_a_condition_that_is_not_whole_is_found(
+    condition: str, guard: str, *, safe: bool, tmp_path: Path
+) -> None:
+    """The check tells a guard that implies the condition from one that does not."""
+    path = tmp_path / "main.bicep"
+    path.write_text(
+        f"""param a bool
+param b bool
+param text string
+var both = a && b
+var either = a || b
+var hasText = !empty(text)
+var condition = {condition}
+var guard = {guard}
+module x 'x.bicep' = if (condition) {{
+  name: 'x'
+}}
+output y string = guard ? x!.outputs.y : ''
+""",
+        encoding="utf-8",
+    )
+    ((name, guards),) = reads_of_modules(load(path))
+    assert (next(worlds_without(load(path), name, guards), None) is None) is safe
 
 
 def test_no_secret_leaves_the_deployment() -> None:

@@ -33,7 +33,10 @@ def test_the_alert_is_on_and_told_to_somebody() -> None:
     assert properties["actions"] == {"actionGroups": "actionGroupIds"}
     groups = load(MAIN).modules["alertNoCompleteSync"].arguments["actionGroupIds"]
     assert names_in(load(MAIN), groups) == {"alertActionGroupIds", "ownActionGroupIds"}
-    assert "var ownActionGroupIds = empty(alertEmail) ? [] : " in load(MAIN).source
+    own = load(MAIN).variables["ownActionGroupIds"]["operator"]["operands"]
+    assert (own["condition"], own["false_value"]) == ("makeActionGroup", [])
+    made = load(MAIN).variables["makeActionGroup"]
+    assert names_in(load(MAIN), made) == {"createAlerts", "alertEmail"}
     assert load(MAIN).parameters["createAlerts"].default is True
 
 

@@ -9,6 +9,7 @@ from tests.bicep.template import (
     ModuleCall,
     dotted,
     load,
+    names_in,
     resources,
     templates,
 )
@@ -52,6 +53,11 @@ def only(resource_type: str) -> dict[str, Any]:
 def calls(path: object) -> dict[str, ModuleCall]:
     """Return the uses of a module in main.bicep."""
     return {name: call for name, call in MAIN_TEMPLATE.modules.items() if call.path == path}
+
+
+def zone_condition(service: str) -> str:
+    """Return when the zone of a service is made: that of the app only where it has an endpoint."""
+    return "makeSitesZone" if service == "sites" else "createPrivateDnsZones"
 
 
 def test_storage_has_no_public_door() -> None:
@@ -137,7 +143,7 @@ def test_every_endpoint_has_its_dns_zone() -> None:
     for call in calls(ENDPOINT).values():
         choice = call.arguments["dnsZoneId"]["operator"]["operands"]
         service = call.arguments["groupId"]
-        assert choice["condition"] == "createPrivateDnsZones"
+        assert choice["condition"] == zone_condition(service)
         assert dotted(choice["true_value"]) == f"{service}Dns.outputs.zoneId"
         assert choice["false_value"] == f"{service}DnsZoneId"
     endpoints = [item for item in templates() if item.path != ENDPOINT]
@@ -188,7 +194,11 @@ def test_every_zone_is_linked_to_the_network() -> None:
         zone = f"{name.removesuffix('Dns')}Zone"
         assert dotted(call.arguments["zoneName"]) in {zone, f"clouds.{zone}"}
         assert call.arguments["virtualNetworkId"] == "networkId"
-        assert "createPrivateDnsZones" in str(call.condition)
+        assert call.condition == zone_condition(name.removesuffix("Dns"))
+    assert names_in(MAIN_TEMPLATE, MAIN_TEMPLATE.variables["makeSitesZone"]) == {
+        "createPrivateDnsZones",
+        "privateInbound",
+    }
 
 
 def test_the_zones_have_the_names_that_azure_asks() -> None:
