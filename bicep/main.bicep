@@ -87,7 +87,7 @@ param reuploadAfterDays int = 7
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 
-@description('Most instances of the app, all functions together. Send slots pace the uploads, so more than a few are rarely of use.')
+@description('Most instances of a scale group: each timer and queue function is a group of its own, the HTTP functions share one; always-ready instances come on top. Send slots pace the uploads, so more than a few are rarely of use.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int = 40
@@ -104,7 +104,7 @@ param siteUpdateStrategy string = 'RollingUpdate'
 @description('Close the app\'s public address and give it a private endpoint. Publishing then works only from inside the network.')
 param privateInbound bool = false
 
-@description('CIDR ranges that may call the app\'s HTTP functions; empty: any address that has a function key.')
+@description('CIDR ranges that may call the app\'s HTTP functions; empty: any address that has a function key. The app calls itself: with ranges its own subnet is let in, too, which needs a service endpoint for Microsoft.Web on an existing subnet.')
 param allowedIpRanges array = []
 
 @description('Further app settings by name, for those that the template leaves to their defaults: { MAX_PAGES: \'500\' }.')
@@ -129,6 +129,12 @@ param functionSubnetName string = 'functionapp-subnet'
 
 @description('Address range of a new function subnet.')
 param functionSubnetPrefix string = '10.0.1.0/24'
+
+@description('Resource id of a NAT gateway for a new function subnet; empty: none. One that is attached by hand is taken off by the next deployment.')
+param natGatewayId string = ''
+
+@description('Resource id of a route table for a new function subnet; empty: none. One that is attached by hand is taken off by the next deployment.')
+param routeTableId string = ''
 
 @description('Subnet of the private endpoints; not delegated.')
 param endpointSubnetName string = 'privateendpoint-subnet'
@@ -253,6 +259,8 @@ module network 'modules/network.bicep' = if (createVirtualNetwork) {
     virtualNetworkPrefix: virtualNetworkPrefix
     functionSubnetName: functionSubnetName
     functionSubnetPrefix: functionSubnetPrefix
+    natGatewayId: natGatewayId
+    routeTableId: routeTableId
     endpointSubnetName: endpointSubnetName
     endpointSubnetPrefix: endpointSubnetPrefix
   }

@@ -44,7 +44,7 @@ param logHost bool
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int
 
-@description('Most instances of the app, all functions together.')
+@description('Most instances of a scale group: each timer and queue function is one of its own, the HTTP functions share one.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int
@@ -64,7 +64,7 @@ param zoneRedundant bool
 @description('Close the app\'s public address; operators then need its private endpoint.')
 param privateInbound bool
 
-@description('CIDR ranges that may call the app; empty: any. A function key is needed in any case.')
+@description('CIDR ranges that may call the app, beside its own subnet; empty: any. A function key is needed in any case.')
 param allowedIpRanges array
 
 @description('Address of the Lumen key in the vault.')
@@ -172,6 +172,13 @@ var alwaysReady = [
   { name: 'function:sentinel_upload', instanceCount: alwaysReadyUploadInstances }
 ]
 
+// The host registers its triggers with a call to the app's own public address: refused, neither
+// timer nor queue would start anything. The rule matches where the subnet has a service endpoint
+// for Microsoft.Web, and lets nobody else in where it has none.
+var ownSubnet = [
+  { name: 'own-subnet', action: 'Allow', vnetSubnetResourceId: subnetId, priority: 90 }
+]
+
 var ipRestrictions = [for (cidr, i) in allowedIpRanges: {
   name: 'allowed-${i}'
   action: 'Allow'
@@ -245,7 +252,7 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     siteConfig: {
       appSettings: concat(hostSettings, storageSettings, pipelineSettings, signInSettings, overrideSettings)
       http20Enabled: true
-      ipSecurityRestrictions: ipRestrictions
+      ipSecurityRestrictions: empty(allowedIpRanges) ? [] : concat(ownSubnet, ipRestrictions)
       ipSecurityRestrictionsDefaultAction: empty(allowedIpRanges) ? 'Allow' : 'Deny'
       minTlsVersion: '1.2'
       remoteDebuggingEnabled: false

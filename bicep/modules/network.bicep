@@ -19,6 +19,12 @@ param functionSubnetName string
 @description('Address range of the function app\'s subnet, /27 or larger.')
 param functionSubnetPrefix string
 
+@description('Resource id of a NAT gateway for the function app\'s subnet; empty: none.')
+param natGatewayId string
+
+@description('Resource id of a route table for the function app\'s subnet; empty: none.')
+param routeTableId string
+
 @description('Name of the subnet of the private endpoints.')
 param endpointSubnetName string
 
@@ -48,7 +54,7 @@ resource functionSecurityGroup 'Microsoft.Network/networkSecurityGroups@2024-07-
       {
         name: 'allow-https-out'
         properties: {
-          description: 'Lumen, Sentinel, Entra and Azure Monitor; while code is published, the package index.'
+          description: 'Lumen, Sentinel, Entra, Azure Monitor, the app itself and the host\'s extensions; while code is published, the package index.'
           access: 'Allow'
           direction: 'Outbound'
           priority: 200
@@ -132,9 +138,20 @@ resource virtualNetwork 'Microsoft.Network/virtualNetworks@2024-07-01' = {
         name: functionSubnetName
         properties: {
           addressPrefix: functionSubnetPrefix
+          // Said outright: from API version 2025-07-01 on, a new subnet has none by default.
+          defaultOutboundAccess: true
+          natGateway: empty(natGatewayId) ? null : { id: natGatewayId }
           networkSecurityGroup: {
             id: functionSecurityGroup.id
           }
+          routeTable: empty(routeTableId) ? null : { id: routeTableId }
+          // By it the app's access rules know the calls that the app makes to itself; and those
+          // calls pass by any route table.
+          serviceEndpoints: [
+            {
+              service: 'Microsoft.Web'
+            }
+          ]
           delegations: [
             {
               name: 'flex-consumption'

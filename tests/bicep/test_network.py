@@ -15,6 +15,7 @@ from tests.bicep.template import (
 )
 
 MAIN_TEMPLATE = load(MAIN)
+APP = load(BICEP / "modules/function-app.bicep")
 ENDPOINT = BICEP / "modules/private-endpoint.bicep"
 ZONE = BICEP / "modules/private-dns-zone.bicep"
 
@@ -225,6 +226,20 @@ def test_the_function_subnet_is_delegated_and_the_other_is_not() -> None:
         assert group == f"{kind}SecurityGroup.id"
 
 
+def test_the_function_subnet_has_a_way_out() -> None:
+    """Azure's own unless told otherwise; a NAT gateway and a route table where they are named."""
+    function, _ = only("Microsoft.Network/virtualNetworks")["properties"]["subnets"]
+    properties = function["properties"]
+    assert properties["defaultOutboundAccess"] is True
+    for part, parameter in (("natGateway", "natGatewayId"), ("routeTable", "routeTableId")):
+        assert MAIN_TEMPLATE.parameters[parameter].default == ""
+        assert MAIN_TEMPLATE.modules["network"].arguments[parameter] == parameter
+        choice = properties[part]["operator"]["operands"]
+        assert choice["condition"]["function"]["type"] == "empty"
+        assert choice["condition"]["function"]["parameters"] == {"item_to_test": parameter}
+        assert (choice["true_value"], choice["false_value"]) == (None, {"id": parameter})
+
+
 def test_the_rules_hold_for_the_endpoints_too() -> None:
     """Without this policy a subnet's security group passes private endpoints by."""
     _, endpoint = only("Microsoft.Network/virtualNetworks")["properties"]["subnets"]
@@ -301,7 +316,30 @@ def test_a_closed_app_is_closed() -> None:
     assert (choice["condition"], choice["true_value"]) == ("privateInbound", "Disabled")
     default = app["siteConfig"]["ipSecurityRestrictionsDefaultAction"]["operator"]["operands"]
     assert (default["true_value"], default["false_value"]) == ("Allow", "Deny")
-    rule = load(BICEP / "modules/function-app.bicep").variables["ipRestrictions"]
+    rule = APP.variables["ipRestrictions"]
     assert rule["loop_type"]["detail"]["array_name"] == "allowedIpRanges"
     assert rule["config"]["action"] == "Allow"
     assert rule["config"]["ipAddress"] == rule["loop_type"]["detail"]["item_name"]
+
+
+def test_the_app_may_always_call_itself() -> None:
+    """The host registers its triggers there: where ranges decide, its subnet is let in by name.
+
+    github.com/Azure/Azure-Functions/issues/2635, read 2026-11-22: with that call blocked triggers
+    do not fire; the service endpoint, by which the rule knows the subnet, mended it.
+    """
+    config = only("Microsoft.Web/sites")["properties"]["siteConfig"]
+    choice = config["ipSecurityRestrictions"]["operator"]["operands"]
+    assert choice["condition"]["function"]["parameters"] == {"item_to_test": "allowedIpRanges"}
+    assert choice["true_value"] == []
+    rules = choice["false_value"]["function"]
+    assert (rules["type"], [*rules["parameters"].values()]) == (
+        "concat",
+        ["ownSubnet", "ipRestrictions"],
+    )
+    (rule,) = APP.variables["ownSubnet"]
+    assert (rule["action"], rule["vnetSubnetResourceId"]) == ("Allow", "subnetId")
+    assert rule["priority"] < 100  # where the priorities of the ranges begin
+    function, endpoint = only("Microsoft.Network/virtualNetworks")["properties"]["subnets"]
+    assert function["properties"]["serviceEndpoints"] == [{"service": "Microsoft.Web"}]
+    assert "serviceEndpoints" not in endpoint["properties"]
