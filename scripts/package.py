@@ -1,4 +1,7 @@
-"""`make package`: the zip that is deployed, made of what .funcignore leaves.
+"""`make package`: the zip that is deployed, made of the product alone.
+
+The product is listed here by name, so that no file that happens to lie about, a key in `.env`, is
+deployed. Of its folders .funcignore leaves out caches and the like, as it does for azd and func.
 
 Reproducible: the same files give the same bytes, whoever packs them and when. Names are sorted,
 times and permissions are fixed. Dependencies are not in it: Azure's remote build installs
@@ -9,12 +12,23 @@ import argparse
 import hashlib
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "dist" / "app.zip"
+
+PRODUCT = (
+    "common",
+    "consumer",
+    "function_app.py",
+    "host.json",
+    "ops",
+    "producer",
+    "requirements.txt",
+)
+"""What is deployed, of all that is in the root: nothing else is even looked at."""
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the zip: the first that the format knows."""
@@ -36,7 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def pack(root: Path, output: Path) -> list[str]:
-    """Write the zip of an app's folder; return the names in it."""
+    """Write the zip of the product in a folder; return the names in it.
+
+    Raises `FileNotFoundError` if a part of the product is not there.
+    """
     names = sorted(deployed(root))
     output.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
@@ -50,9 +67,9 @@ def pack(root: Path, output: Path) -> list[str]:
 
 
 def deployed(root: Path) -> Iterator[str]:
-    """Yield the path of each file that .funcignore leaves, relative to the root."""
+    """Yield the path of each file of the product that .funcignore leaves, relative to the root."""
     patterns = read_patterns((root / ".funcignore").read_text(encoding="utf-8"))
-    yield from _walk(root, root, patterns)
+    yield from _walk(root, [root / name for name in PRODUCT], patterns)
 
 
 def read_patterns(text: str) -> list[str]:
@@ -67,13 +84,13 @@ def read_patterns(text: str) -> list[str]:
     return patterns
 
 
-def _walk(root: Path, folder: Path, patterns: list[str]) -> Iterator[str]:
-    for path in folder.iterdir():
+def _walk(root: Path, paths: Iterable[Path], patterns: list[str]) -> Iterator[str]:
+    for path in paths:
         is_folder = path.is_dir()
         if any(_names(item, path.name, is_folder=is_folder) for item in patterns):
             continue
         if is_folder:
-            yield from _walk(root, path, patterns)
+            yield from _walk(root, path.iterdir(), patterns)
         else:
             yield path.relative_to(root).as_posix()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -56,6 +57,15 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files_of(folder: Path) -> set[Path]:
     """Return the files of a folder, relative to it."""
     return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def copy_product(folder: Path) -> list[Path]:
+    """Copy what is deployed, and .funcignore; return the copies."""
+    copies = [folder / name for name in sorted([*deployed(ROOT), ".funcignore"], reverse=True)]
+    for copy in copies:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((ROOT / copy.relative_to(folder)).read_bytes())
+    return copies
 
 
 def locked() -> set[str]:
@@ -127,13 +137,39 @@ def test_the_package_is_the_product(unpacked: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "stray",
+    [
+        ".azure/production/.env",
+        ".env",
+        ".vscode/settings.json",
+        "common/.env",
+        "common/__pycache__/clock.pyc",
+        "notes.txt",
+        "unknown/key.pem",
+    ],
+)
+def test_what_lies_about_is_not_packed(stray: str, tmp_path: Path) -> None:
+    """A file that is not the product's stays here, in the root or inside, known or not."""
+    root = tmp_path / "root"
+    copy_product(root)
+    (root / stray).parent.mkdir(parents=True, exist_ok=True)
+    (root / stray).write_text("secret", encoding="utf-8")
+    assert set(pack(root, tmp_path / "app.zip")) == set(deployed(ROOT))
+
+
+def test_half_a_product_is_not_packed(tmp_path: Path) -> None:
+    """A part that is missing stops the packing: Azure would find out late."""
+    copy_product(tmp_path)
+    shutil.rmtree(tmp_path / "ops")
+    with pytest.raises(FileNotFoundError, match="ops"):
+        pack(tmp_path, tmp_path / "app.zip")
+
+
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     """Neither the time nor the owner nor the order of the files is in the package."""
     copy = tmp_path / "copy"
-    for name in sorted([*deployed(ROOT), ".funcignore"], reverse=True):
-        target = copy / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((ROOT / name).read_bytes())
+    for target in copy_product(copy):
         os.utime(target, (0, 0))
         target.chmod(0o600)
     pack(ROOT, tmp_path / "one.zip")

@@ -1,18 +1,27 @@
 """Only the product is deployed: .funcignore leaves out everything else, and nothing of it."""
 
+import subprocess
 from pathlib import Path
 
-from tests.repo.git_files import listed, repository_files
+import pytest
 
-DEPLOYED = {
-    "function_app.py",
-    "host.json",
-    "requirements.txt",
-    "common",
-    "consumer",
-    "ops",
-    "producer",
-}
+from scripts.package import PRODUCT
+from tests.repo.git_files import ROOT, listed, repository_files
+
+STRAY = (
+    ".azure/production/.env",
+    ".coverage",
+    ".DS_Store",
+    ".env",
+    ".env.local",
+    ".idea/workspace.xml",
+    ".vscode/settings.json",
+    "common/.env",
+    "local.settings.json",
+    "lumen.egg-info/PKG-INFO",
+    "my_env/bin/python",
+)
+"""What may lie about in a checkout, and is no business of Azure's or of git's."""
 
 
 def left_out() -> set[Path]:
@@ -23,11 +32,23 @@ def left_out() -> set[Path]:
 def test_only_the_product_is_deployed() -> None:
     """Of the repository's files, those that .funcignore leaves are the product's."""
     deployed = set(repository_files()) - left_out()
-    assert not {path for path in deployed if path.parts[0] not in DEPLOYED}
+    assert not {path for path in deployed if path.parts[0] not in PRODUCT}
 
 
 def test_the_product_is_deployed_whole() -> None:
     """Of the product's files, .funcignore names none."""
-    product = {path for path in repository_files() if path.parts[0] in DEPLOYED}
-    assert product
+    product = {path for path in repository_files() if path.parts[0] in PRODUCT}
+    assert {path.parts[0] for path in product} == set(PRODUCT)
     assert not product & left_out()
+
+
+@pytest.mark.parametrize("ignored", [".funcignore", ".gitignore"])
+def test_what_lies_about_is_neither_deployed_nor_committed(ignored: str, tmp_path: Path) -> None:
+    """Secrets, editors' folders and the like are named in both files."""
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    for name in STRAY:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    command = ["git", "ls-files", "--others", f"--exclude-from={ROOT / ignored}"]
+    left = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert left.split() == []
