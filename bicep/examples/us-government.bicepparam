@@ -1,6 +1,12 @@
 // Everything new in Azure US Government. The template takes the places of Entra, Sentinel and DNS
 // from the cloud it is deployed in; naming it here makes a wrong one fail early. Rolling updates
 // are a preview there may not be: stop and start instead.
+//
+// Look first, in that cloud, whether it can be (docs/deploy.md, In US Government): Flex Consumption
+// was not there in June 2026, nor version 2024-11-01 of Microsoft.Web in August 2025 (read
+// 2026-11-22: polymind-inc/acmebot#1102, Azure/azure-cli#31916).
+//   az functionapp list-flexconsumption-locations -o table
+//   az provider show -n Microsoft.Web --query "resourceTypes[?resourceType=='sites'].apiVersions | [0]"
 using '../main.bicep'
 
 param functionNamePrefix = 'lumenfeed'

@@ -1,11 +1,18 @@
 """docs/deploy.md names what exists, and its sums are right."""
 
+import math
 import re
 
-from tests.bicep.template import BICEP, MAIN, ROOT, load, parameter_files
+from common.settings import describe_settings
+from tests.bicep.template import BICEP, MAIN, ROOT, load, parameter_files, templates
 
 TEXT = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
 INTERNAL = {"queueNames", "tableNames"}
+
+
+def part(heading: str) -> str:
+    """Return what stands under a heading, up to the next one."""
+    return TEXT.partition(f"\n{heading}\n")[2].partition("\n##")[0]
 
 
 def test_parameters_in_the_document_exist() -> None:
@@ -42,6 +49,83 @@ def test_every_example_is_introduced() -> None:
     """Each parameter file is linked."""
     for path in parameter_files():
         assert f"(../{path.relative_to(ROOT).as_posix()})" in TEXT, path.name
+
+
+def test_every_way_out_is_listed() -> None:
+    """A network that exists lets out what the app calls, its own host among it."""
+    hosts = part("### A network that exists").partition("| host |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`([^`]+)`", hosts))
+    assert named == {
+        "<app>.azurewebsites.net",
+        "AppService",
+        "AzureActiveDirectory",
+        "AzureMonitor",
+        "api.ti.sentinel.azure.com",
+        "cdn.functions.azure.com",
+        "login.microsoftonline.com",
+        "microsoft-sentinel-api.us1.mss.lumen.com",
+    }
+    clouds = load(MAIN).variables["clouds"]["AzureCloud"]
+    (lumen,) = (item.default for item in describe_settings() if item.name == "LUMEN_BASE_URL")
+    assert lumen is not None
+    for address in (lumen, clouds["sentinelBaseUrl"], clouds["entraAuthorityHost"]):
+        assert address.removeprefix("https://") in named
+
+
+def test_an_existing_subnet_gets_its_service_endpoint() -> None:
+    """What the template makes in a new network is asked for in one that exists."""
+    assert "--service-endpoints Microsoft.Web" in part("### A network that exists")
+    assert "Microsoft.Web" in load(MAIN).parameters["allowedIpRanges"].decorators["description"]
+
+
+def test_a_tear_down_frees_the_subnet_first() -> None:
+    """The app leaves the network before the group goes; the vault comes back into a new group."""
+    assert "azd down" not in TEXT
+    order = [
+        "az functionapp vnet-integration remove",
+        "az group delete",
+        "az group create",
+        "az keyvault recover -n <name> -g ",
+        "az deployment group create",
+    ]
+    places = [part("## Tear down").find(command) for command in order]
+    assert places == sorted(places)
+    assert -1 not in places
+
+
+def test_us_government_is_looked_at_first() -> None:
+    """Document and example ask for the plan and the version, in so many places, before all else."""
+    example = (BICEP / "examples/us-government.bicepparam").read_text(encoding="utf-8")
+    section = part("### In US Government")
+    for text in (example, section):
+        assert "az functionapp list-flexconsumption-locations" in text
+        assert "az provider show -n Microsoft.Web --query" in text
+    web = [
+        resource.api_version
+        for template in templates()
+        for resource in template.resources.values()
+        if resource.type.startswith("Microsoft.Web/")
+    ]
+    assert set(web) == {"2024-11-01"}
+    for text in (example, section):
+        assert "version 2024-11-01 of" in text
+    assert len(web) == 4
+    assert "four times" in section
+
+
+def test_instances_are_counted_by_scale_group() -> None:
+    """No description says that the limit is the app's; the quota is reckoned with the defaults."""
+    for template in templates():
+        for parameter in template.parameters.values():
+            assert "all functions together" not in parameter.decorators["description"]
+        if "maximumInstanceCount" in template.parameters:
+            words = template.parameters["maximumInstanceCount"].decorators["description"]
+            assert words.startswith("Most instances of a scale group: ")
+    defaults = {name: item.default for name, item in load(MAIN).parameters.items()}
+    ((*factors, product),) = re.findall(r"(4) . (\d+) . ([\d,]+) MB = ([\d,]+) MB", TEXT)
+    reckoned = [4, defaults["maximumInstanceCount"], defaults["instanceMemoryMB"]]
+    assert [int(factor.replace(",", "")) for factor in factors] == reckoned
+    assert int(product.replace(",", "")) == math.prod(reckoned)
 
 
 def test_the_costs_add_up() -> None:
