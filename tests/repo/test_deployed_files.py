@@ -9,6 +9,7 @@ from scripts.package import PRODUCT
 from tests.repo.git_files import ROOT, listed, repository_files
 
 STRAY = (
+    ".azure/config.json",
     ".azure/production/.env",
     ".coverage",
     ".DS_Store",
