@@ -30,7 +30,9 @@ CONFLICTS: Final = frozenset({409, 412})
 _COPY_ANEW: Final = "copy the connection string in PipelineStorage anew from the storage account"
 
 _REMEDIES: Final = {
-    "AuthenticationFailed": f"the key or signature is not this account's, or has ended: {_COPY_ANEW}",
+    "AuthenticationFailed": (
+        f"the key or signature is not this account's, or has ended: {_COPY_ANEW}"
+    ),
     "AuthorizationFailure": (
         "the account's network rules refuse this place (its name must lead to the private "
         f"endpoint), or the key is another account's: {_COPY_ANEW}"
