@@ -77,6 +77,7 @@ def _fold(storage: str, their_storage: str, chunks: int) -> Figure:
     def ours() -> None:
         fold = fold_chunks(
             run_id="the-next",
+            is_full=False,
             runs=ledger.runs,
             chunks=ledger.chunks,
             known=ledger.known,

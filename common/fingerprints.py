@@ -8,13 +8,15 @@ import hashlib
 import struct
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Final
 
 FINGERPRINT_BYTES: Final = 8
 SPACE: Final = 2**64
 """Fingerprints are below this."""
+
+_NONE: Final = array("Q")
 
 
 def pack(fingerprints: Iterable[int]) -> bytes:
@@ -115,33 +117,55 @@ def id_hash(indicator_id: str) -> int:
     )
 
 
-class LateVersions:
-    """Which versions of which indicators were uploaded late, and so may hide a newer one."""
+class Doubts:
+    """Which versions are to be sent although they are known: nobody can tell what Sentinel holds.
 
-    def __init__(self, ids: "array[int]", fingerprints: "array[int]") -> None:
-        """`ids` are hashes, `fingerprints` those of their versions, both in any order."""
+    An id is doubted when a version of it was uploaded late, perhaps over a newer one; then only
+    the very version that was uploaded late is at Sentinel for sure, if it was the only one. A
+    fingerprint is doubted when its upload was called off.
+    """
+
+    def __init__(
+        self,
+        *,
+        ids: "array[int]" = _NONE,
+        versions: "array[int]" = _NONE,
+        fingerprints: "array[int]" = _NONE,
+    ) -> None:
+        """`ids` are hashes; `versions` those of them whose version is known, as `version_mark`."""
         self._ids = in_order(ids)
+        self._versions = in_order(versions)
         self._fingerprints = KnownSet(fingerprints)
 
-    def hide(self, indicator_id: str, fingerprint: int) -> bool:
-        """Whether another version than this one was uploaded late, or may have been."""
+    def concern(self, indicator_id: str, fingerprint: int) -> bool:
+        """Whether this version of an indicator is to be sent although it is known."""
+        if fingerprint in self._fingerprints:
+            return True
         if not self._ids:
             return False
         wanted = id_hash(indicator_id)
-        at = bisect_left(self._ids, wanted)
-        if at == len(self._ids) or self._ids[at] != wanted:
-            return False
-        is_once = at + 1 == len(self._ids) or self._ids[at + 1] != wanted
-        return not is_once or fingerprint not in self._fingerprints
+        times = _count(self._ids, wanted)
+        return times > 0 and times != _count(self._versions, version_mark(wanted, fingerprint))
+
+
+def version_mark(id_hash: int, fingerprint: int) -> int:
+    """Return 64 bits for one version of one indicator: both are hashes, so their bits mix."""
+    return id_hash ^ fingerprint
+
+
+def _count(fingerprints: "array[int]", wanted: int) -> int:
+    """Return how often a value is in a sorted array."""
+    start = bisect_left(fingerprints, wanted)
+    return bisect_right(fingerprints, wanted, start) - start
 
 
 class KnownVersions:
-    """Which versions of indicators need not be sent: the known ones that nothing late hides."""
+    """Which versions of indicators need not be sent: the known ones that nothing makes doubtful."""
 
-    def __init__(self, known: Container[int], late: LateVersions) -> None:
+    def __init__(self, known: Container[int], doubts: Doubts) -> None:
         self._known = known
-        self._late = late
+        self._doubts = doubts
 
     def has(self, indicator_id: str, fingerprint: int) -> bool:
         """Whether this version is at Sentinel, or on its way."""
-        return fingerprint in self._known and not self._late.hide(indicator_id, fingerprint)
+        return fingerprint in self._known and not self._doubts.concern(indicator_id, fingerprint)

@@ -229,6 +229,7 @@ class _Sync:
             self._check_backlog()
             fold = fold_chunks(
                 run_id=run.run_id,
+                is_full=run.full,
                 runs=self._ledger.runs,
                 chunks=self._ledger.chunks,
                 known=self._ledger.known,
@@ -240,11 +241,11 @@ class _Sync:
                 emit(Event.CHUNKS_MISSING, run=run.run_id, chunks=fold.missing)
             in_flight = fold.in_flight
         else:
-            in_flight = chunks_in_flight(self._ledger.chunks, run_id=run.run_id)
+            in_flight = chunks_in_flight(self._ledger.chunks, run_id=run.run_id, is_full=run.full)
         if run.full:
-            return KnownVersions(KnownSet(in_flight.fingerprints), in_flight.late)
+            return KnownVersions(KnownSet(in_flight.fingerprints), in_flight.doubts)
         known = self._ledger.known.load(as_of=run.started_at, lifetime=self._config.reupload_after)
-        return KnownVersions(KnownSet(in_flight.fingerprints, runs=known), in_flight.late)
+        return KnownVersions(KnownSet(in_flight.fingerprints, runs=known), in_flight.doubts)
 
     def _check_backlog(self) -> None:
         depth = self._queue.depth()

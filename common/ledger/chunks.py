@@ -31,8 +31,8 @@ class Chunk:
     """A chunk's row. `accepted + rejected == count` once it is uploaded, else both are 0.
 
     `fingerprints` are packed; so are `late_ids`, the hashes of its indicators' ids where it was
-    uploaded late, or given up. `seen_by` is the run that looked at a late one, so that it may be
-    folded.
+    uploaded late, or given up. `seen_by` is the run that looked at one that is doubted, so that it
+    may be folded.
     """
 
     run_id: str
@@ -102,7 +102,10 @@ class Chunks:
         )
 
     def record_seen(self, chunks: Iterable[Chunk], *, run_id: str) -> None:
-        """Record that a run looks at chunks that were uploaded late."""
+        """Record that a run looks at chunks that are doubted.
+
+        Where a row was removed meanwhile, it leaves one that is no chunk, and is not yielded.
+        """
         self._table.merge_all(
             [Row(partition=c.run_id, key=c.key, data={"seen_by": run_id}) for c in chunks]
         )
@@ -110,7 +113,7 @@ class Chunks:
     def record_poisoned(
         self, envelope: Envelope, *, at: datetime, reason: str, late_ids: bytes = b""
     ) -> None:
-        """Record that a chunk was given up, unless it is uploaded after all.
+        """Record that a chunk was given up, unless it is uploaded after all, or discarded already.
 
         Compare-and-swap: an upload that is recorded at the same moment is never overwritten.
         `late_ids` as with an upload, for what of it may have been uploaded.
@@ -127,7 +130,10 @@ class Chunks:
                 if row is None:
                     self._table.insert(_row(envelope, outcome))
                     return
-                if ChunkState.POISONED not in CHUNK_MOVES[_state(row.data)]:
+                state = _state(row.data)
+                if ChunkState.POISONED not in CHUNK_MOVES[state]:
+                    if state is ChunkState.DISCARDED and late_ids:
+                        self._replace(row, _late(late_ids))
                     return
                 self._replace(row, {**_row(envelope, outcome).data})
             except ConflictError:
@@ -138,6 +144,8 @@ class Chunks:
     def move(self, chunk: Chunk, state: ChunkState, *, at: datetime) -> bool:
         """Move a chunk by an operator's hand; return False where it may not go there.
 
+        A run that has looked at it has not seen it there: the next one looks again.
+
         Compare-and-swap against the row that `chunk` was read from: an outcome that came since
         stays, and the answer is False.
         """
@@ -145,7 +153,7 @@ class Chunks:
         if row is None or row.etag != chunk.etag or state not in CHUNK_MOVES[_state(row.data)]:
             return False
         try:
-            self._replace(row, {"state": state.value, "moved_at": at})
+            self._replace(row, {"state": state.value, "moved_at": at, "seen_by": ""})
         except ConflictError:
             return False
         return True
@@ -163,15 +171,15 @@ class Chunks:
     def get(self, run_id: str, key: str) -> Chunk | None:
         """Return the chunk with an envelope's `key`, or None."""
         row = self._table.get(run_id, key)
-        return None if row is None else _from_row(row)
+        return None if row is None else next(_chunks([row]), None)
 
     def of_run(self, run_id: str) -> Iterator[Chunk]:
         """Yield every chunk of a run."""
-        return map(_from_row, self._table.query(run_id))
+        return _chunks(self._table.query(run_id))
 
     def all(self) -> Iterator[Chunk]:
         """Yield every chunk that has a row, run by run."""
-        return map(_from_row, self._table.query())
+        return _chunks(self._table.query())
 
     def remove(self, chunks: Iterable[Chunk]) -> None:
         """Remove the rows of `chunks`; called twice: nothing more happens."""
@@ -216,6 +224,11 @@ def _late(late_ids: bytes) -> dict[str, Value]:
 
 def _state(data: Any) -> ChunkState:
     return ChunkState(data.get("state", ChunkState.QUEUED))
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[Chunk]:
+    """Yield the chunks among rows: whoever looked at one that was just removed left a stump."""
+    return (_from_row(row) for row in rows if "sequence" in row.data)
 
 
 def _from_row(row: Row) -> Chunk:

@@ -3,10 +3,10 @@
 Chunk rows are read once. Finished ones become fingerprints in the known set and counts in their
 run's row, and are removed, in this order: a crash between two steps repeats the ones before it,
 which changes nothing. Chunks that are not finished are *in flight*: their indicators count as
-known. So do those of a chunk that was uploaded *late*, perhaps over a newer version: its row stays
-until a run that has looked at it is complete (docs/adr/0013). A chunk behind its run's last
-checkpoint enters the run's own counts with it, so that the books stay balanced without its row.
-Only the holder of the run lease folds.
+known. Of some rows nobody can tell what they left at Sentinel: they are *doubted*, and stay until a
+run that has looked at them is complete (docs/adr/0013). What a row means for a run is decided in
+one place, `_Found.add`. A chunk behind its run's last checkpoint enters the run's own counts with
+it, so that the books stay balanced without its row. Only the holder of the run lease folds.
 """
 
 from array import array
@@ -14,21 +14,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
-from itertools import groupby
+from itertools import batched, groupby
+from typing import Final
 
-from common.fingerprints import LateVersions, to_array
+from common.fingerprints import Doubts, to_array, version_mark
 from common.ledger.chunks import Chunk, Chunks, uncounted
 from common.ledger.known import Known
 from common.ledger.runs import Counts, Run, Runs
 from common.ledger.states import FINISHED_CHUNKS, ChunkState, RunState
 
+_SEEN_AT_ONCE: Final = 1000
+"""Rows marked before the lease is looked at: ten transactions, seconds even on slow storage."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """What a run must know besides the known set: fingerprints, and versions uploaded late."""
+    """What a run must know besides the known set: fingerprints on their way, and doubts."""
 
     fingerprints: "array[int]"
-    late: LateVersions
+    doubts: Doubts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class Fold:
 def fold_chunks(
     *,
     run_id: str,
+    is_full: bool,
     runs: Runs,
     chunks: Chunks,
     known: Known,
@@ -52,11 +57,13 @@ def fold_chunks(
 ) -> Fold:
     """Fold the finished chunks of every run; return what is in flight. For the new run `run_id`.
 
+    `is_full`: the run sends what was uploaded, too.
+
     `queues_are_empty` must have been seen *before* this call: a chunk that is queued all the same
     has lost its message (somebody cleared the queue, or damaged it). It is discarded, so that
-    its indicators are sent anew. `keep_going` is called between runs.
+    its indicators are sent anew. `keep_going` is called between runs, and within large ones.
     """
-    found = _Found()
+    found = _Found(is_full=is_full)
     has_looked = cache(lambda seen_by: _has_looked(runs.get(seen_by)))
     folded = missing = 0
     for chunks_of, rows in groupby(chunks.all(), key=lambda chunk: chunk.run_id):
@@ -65,16 +72,18 @@ def fold_chunks(
             gone = _discard_queued(mine, chunks=chunks, at=at)
             missing += len(gone)
             mine = [replace(c, state=ChunkState.DISCARDED) if c.key in gone else c for c in mine]
-        late = [chunk for chunk in mine if chunk.late_ids and not has_looked(chunk.seen_by)]
-        chunks.record_seen([c for c in late if c.seen_by != run_id], run_id=run_id)
-        waiting = {c.key for c in mine if c.state not in FINISHED_CHUNKS} | {c.key for c in late}
+        doubted = {c.key for c in mine if _is_doubtful(c) and not has_looked(c.seen_by)}
+        unseen = [c for c in mine if c.key in doubted and c.seen_by != run_id]
+        for some in batched(unseen, _SEEN_AT_ONCE, strict=False):
+            chunks.record_seen(some, run_id=run_id)
+            keep_going()
+        waiting = {c.key for c in mine if c.state not in FINISHED_CHUNKS} | doubted
         run = runs.get(chunks_of) if len(waiting) < len(mine) else None
         finished = [] if run is None else _foldable(run, mine, waiting)
         folding = {chunk.key for chunk in finished}
-        found.add(
-            (c for c in mine if c.key not in folding and c.state is not ChunkState.DISCARDED),
-            late=late,
-        )
+        for chunk in mine:
+            if chunk.key not in folding:
+                found.add(chunk, is_doubted=chunk.key in doubted)
         if run is not None and finished:
             _fold_run(run, finished, runs=runs, chunks=chunks, known=known, at=at)
         folded += len(finished)
@@ -86,20 +95,43 @@ def fold_chunks(
 class _Found:
     """What is found in flight, row by row."""
 
+    is_full: bool
     fingerprints: "array[int]" = field(default_factory=lambda: array("Q"))
-    late_ids: "array[int]" = field(default_factory=lambda: array("Q"))
-    late_fingerprints: "array[int]" = field(default_factory=lambda: array("Q"))
+    ids: "array[int]" = field(default_factory=lambda: array("Q"))
+    versions: "array[int]" = field(default_factory=lambda: array("Q"))
+    called_off: "array[int]" = field(default_factory=lambda: array("Q"))
 
-    def add(self, chunks: Iterable[Chunk], *, late: Iterable[Chunk]) -> None:
-        for chunk in chunks:
-            self.fingerprints.extend(to_array(chunk.fingerprints))
-        for chunk in late:
-            self.late_ids.extend(to_array(chunk.late_ids))
-            self.late_fingerprints.extend(to_array(chunk.fingerprints))
+    def add(self, chunk: Chunk, *, is_doubted: bool) -> None:
+        """Take in a row that is not folded away.
+
+        Its own version of an indicator, the one in the chunk, is
+
+        - queued, poisoned: on its way, not sent;
+        - uploaded: the same; sent by a full run if the row is doubted;
+        - discarded: called off, sent even if it is known, as the upload that made it known may have
+          been replaced since. Once a run has looked, it is like any other.
+
+        Other versions of an indicator are sent if the row is doubted and has ids.
+        """
+        mine = to_array(chunk.fingerprints)
+        ids = to_array(chunk.late_ids) if is_doubted else array("Q")
+        self.ids.extend(ids)
+        if chunk.state is ChunkState.DISCARDED:
+            self.called_off.extend(mine if is_doubted else ())
+            return
+        if len(ids) == len(mine):
+            self.versions.extend(map(version_mark, ids, mine))
+        if not (self.is_full and is_doubted and chunk.state is ChunkState.UPLOADED):
+            self.fingerprints.extend(mine)
 
     def in_flight(self) -> InFlight:
-        late = LateVersions(self.late_ids, self.late_fingerprints)
-        return InFlight(fingerprints=self.fingerprints, late=late)
+        doubts = Doubts(ids=self.ids, versions=self.versions, fingerprints=self.called_off)
+        return InFlight(fingerprints=self.fingerprints, doubts=doubts)
+
+
+def _is_doubtful(chunk: Chunk) -> bool:
+    """Whether nobody can tell what the chunk left at Sentinel, until a run has looked."""
+    return bool(chunk.late_ids) or chunk.state is ChunkState.DISCARDED
 
 
 def _has_looked(run: Run | None) -> bool:
@@ -113,15 +145,16 @@ def _discard_queued(mine: list[Chunk], *, chunks: Chunks, at: datetime) -> set[s
     return {c.key for c in queued if chunks.move(c, ChunkState.DISCARDED, at=at)}
 
 
-def chunks_in_flight(chunks: Chunks, *, run_id: str) -> InFlight:
+def chunks_in_flight(chunks: Chunks, *, run_id: str, is_full: bool) -> InFlight:
     """Return what is in flight for a resumed run: the chunks of other runs.
 
     What was in flight when it began may be uploaded by now, but is not folded yet: the same set.
+    Doubted is what was so when it began; it said so in the rows.
     """
-    found = _Found()
+    found = _Found(is_full=is_full)
     for chunk in chunks.all():
-        if chunk.run_id != run_id and chunk.state is not ChunkState.DISCARDED:
-            found.add([chunk], late=[chunk] if chunk.late_ids and chunk.seen_by == run_id else [])
+        if chunk.run_id != run_id:
+            found.add(chunk, is_doubted=_is_doubtful(chunk) and chunk.seen_by == run_id)
     return found.in_flight()
 
 

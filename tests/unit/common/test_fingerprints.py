@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 
 from common.fingerprints import (
     SPACE,
+    Doubts,
     KnownSet,
-    LateVersions,
+    KnownVersions,
     from_array,
     id_hash,
     pack,
     to_array,
     unpack,
+    version_mark,
 )
 
 fingerprints = st.integers(0, SPACE - 1) | st.sampled_from([0, 1, SPACE - 1, SPACE // 2])
@@ -58,20 +60,28 @@ def test_what_is_no_fingerprint_is_not_known() -> None:
     assert [value for value in (-1, SPACE, "0", None, b"") if value in known] == []
 
 
+def test_what_was_called_off_is_sent_though_it_is_known() -> None:
+    """And nothing else is, whatever its id."""
+    doubts = Doubts(fingerprints=array("Q", [7, 3]))
+    assert [n for n in range(10) if doubts.concern(str(n), n)] == [3, 7]
+    known = KnownVersions({1, 3}, doubts)
+    assert [n for n in range(5) if known.has("any", n)] == [1]
+
+
 @given(
     versions=st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), max_size=20),
     name=st.sampled_from("abcde"),
     version=st.integers(0, 10),
 )
-def test_a_late_version_hides_every_other_one(
+def test_a_late_version_makes_every_other_one_doubtful(
     versions: list[tuple[str, int]], name: str, version: int
 ) -> None:
-    """The very version that came late is not hidden, unless another one came late, too."""
+    """The very version that came late is not, however often, unless another one came late, too."""
     prints = {pair: id_hash(repr(pair)) for pair in [*versions, (name, version)]}
-    late = LateVersions(
-        array("Q", (id_hash(name) for name, _ in versions)),
-        array("Q", (prints[pair] for pair in versions)),
+    doubts = Doubts(
+        ids=array("Q", (id_hash(name) for name, _ in versions)),
+        versions=array("Q", (version_mark(id_hash(p[0]), prints[p]) for p in versions)),
     )
-    of_it = [number for other, number in versions if other == name]
-    expected = bool(of_it) and of_it != [version]
-    assert late.hide(name, prints[name, version]) is expected
+    of_it = {number for other, number in versions if other == name}
+    expected = bool(of_it) and of_it != {version}
+    assert doubts.concern(name, prints[name, version]) is expected

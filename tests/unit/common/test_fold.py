@@ -128,6 +128,7 @@ class Books:
         found = self.ledger
         return fold_chunks(
             run_id=run_id,
+            is_full=False,
             runs=found.runs,
             chunks=found.chunks,
             known=found.known,
@@ -259,7 +260,7 @@ def test_a_resumed_run_sees_what_was_in_flight_when_it_began(found: Books) -> No
 
 
 def _resumed(found: Books, run_id: str) -> set[int]:
-    return set(chunks_in_flight(found.ledger.chunks, run_id=run_id).fingerprints)
+    return set(chunks_in_flight(found.ledger.chunks, run_id=run_id, is_full=False).fingerprints)
 
 
 def test_chunks_behind_the_checkpoint_stay_in_the_books() -> None:
@@ -363,10 +364,10 @@ def test_a_late_upload_is_doubted_by_every_run_until_one_has_looked(
         flight = found.fold(run_id=run_id).in_flight
         assert found.fates() == before
         assert versions <= set(flight.fingerprints)
-        assert not any(flight.late.hide(str(v // 2), v) for v in versions)
-        assert all(flight.late.hide(str(v // 2), v + 1) for v in versions)
-        again = chunks_in_flight(found.ledger.chunks, run_id=run_id).late
-        assert all(again.hide(str(v // 2), v + 1) for v in versions)
+        assert not any(flight.doubts.concern(str(v // 2), v) for v in versions)
+        assert all(flight.doubts.concern(str(v // 2), v + 1) for v in versions)
+        again = chunks_in_flight(found.ledger.chunks, run_id=run_id, is_full=False).doubts
+        assert all(again.concern(str(v // 2), v + 1) for v in versions)
         assert keys <= {chunk.key for chunk in found.ledger.chunks.all()}
         found.ledger.runs.create(
             Run(
@@ -379,7 +380,7 @@ def test_a_late_upload_is_doubted_by_every_run_until_one_has_looked(
         )
         before = found.fates()
     fold = found.fold()
-    assert not any(fold.in_flight.late.hide(str(v // 2), v + 1) for v in versions)
+    assert not any(fold.in_flight.doubts.concern(str(v // 2), v + 1) for v in versions)
     assert versions <= found.known() | set(fold.in_flight.fingerprints)
     assert found.fates() == before
 
@@ -409,9 +410,67 @@ def test_what_comes_late_a_second_time_is_doubted_again() -> None:
     )
     upload_late()
     version = sent.envelope.fingerprints[0]
-    late = found.fold(run_id=second).in_flight.late
-    assert late.hide(str(version // 2), version + 1)
-    assert chunks_in_flight(found.ledger.chunks, run_id=first).late.hide("0", 0) is False
+    late = found.fold(run_id=second).in_flight.doubts
+    assert late.concern(str(version // 2), version + 1)
+    assert (
+        chunks_in_flight(found.ledger.chunks, run_id=first, is_full=False).doubts.concern("0", 0)
+        is False
+    )
+
+
+def _complete(found: Books, run_id: str) -> None:
+    found.ledger.runs.create(
+        Run(
+            run_id=run_id,
+            state=RunState.COMPLETE,
+            started_at=START,
+            updated_at=START,
+            counts=Counts(fetched=1, filtered=1),
+        )
+    )
+
+
+def test_a_chunk_discarded_while_a_run_looks_is_looked_at_by_the_next() -> None:
+    """The run has judged pages already, while the chunk was on its way."""
+    found = Books()
+    found.add_run(0, [Shape(size=2, state=ChunkState.POISONED)], checkpoint=1)
+    (sent,) = found.sent
+    first, second = "20260109T010000-0badcafe", "20260109T020000-0badcafe"
+    found.ledger.chunks.record_poisoned(
+        sent.envelope, at=START, reason="why", late_ids=late_ids(sent.envelope)
+    )
+    found.fold(run_id=first)
+    (chunk,) = found.ledger.chunks.all()
+    assert chunk.seen_by == first
+    assert found.ledger.chunks.move(chunk, ChunkState.DISCARDED, at=START)
+    _complete(found, first)
+    version = sent.envelope.fingerprints[0]
+    assert found.fold(run_id=second).in_flight.doubts.concern(str(version // 2), version)
+    _complete(found, second)
+    assert found.fold().folded == 1
+
+
+def test_a_chunk_discarded_before_it_is_recorded_as_given_up_keeps_its_ids() -> None:
+    """The operator was faster than the consumer's second write: parts may be at Sentinel."""
+    found = Books()
+    found.add_run(0, [Shape(size=2, state=ChunkState.DISCARDED)], checkpoint=1)
+    (sent,) = found.sent
+    found.ledger.chunks.record_poisoned(
+        sent.envelope, at=START, reason="why", late_ids=late_ids(sent.envelope)
+    )
+    (chunk,) = found.ledger.chunks.all()
+    assert chunk.state is ChunkState.DISCARDED
+    version = sent.envelope.fingerprints[0]
+    assert found.fold().in_flight.doubts.concern(str(version // 2), version + 1)
+
+
+def test_a_long_marking_keeps_the_lease() -> None:
+    """Between every thousand rows there is a look whether the run may go on."""
+    found = Books()
+    found.add_run(0, [Shape(size=1, state=ChunkState.DISCARDED)] * 2001, checkpoint=2001)
+    looks = count()
+    found.fold(keep_going=lambda: next(looks))
+    assert next(looks) == 4  # three times within the run, once behind it
 
 
 def test_a_late_chunk_without_fingerprints_hides_every_version() -> None:
@@ -424,6 +483,6 @@ def test_a_late_chunk_without_fingerprints_hides_every_version() -> None:
         bare, accepted=2, rejected=0, at=START, late_ids=late_ids(sent.envelope)
     )
     version = sent.envelope.fingerprints[0]
-    late = found.fold().in_flight.late
-    assert late.hide(str(version // 2), version)
-    assert not late.hide("another", version)
+    late = found.fold().in_flight.doubts
+    assert late.concern(str(version // 2), version)
+    assert not late.concern("another", version)

@@ -316,6 +316,7 @@ class Pipeline(RuleBasedStateMachine):
             folds.append(
                 fold_chunks(
                     run_id="20280101T000000-0badcafe",
+                    is_full=False,
                     runs=found.runs,
                     chunks=found.chunks,
                     known=found.known,

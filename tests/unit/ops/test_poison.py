@@ -207,6 +207,7 @@ def _fold(bench: Bench, *, queues_are_empty: bool = False) -> Fold:
     ledger = bench.toolbox.ledger
     return fold_chunks(
         run_id="20260101T010000-0badcafe",
+        is_full=False,
         runs=ledger.runs,
         chunks=ledger.chunks,
         known=ledger.known,

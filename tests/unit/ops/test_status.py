@@ -271,6 +271,7 @@ def _fold(bench: Bench) -> None:
     ledger = bench.toolbox.ledger
     fold_chunks(
         run_id="20260101T010000-0badcafe",
+        is_full=False,
         runs=ledger.runs,
         chunks=ledger.chunks,
         known=ledger.known,

@@ -2,7 +2,6 @@
 
 import random
 import threading
-from array import array
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ import pytest
 from common.backoff import Backoff
 from common.envelope import decode_envelope
 from common.errors import ConflictError, OutOfTimeError, UnavailableError
-from common.fingerprints import KnownVersions, LateVersions
+from common.fingerprints import Doubts, KnownVersions
 from common.ledger import open_ledger
 from common.ledger.rejections import INVALID
 from common.ledger.runs import Run, RunRow
@@ -71,7 +70,7 @@ class Bench:
                 rng=random.Random(0),  # noqa: S311 - a fixed seed
             ),
             config=config or DrainConfig(filters=Filters(threshold=0), chunk_size=2),
-            known=KnownVersions(known, LateVersions(array("Q"), array("Q"))),
+            known=KnownVersions(known, Doubts()),
             keep_going=keep_going,
             give_up_at=give_up_at,
         )

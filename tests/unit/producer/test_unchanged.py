@@ -16,6 +16,7 @@ from common.errors import GapError, PipelineError, UnavailableError
 from common.ledger.runs import Run
 from common.ledger.states import ChunkState, RunState
 from common.queues import MAX_BACKLOG
+from consumer.receipts import ids_of as packed_ids
 from producer.indicators import Indicator, canonical_json, judge
 from tests.unit.producer.samples import EVERYTHING, raw_indicator
 from tests.unit.producer.scripted_lumen import ScriptedLumen
@@ -140,6 +141,133 @@ def test_a_late_upload_is_not_forgotten_by_a_run_that_fails() -> None:
     assert tick(found).counts.enqueued == 100
     assert found.consume() == listed_ids(FEED[:100])
     assert tick(found).counts.enqueued == 0
+
+
+def give_up(found: World, *, discarding: bool = True) -> None:
+    """Let everything on the queue be given up, parts of it uploaded, and discarded."""
+    for envelope in found.envelopes:
+        found.ledger.chunks.record_poisoned(
+            envelope, at=found.clock.now(), reason="why", late_ids=packed_ids(envelope)
+        )
+    found.queue.sent.clear()
+    if discarding:
+        discard_poison(found)
+
+
+def discard_poison(found: World) -> None:
+    """Discard what was given up, as an operator does."""
+    for chunk in list(found.ledger.chunks.all()):
+        if chunk.state is ChunkState.POISONED:
+            assert found.ledger.chunks.move(chunk, ChunkState.DISCARDED, at=found.clock.now())
+
+
+def newer(feed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a later version of every indicator."""
+    return [{**record, "revoked": False} for record in feed]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_an_old_version_that_was_discarded_does_not_stay(*, interrupted: bool, when: str) -> None:
+    """Parts of it were uploaded over the newer one: a run in two ticks decides as one in one."""
+    feed = FEED[:200]
+    found = world(feed)
+    tick(found)
+    old = found.envelopes[:]
+    found.lumen.pages = pages_of(newer(feed))
+    found.consume(of_run=tick(found).run_id)
+    assert found.envelopes == old
+    give_up(found, discarding=when == "before")
+    if interrupted:
+        first = found.tick(chunk_size=100, max_pages=1)
+        assert first is not None
+        assert first.state is RunState.INTERRUPTED
+        found.clock.advance(TICK)
+    if when == "during" and interrupted:
+        discard_poison(found)
+    tick(found)
+    discard_poison(found)
+    for _ in range(2):
+        tick(found)
+    assert set(found.consume()) == set(listed_ids(feed))
+    tick(found)
+    assert tick(found).counts.enqueued == 0
+
+
+def test_a_repair_that_was_discarded_is_made_again() -> None:
+    """The newest version was uploaded before, and replaced since: known, and yet sent."""
+    feed = FEED[:100]
+    found = world(feed)
+    tick(found)
+    found.lumen.pages = pages_of(newer(feed))
+    found.consume(of_run=tick(found).run_id)
+    found.consume(late=True)
+    assert tick(found).counts.enqueued == 100
+    give_up(found)
+    assert tick(found).counts.enqueued == 100
+    assert found.consume() == listed_ids(feed)
+    assert [tick(found).counts.enqueued for _ in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("how", ["discarded", "queue cleared"])
+def test_what_a_full_run_sent_in_vain_is_sent_again(how: str) -> None:
+    """It is known from before; but Sentinel has lost it, or nobody would have asked."""
+    feed = FEED[:200]
+    found = world(feed)
+    tick(found)
+    found.consume()
+    tick(found)
+    found.ledger.control.request_full(at=found.clock.now())
+    assert tick(found).counts.enqueued == 200
+    if how == "discarded":
+        give_up(found)
+    else:
+        found.queue.sent.clear()
+    assert tick(found).counts.enqueued == 200
+    assert found.consume() == listed_ids(feed)
+    assert [tick(found).counts.enqueued for _ in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_full_run_sends_what_was_uploaded_late(*, interrupted: bool) -> None:
+    """Its rows are still there, for the doubt; but everything is asked for."""
+    found = world()
+    tick(found)
+    found.consume(late=True)
+    found.ledger.control.request_full(at=found.clock.now())
+    if interrupted:
+        assert found.tick(chunk_size=100, max_pages=1) is not None
+        found.clock.advance(TICK)
+    assert tick(found).full
+    assert found.consume() == listed_ids(FEED)
+    assert found.ledger.control.full_request() is None
+    assert tick(found).counts.enqueued == 0
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_indicator_that_is_listed_twice_is_sent_once(*, late: bool) -> None:
+    """Twice the same version came late: that is no doubt."""
+    found = world(FEED[:50] + FEED[:10])
+    tick(found)
+    found.consume(late=late)
+    for _ in range(4):
+        assert tick(found).counts.enqueued == 0
+
+
+def test_an_instance_that_stalled_does_no_harm_by_marking_rows_late() -> None:
+    """Another one took over and removed the rows: what is left of them is no chunk."""
+    found = world(FEED[:100])
+    tick(found)
+    found.consume(late=True)
+    chunks = list(found.ledger.chunks.all())
+    tick(found)
+    tick(found)
+    assert list(found.ledger.chunks.all()) == []
+    found.ledger.chunks.record_seen(chunks, run_id="20260101T000000-0badcafe")
+    assert list(found.ledger.chunks.all()) == []
+    assert list(found.ledger.chunks.of_run(chunks[0].run_id)) == []
+    assert found.ledger.chunks.get(chunks[0].run_id, chunks[0].key) is None
+    assert tick(found).counts.unchanged == 100
 
 
 def test_what_sentinel_rejected_is_sent_again_only_once_it_changed() -> None:
