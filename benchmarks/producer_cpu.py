@@ -25,7 +25,7 @@ from benchmarks.pages import PAGE, encode_page
 from benchmarks.table import Figure, Scale
 from benchmarks.timing import best_cpu
 from common.envelope import decode_envelope
-from common.fingerprints import KnownSet, KnownVersions, LateVersions
+from common.fingerprints import Doubts, KnownSet, KnownVersions
 from common.ledger.runs import Counts, Cursor
 from local.feed import Feed
 from producer.chunking import FilledPage, PageAt, Progress, fill_chunks, flush_chunks
@@ -50,7 +50,7 @@ SLOT: Final = 1.8e9
 
 Pages = tuple[bytes, ...]
 
-_NOTHING_LATE: Final = LateVersions(array("Q"), array("Q"))
+_NOTHING_LATE: Final = Doubts()
 NOTHING: Final = KnownVersions(KnownSet(), _NOTHING_LATE)
 
 
