@@ -33,8 +33,8 @@ bench-quick: setup ## The same on a smaller scale, in about five minutes
 test: setup ## Run every test (ARGS="-k poison" chooses)
 	@$(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-test-unit: setup-python ## Run the unit tests: seconds, no Azurite
-	@$(RUN) pytest tests/unit $(ARGS)
+test-unit: setup-python ## Run the unit tests: about a minute, no Azurite
+	@$(RUN) pytest tests/unit --numprocesses 2 --dist loadfile $(ARGS)
 
 check: setup-python ## Check format, lint and types
 	@$(RUN) ruff format --check .
