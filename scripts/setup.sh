@@ -6,7 +6,8 @@
 #
 # Each step leaves a stamp in .setup/ with the checksum of what it was made from and is skipped
 # while that is current, so a second run returns at once. What changed is redone, a virtual
-# environment that is broken, moved or of another Python is rebuilt. Two runs take turns.
+# environment that is broken, moved or of another Python is rebuilt. What a symbolic link points to
+# is never rewritten. Two runs take turns.
 set -eu
 unset CDPATH
 
@@ -126,7 +127,15 @@ set_up_azurite() {
     write_stamp azurite package.json package-lock.json .npmrc
 }
 
-# --- stamps, logs, turns --------------------------------------------------------------------
+# --- links, stamps, logs, turns -------------------------------------------------------------
+
+# npm empties the folder that it installs into, also where a link leads to another project's.
+refuse_links() {
+    for place in "$@"; do
+        [ ! -L "$place" ] || die "$root/$place is a symbolic link, and what it points to would be" \
+            "rewritten; remove the link (rm $place) and try again"
+    done
+}
 
 stamp_is_current() {
     stamp=$setup_dir/$1
@@ -184,6 +193,14 @@ main() {
         "${step}_is_current" || stale="$stale $step"
     done
     [ -n "$stale" ] || return 0
+    refuse_links "$setup_dir"
+    for step in $stale; do
+        case $step in
+            python) refuse_links .venv ;;
+            azurite) refuse_links node_modules ;;
+            checkov) refuse_links "$checkov_env" ;;
+        esac
+    done
 
     mkdir -p "$setup_dir" || die "cannot write to $root"
     take_turn
