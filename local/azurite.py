@@ -65,7 +65,12 @@ class Azurite:
             text=True,
         )
         output = _Output(self._process)
-        if not output.both_listen.wait(READY_WITHIN):
+        try:
+            listens = output.both_listen.wait(READY_WITHIN)
+        except BaseException:  # Ctrl-C, for one: who never got it cannot stop it
+            self.kill()
+            raise
+        if not listens:
             self.kill()
             raise AzuriteUnavailableError("Azurite did not start: " + " | ".join(output.lines))
         self._ports = output.ports
@@ -128,7 +133,11 @@ class Azurite:
         return [*options, "--location", str(self._data.resolve())]
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._scratch.cleanup()
+            raise
         return self
 
     def __exit__(
