@@ -2,11 +2,13 @@
 
 Each fault is armed before the timer fires, told in one paragraph, and healed after a while where
 it would not pass by itself. The verdict stays the same as without a fault; only records that
-Sentinel refuses for good are not expected to arrive.
+Sentinel refuses for good are not expected to arrive. A fault is explained only where it was met:
+each knows the signs of that, and comes early enough for a small feed.
 """
 
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +17,24 @@ from local.faults import Answer, Call, Fault
 from local.lumen_api import PAGE_PATH
 
 HEAL_AFTER = 8.0
-"""Seconds that a fault lasts which does not pass by itself."""
+"""Seconds that a fault lasts, once met, which does not pass by itself."""
 
 CRASH_QUEUE_LEASE = 3.0
 CRASH_SETTINGS = {"RUN_LEASE": "3"}
 """On Azure both are ten minutes: the demo does not wait that long for a dead instance."""
+
+CRASH_AT_PAGE = 4
+CRASH_PAGES = 8
+"""Pages that the feed has at least, where it has as many objects."""
+
+THROTTLED = 25
+"""Requests that the fault `throttle` answers 429, at most."""
+
+SPARED = 5
+"""Requests before those: some indicators have arrived already."""
+
+CHUNK = 100
+"""Indicators of a chunk."""
 
 BAD_SHARE = 0.01
 """Share of the records that the fault `bad-records` refuses."""
@@ -28,49 +43,103 @@ Heal = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
-    """A fault: its name, what happens, what to see, and how it is armed.
+class Seen:
+    """What has shown itself in a run: the signs of whether a fault was met.
 
-    `arm` returns what heals it, or None where it passes by itself.
+    `throttled` counts requests, `rejected` indicators, `problems` holds the kinds of problem
+    records, `deaths` counts instances, and `resumed` the ticks that took a run up again.
+    """
+
+    throttled: int = 0
+    rejected: int = 0
+    problems: frozenset[str] = frozenset()
+    deaths: int = 0
+    resumed: int = 0
+
+
+def _nothing(_expected: Collection[str]) -> frozenset[str]:
+    return frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """A fault: its name, what happens, what to see, how it is armed, and whether it was met.
+
+    `arm` and `refuses` are given the ids that Sentinel is expected to hold: `arm` returns what
+    heals the fault, or None where it passes by itself; `refuses` returns those that it keeps out.
+    `unmet` says what did not happen where `was_met` is false. The feed has `pages` pages at least.
     """
 
     name: str
     story: str
     lesson: str
-    arm: Callable[[LocalCloud], Heal | None]
-    refuses: Callable[[str], bool] = field(default=lambda _id: False)
+    arm: Callable[[LocalCloud, Collection[str]], Heal | None]
+    was_met: Callable[[Seen], bool]
+    unmet: str
+    refuses: Callable[[Collection[str]], frozenset[str]] = _nothing
     settings: dict[str, str] = field(default_factory=dict)
     queue_lease: float | None = None
     hosts: int = 1
+    pages: int = 1
+
+    def page_size(self, objects: int, *, at_most: int) -> int:
+        """Return how many of so many objects are on a page."""
+        return min(at_most, max(1, objects // self.pages))
 
 
 def is_bad(identifier: str) -> bool:
     """Whether the fault `bad-records` refuses the indicator of this id."""
-    draw = int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=2).digest())
-    return draw < BAD_SHARE * 2**16
+    return _draw(identifier) < BAD_SHARE * 2**16
 
 
-def _throttle(cloud: LocalCloud) -> None:
+def bad_ids(expected: Collection[str]) -> frozenset[str]:
+    """Return which of these ids the fault `bad-records` refuses.
+
+    One at least, provided that it has a neighbour: where nothing at all is accepted, nothing
+    proves that the record is at fault.
+    """
+    if len(expected) < 2:  # noqa: PLR2004 - a record and its neighbour
+        return frozenset()
+    return frozenset(filter(is_bad, expected)) or frozenset({min(expected, key=_draw)})
+
+
+def throttled_requests(chunks: int) -> tuple[int, int]:
+    """Return how many requests the fault `throttle` spares, and how many it then answers 429.
+
+    So few that a small feed meets them, and that no chunk of it meets many.
+    """
+    spared = max(0, min(SPARED, chunks - 1))
+    return spared, min(THROTTLED, chunks - spared)
+
+
+def _draw(identifier: str) -> int:
+    return int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=2).digest())
+
+
+def _throttle(cloud: LocalCloud, expected: Collection[str]) -> None:
     body = '{"statusCode": 429, "message": "Rate limit is exceeded. Try again in 2 seconds."}'
-    cloud.sentinel.inject(Fault(effect=Answer(429, body=body), method="POST", after=5, times=25))
+    spared, times = throttled_requests(math.ceil(len(expected) / CHUNK))
+    cloud.sentinel.inject(
+        Fault(effect=Answer(429, body=body), method="POST", after=spared, times=times)
+    )
 
 
-def _outage(cloud: LocalCloud) -> Heal:
-    return cloud.sentinel.inject(
-        Fault(effect=Answer(503), method="POST", after=3, times=None)
-    ).remove
+def _outage(cloud: LocalCloud, _expected: Collection[str]) -> Heal:
+    return cloud.sentinel.inject(Fault(effect=Answer(503), method="POST", times=None)).remove
 
 
-def _bad_records(cloud: LocalCloud) -> None:
+def _bad_records(cloud: LocalCloud, expected: Collection[str]) -> None:
+    bad = bad_ids(expected)
+
     def reject(record: dict[str, Any]) -> bool:
-        return is_bad(str(record.get("id")))
+        return record.get("id") in bad
 
     cloud.sentinel.behaviour.reject_record = reject
     cloud.sentinel.behaviour.refuse_whole_on_bad_record = True
     cloud.sentinel.behaviour.refusal_lists_errors = False
 
 
-def _expired_secret(cloud: LocalCloud) -> Heal:
+def _expired_secret(cloud: LocalCloud, _expected: Collection[str]) -> Heal:
     cloud.entra.secret_expired = True
 
     def renew() -> None:
@@ -79,9 +148,9 @@ def _expired_secret(cloud: LocalCloud) -> Heal:
     return renew
 
 
-def _crash(cloud: LocalCloud) -> None:
+def _crash(cloud: LocalCloud, _expected: Collection[str]) -> None:
     kill = Call(lambda _request: cloud.hosts[0].kill(), when="before")
-    cloud.lumen.inject(Fault(effect=kill, method="GET", path=PAGE_PATH, after=3))
+    cloud.lumen.inject(Fault(effect=kill, method="GET", path=PAGE_PATH, after=CRASH_AT_PAGE - 1))
 
 
 PLAYS = {
@@ -89,10 +158,13 @@ PLAYS = {
     for play in (
         Play(
             name="throttle",
-            story="Sentinel answers 25 requests with 429, and says so in the body only.",
+            story=f"Sentinel answers up to {THROTTLED} requests with 429, and says so in the body "
+            "only.",
             lesson="The chunks went back on the queue for as long as Sentinel asked, the send "
             "slots moved for all instances, and nothing was given up.",
             arm=_throttle,
+            was_met=lambda seen: seen.throttled > 0,
+            unmet="no request was answered 429",
         ),
         Play(
             name="outage",
@@ -100,6 +172,8 @@ PLAYS = {
             lesson="Every chunk waited on the queue with growing delays. An outage never counts "
             "against a message: there was one problem record, which closed itself.",
             arm=_outage,
+            was_met=lambda seen: "unavailable" in seen.problems,
+            unmet="no request was answered 503, so no problem was recorded",
         ),
         Play(
             name="bad-records",
@@ -107,7 +181,9 @@ PLAYS = {
             lesson="Each refused chunk was halved until the bad records stood alone: they are kept "
             "with id, content and reason, and their neighbours arrived.",
             arm=_bad_records,
-            refuses=is_bad,
+            was_met=lambda seen: seen.rejected > 0,
+            unmet="no record was refused",
+            refuses=bad_ids,
         ),
         Play(
             name="expired-secret",
@@ -115,16 +191,21 @@ PLAYS = {
             lesson="Without a token nothing was tried and nothing was lost: the chunks waited, one "
             "problem record named the remedy, and the renewal was noticed without a restart.",
             arm=_expired_secret,
+            was_met=lambda seen: "access" in seen.problems,
+            unmet="nobody asked for a token, so no problem was recorded",
         ),
         Play(
             name="crash",
             story="The instance that runs the sync is killed (SIGKILL) at its fourth page.",
-            lesson="The next tick took the run over at its last checkpoint; messages of the dead "
-            "instance came back to the other one. What was sent twice is stored once.",
+            lesson="The next tick took the run over at its last checkpoint. Messages that the dead "
+            "instance held come back to the other one; what is sent twice is stored once.",
             arm=_crash,
+            was_met=lambda seen: seen.deaths > 0 and seen.resumed > 0,
+            unmet="no instance died with a run in its hands",
             settings=CRASH_SETTINGS,
             queue_lease=CRASH_QUEUE_LEASE,
             hosts=2,
+            pages=CRASH_PAGES,
         ),
     )
 }

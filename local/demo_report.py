@@ -6,7 +6,8 @@ simulator, which remembers every object that it accepted. Both have to agree.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, assert_never
 
 FATES = (
     "fetched",
@@ -33,9 +34,20 @@ MEANINGS = {
 }
 
 
+class Verdict(StrEnum):
+    """NOT_MET: all is as it should be, but the fault that was to be played never happened."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    NOT_MET = "NOT MET"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a demo ended. `fates` sums the runs; `expected` ids should be at Sentinel."""
+    """How a demo ended. `fates` sums the runs; `expected` ids should be at Sentinel.
+
+    `unmet` says what did not happen of the fault that was to be played; empty when it did.
+    """
 
     fates: Mapping[str, int]
     balanced: bool
@@ -47,12 +59,15 @@ class Outcome:
     requests: int
     throttled: int
     seconds: float
+    unmet: str = ""
 
     @property
-    def good(self) -> bool:
-        """Whether everything balances and Sentinel holds exactly what it should."""
+    def verdict(self) -> Verdict:
+        """PASS where everything balances, Sentinel holds what it should, and the fault was met."""
         settled = self.fates["pending"] == 0 and self.states[-1:] == ("complete",)
-        return self.balanced and settled and not self.missing and not self.unexpected
+        if not (self.balanced and settled) or self.missing or self.unexpected:
+            return Verdict.FAIL
+        return Verdict.NOT_MET if self.unmet else Verdict.PASS
 
 
 def add_runs(runs: list[dict[str, Any]]) -> dict[str, int]:
@@ -79,13 +94,44 @@ def render_table(outcome: Outcome) -> str:
 
 
 def render_verdict(outcome: Outcome) -> str:
-    """Return one plain sentence."""
+    """Return the verdict and its reasons."""
+    verdict = outcome.verdict
     rate = f"{outcome.requests:,} requests, {outcome.throttled:,} throttled"
-    if outcome.good:
-        return (
-            f"PASS: Sentinel holds all {outcome.expected:,} indicators that should be there, "
-            f"nothing else, and the books balance ({rate}, {outcome.seconds:.1f} s)."
-        )
+    match verdict:
+        case Verdict.PASS:
+            told = (
+                f"Sentinel holds all {outcome.expected:,} indicators that should be there, "
+                "nothing else, and the books balance"
+            )
+        case Verdict.NOT_MET:
+            told = (
+                f"the fault was not met: {outcome.unmet}; use more indicators. "
+                "All else is as it should be"
+            )
+        case Verdict.FAIL:
+            told = "; ".join(_faults(outcome))
+        case _:
+            assert_never(verdict)
+    return f"{verdict}: {told} ({rate}, {outcome.seconds:.1f} s)."
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the object of the last line with `--json`."""
+    return {
+        "verdict": outcome.verdict.value,
+        **outcome.fates,
+        "balanced": outcome.balanced,
+        "expected": outcome.expected,
+        "missing": outcome.missing,
+        "unexpected": outcome.unexpected,
+        "requests": outcome.requests,
+        "throttled": outcome.throttled,
+        "seconds": round(outcome.seconds, 2),
+    }
+
+
+def _faults(outcome: Outcome) -> list[str]:
+    """Return everything that is not as it should be."""
     faults = []
     if not outcome.balanced:
         faults.append("the books do not balance")
@@ -99,18 +145,9 @@ def render_verdict(outcome: Outcome) -> str:
         last = outcome.states[-1] if outcome.states else "not started"
         reason = f" ({outcome.reasons[-1]})" if outcome.reasons and outcome.reasons[-1] else ""
         faults.append(f"the last sync run is {last}{reason}")
-    return f"FAIL: {'; '.join(faults)} ({rate}, {outcome.seconds:.1f} s)."
-
-
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    """Return the object of the last line with `--json`."""
-    return {
-        **outcome.fates,
-        "balanced": outcome.balanced,
-        "requests": outcome.requests,
-        "throttled": outcome.throttled,
-        "seconds": round(outcome.seconds, 2),
-    }
+    if outcome.unmet:
+        faults.append(f"the fault was not met: {outcome.unmet}")
+    return faults
 
 
 def _law(left: int, right: int) -> str:

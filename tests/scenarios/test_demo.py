@@ -1,14 +1,22 @@
 """The demo as a newcomer runs it: what it prints, and that its exit status is the verdict."""
 
+import gzip
 import json
+import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from local.demo_faults import PLAYS
 from local.functions_host.process import PROJECT_ROOT
 
 KEYS = {
+    "verdict",
     "fetched",
     "filtered",
     "invalid",
@@ -19,17 +27,42 @@ KEYS = {
     "poisoned",
     "pending",
     "balanced",
+    "expected",
+    "missing",
+    "unexpected",
     "requests",
     "throttled",
     "seconds",
 }
 
+COMMAND = (sys.executable, "-m", "local.demo")
+
 
 def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "local.demo", *arguments]
     return subprocess.run(
-        command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=110, check=False
+        [*COMMAND, *arguments],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
     )
+
+
+def _start_demo(*arguments: str, scratch: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _read_until(demo: subprocess.Popen[str], text: str) -> str:
+    """Return the first line that holds the text."""
+    assert demo.stdout
+    return next(line for line in demo.stdout if text in line)
 
 
 @pytest.mark.usefixtures("azurite")
@@ -41,18 +74,89 @@ def test_the_demo_passes_and_ends_with_one_json_line() -> None:
     assert verdict.startswith("PASS: ")
     numbers = json.loads(last)
     assert set(numbers) == KEYS
+    assert numbers["verdict"] == "PASS"
     assert numbers["fetched"] == 1500
     assert numbers["balanced"] is True
-    assert numbers["accepted"] == numbers["enqueued"] > 0
+    assert numbers["accepted"] == numbers["enqueued"] == numbers["expected"] > 0
 
 
 @pytest.mark.usefixtures("azurite")
-def test_the_demo_plays_a_fault_and_explains_it() -> None:
+@pytest.mark.parametrize("fault", PLAYS)
+def test_a_small_feed_meets_the_fault_and_it_is_explained(fault: str) -> None:
     """With a fault the verdict is the same, and the last word is what was to be seen."""
-    done = _demo("--indicators", "1500", "--fault", "bad-records")
+    done = _demo("--indicators", "200", "--fault", fault)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "fault: Sentinel refuses whole requests" in done.stdout
-    assert "what you saw: " in done.stdout
+    assert f"fault: {PLAYS[fault].story}" in done.stdout
+    assert done.stdout.endswith(f"what you saw: {PLAYS[fault].lesson}\n")
+
+
+@pytest.mark.usefixtures("azurite")
+def test_a_fault_that_was_not_met_is_not_explained() -> None:
+    """One record is never refused: no PASS, no explanation, but what to do."""
+    done = _demo("--indicators", "1", "--fault", "bad-records", "--json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "NOT MET: the fault was not met: " in done.stdout
+    assert "use more indicators" in done.stdout
+    assert "what you saw" not in done.stdout
+    assert json.loads(done.stdout.splitlines()[-1])["verdict"] == "NOT MET"
+
+
+@pytest.mark.usefixtures("azurite")
+def test_what_keep_prints_can_be_pasted_for_ops(tmp_path: Path) -> None:
+    """The line that it prints makes `python -m ops` see the run."""
+    demo = _start_demo("--indicators", "200", "--keep", scratch=tmp_path)
+    try:
+        line = _read_until(demo, "export PipelineStorage=")
+        status = subprocess.run(
+            ["sh", "-c", f"{line.strip()}; {shlex.quote(sys.executable)} -m ops status"],
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "the feed is HEALTHY" in status.stdout, status.stderr
+        assert re.search(r"complete +200 ", status.stdout)
+    finally:
+        demo.terminate()
+        demo.communicate(timeout=60)
+
+
+@pytest.mark.usefixtures("azurite")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_end_from_outside_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    """After Ctrl-C or a closed terminal the status says so, and the scratch folder is gone."""
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("ignored here and by what is started here, as under nohup")
+    demo = _start_demo("--indicators", "200", scratch=tmp_path)
+    try:
+        _read_until(demo, "firing the timer")
+    finally:
+        demo.send_signal(number)
+        demo.communicate(timeout=60)
+    assert demo.returncode == 128 + number
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.jsonl", b"", "holds no objects"),
+        ("cut.jsonl.gz", gzip.compress(b"{}\n" * 1000)[:20], "is cut off or damaged"),
+        ("text.jsonl", b"{}\nno JSON\n", "text.jsonl"),
+    ],
+)
+def test_a_feed_of_no_use_is_explained(
+    name: str, content: bytes, told: str, tmp_path: Path
+) -> None:
+    """A file that is empty, cut off or no JSON is named before anything is started."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    done = _demo("--feed", str(path))
+    assert done.returncode == 2
+    assert name in done.stdout
+    assert told in done.stdout
+    assert not done.stderr
 
 
 def test_a_wrong_option_is_explained() -> None:

@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from local.demo_report import FATES, Outcome, add_runs, as_json, render_table, render_verdict
+from local.demo_report import (
+    FATES,
+    Outcome,
+    Verdict,
+    add_runs,
+    as_json,
+    render_table,
+    render_verdict,
+)
 
 GOOD = Outcome(
     fates={
@@ -32,7 +40,7 @@ GOOD = Outcome(
 
 def test_a_good_outcome_passes() -> None:
     """Balanced, settled, nothing missing and nothing too much: PASS."""
-    assert GOOD.good
+    assert GOOD.verdict is Verdict.PASS
     assert render_verdict(GOOD).startswith("PASS: Sentinel holds all 5 indicators")
 
 
@@ -50,9 +58,26 @@ def test_a_good_outcome_passes() -> None:
 def test_whatever_is_wrong_fails_and_is_told(fault: dict[str, object], told: str) -> None:
     """Each single fault makes the verdict FAIL and is named."""
     outcome = replace(GOOD, **fault)  # type: ignore[arg-type]
-    assert not outcome.good
+    assert outcome.verdict is Verdict.FAIL
     assert render_verdict(outcome).startswith("FAIL: ")
     assert told in render_verdict(outcome)
+
+
+def test_a_fault_that_was_not_met_is_no_pass() -> None:
+    """All is well, yet nothing was shown: a verdict of its own, and what to do about it."""
+    outcome = replace(GOOD, unmet="no instance died")
+    assert outcome.verdict is Verdict.NOT_MET
+    assert render_verdict(outcome).startswith(
+        "NOT MET: the fault was not met: no instance died; use more indicators. "
+    )
+
+
+def test_what_is_wrong_outweighs_a_fault_that_was_not_met() -> None:
+    """The verdict is FAIL then, and names both."""
+    outcome = replace(GOOD, unmet="no instance died", missing=1)
+    assert outcome.verdict is Verdict.FAIL
+    assert "1 of 5 indicators are missing" in render_verdict(outcome)
+    assert "the fault was not met: no instance died" in render_verdict(outcome)
 
 
 def test_the_table_shows_a_broken_law() -> None:
@@ -67,3 +92,14 @@ def test_runs_are_added_and_told_as_json() -> None:
     run = dict.fromkeys(FATES, 2)
     assert add_runs([run, run]) == dict.fromkeys(FATES, 4)
     assert set(FATES) < set(as_json(GOOD))
+
+
+def test_the_json_line_has_the_verdict() -> None:
+    """A script sees the verdict and what it rests on without reading the sentence."""
+    told = as_json(replace(GOOD, missing=2))
+    assert {name: told[name] for name in ("verdict", "expected", "missing", "unexpected")} == {
+        "verdict": "FAIL",
+        "expected": 5,
+        "missing": 2,
+        "unexpected": 0,
+    }
