@@ -87,7 +87,11 @@ class HostProcess:
                 text=True,
             )
         host = cls(process, log_path=log_path, host_key=host_key, master_key=master_key)
-        host._wait_until_ready(ready_within)
+        try:
+            host._wait_until_ready(ready_within)
+        except BaseException:  # an interruption, too, must not leave it behind
+            host.kill()
+            raise
         return host
 
     @property
