@@ -148,7 +148,7 @@ class Deliverer:
             elif state is not None and isinstance(answer, Uploaded) and not answer.stray:
                 state = after_accepted(state, answer.rejected)
             elif state is not None and isinstance(answer, Isolate):
-                state = after_refused(state, answer.reason)
+                state = after_refused(state, answer.reason, answer.refused)
             else:
                 if state is not None and isinstance(answer, Uploaded):
                     answer = Drift(reason="Sentinel named records that the request did not have")

@@ -105,18 +105,18 @@ def next_indexes(state: Isolation) -> tuple[int, ...]:
 def after_accepted(state: Isolation, rejected: Sequence[RecordError]) -> Isolation:
     """Return the search after the next group was accepted, but for its `rejected` records.
 
-    Their indexes count within the group, as Sentinel's answer does. Records that were refused
-    alone while nothing had been accepted yet go out once more: Sentinel may have refused
-    everything until now.
+    Their indexes count within the group, as Sentinel's answer does; they are not all of it: that
+    is a refusal. Records that were refused alone while nothing had been accepted yet go out once
+    more: Sentinel may have refused everything until now.
     """
     if state.needs_probe:
-        return replace(state, requests=state.requests + 1, in_a_row=0, is_denied=bool(rejected))
+        return replace(state, requests=state.requests + 1, in_a_row=0)
     group, *behind = state.groups
     found = tuple(replace(e, index=group.indexes[e.index]) for e in rejected)
     if group.paired and behind:
         behind[0] = replace(behind[0], suspect=True)
     accepted = len(group.indexes) - len(found)
-    doubtful = state.rejected if accepted and not state.accepted and state.in_a_row else ()
+    doubtful = state.rejected if state.in_a_row and not state.accepted else ()
     again = tuple(Group(indexes=(error.index,)) for error in doubtful)
     return _ready(
         replace(
@@ -130,16 +130,24 @@ def after_accepted(state: Isolation, rejected: Sequence[RecordError]) -> Isolati
     )
 
 
-def after_refused(state: Isolation, reason: str) -> Isolation:
-    """Return the search after the next group was refused as a whole."""
+def after_refused(state: Isolation, reason: str, refused: Sequence[RecordError] = ()) -> Isolation:
+    """Return the search after the next group was refused as a whole.
+
+    `refused` are records that the refusal named, by their indexes within the group. If they are
+    all of it, none of them needs to be sent alone.
+    """
     is_probe = state.needs_probe
     state = replace(state, requests=state.requests + 1, in_a_row=state.in_a_row + 1)
     if is_probe:
         return replace(state, is_denied=True)
     group, *behind = state.groups
-    if len(group.indexes) == 1:
-        error = RecordError(index=group.indexes[0], messages=(reason,))
-        return _ready(replace(state, groups=tuple(behind), rejected=(*state.rejected, error)))
+    messages = {error.index: error.messages for error in refused}
+    if len(group.indexes) == 1 or len(messages) == len(group.indexes):
+        found = tuple(
+            RecordError(index=number, messages=messages.get(at) or (reason,))
+            for at, number in enumerate(group.indexes)
+        )
+        return _ready(replace(state, groups=tuple(behind), rejected=state.rejected + found))
     return _ready(replace(state, groups=(replace(group, suspect=True), *behind)))
 
 

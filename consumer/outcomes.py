@@ -89,8 +89,8 @@ def decide(answer: Answer, envelope: Envelope, *, others_pass: bool) -> Outcome:
     """
     match answer:
         case Uploaded(rejected=rejected, stray=stray):
-            refused = min(envelope.count, len(rejected) + len(stray))
-            return Done(accepted=envelope.count - refused, rejected=rejected, stray=stray)
+            accepted = envelope.count - len(rejected) - len(stray)
+            return Done(accepted=accepted, rejected=rejected, stray=stray)
         case Throttled(reason=reason, wait=wait):
             return Defer(reason=reason, seconds=wait)
         case OperatorNeeded(reason=reason) | RefreshToken(reason=reason):

@@ -41,6 +41,8 @@ MAX_MESSAGE: Final = 500
 
 THROTTLED: Final = "Sentinel asked to slow down (429)"
 
+REFUSED_EACH: Final = "Sentinel refused every record of the request (200)"
+
 MAX_SAID: Final = 100
 """Characters kept of the message of a refused request."""
 
@@ -59,7 +61,8 @@ class RecordError:
 class Uploaded:
     """The request was taken: `count` records less the `rejected` ones are accepted.
 
-    `stray` are errors whose index names no record of the chunk: contract drift.
+    `stray` are errors whose index names no record of the chunk: contract drift. At least one
+    record is accepted even if each of them stands for one that is not.
     """
 
     rejected: tuple[RecordError, ...] = ()
@@ -68,7 +71,7 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Isolate:
-    """The request was refused as a whole for what is in it; `refused` are records it named."""
+    """Nothing of the request was taken, for what is in it; `refused` are records it named."""
 
     reason: str
     refused: tuple[RecordError, ...] = ()
@@ -196,37 +199,57 @@ class SentinelClient:
 
 
 def _read_receipt(body: bytes, count: int) -> Answer:
-    """Read a 200: nothing, `{}` and `{"errors": []}` all mean that everything was accepted."""
+    """Read a 200: nothing, `{}` and `{"errors": []}` all mean that everything was accepted.
+
+    With an error for every record nothing was, so it says no more of them than a 400 does.
+    """
+    errors = _read_errors(body, count)
+    if isinstance(errors, Drift):
+        return errors
+    if len(errors.named) + len(errors.stray) < count:
+        return Uploaded(rejected=errors.named, stray=errors.stray)
+    if errors.stray:
+        return Isolate(reason=f"{REFUSED_EACH}, and named some that it did not have")
+    return Isolate(reason=REFUSED_EACH, refused=errors.named)
+
+
+def _named_records(body: bytes, count: int) -> tuple[RecordError, ...]:
+    """Return the records that a refusal names, if it names any; a 400 may carry `errors` too."""
+    errors = _read_errors(body, count)
+    return () if isinstance(errors, Drift) or errors.stray else errors.named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Errors:
+    """The errors of an answer: of records of the request, each once and in order, and others."""
+
+    named: tuple[RecordError, ...] = ()
+    stray: tuple[RecordError, ...] = ()
+
+
+def _read_errors(body: bytes, count: int) -> _Errors | Drift:
     if not body.strip():
-        return Uploaded()
+        return _Errors()
     try:
         fields = json.loads(body)
+        errors = fields.get("errors") if isinstance(fields, dict) else fields
+        if errors is None and isinstance(fields, dict):
+            return _Errors()
+        if not isinstance(errors, list):
+            return Drift(reason="Sentinel answered 200 with errors that are not a list")
+        read = list(map(_record_error, errors))
     except (ValueError, RecursionError):
         return Drift(reason="Sentinel answered 200 with a body that is not JSON")
-    errors = fields.get("errors") if isinstance(fields, dict) else fields
-    if errors is None and isinstance(fields, dict):
-        return Uploaded()
-    if not isinstance(errors, list):
-        return Drift(reason="Sentinel answered 200 with errors that are not a list")
     found: dict[int, RecordError] = {}
     stray: list[RecordError] = []
-    for error in map(_record_error, errors):
+    for error in read:
         if error is None:
             return Drift(reason="Sentinel answered 200 with an error of an unknown form")
         if 0 <= error.index < count:
             found[error.index] = error
         else:
             stray.append(error)
-    return Uploaded(rejected=tuple(found[i] for i in sorted(found)), stray=tuple(stray))
-
-
-def _named_records(body: bytes, count: int) -> tuple[RecordError, ...]:
-    """Return the records that a refusal names, if it names any; a 400 may carry `errors` too."""
-    try:
-        receipt = _read_receipt(body, count)
-    except RecursionError:
-        return ()
-    return receipt.rejected if isinstance(receipt, Uploaded) and not receipt.stray else ()
+    return _Errors(named=tuple(found[i] for i in sorted(found)), stray=tuple(stray))
 
 
 def _record_error(item: object) -> RecordError | None:

@@ -1,23 +1,34 @@
 """Sentinel refuses every request as a whole, say after a bad release of ours or of theirs."""
 
+from collections.abc import Callable
+
 import pytest
 
 from common.ledger.problems import Kind
 from local.faults import Answer, Fault
 from local.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import assert_conserved, until
+from tests.scenarios.world import World, assert_conserved, until
 
 
+def _refuse_everything(world: World, status: int) -> Callable[[], None]:
+    """Let Sentinel take nothing, and say so by this status; return what ends it."""
+    if status == 200:
+        behaviour = world.cloud.sentinel.behaviour
+        behaviour.reject_record = lambda _record: True
+        return lambda: setattr(behaviour, "reject_record", None)
+    answer = Answer(status, body='{"message": "Bad request"}')
+    return world.cloud.sentinel.inject(Fault(effect=answer, method="POST", times=None)).remove
+
+
+@pytest.mark.parametrize("status", [400, 200], ids=["400", "200 with errors"])
 @pytest.mark.parametrize("objects", [90, 1500], ids=["one chunk", "many chunks"])
 def test_what_is_refused_without_exception_is_kept_on_the_queue(
-    new_world: NewWorld, objects: int
+    new_world: NewWorld, objects: int, status: int
 ) -> None:
     """While everything is refused nothing is rejected or poisoned; later everything arrives."""
     world = new_world(SyntheticFeed(objects))
-    refusal = world.cloud.sentinel.inject(
-        Fault(effect=Answer(400, body='{"message": "Bad request"}'), method="POST", times=None)
-    )
+    end = _refuse_everything(world, status)
     host = world.cloud.start_host()
     run = world.sync(host)
     until(
@@ -30,7 +41,9 @@ def test_what_is_refused_without_exception_is_kept_on_the_queue(
     assert not world.poison()
     assert not list(world.ledger.rejections.of_run(run.run_id))
 
-    refusal.remove()
+    assert world.problems.last_success() is None
+
+    end()
     world.deliver_all()
     assert_conserved(world)
     until(lambda: world.problems.open() == [], "the problem is closed")

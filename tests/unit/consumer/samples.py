@@ -17,8 +17,8 @@ from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper
-from consumer.sentinel import Answer, Isolate, SentinelClient, Uploaded
-from tests.fakes.clock import FakeClock
+from consumer.sentinel import Answer, Isolate, SentinelClient, Uploaded, classify_answer
+from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
 
@@ -66,11 +66,14 @@ class ScriptedSentinel:
 class PickySentinel:
     """Refuses a whole request that holds a bad record; `before` may give another answer.
 
-    `accepted` has the ids it took, `refused` how often it refused each group of ids.
+    If it `names` them it takes the others, as a 200 with errors says. `accepted` has the ids it
+    took, `refused` how often it refused each group of ids, `asked` how many it was sent last.
     """
 
     bad: frozenset[str] = frozenset()
     before: Callable[[], Answer | None] = lambda: None
+    names: bool = False
+    asked: int = 0
     accepted: set[str] = field(default_factory=set)
     refused: Counter[tuple[str, ...]] = field(default_factory=Counter)
     requests: int = 0
@@ -79,14 +82,25 @@ class PickySentinel:
         ids = tuple(record["id"] for record in json.loads(objects))
         assert len(ids) == count
         self.requests += 1
+        self.asked = count
         answer = self.before()
         if answer is not None:
             return answer
+        if self.names:
+            self.accepted.update(set(ids) - self.bad)
+            return named_in_200([at for at, name in enumerate(ids) if name in self.bad], count)
         if self.bad.intersection(ids):
             self.refused[ids] += 1
             return Isolate(reason="Sentinel refused the request (400)")
         self.accepted.update(ids)
         return Uploaded()
+
+
+def named_in_200(indexes: Sequence[int], count: int) -> Answer:
+    """Return what a 200 means that names these of `count` records."""
+    errors = [{"recordIndex": index, "errorMessages": [f"bad {index}"]} for index in indexes]
+    body = json.dumps({"errors": errors}).encode()
+    return classify_answer(200, {}, body, count=count, now=START)
 
 
 @dataclass

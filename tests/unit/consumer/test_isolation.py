@@ -28,6 +28,7 @@ from consumer.isolation import (
     MAX_BY,
     PROBE_AFTER,
     REQUEST_BUDGET,
+    Group,
     Isolation,
     after_accepted,
     after_refused,
@@ -47,10 +48,14 @@ MODERATE = 48
 
 
 class Judge:
-    """A Sentinel that refuses every group with a bad record, and keeps what was said of each."""
+    """A Sentinel that refuses every group with a bad record, and keeps what was said of each.
 
-    def __init__(self, bad: Collection[int]) -> None:
+    If it `names` the bad ones it takes the rest of a group.
+    """
+
+    def __init__(self, bad: Collection[int], *, names: bool = False) -> None:
         self.bad = frozenset(bad)
+        self.names = names
         self.accepted: list[int] = []
         self.refused: list[tuple[int, ...]] = []
         self.probes = 0
@@ -63,9 +68,13 @@ class Judge:
             assert set(indexes) <= set(self.accepted)
             return after_accepted(state, ())
         assert not any(set(known) <= set(indexes) for known in self.refused if len(known) > 1)
-        if self.bad.intersection(indexes):
+        found = [at for at, number in enumerate(indexes) if number in self.bad]
+        if self.names and len(found) < len(indexes):
+            self.accepted.extend(set(indexes) - self.bad)
+            return after_accepted(state, errors(found))
+        if found:
             self.refused.append(indexes)
-            return after_refused(state, "bad")
+            return after_refused(state, "bad", errors(found) if self.names else ())
         self.accepted.extend(indexes)
         return after_accepted(state, ())
 
@@ -289,7 +298,45 @@ def test_what_was_refused_after_the_last_acceptance_is_proven_by_a_probe() -> No
     assert conclude(state, others_pass=False) is None
     assert conclude(passed, others_pass=False) == Done(accepted=1, rejected=state.rejected)
     assert conclude(denied, others_pass=True) == Unproven()
-    assert conclude(after_accepted(state, errors({0})), others_pass=True) == Unproven()
+    assert conclude(after_refused(state, "bad", errors({0})), others_pass=True) == Unproven()
+
+
+@given(chunk=chunks())
+def test_exactly_the_bad_records_are_rejected_where_they_are_named(
+    chunk: tuple[int, set[int], set[int]],
+) -> None:
+    """Also where the group has no other record, so that all of it is refused."""
+    count, bad, named = chunk
+    judge = Judge(bad, names=True)
+    state = search(judge, count, named)
+    assert {error.index for error in state.rejected} == bad
+    assert sorted(judge.accepted) == sorted(set(range(count)) - bad)
+
+
+def test_a_group_that_is_named_as_a_whole_is_not_halved() -> None:
+    """The second half is bad: two halves and the probe, and no record of it went out alone."""
+    judge = Judge(range(50, 100), names=True)
+    groups = (Group(indexes=tuple(range(50))), Group(indexes=tuple(range(50, 100))))
+    state = Isolation(groups=groups)
+    while not state.is_over or state.needs_probe:
+        state = judge.answer(state)
+    assert (len(state.rejected), state.requests, judge.probes) == (50, 4, 1)
+
+
+def test_what_a_refusal_says_of_a_record_is_kept() -> None:
+    """In its words if it has any, else in those of the refusal; translated to the chunk's index."""
+    state = start_isolation(4, (), since=None)
+    state = after_accepted(state, ())
+    named = (
+        RecordError(index=0, messages=("first", "second")),
+        RecordError(index=1, messages=()),
+    )
+    state = replace(state, groups=(Group(indexes=(2, 3)),))
+    assert after_refused(state, "refused", named).rejected == (
+        RecordError(index=2, messages=("first", "second")),
+        RecordError(index=3, messages=("refused",)),
+    )
+    assert after_refused(state, "refused", named[:1]).rejected == ()
 
 
 @given(chunk=chunks(), works=st.integers(1, 60))
@@ -346,7 +393,7 @@ def test_records_that_a_200_names_are_the_groups_own(count: int, data: st.DataOb
     expected: set[int] = set()
     while not state.is_over:
         indexes = next_indexes(state)
-        named = data.draw(st.sets(st.integers(0, len(indexes) - 1)))
+        named = data.draw(st.sets(st.integers(0, len(indexes) - 1), max_size=len(indexes) - 1))
         expected |= {indexes[number] for number in named}
         state = after_accepted(state, errors(named))
     assert {error.index for error in state.rejected} == expected

@@ -9,7 +9,7 @@ from itertools import count as count_from
 import pytest
 
 from common.clock import CLOCK_SKEW
-from common.envelope import Envelope, decode_envelope, encode_envelope
+from common.envelope import Envelope, chunk_id_of, decode_envelope, encode_envelope
 from common.errors import UnavailableError
 from common.ledger.poison import PoisonedBy
 from common.ledger.problems import Kind, Moment, Problems
@@ -30,7 +30,7 @@ from consumer.sentinel import (
     Throttled,
     Unavailable,
 )
-from tests.unit.consumer.samples import Bench, PickySentinel, envelope
+from tests.unit.consumer.samples import Bench, PickySentinel, envelope, named_in_200
 
 
 class Crash(BaseException):
@@ -65,8 +65,13 @@ def serve(bench: Bench, *sent: Envelope, deliveries: int = 1000) -> int:
     return deliveries
 
 
-def assert_found(bench: Bench, sent: Envelope, bad: Collection[int]) -> None:
-    """Check the books of a chunk that was searched: every good record in, each bad one kept."""
+def assert_found(
+    bench: Bench, sent: Envelope, bad: Collection[int], *, said: str = "Sentinel refused"
+) -> None:
+    """Check the books of a chunk that was searched: every good record in, each bad one kept.
+
+    `said` is how the reason of each begins.
+    """
     assert bench.sentinel.accepted == ids(set(range(sent.count)) - set(bad))
     chunk = bench.chunk(sent)
     assert chunk is not None
@@ -82,7 +87,7 @@ def assert_found(bench: Bench, sent: Envelope, bad: Collection[int]) -> None:
         index = int(item.position.rpartition("-")[2])
         assert json.loads(item.content) == objects[index]
         assert item.rejected_by is RejectedBy.SENTINEL
-        assert item.reason.startswith("Sentinel refused")
+        assert item.reason.startswith(said)
     assert bench.queue.sent == []
     assert bench.poison == []
 
@@ -209,15 +214,27 @@ def refusing() -> Answer:
     return Isolate(reason="Sentinel refused the request (400)")
 
 
-def test_a_bad_release_rejects_nothing_and_mends_itself() -> None:
+def refuse_by(status: int, sentinel: PickySentinel) -> Callable[[], Answer]:
+    """Return what refuses everything by this status: a 200 does so by naming every record."""
+    return (
+        refusing if status == 400 else lambda: named_in_200(range(sentinel.asked), sentinel.asked)
+    )
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("status", [400, 200])
+def test_a_bad_release_rejects_nothing_and_mends_itself(status: int, count: int) -> None:
     """Many chunks for hours: none is given up, one problem is open; then all are accepted."""
     bench, sentinel = bench_with(())
-    sentinel.before = refusing
-    sent = chunks(30)
+    sentinel.before = refuse_by(status, sentinel)
+    sent = chunks(30, count=count)
+    bench.problems.raise_problem(Kind.UNAVAILABLE, "503")
     serve(bench, *sent, deliveries=300)
     assert len(bench.queue.sent) == len(sent)
     assert bench.poison == []
     assert list(bench.ledger.rejections.of_run(sent[0].run_id)) == []
+    assert bench.problems.last_success() is None
+    assert set(bench.open_problems) == {Kind.UNAVAILABLE, Kind.REFUSING}
     problem = bench.open_problems[Kind.REFUSING]
     assert problem.what == REFUSING_EVERYTHING
     sentinel.before = lambda: None
@@ -227,7 +244,7 @@ def test_a_bad_release_rejects_nothing_and_mends_itself() -> None:
     for envelope_sent in sent:
         chunk = bench.chunk(envelope_sent)
         assert chunk is not None
-        assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 4)
+        assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, count)
     assert bench.open_problems == {}
 
 
@@ -249,10 +266,11 @@ def test_a_bad_release_is_noticed_to_be_over_though_every_chunk_has_a_bad_record
     assert bench.open_problems == {}
 
 
-def test_while_everything_is_refused_a_chunk_costs_one_request() -> None:
+@pytest.mark.parametrize("status", [400, 200])
+def test_while_everything_is_refused_a_chunk_costs_one_request(status: int) -> None:
     """After so many refusals in a row no more than one search begins in a minute."""
     bench, sentinel = bench_with(())
-    sentinel.before = refusing
+    sentinel.before = refuse_by(status, sentinel)
     for sent in chunks(40):
         bench.deliver(sent)
         bench.clock.advance(1)
@@ -263,9 +281,11 @@ def test_while_everything_is_refused_a_chunk_costs_one_request() -> None:
     assert sentinel.requests - before <= SEARCH_EVERY // 2 + 12
 
 
-def test_a_lone_record_is_rejected_only_once_others_pass() -> None:
+@pytest.mark.parametrize("names", [False, True])
+def test_a_lone_record_is_rejected_only_once_others_pass(names: bool) -> None:
     """The only record of the only chunk proves nothing, however often it is refused."""
-    bench, _ = bench_with({0})
+    bench, sentinel = bench_with({0})
+    sentinel.names = names
     sent = envelope(count=1)
     assert serve(bench, sent, deliveries=50) == 50
     (copy,) = bench.queue.sent
@@ -275,7 +295,56 @@ def test_a_lone_record_is_rejected_only_once_others_pass() -> None:
     bench.clock.advance(copy.delay)
     bench.others_pass()
     bench.deliver(copy.text)
-    assert_found(bench, sent, {0})
+    assert_found(bench, sent, {0}, said="bad 0" if names else "Sentinel refused")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+def test_a_chunk_of_bad_records_only_is_rejected_whole_once_others_pass(count: int) -> None:
+    """A 200 names them all: it is sent twice, as a chunk that passes lies between, and kept."""
+    bench, sentinel = bench_with(range(count))
+    sentinel.names = True
+    sent = envelope(count=count)
+    bench.deliver(sent)
+    copy, delay = bench.take()
+    bench.clock.advance(delay / 2)
+    bench.others_pass()
+    bench.clock.advance(delay / 2)
+    bench.deliver(copy)
+    assert_found(bench, sent, range(count), said="bad ")
+    assert sentinel.requests == 2
+
+
+def test_what_a_200_says_of_a_record_in_a_search_is_kept() -> None:
+    """The chunk is refused by a 400; records sent alone then, by a 200 that names them."""
+    bench, sentinel = bench_with({2, 3})
+    sentinel.before = once_at(0, refusing())
+    sentinel.names = True
+    sent = envelope(count=4)
+    serve(bench, sent)
+    assert_found(bench, sent, {2, 3}, said="bad 0")
+    assert sentinel.requests == 5  # with the probe
+
+
+def test_chunks_of_bad_records_only_come_to_their_end_among_others() -> None:
+    """More than an instance takes for the end of the world; one good chunk in 15 minutes."""
+    bench, sentinel = bench_with(range(4))
+    sentinel.names = True
+    sent = chunks(30)
+    serve(bench, *sent, deliveries=100)
+    assert len(bench.queue.sent) == len(sent)
+    body = b'[{"id":"indicator--99"}]'
+    good = replace(envelope(count=1), body=body, chunk_id=chunk_id_of(body))
+    for _ in range(8):
+        bench.deliver(good)
+        serve_copies(bench, deliveries=60)
+        bench.clock.advance(900)
+    assert bench.queue.sent == []
+    assert bench.poison == []
+    for one in sent:
+        chunk = bench.chunk(one)
+        assert chunk is not None
+        assert (chunk.state, chunk.rejected) == (ChunkState.UPLOADED, 4)
+    assert sentinel.accepted == {"indicator--99"}
 
 
 def test_what_others_had_accepted_before_proves_nothing() -> None:
@@ -413,15 +482,17 @@ def test_others_on_other_instances_prove_it_in_the_end() -> None:
     assert_found(bench, sent, {0})
 
 
+@pytest.mark.parametrize("status", [400, 200])
 @pytest.mark.parametrize("bad", [(), {0}, {6, 7}, {0, 3, 5}], ids=str)
 def test_a_bad_release_in_the_middle_of_a_search_rejects_and_poisons_nothing(
-    bad: Collection[int],
+    bad: Collection[int], status: int
 ) -> None:
     """From each request on in turn, for hours: then exactly the bad records are rejected."""
     for works in range(1, 24):
         bench, sentinel = bench_with(bad or {2})
         numbers = count_from()
-        sentinel.before = lambda: None if next(numbers) < works else refusing()  # noqa: B023 - at once
+        refuse = refuse_by(status, sentinel)
+        sentinel.before = lambda: None if next(numbers) < works else refuse()  # noqa: B023 - at once
         sent = envelope(count=8)
         serve(bench, sent, deliveries=20)
         sentinel.before = lambda: None

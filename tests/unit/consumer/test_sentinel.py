@@ -132,6 +132,32 @@ def test_an_error_of_unknown_form_is_drift(error: object) -> None:
     assert isinstance(receipt(named(0, "bad"), error), Drift)
 
 
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_a_200_that_names_every_record_is_a_refusal(count: int) -> None:
+    """Nothing was accepted, so it proves nothing of the records; they are named all the same."""
+    every = tuple(RecordError(index=index, messages=("bad",)) for index in range(count))
+    answer = receipt(*(named(index, "bad") for index in range(count)), count=count)
+    assert answer == Isolate(
+        reason="Sentinel refused every record of the request (200)", refused=every
+    )
+    if count > 1:
+        but_one = receipt(*(named(index, "bad") for index in range(1, count)), count=count)
+        assert but_one == Uploaded(rejected=every[1:])
+
+
+@pytest.mark.parametrize(
+    "indexes", [(1, 2, 3), (0, 1, 3), (7, 8, 9), (0, 1, 2, 3), (9, 9, 9)], ids=str
+)
+def test_as_many_errors_as_records_name_nobody_where_some_are_stray(
+    indexes: tuple[int, ...],
+) -> None:
+    """It may count from 1: nobody knows who is meant, and nothing is known to be accepted."""
+    answer = receipt(*(named(index, "bad") for index in indexes), count=3)
+    assert isinstance(answer, Isolate)
+    assert answer.refused == ()
+    assert "that it did not have" in answer.reason
+
+
 def test_an_error_without_messages_still_rejects_its_record() -> None:
     """The reason is missing, the fact is not."""
     assert receipt({"recordIndex": 3}) == Uploaded(rejected=(RecordError(index=3, messages=()),))
@@ -260,5 +286,8 @@ def test_classifying_never_raises(status: int, header: str | None, body: bytes) 
         indices = [error.index for error in answer.rejected]
         assert indices == sorted(set(indices))
         assert all(0 <= index < COUNT for index in indices)
+        assert len(answer.rejected) + len(answer.stray) < COUNT
+    if isinstance(answer, Isolate):
+        assert all(0 <= error.index < COUNT for error in answer.refused)
     if isinstance(answer, Throttled):
         assert 1.0 <= answer.wait <= MAX_THROTTLE
