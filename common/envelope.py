@@ -47,6 +47,9 @@ MAX_TRACE: Final = 128
 MAX_CHUNKS: Final = 2**19
 """Chunks a run may have: 52 million indicators. Bounds what an envelope may claim."""
 
+MAX_COUNT: Final = 2**31 - 1
+"""What an envelope counts is below this: one more is still a whole number that a table takes."""
+
 MAX_TIME: Final = 2**33
 """Times in seconds since 1970 are below this; what claims more is damaged."""
 
@@ -298,7 +301,7 @@ def _key(fields: dict[str, Any], name: str) -> str:
     return value
 
 
-def _natural(fields: dict[str, Any], name: str, *, below: int = 2**31) -> int:
+def _natural(fields: dict[str, Any], name: str, *, below: int = MAX_COUNT) -> int:
     value = fields.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < below:
         raise UndecodableError(f"field {name!r} is missing or not a count")

@@ -21,6 +21,7 @@ from common.ledger import Ledger
 from common.ledger.poison import PoisonedBy
 from common.ledger.problems import Kind, Moment, Problems
 from common.ledger.states import ChunkState
+from common.settings import MAX_OBJECTS_PER_REQUEST
 from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
 from consumer.isolation import (
     Isolation,
@@ -65,6 +66,7 @@ from consumer.sentinel import (
 )
 
 NOT_THE_RECORDS: Final = "the body does not hold the records that the envelope counts"
+TOO_MANY_RECORDS: Final = f"Sentinel takes {MAX_OBJECTS_PER_REQUEST} records at once, not so many"
 
 LONGEST_SEARCH: Final = 30.0
 """Seconds of one delivery after which a search goes back on the queue with what it has found. It
@@ -137,8 +139,9 @@ class Deliverer:
             answer, sent = self._upload(envelope, state)
             self._take_note(answer, envelope, sent)
             if state is None and isinstance(answer, Isolate):
-                if len(_records_of(envelope)) != envelope.count:
-                    return envelope, GiveUp(reason=f"{answer.reason}; {NOT_THE_RECORDS}"), sent
+                flaw = _flaw_of(envelope)
+                if flaw is not None:
+                    return envelope, GiveUp(reason=f"{answer.reason}; {flaw}"), sent
                 if not self._refusals.may_search():
                     return envelope, decide(answer, envelope, others_pass=False), sent
                 emit(Event.CHUNK_ISOLATING, run=envelope.run_id, chunk=envelope.key)
@@ -278,12 +281,19 @@ def _is_in_time(envelope: Envelope, sent: Moment | None) -> bool:
 
 def _search_of(envelope: Envelope) -> Isolation | None:
     """Return the search that an envelope carries; a damaged one is begun anew."""
-    if envelope.isolation is None or len(_records_of(envelope)) != envelope.count:
+    if envelope.isolation is None or _flaw_of(envelope) is not None:
         return None
     try:
         return from_json(envelope.isolation, count=envelope.count)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _flaw_of(envelope: Envelope) -> str | None:
+    """Return why a chunk cannot be searched, if so: the state of a search would not fit, say."""
+    if envelope.count > MAX_OBJECTS_PER_REQUEST:
+        return TOO_MANY_RECORDS
+    return NOT_THE_RECORDS if len(_records_of(envelope)) != envelope.count else None
 
 
 def _unproven_since(envelope: Envelope) -> Moment | None:

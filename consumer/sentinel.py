@@ -41,6 +41,9 @@ MAX_MESSAGE: Final = 500
 
 THROTTLED: Final = "Sentinel asked to slow down (429)"
 
+MAX_INDEX: Final = 2**31
+"""An index beyond this is none: it becomes a part of a key of the ledger."""
+
 REFUSED_EACH: Final = "Sentinel refused every record of the request (200)"
 
 MAX_SAID: Final = 100
@@ -257,6 +260,8 @@ def _record_error(item: object) -> RecordError | None:
         return None
     index, messages = item.get("recordIndex"), item.get("errorMessages", [])
     if isinstance(index, bool) or not isinstance(index, int) or not isinstance(messages, list):
+        return None
+    if abs(index) > MAX_INDEX:
         return None
     return RecordError(index=index, messages=tuple(map(_shown, messages[:MAX_MESSAGES])))
 

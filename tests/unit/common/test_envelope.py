@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from common.envelope import (
     MAX_BODY_BYTES,
     MAX_CHUNKS,
+    MAX_COUNT,
     MAX_ENVELOPE_BYTES,
     MAX_HISTORY,
     MAX_NEW_ENVELOPE_BYTES,
@@ -34,7 +35,7 @@ BODY = '[{"type":"indicator","name":"bücher.example"}]'.encode()
 AT = "2026-01-01T00:00:00+00:00"
 
 ids = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?", fullmatch=True)
-numbers = st.integers(0, 2**31 - 1)
+numbers = st.integers(0, MAX_COUNT - 1)
 stamps = st.datetimes().map(lambda moment: moment.isoformat(timespec="seconds"))
 reasons = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"\\'),
@@ -209,9 +210,9 @@ MISTYPED: dict[str, list[object]] = {
     "run": [1, "", "a" * 65, "a/b", "a b", "é", "---", [], {}],
     "chunk": [1, "", "a" * 65, "a#b", "0" * 32],
     "sequence": [-1, MAX_CHUNKS, 1.0, "1", True, [], {}],
-    "count": [-1, 0, 2, 2**31, 1.0, "1", True],
-    "attempt": [-1, 2**31, 0.0, "0", False],
-    "deferrals": [-1, 2**31, 0.0, "0", False],
+    "count": [-1, 0, 2, MAX_COUNT, 1.0, "1", True],
+    "attempt": [-1, MAX_COUNT, 0.0, "0", False],
+    "deferrals": [-1, MAX_COUNT, 0.0, "0", False],
     "history": ["x", 1, {}, [1], [[]], [["a"]], [["a", 1]], [["a", "b", "c"]], [{"a": "b"}]],
     "trace": [1, [], {}, True],
     "fingerprints": [1, [], "x", "é", "AAAA", "AAAAAAAAAAA=" * 2],

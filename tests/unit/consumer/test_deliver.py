@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from common.envelope import MAX_HISTORY, Attempt, Envelope, decode_envelope, encode_envelope
+from common.envelope import (
+    MAX_COUNT,
+    MAX_HISTORY,
+    Attempt,
+    Envelope,
+    decode_envelope,
+    encode_envelope,
+)
 from common.errors import (
     CredentialError,
     PipelineError,
@@ -390,6 +397,25 @@ def test_an_outcome_that_cannot_be_written_is_deferred(
     chunk = bench.chunk(sent)
     assert chunk is not None
     assert chunk.state is not ChunkState.QUEUED
+    assert bench.queue.sent == []
+
+
+def test_an_envelope_that_counts_as_far_as_it_may_is_deferred_once_more() -> None:
+    """The ledger takes the number; the copy counts too far and is kept as it is."""
+    bench = Bench()
+    bench.answer(Unavailable(reason="503"))
+    bench.deliver(envelope(deferrals=MAX_COUNT - 1))
+    sent = bench.queue.sent.pop()
+    bench.deliver(sent.text)
+    assert [record.message for record in bench.poison] == [sent.text]
+
+
+def test_an_envelope_that_counts_as_far_as_it_may_is_given_up() -> None:
+    """One attempt more is a number that the ledger takes."""
+    bench = Bench()
+    bench.answer(Isolate(reason="400"))
+    bench.deliver(replace(envelope(attempt=MAX_COUNT - 1), count=2, fingerprints=()))
+    assert [record.attempts for record in bench.poison] == [MAX_COUNT]
     assert bench.queue.sent == []
 
 

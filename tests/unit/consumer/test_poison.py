@@ -1,13 +1,22 @@
 """The poison keeper: whatever the host gives up is kept whole, and its content cannot break it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.envelope import MAX_ENVELOPE_BYTES, Attempt, encode_envelope
+from common.envelope import (
+    MAX_COUNT,
+    MAX_ENVELOPE_BYTES,
+    Attempt,
+    Envelope,
+    chunk_id_of,
+    encode_envelope,
+)
 from common.errors import CredentialError, ThrottledError, UnavailableError
+from common.fingerprints import FINGERPRINT_BYTES
 from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
 from common.ledger.states import ChunkState
 from consumer.poison import HOST_GAVE_UP, KEEP_AGAIN_AFTER, handle_poison
@@ -15,6 +24,12 @@ from consumer.receipts import ids_of
 from tests.unit.consumer.samples import Bench, envelope
 
 FIELDS = tuple(json.loads(encode_envelope(envelope())))
+
+
+def long_envelope(record: str, *, count: int) -> Envelope:
+    """Return an envelope with 9,000 records that says it has `count`."""
+    body = f"[{','.join([record] * 9000)}]".encode()
+    return replace(envelope(), chunk_id=chunk_id_of(body), body=body, count=count, fingerprints=())
 
 
 def test_a_chunk_that_is_given_up_may_have_been_uploaded_in_part() -> None:
@@ -61,6 +76,46 @@ def test_a_message_of_any_size_is_kept_whole(size: int) -> None:
     text = "é" * (size // 2)
     bench.keeper.keep_from_host(text)
     assert bench.poison[0].message == text
+
+
+@pytest.mark.parametrize("count", [3, 9000])
+@pytest.mark.parametrize("record", ["0", '{"id":"indicator--1"}'])
+def test_an_envelope_of_thousands_of_records_is_kept_whole(record: str, count: int) -> None:
+    """More ids than the row of a chunk takes: the message is kept, and never put back."""
+    bench, sent = Bench(), long_envelope(record, count=count)
+    text = encode_envelope(sent)
+    handle_poison(text, keeper=bench.keeper, queue=bench.queue)
+    assert bench.queue.sent == []
+    (kept,) = bench.poison
+    assert kept.message == text
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.late_ids) == (ChunkState.POISONED, b"")
+
+
+def test_an_envelope_with_all_the_fingerprints_that_fit_is_kept_whole() -> None:
+    """As many as a message of 64 KiB holds are fewer than a row takes."""
+    bench = Bench()
+    sent = long_envelope("0", count=6000)
+    head = len(encode_envelope(sent))
+    count = (MAX_ENVELOPE_BYTES - head) * 3 // 4 // FINGERPRINT_BYTES
+    sent = replace(sent, count=count, fingerprints=tuple(range(count)))
+    text = encode_envelope(sent)
+    assert MAX_ENVELOPE_BYTES - 100 < len(text) <= MAX_ENVELOPE_BYTES
+    handle_poison(text, keeper=bench.keeper, queue=bench.queue)
+    assert bench.queue.sent == []
+    assert bench.poison[0].message == text
+
+
+@pytest.mark.parametrize("name", ["count", "attempt", "deferrals"])
+def test_an_envelope_that_counts_as_far_as_it_may_is_kept(name: str) -> None:
+    """One more than it counts is a number that the ledger takes; further it is not decoded."""
+    for value in (MAX_COUNT - 1, MAX_COUNT, 2**63):
+        bench = Bench()
+        fields = {**json.loads(encode_envelope(long_envelope("0", count=3))), name: value}
+        handle_poison(json.dumps(fields), keeper=bench.keeper, queue=bench.queue)
+        assert bench.queue.sent == []
+        assert len(bench.poison) == 1
 
 
 def test_an_envelope_is_kept_with_its_past() -> None:

@@ -562,6 +562,48 @@ def test_a_refused_chunk_whose_count_is_wrong_is_kept(
     assert bench.queue.sent == []
 
 
+@pytest.mark.parametrize("isolation", [None, {"groups": [], "rejected": [], "accepted": 9000}])
+@pytest.mark.parametrize("count", [3, 101, 9000])
+def test_a_refused_chunk_of_more_records_than_a_request_may_have_is_kept(
+    count: int, isolation: dict[str, object] | None
+) -> None:
+    """A search in it would not fit in an envelope, nor its ids in a row: it is poison at once."""
+    bench = Bench()
+    bench.answer(Isolate(reason="Sentinel refused the request (400)"))
+    body = f"[{','.join(['0'] * max(count, 9000 if count == 3 else 0))}]".encode()
+    sent = replace(
+        envelope(),
+        chunk_id=chunk_id_of(body),
+        body=body,
+        count=count,
+        fingerprints=(),
+        isolation=isolation,
+    )
+    bench.deliver(sent)
+    (record,) = bench.poison
+    assert ("not so many" if count > 3 else "does not hold the records") in record.reason
+    assert record.message == encode_envelope(sent)
+    assert bench.queue.sent == []
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert chunk.state is ChunkState.POISONED
+
+
+@pytest.mark.parametrize("count", [3, 9000])
+def test_a_chunk_of_thousands_of_records_that_is_accepted_is_uploaded(count: int) -> None:
+    """Whatever Sentinel says of it, the receipt is written: ids that do not fit are left out."""
+    bench = Bench()
+    body = f"[{','.join(['{}'] * 9000)}]".encode()
+    sent = replace(
+        envelope(deferrals=1), chunk_id=chunk_id_of(body), body=body, count=count, fingerprints=()
+    )
+    bench.deliver(sent)
+    chunk = bench.chunk(sent)
+    assert chunk is not None
+    assert (chunk.state, chunk.accepted, chunk.late_ids) == (ChunkState.UPLOADED, count, b"")
+    assert bench.queue.sent == []
+
+
 # Throttling that does not end.
 
 

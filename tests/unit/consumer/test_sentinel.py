@@ -117,6 +117,8 @@ def test_an_index_that_names_no_record_is_stray(index: int) -> None:
         named("1", "bad"),
         named(1.0, "bad"),
         named(None, "bad"),
+        named(10**400, "bad"),
+        named(-(10**400), "bad"),
         {"errorMessages": ["bad"]},
         {"recordIndex": 1, "errorMessages": "bad"},
         {"recordIndex": 1, "errorMessages": None},
