@@ -194,7 +194,7 @@ class Deliverer:
                 token = self._tokens.refresh(refused=token)
             elif not isinstance(answer, Unavailable):
                 return answer, sent
-            if isinstance(self._pacer.next_permit(), ComeBack):
+            if self._pacer.near_permit() is None:
                 return answer, sent
             sent = self._problems.moment()
             return self._sentinel.upload(objects, count=count, token=token), sent

@@ -76,6 +76,19 @@ class Pacer:
         self._clock.sleep(later.delay)
         return GO
 
+    def near_permit(self) -> Go | None:
+        """Reserve the next slot and wait for it if it is near, else leave it to others: None.
+
+        For a request that nobody comes back for. Taken by another between the look and the
+        reservation, a slot may be lost all the same: seldom, and one.
+        """
+        free = self._slots.next_free()
+        opens = self._closed_until if free is None else max(free, self._closed_until)
+        if (opens - self._clock.now()).total_seconds() > MAX_WAIT:
+            return None
+        permit = self.next_permit()
+        return permit if isinstance(permit, Go) else None
+
     def come_back(self) -> ComeBack:
         """Reserve the next slot, to come back for it however near it is."""
         first = self._slots.reserve(1).first

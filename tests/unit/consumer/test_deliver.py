@@ -49,6 +49,7 @@ from consumer.sentinel import (
 from tests.fakes.clock import START
 from tests.unit.consumer.samples import (
     FIRST_DELAY,
+    RATE,
     Bench,
     PickySentinel,
     envelope,
@@ -221,6 +222,33 @@ def test_a_refused_token_is_refreshed_exactly_once() -> None:
     copy, delay = bench.take()
     assert (copy.attempt, copy.deferrals) == (0, 1)
     assert 60.0 <= delay <= 72.0
+
+
+@pytest.mark.parametrize("name", ["unavailable", "refresh"])
+def test_a_failed_request_takes_no_slot_from_a_long_queue(name: str) -> None:
+    """The slots stand as they did: what waits behind it is not put off by what is not sent."""
+    bench = Bench()
+    bench.answer(ANSWERS[name])
+    taken = bench.pacer._slots.reserve(2000)
+    free = bench.pacer._slots.next_free()
+    for number in range(3):
+        slot = taken.slot(number)
+        bench.clock.advance((slot - bench.clock.now()).total_seconds())
+        bench.deliver(replace(envelope(), slot=slot.timestamp()))
+    assert bench.pacer._slots.next_free() == free
+    assert len(bench.sentinel.posted) == 3
+
+
+@pytest.mark.parametrize("name", ["unavailable", "refresh"])
+def test_a_failed_request_is_made_once_more_where_a_slot_is_near(name: str) -> None:
+    """It waits for the slot, which is its own."""
+    bench = Bench()
+    bench.answer(ANSWERS[name], Uploaded())
+    slot = bench.pacer._slots.reserve(3).first
+    bench.deliver(replace(envelope(), slot=slot.timestamp()))
+    assert len(bench.sentinel.posted) == 2
+    assert bench.clock.elapsed == pytest.approx(3 * 60.0 / RATE)
+    assert bench.queue.sent == []
 
 
 @pytest.mark.parametrize("when", ["token", "refresh"])

@@ -104,6 +104,64 @@ def test_a_far_slot_is_come_back_for() -> None:
     assert found.pacer.permit(answer.slot) == GO
 
 
+@pytest.mark.parametrize("ahead", [None, -60.0, 0.0, 1.0, MAX_WAIT])
+def test_a_near_slot_is_taken_for_a_request_that_nobody_comes_back_for(
+    ahead: float | None,
+) -> None:
+    """It is waited for and used; also the first of all, and one that is long free."""
+    found = Instance(at=3600.0)
+    if ahead is not None:
+        found.slots.push(found.clock.now() + timedelta(seconds=ahead))
+    slot = found.clock.now() + timedelta(seconds=max(ahead or 0.0, 0.0))
+    assert found.pacer.near_permit() == GO
+    assert found.clock.now() == slot
+    assert found.slots.next_free() == slot + timedelta(seconds=INTERVAL)
+
+
+@pytest.mark.parametrize("ahead", [MAX_WAIT + 0.001, 60.0, 86_400.0])
+def test_a_far_slot_is_left_to_others(ahead: float) -> None:
+    """The row stands as it did, however often it is looked at, and nobody waits."""
+    found = Instance()
+    found.slots.push(found.clock.now() + timedelta(seconds=ahead))
+    free = found.slots.next_free()
+    for _ in range(3):
+        assert found.pacer.near_permit() is None
+    assert found.slots.next_free() == free
+    assert found.clock.sleeps == []
+
+
+def test_no_slot_is_near_while_nothing_may_be_sent() -> None:
+    """Told to wait, but the slots could not be moved: a free one is left where it is."""
+    found = Instance()
+    free = found.slots.reserve(1).slot(1)
+
+    def before(_table: str, _operation: str) -> None:
+        raise UnavailableError("storage")
+
+    found.tables.before = before
+    with pytest.raises(UnavailableError):
+        found.pacer.throttled(60.0)
+    found.tables.before = lambda _table, _operation: None
+    assert found.pacer.near_permit() is None
+    assert found.slots.next_free() == free
+
+
+def test_a_near_slot_that_another_takes_is_not_used_twice() -> None:
+    """Between the look and the reservation others reserve: the permit is that of what is left."""
+    found = Instance()
+    others = slots_of(found.tables, found.clock)
+    found.slots.push(found.clock.now())
+
+    def before(_table: str, operation: str) -> None:
+        if operation == "replace":
+            found.tables.before = lambda _table, _operation: None
+            others.reserve(10)
+
+    found.tables.before = before
+    assert found.pacer.near_permit() is None
+    assert found.clock.sleeps == []
+
+
 @pytest.mark.parametrize("ledger", ["works", "fails at first"])
 @pytest.mark.parametrize("wait", [5.0, 60.0])
 def test_after_a_throttling_nothing_goes_until_then(wait: float, ledger: str) -> None:
