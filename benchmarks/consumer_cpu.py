@@ -166,11 +166,12 @@ def _deliverer(tables: Tables) -> Deliverer:
         connections=1,
     )
     sentinel._session.mount("https://", Acceptor())
+    problems = Problems(tables, clock=clock)
     return Deliverer(
         sentinel=sentinel,
         tokens=_Token(),
         ledger=ledger,
-        problems=Problems(tables, clock=clock),
+        problems=problems,
         pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=95.0), clock=clock),
         deferrer=Deferrer(
             queue=CountingQueue(),
@@ -179,7 +180,7 @@ def _deliverer(tables: Tables) -> Deliverer:
             rng=random.Random(0),  # noqa: S311 - jitter
             first_delay=60.0,
         ),
-        keeper=PoisonKeeper(ledger=ledger, clock=clock),
+        keeper=PoisonKeeper(ledger=ledger, problems=problems, clock=clock),
         clock=clock,
     )
 

@@ -100,6 +100,11 @@ class Envelope:
         """The chunk's key within its run: two chunks of one content are still two chunks."""
         return f"{self.sequence:06d}-{self.chunk_id}"
 
+    @property
+    def name(self) -> str:
+        """The chunk's name among those of all runs, as operators write it."""
+        return f"{self.run_id}/{self.key}"
+
     def deferred(self, *, at: str, reason: str, counts: bool) -> "Envelope":
         """Return the copy to enqueue after a delivery that failed at `at` for `reason`."""
         latest = _attempt(at=at, reason=reason)

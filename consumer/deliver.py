@@ -117,6 +117,7 @@ class Deliverer:
         is_first = dequeue_count <= 1 and envelope.is_first_delivery
         if not is_first and self._is_uploaded(envelope):
             emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
+            self._end_without_success(envelope)
             return
         try:
             envelope, outcome, sent = self._work(envelope)
@@ -175,7 +176,7 @@ class Deliverer:
         if state.since is not None:
             reason = REFUSING_EVERYTHING
             with suppress(*_OUR_TROUBLE):
-                self._problems.raise_problem(Kind.REFUSING, reason)
+                self._problems.raise_problem(Kind.REFUSING, reason, met_by=envelope.name)
         since = since_to_json(self._problems.moment())
         return replace(envelope, isolation=since), defer_for_operator(envelope, reason)
 
@@ -208,7 +209,8 @@ class Deliverer:
             case Uploaded():
                 self._refusals.accepted()
                 with suppress(*_OUR_TROUBLE):
-                    self._problems.note_success(sent, after_trouble=envelope.deferrals > 0)
+                    is_known = envelope.deferrals > 0 or envelope.isolation is not None
+                    self._problems.note_success(sent, after_trouble=is_known)
             case Isolate():
                 self._refusals.refused()
             case Throttled(wait=wait):
@@ -225,7 +227,7 @@ class Deliverer:
                 is_throttled_on=isinstance(answer, Throttled) and self._is_throttled_on(envelope),
             )
             if kind is not None:
-                self._problems.raise_problem(kind, reason_of(answer))
+                self._problems.raise_problem(kind, reason_of(answer), met_by=envelope.name)
 
     def _is_throttled_on(self, envelope: Envelope) -> bool:
         """Whether throttling goes on, for this chunk and for everybody."""
@@ -234,6 +236,11 @@ class Deliverer:
             return False
         last = self._problems.last_success()
         return last is None or now - last >= THROTTLED_FOR
+
+    def _end_without_success(self, envelope: Envelope) -> None:
+        """Let no problem stand for a chunk that waits no more; a success of its closes them all."""
+        with suppress(*_OUR_TROUBLE):
+            self._problems.chunk_ended(envelope.name)
 
     def _decide(self, answer: Answer, envelope: Envelope) -> Outcome:
         since = time_of(envelope.history[-1]) if envelope.history else None
@@ -262,6 +269,8 @@ class Deliverer:
         match outcome:
             case Done():
                 self._receipts.write(outcome, envelope, in_time=in_time)
+                if not outcome.accepted:
+                    self._end_without_success(envelope)
             case Defer():
                 self._deferrer.defer(envelope, outcome)
             case ComeBack():

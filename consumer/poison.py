@@ -6,6 +6,7 @@ outcome: with a new id, no reason and seven days to live. It runs the handler of
 content may raise here, and while the ledger is out of reach a fresh copy is put back instead.
 """
 
+from contextlib import suppress
 from typing import Final
 
 from common.clock import Clock
@@ -14,6 +15,7 @@ from common.errors import HaltError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
+from common.ledger.problems import Problems
 from common.ledger.states import ChunkState
 from common.queues import SendQueue
 from consumer.receipts import ids_of
@@ -33,8 +35,9 @@ class PoisonKeeper:
     Every method raises what the ledger raises, and nothing for what is in a message.
     """
 
-    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, problems: Problems, clock: Clock) -> None:
         self._ledger = ledger
+        self._problems = problems
         self._clock = clock
 
     def keep_from_host(self, message: str) -> None:
@@ -58,7 +61,17 @@ class PoisonKeeper:
     def keep_envelope(
         self, envelope: Envelope, message: str, reason: str, *, by: PoisonedBy
     ) -> None:
-        """Keep the whole message, then mark its chunk; a chunk uploaded meanwhile needs nothing."""
+        """Keep the whole message, then mark its chunk; a chunk uploaded meanwhile needs nothing.
+
+        Either way it waits for nothing any more, and what it met is no problem of the feed.
+        """
+        self._keep_unless_uploaded(envelope, message, reason, by=by)
+        with suppress(TryLaterError, HaltError):  # the first success closes it, too
+            self._problems.chunk_ended(envelope.name)
+
+    def _keep_unless_uploaded(
+        self, envelope: Envelope, message: str, reason: str, *, by: PoisonedBy
+    ) -> None:
         chunk = self._ledger.chunks.get(envelope.run_id, envelope.key)
         if chunk is not None and chunk.state is ChunkState.UPLOADED:
             emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)

@@ -71,7 +71,7 @@ def _deliverer() -> Deliverer:
         ),
         tokens=SentinelTokens(settings, clock=clock),
         ledger=_ledger(),
-        problems=Problems(_tables(), clock=clock),
+        problems=_problems(),
         pacer=Pacer(
             Slots(
                 _tables(), clock=clock, requests_per_minute=settings.sentinel_requests_per_minute
@@ -102,7 +102,7 @@ def _make_deferrer(first_delay: float, *, ledger: Ledger | None) -> Deferrer:
 
 @cache
 def _keeper() -> PoisonKeeper:
-    return PoisonKeeper(ledger=_ledger(), clock=SystemClock())
+    return PoisonKeeper(ledger=_ledger(), problems=_problems(), clock=SystemClock())
 
 
 @cache
@@ -114,6 +114,11 @@ def _queue(name: str) -> AzureQueue:
 @cache
 def _ledger() -> Ledger:
     return open_ledger(_tables())
+
+
+@cache
+def _problems() -> Problems:
+    return Problems(_tables(), clock=SystemClock())
 
 
 @cache

@@ -3,17 +3,22 @@
 A problem is raised by whoever meets it and closed by the first success of anybody. Both are
 limited in how often they write, so that neither an outage nor the flow after it costs a
 storage operation a chunk. The rows of closed problems stay, so that one can see what was.
+
+No problem outlives the chunk that met it: a row names the chunk that met it last, and is closed
+when that one comes to its end without a success. Names are compared, not times: clocks differ.
 """
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import uuid4
 
 from common.clock import CLOCK_SKEW, Clock
+from common.errors import ConflictError
 from common.events import cut
 from common.ledger.tables import Row, Table, Tables
 
@@ -77,8 +82,11 @@ class Problems:
         """Return this moment."""
         return Moment(at=self._clock.now(), by=self._instance)
 
-    def raise_problem(self, kind: Kind, what: str) -> None:
-        """Record that a problem was met, at most once in `WRITE_EVERY` seconds."""
+    def raise_problem(self, kind: Kind, what: str, *, met_by: str = "") -> None:
+        """Record that a chunk met a problem, at most once in `WRITE_EVERY` seconds.
+
+        `met_by` is its name; it must say so with `chunk_ended` should no success of its follow.
+        """
         if not self._is_due(kind):
             return
         now = self._clock.now()
@@ -88,18 +96,39 @@ class Problems:
             Row(
                 partition=_PARTITION,
                 key=kind.value,
-                data={"what": cut(what), "since": since, "last_seen": now, "is_open": True},
+                data={
+                    "what": cut(what),
+                    "since": since,
+                    "last_seen": now,
+                    "is_open": True,
+                    "met_by": met_by,
+                },
             )
         )
+
+    def chunk_ended(self, name: str) -> None:
+        """Close the problems that a chunk was the last to meet, as it waits for them no more.
+
+        For every end that is no success: given up, refused record by record, or found uploaded by
+        a copy of its message, whose success may have been noted before the problem was. Who else
+        waits raises the problem again at the next try, and who meets it now keeps it open.
+        """
+        for row in self._table.query(_PARTITION):
+            if not row.data.get("is_open") or row.data.get("met_by") != name:
+                continue
+            with self._lock:
+                self._raised = {k: at for k, at in self._raised.items() if k != row.key}
+            data = {**row.data, "is_open": False, "closed_at": self._clock.now()}
+            with suppress(ConflictError):  # it was met again, or is closed
+                self._table.replace(replace(row, data=data))
 
     def note_success(self, sent: Moment, *, after_trouble: bool = False) -> None:
         """Record that Sentinel accepted what was sent at a moment; close every open problem.
 
         That it was sent then, not that the answer came later, is what proves that Sentinel
         accepted anything at a time. At most once in `WRITE_EVERY` seconds, unless this instance
-        has raised a problem or the success comes `after_trouble`: of a chunk that was deferred
-        before. Whoever raised a problem deferred its chunk, so no problem outlives the chunk
-        that met it.
+        has raised a problem or the success comes `after_trouble`: of a chunk that was deferred or
+        refused before, which may have raised one elsewhere.
         """
         with self._lock:
             now = self._clock.monotonic()

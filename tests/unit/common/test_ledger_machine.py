@@ -155,15 +155,18 @@ class Pipeline(RuleBasedStateMachine):
     def _slots(self) -> Slots:
         return Slots(self.tables, clock=self.clock, requests_per_minute=RATE)
 
+    def _problems(self) -> Problems:
+        return Problems(self.tables, clock=self.clock)
+
     def _keeper(self) -> PoisonKeeper:
-        return PoisonKeeper(ledger=self.ledger, clock=self.clock)
+        return PoisonKeeper(ledger=self.ledger, problems=self._problems(), clock=self.clock)
 
     def _new_deliverer(self) -> Deliverer:
         return Deliverer(
             sentinel=cast("SentinelClient", self.sentinel),
             tokens=Tokens(),
             ledger=self.ledger,
-            problems=Problems(self.tables, clock=self.clock),
+            problems=self._problems(),
             pacer=Pacer(self._slots(), clock=self.clock),
             deferrer=Deferrer(
                 queue=self.sender_queue,

@@ -124,6 +124,77 @@ def test_a_success_after_trouble_closes_at_once() -> None:
     assert mine.open() == []
 
 
+@pytest.mark.parametrize("ahead", [-7200, 0, 7200])
+def test_a_problem_ends_with_the_chunk_that_met_it_last(ahead: float) -> None:
+    """Whichever instance it ends on, and whatever that one's clock says; the row stays."""
+    bench = Bench()
+    bench.instance().raise_problem(Kind.ACCESS, "403", met_by="run/1")
+    bench.instance().raise_problem(Kind.UNAVAILABLE, "503", met_by="run/1")
+    bench.clock.advance(ahead)
+    other = bench.instance()
+    other.chunk_ended("run/1")
+    assert other.open() == []
+    assert {problem.kind for problem in other.all()} == {Kind.ACCESS, Kind.UNAVAILABLE}
+    assert {problem.closed_at for problem in other.all()} == {bench.clock.now()}
+    assert other.last_success() is None
+
+
+@pytest.mark.parametrize("ahead", [-7200, 0, 7200])
+def test_a_problem_that_another_chunk_met_since_stands_until_that_one_ends(ahead: float) -> None:
+    """Of two that wait the last to meet it matters, whatever their clocks say."""
+    bench = Bench()
+    bench.clock.advance(86_400)
+    since = bench.clock.now()
+    bench.instance().raise_problem(Kind.UNAVAILABLE, "503", met_by="run/1")
+    bench.clock.advance(ahead)
+    bench.instance().raise_problem(Kind.UNAVAILABLE, "503", met_by="run/2")
+    bench.instance().chunk_ended("run/1")
+    assert [problem.since for problem in bench.instance().open()] == [since]
+    bench.instance().chunk_ended("run/2")
+    assert bench.instance().open() == []
+
+
+@pytest.mark.parametrize("name", ["run/2", "run", ""])
+def test_a_chunk_that_met_nothing_closes_nothing(name: str) -> None:
+    """Neither what another met, nor what was closed before."""
+    bench = Bench()
+    problems = bench.instance()
+    problems.raise_problem(Kind.ACCESS, "403", met_by="run/2")
+    problems.chunk_ended("run/2")
+    closed = list(problems.all())
+    problems.raise_problem(Kind.DRIFT, "418", met_by="run/1")
+    bench.clock.advance(60)
+    problems.chunk_ended(name)
+    assert [problem.kind for problem in problems.open()] == [Kind.DRIFT]
+    assert set(closed) < set(problems.all())
+
+
+def test_a_problem_that_is_met_while_it_is_closed_stands() -> None:
+    """Another chunk meets it between the look and the write."""
+    bench = Bench()
+    bench.instance().raise_problem(Kind.ACCESS, "403", met_by="run/1")
+
+    def before(_table: str, operation: str) -> None:
+        if operation == "replace":
+            bench.tables.before = bench._count
+            bench.instance().raise_problem(Kind.ACCESS, "403", met_by="run/2")
+
+    bench.tables.before = before
+    bench.instance().chunk_ended("run/1")
+    assert [problem.kind for problem in bench.instance().open()] == [Kind.ACCESS]
+
+
+def test_a_problem_that_ended_with_a_chunk_may_come_back_at_once() -> None:
+    """It is a new one, and not held back by when its like was written last."""
+    bench = Bench()
+    problems = bench.instance()
+    problems.raise_problem(Kind.ACCESS, "403", met_by="run/1")
+    problems.chunk_ended("run/1")
+    bench.clock.advance(WRITE_EVERY / 2)
+    problems.raise_problem(Kind.ACCESS, "403", met_by="run/2")
+    assert [problem.since for problem in problems.open()] == [bench.clock.now()]
+
+
 def test_a_closing_that_failed_is_made_up_for() -> None:
     """A later success closes what storage did not take."""
     bench = Bench()

@@ -16,9 +16,10 @@ from common.ledger.problems import Kind, Moment, Problems
 from common.ledger.rejections import RejectedBy
 from common.ledger.states import ChunkState
 from consumer.deliver import LONGEST_SEARCH
-from consumer.isolation import REQUEST_BUDGET
+from consumer.isolation import REQUEST_BUDGET, since_to_json, start_isolation, to_json
 from consumer.outcomes import REFUSING_EVERYTHING, THROTTLED_FOR
 from consumer.pacing import MAX_WAIT
+from consumer.poison import handle_poison
 from consumer.refusals import MANY_REFUSALS, SEARCH_EVERY
 from consumer.sentinel import (
     THROTTLED,
@@ -30,6 +31,7 @@ from consumer.sentinel import (
     Throttled,
     Unavailable,
 )
+from tests.fakes.clock import START
 from tests.unit.consumer.samples import Bench, PickySentinel, envelope, named_in_200
 
 
@@ -602,6 +604,122 @@ def test_a_chunk_of_thousands_of_records_that_is_accepted_is_uploaded(count: int
     assert chunk is not None
     assert (chunk.state, chunk.accepted, chunk.late_ids) == (ChunkState.UPLOADED, count, b"")
     assert bench.queue.sent == []
+
+
+# No problem outlives the chunk that met it.
+
+
+def test_a_problem_ends_with_a_chunk_that_is_given_up() -> None:
+    """It alone failed while others passed: nothing waits for Sentinel any more."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: Unavailable(reason="503")
+    sent = envelope()
+    bench.deliver(sent)
+    assert set(bench.open_problems) == {Kind.UNAVAILABLE}
+    while bench.queue.sent:
+        copy, delay = bench.take()
+        bench.clock.advance(delay / 2)
+        bench.others_pass()
+        bench.clock.advance(delay / 2)
+        bench.deliver(copy)
+    assert len(bench.poison) == 1
+    assert bench.open_problems == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(Unavailable(reason="503"), Kind.UNAVAILABLE), (Isolate(reason="400"), Kind.REFUSING)],
+)
+def test_a_problem_ends_with_a_chunk_whose_copy_was_uploaded(answer: Answer, kind: Kind) -> None:
+    """Where that was noted before the problem was raised, nobody else would close it."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: answer
+    sent = envelope()
+    serve(bench, sent, deliveries=2)
+    assert set(bench.open_problems) == {kind}
+    requests = sentinel.requests
+    bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+    serve_copies(bench)
+    assert sentinel.requests == requests
+    assert bench.open_problems == {}
+
+
+@pytest.mark.parametrize("state", [ChunkState.QUEUED, ChunkState.UPLOADED])
+def test_a_problem_ends_with_a_chunk_that_the_host_gives_up(state: ChunkState) -> None:
+    """It waited for Sentinel, and then its deliveries ended without an outcome."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: OperatorNeeded(reason="403")
+    bench.deliver(envelope())
+    copy = bench.queue.sent.pop()
+    if state is ChunkState.UPLOADED:
+        bench.ledger.chunks.record_uploaded(envelope(), accepted=3, rejected=0, at=START)
+    handle_poison(copy.text, keeper=bench.keeper, queue=bench.queue)
+    assert len(bench.poison) == (0 if state is ChunkState.UPLOADED else 1)
+    assert bench.open_problems == {}
+
+
+def test_a_problem_ends_with_a_chunk_whose_records_are_all_refused() -> None:
+    """Others prove it, so that no success of this chunk closes what it met."""
+    bench, sentinel = bench_with(range(4))
+    sentinel.before = refusing
+    for sent in chunks(MANY_REFUSALS):
+        bench.deliver(sent)
+    bench.queue.sent.clear()
+    bench.clock.advance(SEARCH_EVERY)
+    bench.others_pass()
+    bench.clock.advance(1)
+    since = bench.problems.moment()
+    bench.clock.advance(1)
+    bench.others_pass()
+    sentinel.before = lambda: named_in_200(range(sentinel.asked), sentinel.asked)
+    last = replace(envelope(), sequence=99, isolation=since_to_json(since))
+    bench.clock.advance(1)
+    bench.deliver(last)
+    chunk = bench.chunk(last)
+    assert chunk is not None
+    assert (chunk.state, chunk.rejected) == (ChunkState.UPLOADED, 3)
+    assert bench.open_problems == {}
+
+
+def test_a_problem_ends_with_the_success_of_a_search_that_raised_it_elsewhere() -> None:
+    """The search came back on an instance that has just noted a success of another chunk."""
+    bench, _ = bench_with(())
+    sent = envelope(count=4)
+    search = to_json(start_isolation(sent.count, (), since=None))
+    bench.deliver(replace(envelope(), sequence=98))
+    Problems(bench.tables, clock=bench.clock).raise_problem(
+        Kind.REFUSING, "all of it", met_by=sent.name
+    )
+    bench.deliver(replace(sent, isolation=search, postponed=1))
+    assert bench.open_problems == {}
+
+
+def test_a_problem_that_cannot_be_closed_keeps_no_chunk() -> None:
+    """The message is kept as poison, or acknowledged; the first success closes the problem."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: OperatorNeeded(reason="403")
+    bench.deliver(envelope())
+    copy = bench.queue.sent.pop()
+    bench.tables.before = fail_in("control")
+    handle_poison(copy.text, keeper=bench.keeper, queue=bench.queue)
+    assert len(bench.poison) == 1
+    bench.repair()
+    bench.ledger.chunks.record_uploaded(envelope(), accepted=3, rejected=0, at=START)
+    bench.tables.before = fail_in("control")
+    bench.deliver(copy.text)
+    assert bench.queue.sent == []
+    bench.repair()
+    assert set(bench.open_problems) == {Kind.ACCESS}
+
+
+def fail_in(table: str) -> Callable[[str, str], None]:
+    """Return a hook that makes every operation of a table fail."""
+
+    def before(name: str, _operation: str) -> None:
+        if name == table:
+            raise UnavailableError("storage")
+
+    return before
 
 
 # Throttling that does not end.
