@@ -159,7 +159,7 @@ def pack(indicators: Sequence[Indicator], *, run_id: str, sequence: int) -> list
 
 def _after(page: PageAt, end: int) -> Cursor:
     if page.next_token is None:
-        return Cursor(token=page.token, offset=end, page=page.number)
+        return Cursor(token=page.token, offset=end, page=page.number, done=True)
     return Cursor(token=page.next_token, offset=0, page=page.number + 1)
 
 

@@ -153,6 +153,8 @@ class _Sync:
         emit(Event.SYNC_RESUMED, run=run.run_id, resumed=row.run.resumed, stalled=row.run.stalled)
         if run.asked and run.cache_id is None and run.cursor is None:
             return self._close(row, GapError("died before Lumen's answer to its query was kept"))
+        if run.cursor is not None and run.cursor.done:
+            return self._close(row, None)  # without Lumen, which may not know the query any more
         if stalled:
             why = f"made no progress since {run.progressed_at:%d %b %H:%M} UTC: {run.reason}"
             return self._close(row, GapError(why))

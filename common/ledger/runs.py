@@ -49,13 +49,15 @@ class Cursor:
     """The first object not yet dealt with: object `offset` of the page that `token` names.
 
     `token` None is the page that comes with the query's own answer. `page` numbers the pages
-    of the run and `sequence` its chunks, both from 0: where the next ones go on.
+    of the run and `sequence` its chunks, both from 0: where the next ones go on. `done`: that was
+    the last page, so nothing is left to read. Releases before did not write it.
     """
 
     token: str | None = None
     offset: int = 0
     page: int = 0
     sequence: int = 0
+    done: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

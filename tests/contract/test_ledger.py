@@ -3,6 +3,7 @@
 Races are states: `HookedTables` runs something between one writer's read and its write.
 """
 
+import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -396,6 +397,7 @@ def test_an_upload_wins_the_race_with_an_operator(
         {},
         {"cache_id": "é-1", "cursor": Cursor(), "resumed": 3},
         {"cursor": Cursor(token="é" * 2000, offset=7, page=3, sequence=250)},
+        {"cursor": Cursor(token="t", offset=9, page=4, sequence=251, done=True)},
         {
             "counts": Counts(
                 fetched=100, filtered=1, invalid=2, unchanged=3, enqueued=94, other_kind=5
@@ -413,6 +415,21 @@ def test_a_run_comes_back_as_it_was(ledger: Ledger, changes: dict[str, Any]) -> 
     """Every field of a run's row is read as it was written, the missing cursor too."""
     created = ledger.runs.create(run(**changes))
     assert ledger.runs.get(created.run_id) == created
+
+
+def test_a_cursor_of_a_release_before_is_read(tables: Tables, ledger: Ledger) -> None:
+    """Without `done` in it there is something left to read, or nobody knows."""
+    created = ledger.runs.create(run(cursor=Cursor(token="t", offset=7, page=3, sequence=250)))
+    (row,) = tables.table("runs").query()
+    cursor = row.data["cursor"]
+    assert isinstance(cursor, bytes)
+    written = json.loads(cursor)
+    assert written.pop("done") is False
+    old = {**row.data, "cursor": json.dumps(written).encode()}
+    tables.table("runs").replace(replace(row, data=old))
+    found = ledger.runs.get(created.run_id)
+    assert found is not None
+    assert found.cursor == created.cursor
 
 
 def test_an_unknown_run_is_none(ledger: Ledger) -> None:

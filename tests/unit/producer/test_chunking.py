@@ -224,8 +224,11 @@ def test_resuming_makes_the_same_chunks(pages: Pages, size: int, stops: list[int
 
 @given(pages=feeds(), size=SIZES)
 def test_the_last_checkpoint_lies_behind_everything(pages: Pages, size: int) -> None:
-    """A run that dies between its last checkpoint and its end finds nothing to do again."""
-    done = drain(pages, size=size).progress
+    """It says so, and no earlier one does; read again from there, there is nothing to do."""
+    drained = drain(pages, size=size)
+    done = drained.progress
+    assert done.cursor.done
+    assert not any(step.progress.cursor.done for step in drained.steps[: len(pages) - 1])
     again = drain(pages, size=size, cursor=done.cursor, counts=done.counts)
     assert again.chunks == []
     assert again.progress.counts == done.counts
@@ -239,6 +242,7 @@ def test_flushing_part_way_moves_the_checkpoint_behind_what_was_read(
     part = drain(pages, size=size, stop_after=stop)
     part.steps.append(flush_chunks(part.progress, run_id=RUN))
     assert part.progress.counts == counted(before(pages, part.progress.cursor))
+    assert part.progress.cursor.done == (stop >= len(pages))
     rest = drain(pages, size=size, cursor=part.progress.cursor, counts=part.progress.counts)
     wanted = [found.body for found in chain(*pages) if isinstance(found, Indicator)]
     assert bodies([*part.chunks, *rest.chunks]) == b",".join(wanted)

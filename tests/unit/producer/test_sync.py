@@ -358,6 +358,38 @@ def test_a_token_forgotten_between_two_ticks_is_a_gap_and_a_new_query_at_once() 
     assert all(fate.balanced for fate in found.fates())
 
 
+@pytest.mark.parametrize(
+    "error", [Crash(), UnavailableError("no ledger")], ids=lambda error: type(error).__name__
+)
+@pytest.mark.parametrize("how", ["pages", "inline", "no results"])
+def test_a_run_that_only_lacks_its_last_write_is_complete_without_lumen(
+    error: BaseException, how: str
+) -> None:
+    """Everything is on the queue, and the cursor says so: Lumen may have forgotten the query."""
+    found = world(inline=how == "inline", no_results=how == "no results")
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("runs", "replace"):
+            (run,) = found.runs
+            if run.cursor is not None and run.cursor.done:
+                raise error
+
+    found.tables.before = before
+    with pytest.raises(type(error)):
+        found.tick()
+    assert found.runs[0].state is RunState.RUNNING
+    found.lumen.forget()
+    found.lumen.calls.clear()
+    found.repair()
+    found.clock.advance(2 * MAX_STALL.total_seconds())
+    run = found.tick()
+    assert found.lumen.calls == []
+    if how == "no results":
+        assert ended(run, RunState.COMPLETE).counts == Counts()
+    else:
+        assert_complete(found, run)
+
+
 def test_a_run_that_died_before_its_query_was_known_is_a_gap() -> None:
     """A query may run at Lumen whose id nobody has: that is on record, and a new one starts."""
     found = world(before=fail_on("start", "", Crash()))
