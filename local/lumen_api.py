@@ -58,6 +58,7 @@ class LumenBehaviour:
     """What the only page of an empty query is: an empty page, or 400 ``No results found``."""
     wrong_key_status: int = 401
     expired_token_status: int = 404
+    expired_token_text: str = "Unknown or expired token"
 
 
 @dataclass(slots=True)
@@ -161,7 +162,7 @@ class LumenApi(HttpSimulator):
         with self._changed:
             cache_id, index = self._tokens.get(token, ("", 0))
             if not cache_id:
-                return _problem(behaviour.expired_token_status, "Unknown or expired token")
+                return _problem(behaviour.expired_token_status, behaviour.expired_token_text)
             query = self._queries[cache_id]
             total = self._pages_of(query)
             if index >= total:

@@ -48,7 +48,8 @@ ANSWER_TIMEOUT: Final = 300.0
 _PIECE: Final = 1 << 16
 
 NO_RESULTS: Final = b"no results found"
-"""Text of the HTTP 400 that means an empty feed (the public V2 connector, read 2026-11-22)."""
+"""Text of the HTTP 400 that means an empty feed (the public V2 connector, read 2026-11-22). Of a
+page that is known to be there it cannot mean that: then it is any 400."""
 
 _FORGOTTEN: Final = frozenset({400, 404, 410})
 """Statuses by which Lumen says that it does not know a cache id or token (any more)."""
@@ -139,19 +140,29 @@ class LumenClient:
             return QueryStatus(state=QueryState.COMPLETED, page=_EMPTY_PAGE)
         return read_status(answer)
 
-    def fetch_page(self, token: str, *, give_up_at: float) -> Page:
+    def fetch_page(self, token: str, *, give_up_at: float, is_first: bool = False) -> Page:
         """Return one page; raises `GapError` when Lumen does not know the token.
 
+        *No results found* is an empty feed only where `is_first`: the first page of a query that
+        was just seen to complete. Of any other it says that Lumen does not know it any more.
         Called twice: the same page.
         """
         url = f"{self._queries_url}/retrieve-results/{quote(token, safe='')}"
-        answer = self._call("GET", url, give_up_at)
+        answer = self._call("GET", url, give_up_at, may_be_empty=is_first)
         return _EMPTY_PAGE if answer is None else read_page(answer)
 
     def _call(
-        self, method: Literal["GET", "POST"], url: str, give_up_at: float
+        self,
+        method: Literal["GET", "POST"],
+        url: str,
+        give_up_at: float,
+        *,
+        may_be_empty: bool = True,
     ) -> dict[str, Any] | None:
-        """Return the answer's JSON object; None for *No results found*. POST starts a query."""
+        """Return the answer's JSON object; None for *No results found*, if that may be.
+
+        POST starts a query.
+        """
         starting = method == "POST"
 
         def once() -> dict[str, Any] | None:
@@ -174,7 +185,7 @@ class LumenClient:
                 raise UnavailableError(f"Lumen cannot be reached ({kind})") from None
             if starting:
                 return self._read_start(response, content)
-            return self._read(response, content, _FORGOTTEN)
+            return self._read(response, content, _FORGOTTEN, may_be_empty=may_be_empty)
 
         return call_with_retries(
             once,
@@ -207,13 +218,18 @@ class LumenClient:
         return self._read(response, content, frozenset())
 
     def _read(
-        self, response: requests.Response, content: bytes, forgotten: frozenset[int]
+        self,
+        response: requests.Response,
+        content: bytes,
+        forgotten: frozenset[int],
+        *,
+        may_be_empty: bool = True,
     ) -> dict[str, Any] | None:
         status = response.status_code
         match status:
             case 200 | 201 | 202:
                 return decode_answer(content)
-            case 400 if NO_RESULTS in content[:10_000].lower():
+            case 400 if may_be_empty and NO_RESULTS in content[:10_000].lower():
                 return None
             case 401 | 403:
                 raise CredentialError(

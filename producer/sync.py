@@ -261,7 +261,7 @@ class _Sync:
             )
 
     def _await_query(self, row: RunRow) -> Page | None:
-        """See Lumen's query through; return the first page when it came with the answer.
+        """See Lumen's query through and return its first page; None for a run that goes on.
 
         On return the row has a cursor.
         """
@@ -278,7 +278,10 @@ class _Sync:
             row.save()
         status = self._poll(row.run.cache_id or "")
         row.save(cursor=Cursor(token=status.token))
-        return status.page
+        if status.token is None:
+            return status.page
+        # Only here, with a token that is new, may "no results" mean that there are none.
+        return self._lumen.fetch_page(status.token, is_first=True, give_up_at=self._deadline)
 
     def _start_query(self, run: Run) -> str | None:
         """Start the query; raises `GapError` when it may run, but only for the first such end.
@@ -329,7 +332,9 @@ class _Sync:
         if row.run.cache_id is None:
             return Page(objects=[], next_token=None)  # Lumen had no results and gave no id
         status = self._lumen.query_status(row.run.cache_id or "", give_up_at=self._deadline)
-        if status.page is None:
+        # It was there before, with at least what is dealt with; had it been empty, all was done.
+        expected = max(1, 0 if row.run.cursor is None else row.run.cursor.offset)
+        if status.page is None or len(status.page.objects) < expected:
             raise GapError("Lumen no longer gives the page that came with the query's answer")
         return status.page
 

@@ -108,7 +108,7 @@ def first_token(client: LumenClient) -> str:
 
 def all_pages(client: LumenClient) -> list[Page]:
     """Read the feed from one query to its end."""
-    pages = [client.fetch_page(first_token(client), give_up_at=NEVER)]
+    pages = [client.fetch_page(first_token(client), is_first=True, give_up_at=NEVER)]
     while pages[-1].next_token:
         pages.append(client.fetch_page(pages[-1].next_token, give_up_at=NEVER))
     return pages
@@ -128,7 +128,7 @@ def make(call: str, client: LumenClient, *, give_up_at: float = NEVER) -> object
         case "status":
             return client.query_status("some-query", give_up_at=give_up_at)
         case _:
-            return client.fetch_page("some-token", give_up_at=give_up_at)
+            return client.fetch_page("some-token", is_first=True, give_up_at=give_up_at)
 
 
 def requests_of(api: LumenApi, call: str) -> int:
@@ -240,10 +240,10 @@ def test_an_empty_feed_is_an_empty_page(form: Any, api: LumenApi, client: LumenC
 @pytest.mark.parametrize(
     "body", ['{"message": "No results found"}', '{"message": "NO RESULTS FOUND for it."}']
 )
-def test_no_results_found_is_success_at_every_call(
+def test_no_results_found_is_success_up_to_the_first_page(
     call: str, body: str, api: LumenApi, client: LumenClient
 ) -> None:
-    """That 400 means an empty feed, wherever it comes, and is not tried again."""
+    """That 400 means an empty feed, at each of the three calls, and is not tried again."""
     api.inject(fault(Answer(400, body=body), call))
     answer = make(call, client)
     empty = Page(objects=[], next_token=None)
@@ -256,6 +256,16 @@ def test_no_results_found_is_success_at_every_call(
         case _:
             assert answer == empty
     assert requests_of(api, call) == 1
+
+
+def test_no_results_found_behind_the_first_page_is_a_gap(
+    api: LumenApi, client: LumenClient
+) -> None:
+    """What was announced is missing, whatever Lumen calls it: that is no end of the feed."""
+    api.inject(fault(Answer(400, body="No results found"), PAGE))
+    with pytest.raises(GapError, match=r"does not know .* \(400\)"):
+        client.fetch_page("some-token", give_up_at=NEVER)
+    assert requests_of(api, PAGE) == 1
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -11,15 +11,23 @@ from tests.scenarios.world import assert_conserved, until
 
 
 @pytest.mark.parametrize(
-    ("what", "status"), [("tokens", 400), ("tokens", 404), ("tokens", 410), ("queries", 404)]
+    ("what", "status", "text"),
+    [
+        ("tokens", 400, "Unknown or expired token"),
+        ("tokens", 400, "No results found"),
+        ("tokens", 404, "Unknown or expired token"),
+        ("tokens", 410, "Unknown or expired token"),
+        ("queries", 404, "Unknown or expired token"),
+    ],
 )
 def test_a_token_that_expires_in_the_run_is_a_gap_and_a_new_query(
-    new_world: NewWorld, what: str, status: int
+    new_world: NewWorld, what: str, status: int, text: str
 ) -> None:
     """What was read is sent, the run is closed as a gap, and the next one reads everything."""
     world = new_world(SyntheticFeed(1000), page_size=150)
     lumen = world.cloud.lumen
     lumen.behaviour.expired_token_status = status
+    lumen.behaviour.expired_token_text = text
     expire = lumen.expire_tokens if what == "tokens" else lumen.expire_queries
     effect = Call(lambda _request: expire())
     lumen.inject(Fault(effect=effect, method="GET", path=PAGE_PATH, after=2))

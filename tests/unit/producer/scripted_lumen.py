@@ -14,12 +14,14 @@ class ScriptedLumen:
 
     `states` are told before COMPLETED, one a poll, to each query. `before` is called with each
     call's name and argument, and may raise. `inline` puts the first page into the answer.
+    `no_results_at` is a page's token that Lumen answers with *No results found*.
     """
 
     pages: Sequence[Sequence[Any]]
     states: Sequence[QueryState] = ()
     inline: bool = False
     no_results: bool = False
+    no_results_at: str = ""
     calls: list[tuple[str, str]] = field(default_factory=list)
     before: Callable[[str, str], None] = lambda _call, _argument: None
     _queries: dict[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
@@ -45,8 +47,12 @@ class ScriptedLumen:
             return QueryStatus(state=QueryState.COMPLETED, page=self._page(cache_id, 0))
         return QueryStatus(state=QueryState.COMPLETED, token=f"{cache_id}/0")
 
-    def fetch_page(self, token: str, *, give_up_at: float) -> Page:
+    def fetch_page(self, token: str, *, give_up_at: float, is_first: bool = False) -> Page:
         self._called("page", token)
+        if token == self.no_results_at:
+            if is_first:
+                return Page(objects=[], next_token=None)
+            raise GapError("no such token (400)")
         cache_id, _, index = token.partition("/")
         if cache_id not in self._queries:
             raise GapError("no such token")

@@ -138,11 +138,12 @@ def test_the_query_is_polled_until_it_is_complete() -> None:
     assert found.clock.sleeps == [5.0, 5.0, 5.0]
 
 
-@pytest.mark.parametrize("how", ["no results", "no page", "empty page", "inline"])
+@pytest.mark.parametrize("how", ["no results", "no first page", "no page", "empty page", "inline"])
 def test_an_empty_feed_is_a_complete_run(how: str) -> None:
     """Nothing to do is success, in each way that Lumen may say it."""
     found = world(
         no_results=how == "no results",
+        no_results_at="query-1/0" if how == "no first page" else "",
         inline=how == "inline",
         pages=[[]] if how == "empty page" else [],
     )
@@ -274,8 +275,8 @@ def test_paging_in_circles_is_a_gap_and_keeps_what_was_read() -> None:
     found = world()
     real = found.lumen.fetch_page
 
-    def circling(token: str, *, give_up_at: float) -> object:
-        page = real(token, give_up_at=give_up_at)
+    def circling(token: str, **options: Any) -> object:
+        page = real(token, **options)
         if token == "query-1/4":
             return type(page)(objects=page.objects, next_token="query-1/2")
         return page
@@ -299,6 +300,44 @@ def test_a_page_that_lumen_forgets_is_a_gap_and_keeps_what_was_read() -> None:
     found.settle()
     assert found.fates()[0].balanced
     assert found.fates()[0].fetched == 12
+
+
+@pytest.mark.parametrize("index", [1, 3, len(PAGES) - 1])
+def test_no_results_for_a_page_behind_the_first_is_a_gap(index: int) -> None:
+    """The page was announced, so the feed is not empty: Lumen has forgotten the query."""
+    found = world(no_results_at=f"query-1/{index}")
+    ended(found.tick(chunk_size=5), RunState.GAP)
+    assert found.enqueued_ids == wanted_ids(PAGES[:index])
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_no_results_for_the_page_of_a_resumed_run_is_a_gap(index: int) -> None:
+    """Its token is an old one, the first page's too: the same tick starts a new query."""
+    token = f"query-1/{index}"
+    found = world(before=fail_on("page", token, UnavailableError("down")))
+    ended(found.tick(), RunState.INTERRUPTED)
+    found.repair()
+    found.lumen.no_results_at = token
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
+    assert set(found.enqueued_ids) == set(WANTED)
+
+
+@pytest.mark.parametrize(("message", "left", "offset"), [(0, 0, 0), (2, 0, 6), (2, 5, 6)])
+def test_a_page_that_came_with_the_answer_and_is_not_there_any_more_is_a_gap(
+    message: int, left: int, offset: int
+) -> None:
+    """Looked at again, an answer with less than was dealt with, or nothing, is not that page."""
+    found = world(pages=PAGES[:1], inline=True)
+    found.queue.before = FailAt(lambda: CredentialError("no role"), at=message)
+    run = ended(found.tick(chunk_size=2), RunState.INTERRUPTED)
+    assert run.cursor == Cursor(offset=offset, sequence=message)
+    found.repair()
+    found.lumen._queries["query-1"] = [PAGES[0][:left]]
+    found.clock.advance(TICK)
+    found.tick(chunk_size=2)
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
 
 
 def test_a_refused_key_at_the_start_fails_the_run_with_the_remedy() -> None:
