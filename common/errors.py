@@ -12,6 +12,7 @@
     │   ├── BacklogError          the queue is too long for more
     │   ├── LeaseHeldError        another sync run is under way
     │   └── ConflictError         somebody else changed the row first
+    │       └── LeaseLostError    another instance goes on with the sync run
     ├── PoisonError               this message can never succeed as it is
     │   └── UndecodableError      the envelope cannot be read
     ├── GapError                  Lumen no longer knows a query that was not drained
@@ -79,6 +80,10 @@ class LeaseHeldError(TryLaterError):
 
 class ConflictError(TryLaterError):
     """Somebody else changed the row since it was read."""
+
+
+class LeaseLostError(ConflictError):
+    """Another instance took over the run lease, or the run: this one must write no more of it."""
 
 
 class PoisonError(PipelineError):

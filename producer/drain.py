@@ -18,7 +18,7 @@ from typing import Final
 from common.backoff import Backoff, call_with_retries
 from common.clock import Clock
 from common.envelope import MAX_CHUNKS
-from common.errors import ConflictError, GapError, OutOfTimeError, PipelineError
+from common.errors import GapError, LeaseLostError, OutOfTimeError, PipelineError
 from common.fingerprints import KnownVersions
 from common.ledger import Ledger
 from common.ledger.rejections import INVALID, RejectedBy, Rejection
@@ -161,7 +161,7 @@ def drain_pages(
             _read_pages(
                 start, first, fetch=fetch, fetcher=fetcher, store=store, keep_going=keep_going
             )
-        except ConflictError:
+        except LeaseLostError:
             raise  # another instance goes on with this run
         except PipelineError as error:
             stop = error

@@ -15,11 +15,11 @@ from typing import Final, assert_never
 from common.clock import Clock
 from common.errors import (
     BacklogError,
-    ConflictError,
     ContractDriftError,
     GapError,
     HaltError,
     LeaseHeldError,
+    LeaseLostError,
     OutOfTimeError,
     PipelineError,
     QueryFailedError,
@@ -91,6 +91,9 @@ def run_sync(config: SyncConfig, tools: SyncTools, *, owner: str) -> Run | None:
     try:
         run = sync.resume_open_run()
         return sync.start_new_run() if run is None or run.state is RunState.GAP else run
+    except LeaseLostError as lost:
+        emit(Event.SYNC_SKIPPED, reason=str(lost))
+        return None
     finally:
         with suppress(PipelineError):  # it expires by itself, and must not hide what came before
             sync.release()
@@ -194,9 +197,8 @@ class _Sync:
                 keep_going=self._check_time,
                 give_up_at=self._deadline,
             )
-        except ConflictError as lost:
-            emit(Event.SYNC_SKIPPED, run=row.run.run_id, reason=str(lost))
-            return row.run
+        except LeaseLostError:
+            raise
         except PipelineError as stop:
             error = stop
         except Exception as unforeseen:  # noqa: BLE001 - raised again below

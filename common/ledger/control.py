@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from common.errors import ConflictError, LeaseHeldError
+from common.errors import ConflictError, LeaseHeldError, LeaseLostError
 from common.ledger.tables import Row, Table, Tables
 
 TABLE: Final = "control"
@@ -56,11 +56,11 @@ class Control:
         return None if row is None else _from_row(row)
 
     def renew_lease(self, lease: Lease, *, now: datetime, seconds: float) -> Lease:
-        """Extend the lease; raises `ConflictError` when another instance took it over."""
+        """Extend the lease; raises `LeaseLostError` when another instance took it over."""
         return self._write(replace(lease, expires_at=now + timedelta(seconds=seconds)))
 
     def set_open_run(self, lease: Lease, run_id: str | None) -> Lease:
-        """Remember which run is open; raises `ConflictError` when the lease was lost."""
+        """Remember which run is open; raises `LeaseLostError` when it was taken over."""
         return self._write(replace(lease, open_run=run_id))
 
     def release_lease(self, lease: Lease, *, now: datetime) -> None:
@@ -91,10 +91,10 @@ class Control:
     def _write(self, lease: Lease) -> Lease:
         try:
             return replace(lease, etag=self._table.replace(_to_row(lease)))
-        except ConflictError:
+        except ConflictError as error:
             found = self.read_lease()
             if found is None or replace(found, etag=lease.etag) != lease:
-                raise
+                raise LeaseLostError("the run lease was taken over; this instance stops") from error
             return found  # our own write came first: its answer was lost, the client wrote again
 
 

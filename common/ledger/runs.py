@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from common.clock import Clock
-from common.errors import ConflictError
+from common.errors import ConflictError, LeaseLostError
 from common.events import cut
 from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState
 from common.ledger.tables import Row, Table, Tables, Value
@@ -128,11 +128,20 @@ class RunRow:
         self.run = run
 
     def save(self, **changes: Any) -> Run:
-        """Write `changes` and the time, progress if it is any; raises as `Runs.save` does."""
+        """Write `changes` and the time, progress if it is any.
+
+        Raises `LeaseLostError` when another instance has written the row since: none but who has
+        the run lease does. `ValueError` as `Runs.save` does.
+        """
         now = self._clock.now()
         if changes.get("cursor", self.run.cursor) != self.run.cursor:
             changes |= {"progress_at": now, "stalled": 0}
-        self.run = self._runs.save(self.run, updated_at=now, **changes)
+        try:
+            self.run = self._runs.save(self.run, updated_at=now, **changes)
+        except ConflictError as error:
+            raise LeaseLostError(
+                f"another instance goes on with run {self.run.run_id}; this one stops"
+            ) from error
         return self.run
 
 

@@ -21,7 +21,7 @@ from common.envelope import (
     Envelope,
     chunk_id_of,
 )
-from common.errors import ConflictError, LeaseHeldError
+from common.errors import ConflictError, LeaseHeldError, LeaseLostError
 from common.events import MAX_TEXT
 from common.fingerprints import pack
 from common.ledger import Ledger, open_ledger
@@ -547,9 +547,9 @@ def test_an_expired_lease_is_taken_over_with_its_run(ledger: Ledger, other: Ledg
     old = ledger.control.set_open_run(old, RUN)
     new = other.control.acquire_lease(owner="next", now=SOON, seconds=60)
     assert (new.owner, new.open_run) == ("next", RUN)
-    with pytest.raises(ConflictError):
+    with pytest.raises(LeaseLostError):
         ledger.control.renew_lease(old, now=SOON, seconds=60)
-    with pytest.raises(ConflictError):
+    with pytest.raises(LeaseLostError):
         ledger.control.set_open_run(old, None)
     assert other.control.read_lease() == new
 

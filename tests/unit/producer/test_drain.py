@@ -9,7 +9,7 @@ import pytest
 
 from common.backoff import Backoff
 from common.envelope import decode_envelope
-from common.errors import ConflictError, OutOfTimeError, UnavailableError
+from common.errors import ConflictError, LeaseLostError, OutOfTimeError, UnavailableError
 from common.fingerprints import Doubts, KnownVersions
 from common.ledger import open_ledger
 from common.ledger.rejections import INVALID
@@ -237,7 +237,7 @@ def test_draining_from_a_cursor_within_a_page_skips_what_was_dealt_with() -> Non
     """The offset counts the objects of the page, not the indicators."""
     bench = Bench()
     objects = [None, raw_indicator(1), raw_indicator(2), None, raw_indicator(3)]
-    with pytest.raises(ConflictError):
+    with pytest.raises(LeaseLostError):
         bench.drain(lambda _token: Page(objects=objects, next_token="1"), keep_going=_lose_lease)
     cursor = bench.row.run.cursor
     assert cursor is not None
@@ -248,7 +248,7 @@ def test_draining_from_a_cursor_within_a_page_skips_what_was_dealt_with() -> Non
 
 
 def _lose_lease() -> None:
-    raise ConflictError("another instance goes on")
+    raise LeaseLostError("another instance goes on")
 
 
 def test_what_was_read_is_sent_when_the_next_page_does_not_come() -> None:
@@ -266,6 +266,23 @@ def test_what_was_read_is_sent_when_the_next_page_does_not_come() -> None:
     assert decode_envelope(sent.text).count == 6
     assert bench.row.run.cursor is not None
     assert (bench.row.run.cursor.token, bench.row.run.cursor.offset) == ("2", 0)
+
+
+def test_a_conflict_that_is_no_lost_lease_stops_like_anything_else() -> None:
+    """Nobody else goes on with this run: what was read is sent."""
+    bench = Bench()
+
+    def keep_going() -> None:
+        raise ConflictError("a row kept changing")
+
+    with pytest.raises(ConflictError, match="kept changing"):
+        bench.drain(
+            lambda token: page(int(token or 0), of=9),
+            config=DrainConfig(filters=Filters(threshold=0), chunk_size=100),
+            keep_going=keep_going,
+        )
+    (sent,) = bench.queue.sent
+    assert decode_envelope(sent.text).count == 2
 
 
 def test_nothing_is_sent_after_a_write_that_failed() -> None:

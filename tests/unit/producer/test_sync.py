@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from common.errors import (
+    ConflictError,
     ContractDriftError,
     CredentialError,
     GapError,
@@ -673,8 +674,14 @@ def test_a_held_lease_skips_the_tick(caplog: pytest.LogCaptureFixture) -> None:
     ended(found.tick(), RunState.COMPLETE)
 
 
-def test_a_run_taken_over_by_another_instance_stops_without_a_word_in_the_ledger() -> None:
-    """An instance that lost its lease cannot move the cursor of the one that took over."""
+@pytest.mark.parametrize(
+    "error", [None, UnavailableError("down"), GapError("404")], ids=lambda e: type(e).__name__
+)
+def test_a_run_taken_over_by_another_instance_stops_without_a_word_in_the_ledger(
+    error: PipelineError | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An instance that lost its lease cannot write over the one that took over, nor end its run."""
+    caplog.set_level(logging.INFO)
     found = world()
     finished: list[Run | None] = []
 
@@ -683,9 +690,13 @@ def test_a_run_taken_over_by_another_instance_stops_without_a_word_in_the_ledger
             finished.append(None)
             found.clock.advance(LEASE + 1)
             finished.append(found.tick())
+            if error is not None:
+                raise error
 
     found.lumen.before = stall
-    found.tick(time_budget=10 * LEASE)
+    assert found.tick(time_budget=10 * LEASE) is None
+    (line,) = logged(caplog, Event.SYNC_SKIPPED)
+    assert "this one stops" in line or "this instance stops" in line
     (run,) = found.runs
     assert run == finished[-1]
     assert run.state is RunState.COMPLETE
@@ -693,6 +704,69 @@ def test_a_run_taken_over_by_another_instance_stops_without_a_word_in_the_ledger
     found.settle()
     assert found.fates()[0].balanced
     assert set(found.enqueued_ids) == set(WANTED)
+
+
+def test_a_lease_that_is_taken_over_is_noticed_between_two_pages(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The other one has not touched the run yet, and this one leaves it as it is."""
+    caplog.set_level(logging.INFO)
+    found = world()
+
+    def stall(call: str, argument: str) -> None:
+        if (call, argument) == ("page", "query-1/2"):
+            found.clock.advance(LEASE + 1)
+            found.ledger.control.acquire_lease(owner="other", now=found.clock.now(), seconds=LEASE)
+
+    found.lumen.before = stall
+    assert found.tick(chunk_size=100) is None
+    (line,) = logged(caplog, Event.SYNC_SKIPPED)
+    assert "the run lease was taken over" in line
+    assert found.queue.sent == []
+    assert found.runs[0].state is RunState.RUNNING
+    lease = found.ledger.control.read_lease()
+    assert lease is not None
+    assert (lease.owner, lease.open_run) == ("other", found.runs[0].run_id)
+
+
+def test_send_slots_that_are_too_busy_interrupt_the_run_with_that_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A conflict, but no lost lease: nobody else goes on with the run, the next tick has to."""
+    found = world()
+    control = found.tables.table("control")
+    slots = Row(partition="control", key="send-slots", data={"next_free": found.clock.now()})
+
+    def before(table: str, operation: str) -> None:
+        if table == "control" and operation in ("insert", "replace"):
+            control.merge(slots)  # another sender, every time
+
+    found.tables.before = before
+    run = ended(found.tick(), RunState.INTERRUPTED)
+    assert "send slots are too busy" in run.reason
+    assert logged(caplog, Event.SYNC_INTERRUPTED)
+    found.repair()
+    found.clock.advance(TICK)
+    assert_complete(found, found.tick())
+
+
+def test_a_conflict_while_folding_fails_the_run_with_that_reason() -> None:
+    """It may be with our own write, whose answer was lost; the next tick folds again."""
+    found = world()
+    found.tick()
+    found.settle()
+    found.clock.advance(TICK)
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("known", "insert"):
+            raise ConflictError("a row of table known was changed")
+
+    found.tables.before = before
+    assert "table known" in ended(found.tick(), RunState.FAILED).reason
+    found.repair()
+    found.clock.advance(TICK)
+    run = ended(found.tick(), RunState.COMPLETE)
+    assert (run.counts.unchanged, run.counts.enqueued) == (len(WANTED), 0)
 
 
 def test_a_bug_is_raised_and_the_run_can_be_resumed() -> None:
@@ -734,6 +808,7 @@ def test_invalid_records_are_kept_with_their_reason() -> None:
         (ThrottledError("x"), RunState.INTERRUPTED, RunState.FAILED),
         (OutOfTimeError("x"), RunState.INTERRUPTED, RunState.FAILED),
         (LeaseHeldError("x"), RunState.INTERRUPTED, RunState.FAILED),
+        (ConflictError("x"), RunState.INTERRUPTED, RunState.FAILED),
         (TryLaterError("x"), RunState.INTERRUPTED, RunState.FAILED),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
