@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from common.ledger import Ledger
 from common.ledger.chunks import NEVER, Chunk
-from common.ledger.poison import PoisonEntry, PoisonState
 from common.ledger.problems import Problem, Problems
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
@@ -116,8 +115,8 @@ def look(
 ) -> View:
     """Read the latest `runs` runs and what else the health depends on."""
     recent = tuple(ledger.runs.latest(max(runs, HEALTH_RUNS)))
-    chunks = list(ledger.chunks.all())
-    entries = list(ledger.poison.entries())
+    chunks = list(ledger.chunks.outcomes())
+    poison = ledger.poison.totals()
     return View(
         now=now,
         runs=tuple(_balance(ledger, recent[:runs], chunks)),
@@ -127,9 +126,9 @@ def look(
         queue_depth=queue.depth(),
         poison_queue_depth=poison_queue.depth(),
         next_slot=slots.next_free(),
-        waiting_since=_waiting_since(chunks, entries),
+        waiting_since=_waiting_since(chunks, poison.replayed_at),
         requests_per_minute=requests_per_minute,
-        poison_kept=sum(entry.state is PoisonState.KEPT for entry in entries),
+        poison_kept=poison.kept,
         stale_after=stale_after,
     )
 
@@ -149,16 +148,16 @@ def _balance(ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk]) -> It
             again = None if view.fate.balanced else ledger.runs.get(run.run_id)
             if again is None or again.etag == view.run.etag:
                 break
-            mine = ledger.chunks.of_run(run.run_id)
+            mine = ledger.chunks.outcomes(run.run_id)
             view = RunView(run=again, fate=reconcile(again, mine))
         yield view
 
 
-def _waiting_since(chunks: Iterable[Chunk], entries: Iterable[PoisonEntry]) -> datetime | None:
+def _waiting_since(chunks: Iterable[Chunk], replayed_at: datetime | None) -> datetime | None:
     """Return since when the oldest queued chunk waits that was not deferred. Pure.
 
     Deferred ones wait for a reason of their own, which is a problem if it concerns everything. A
-    replay says nowhere which chunks are old; so waiting begins anew with it.
+    replay says nowhere which chunks are old; so waiting begins anew with it, at `replayed_at`.
     """
     waiting = [
         chunk.enqueued_at
@@ -167,8 +166,7 @@ def _waiting_since(chunks: Iterable[Chunk], entries: Iterable[PoisonEntry]) -> d
     ]
     if not waiting:
         return None
-    replays = [e.settled_at for e in entries if e.state is PoisonState.REPLAYED and e.settled_at]
-    return max([min(waiting), *replays])
+    return max(filter(None, (min(waiting), replayed_at)))
 
 
 def judge_health(view: View) -> Diagnosis:

@@ -24,6 +24,17 @@ NEVER: Final = datetime.min.replace(tzinfo=UTC)
 """When a chunk was enqueued whose producer died before it could say so."""
 
 _CAS_TRIES: Final = 8
+_OUTCOME: Final = (
+    "sequence",
+    "count",
+    "state",
+    "accepted",
+    "rejected",
+    "deferrals",
+    "enqueued_at",
+)
+"""The properties that the books need: not what is known of each indicator, which is most of the
+row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +191,13 @@ class Chunks:
     def all(self) -> Iterator[Chunk]:
         """Yield every chunk that has a row, run by run."""
         return _chunks(self._table.query())
+
+    def outcomes(self, run_id: str | None = None) -> Iterator[Chunk]:
+        """Yield every chunk, run by run, or those of a run: only its place, counts and state.
+
+        Without fingerprints, hashes of ids and reason, which are most of a row, and with no ETag.
+        """
+        return map(_from_row, self._table.query(run_id, select=_OUTCOME))
 
     def remove(self, chunks: Iterable[Chunk]) -> None:
         """Remove the rows of `chunks`; called twice: nothing more happens."""

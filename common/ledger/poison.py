@@ -32,6 +32,7 @@ _ENTRY: Final = (
     "settled_at",
 )
 """The properties that a list needs: not the message, which is most of the row."""
+_TOTALS: Final = ("state", "settled_at")
 
 
 class PoisonedBy(StrEnum):
@@ -83,6 +84,14 @@ class PoisonRecord(PoisonEntry):
     etag: str = field(default="", compare=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonTotals:
+    """How many messages wait for an operator, and when one was replayed last."""
+
+    kept: int
+    replayed_at: datetime | None
+
+
 class Poison:
     """The poison rows, by run."""
 
@@ -123,6 +132,18 @@ class Poison:
         """Yield an entry of every record; no message is read for it."""
         rows = self._table.query(select=_ENTRY)
         return (PoisonEntry(**_entry_fields(row)) for row in rows)
+
+    def totals(self) -> PoisonTotals:
+        """Return the totals; of the rows, which are never removed, none is held for it."""
+        kept = 0
+        replayed_at: datetime | None = None
+        for row in self._table.query(select=_TOTALS):
+            data: dict[str, Any] = dict(row.data)
+            state = PoisonState(data["state"])
+            kept += state is PoisonState.KEPT
+            if state is PoisonState.REPLAYED:
+                replayed_at = max(filter(None, (replayed_at, data.get("settled_at"))), default=None)
+        return PoisonTotals(kept=kept, replayed_at=replayed_at)
 
     def all(self) -> Iterator[PoisonRecord]:
         """Yield every record, whole."""

@@ -32,6 +32,7 @@ from common.ledger.poison import (
     PoisonEntry,
     PoisonRecord,
     PoisonState,
+    PoisonTotals,
     poison_of_envelope,
     poison_of_raw,
 )
@@ -189,6 +190,23 @@ def test_a_chunk_keeps_its_fingerprints(ledger: Ledger) -> None:
     upload(ledger, by_consumer)
     found = {item.fingerprints for item in ledger.chunks.all()}
     assert found == {pack(fingerprints)}
+
+
+def test_an_outcome_is_the_chunk_without_what_it_carries(ledger: Ledger) -> None:
+    """The books need place, counts, state and time; such a chunk cannot be moved."""
+    queued = replace(envelope(0, count=2), fingerprints=(1, 2))
+    late = replace(envelope(1), run_id="20260101T000001-0badcafe")
+    ledger.chunks.record_enqueued([queued, late], at=START)
+    deferred = queued.deferred(at="", reason="503", counts=True)
+    ledger.chunks.record_deferred(deferred, at=START, reason="503")
+    ledger.chunks.record_uploaded(late, accepted=97, rejected=3, at=LATER, late_ids=b"12345678")
+    whole = list(ledger.chunks.all())
+    found = list(ledger.chunks.outcomes())
+    assert found == [replace(c, fingerprints=b"", late_ids=b"", reason="") for c in whole]
+    assert [(c.deferrals, c.accepted, c.rejected) for c in found] == [(1, 0, 0), (0, 97, 3)]
+    assert [(c.enqueued_at, c.etag) for c in found] == [(START, "")] * 2
+    assert list(ledger.chunks.outcomes(late.run_id)) == found[1:]
+    assert not ledger.chunks.move(found[0], ChunkState.DISCARDED, at=LATER)
 
 
 def test_many_chunks_are_recorded_at_once(ledger: Ledger) -> None:
@@ -646,6 +664,21 @@ def test_an_entry_is_the_record_without_its_message(ledger: Ledger) -> None:
     assert ledger.poison.settle(found, PoisonState.DISCARDED, at=LATER)
     (entry,) = ledger.poison.entries()
     assert (entry.state, entry.settled_at) == (PoisonState.DISCARDED, LATER)
+
+
+def test_the_totals_of_the_poison_say_what_is_kept_and_when_one_was_replayed(
+    ledger: Ledger,
+) -> None:
+    """Settled records are not counted; of several replays the last one is told."""
+    assert ledger.poison.totals() == PoisonTotals(kept=0, replayed_at=None)
+    for text in "abcde":
+        ledger.poison.keep(raw(text))
+    assert ledger.poison.totals() == PoisonTotals(kept=5, replayed_at=None)
+    settled = [(PoisonState.REPLAYED, LATER), (PoisonState.REPLAYED, SOON)]
+    records = ledger.poison.all()
+    for state, at in [*settled, (PoisonState.DISCARDED, LATER + timedelta(hours=1))]:
+        assert ledger.poison.settle(next(records), state, at=at)
+    assert ledger.poison.totals() == PoisonTotals(kept=2, replayed_at=LATER)
 
 
 def test_poison_that_comes_again_keeps_its_first_time(ledger: Ledger) -> None:

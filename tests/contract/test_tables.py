@@ -234,6 +234,15 @@ def test_a_query_reads_only_what_is_selected(table: Table, partition: str | None
     assert [part.etag for part in found] == ["", ""]
 
 
+def test_a_time_that_is_selected_is_no_more_than_a_time(table: Table) -> None:
+    """What the SDK attaches to it would be most of the memory of many rows."""
+    moment = datetime(2026, 1, 1, 0, 0, 1, 234567, tzinfo=UTC)
+    table.insert(row("a", at=moment))
+    (part,) = table.query(select=["at"])
+    assert part.data == {"at": moment}
+    assert type(part.data["at"]) is datetime
+
+
 def test_a_long_query_is_read_to_its_end(table: Table) -> None:
     """More rows than the service gives in one answer (1000) all come, once each, in order."""
     expected = [f"{number:05d}" for number in range(2050)]

@@ -20,8 +20,8 @@ RUN = "20260101T000000-0badcafe"
 class Bench:
     """A toolbox with its fakes in reach."""
 
-    def __init__(self) -> None:
-        self.tables = FakeTables()
+    def __init__(self, *, tables: FakeTables | None = None) -> None:
+        self.tables = tables or FakeTables()
         self.queue = FakeQueue()
         self.poison_queue = FakeQueue()
         self.clock = FakeClock()

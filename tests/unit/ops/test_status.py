@@ -1,6 +1,6 @@
 """Health: what makes the feed down or degraded, and that the report says why."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,8 +10,10 @@ from common.ledger.fold import fold_chunks
 from common.ledger.problems import Kind
 from common.ledger.runs import Counts, Cursor
 from common.ledger.states import RunState
+from common.ledger.tables import Row
 from ops.poison import Selection, find, replay
 from ops.status import SILENT_AFTER, Health, describe, judge_health
+from tests.fakes.tables import FakeTable, FakeTables
 from tests.unit.ops.samples import Bench, chunk
 
 LONG = SILENT_AFTER / timedelta(seconds=1) + 1
@@ -247,13 +249,55 @@ def test_messages_that_nobody_has_kept_yet_are_told() -> None:
     assert describe(view)["poison_queue_depth"] == 1
 
 
-def test_the_health_needs_no_message_of_the_poison() -> None:
-    """Counting what is kept reads no message text, however many there are."""
-    bench = Bench()
+class SelectingTables(FakeTables):
+    """Tables that note what a query selects: (table, properties)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.selected: set[tuple[str, frozenset[str] | None]] = set()
+
+    def table(self, name: str) -> FakeTable:
+        return self._tables.setdefault(name, SelectingTable(name, self))
+
+
+class SelectingTable(FakeTable):
+    """One of them."""
+
+    def query(
+        self,
+        partition: str | None = None,
+        *,
+        limit: int | None = None,
+        select: Sequence[str] | None = None,
+    ) -> Iterator[Row]:
+        assert isinstance(self._tables, SelectingTables)
+        self._tables.selected.add((self._name, None if select is None else frozenset(select)))
+        return super().query(partition, limit=limit, select=select)
+
+
+def test_the_report_reads_no_more_of_many_rows_than_it_needs() -> None:
+    """Neither message nor reason of poison, nor fingerprints of chunks, also on a second look."""
+    tables = SelectingTables()
+    bench = Bench(tables=tables)
     bench.poison()
-    (entry,) = bench.toolbox.ledger.poison.entries()
-    assert not hasattr(entry, "message")
-    assert bench.toolbox.look(runs=5).poison_kept == 1
+    runs = bench.toolbox.ledger.runs
+    unbalanced = runs.save(bench.run(), counts=Counts(fetched=1, enqueued=1))
+
+    def change_in_between(table: str, operation: str) -> None:
+        if (table, operation) == ("chunks", "query"):
+            tables.before = lambda _table, _operation: None
+            runs.save(unbalanced, reason="looked at again")
+
+    tables.before = change_in_between
+    view = bench.toolbox.look(runs=5)
+    assert (view.poison_kept, view.runs[0].run.reason) == (1, "looked at again")
+    whole = {table for table, fields in tables.selected if fields is None}
+    assert whole.isdisjoint({"chunks", "poison"})
+    read = {name for _, fields in tables.selected for name in fields or ()}
+    assert read == {
+        *("sequence", "count", "state", "accepted", "rejected", "deferrals", "enqueued_at"),
+        "settled_at",
+    }
 
 
 def test_the_schedule_says_when_a_run_is_missing() -> None:
