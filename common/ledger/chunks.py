@@ -197,7 +197,7 @@ class Chunks:
 
         Without fingerprints, hashes of ids and reason, which are most of a row, and with no ETag.
         """
-        return map(_from_row, self._table.query(run_id, select=_OUTCOME))
+        return _chunks(self._table.query(run_id, select=_OUTCOME))
 
     def remove(self, chunks: Iterable[Chunk]) -> None:
         """Remove the rows of `chunks`; called twice: nothing more happens."""

@@ -266,6 +266,7 @@ def test_an_instance_that_stalled_does_no_harm_by_marking_rows_late() -> None:
     found.ledger.chunks.record_seen(chunks, run_id="20260101T000000-0badcafe")
     assert list(found.ledger.chunks.all()) == []
     assert list(found.ledger.chunks.of_run(chunks[0].run_id)) == []
+    assert list(found.ledger.chunks.outcomes()) == []
     assert found.ledger.chunks.get(chunks[0].run_id, chunks[0].key) is None
     assert tick(found).counts.unchanged == 100
 
