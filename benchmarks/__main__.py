@@ -99,9 +99,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _rows(text: str) -> list[str]:
-    asked = {row.strip() for row in text.split(",")}
+    asked = {row.strip() for row in text.split(",")} - {""}
+    if not asked:
+        raise argparse.ArgumentTypeError("it names no row; rows are named like 1,4")
     if unknown := asked - set(MODULES):
-        raise argparse.ArgumentTypeError(f"there is no row {', '.join(sorted(unknown))}")
+        raise argparse.ArgumentTypeError(
+            f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(MODULES)}"
+        )
     return [row for row in MODULES if row in asked]
 
 

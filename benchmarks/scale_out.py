@@ -25,7 +25,7 @@ from typing import Final
 
 from benchmarks.feeds import open_feed
 from benchmarks.pipeline import open_cloud, sync
-from benchmarks.table import Figure, Scale
+from benchmarks.table import SHOWN, Figure, Scale
 from local.azurite import Azurite
 from local.cloud import LocalCloud
 from local.feed import ListFeed
@@ -152,8 +152,8 @@ def judge(phases: Sequence[Phase], widest: Phase) -> list[Figure]:
         value=f"{widest.per_second:.1f} chunks/s",
         reference=f"{capacity} would take all of Azurite's one core",
         ratio=None,
-        goal="shown",
-        met=azurite is not None,
+        goal=SHOWN,
+        met=None,
         note=widest.shares,
     )
     return [*figures, end]

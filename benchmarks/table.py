@@ -1,15 +1,19 @@
 """What a benchmark reports, and how the reports read: plain in a terminal, or as Markdown. Pure.
 
-A figure carries its own goal and whether it was met; the table only shows it. A row that could not
-be measured is a `Failure`, which is shown in its place.
+A figure carries its own goal and whether it was met; the table only shows it. One without a goal is
+shown for information, and has no verdict. A row that could not be measured is a `Failure`, which is
+shown in its place.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 HEADINGS: Final = ("#", "what", "value", "reference", "ratio", "goal", "met")
+
+SHOWN: Final = "shown"
+"""The goal of a line that has none."""
 
 
 class Scale(StrEnum):
@@ -32,7 +36,8 @@ class Figure:
     ratio: float | None
     """The value over the reference, in the sense of the goal; None where the goal is no ratio."""
     goal: str
-    met: bool
+    met: bool | None
+    """None where there is no goal."""
     note: str = ""
 
 
@@ -45,24 +50,29 @@ class Failure:
     reason: str
 
 
+def shown(figure: Figure) -> Figure:
+    """Return a figure for information: without a goal, and so without a verdict."""
+    return replace(figure, goal=SHOWN, met=None)
+
+
 def render_text(lines: Sequence[Figure | Failure]) -> str:
     """Return the table for a terminal, the notes below it."""
     cells = [HEADINGS, *(_cells(line) for line in lines)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
-    shown = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    drawn = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
     notes = [f"{line.row}: {line.note}" for line in lines if isinstance(line, Figure) and line.note]
-    shown.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*shown, *(["", *notes] if notes else [])])
+    drawn.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*drawn, *(["", *notes] if notes else [])])
 
 
 def render_markdown(lines: Sequence[Figure | Failure]) -> str:
     """Return the table ready to paste into `docs/performance.md`, the notes as a list below it."""
     cells = [HEADINGS, ("---",) * len(HEADINGS), *(_cells(line) for line in lines)]
-    shown = ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in cells]
+    drawn = ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in cells]
     notes = [
         f"- {line.row}: {line.note}" for line in lines if isinstance(line, Figure) and line.note
     ]
-    return "\n".join([*shown, *(["", *notes] if notes else [])])
+    return "\n".join([*drawn, *(["", *notes] if notes else [])])
 
 
 def as_json(lines: Sequence[Figure | Failure]) -> list[dict[str, Any]]:
@@ -80,8 +90,11 @@ def _cells(line: Figure | Failure) -> tuple[str, ...]:
         line.reference,
         "" if line.ratio is None else _ratio(line.ratio),
         line.goal,
-        "yes" if line.met else "NO",
+        _VERDICTS[line.met],
     )
+
+
+_VERDICTS: Final = {True: "yes", False: "NO", None: "\N{EN DASH}"}
 
 
 def _ratio(ratio: float) -> str:

@@ -76,6 +76,23 @@ def test_unknown_rows_and_files_are_refused(tmp_path: Path) -> None:
         assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("", "it names no row"),
+        (" , ", "it names no row"),
+        ("3", "there is no row 3; there are 1, 2"),
+    ],
+)
+def test_rows_that_are_not_there_are_named(
+    asked: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is an empty list taken for all of them, or for none."""
+    with pytest.raises(SystemExit):
+        runner.main(["--only", asked])
+    assert said in capsys.readouterr().err
+
+
 def test_rows_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever the order in which they are asked for."""
     runner.main(["--only", "2,1"])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.table import Failure, Figure, as_json, render_markdown, render_text
+from benchmarks.table import Failure, Figure, as_json, render_markdown, render_text, shown
 
 MET = Figure(
     row="1",
@@ -30,6 +30,13 @@ def test_each_line_says_whether_its_goal_is_met() -> None:
     assert "MemoryError" in failed
 
 
+def test_a_line_without_a_goal_has_no_verdict() -> None:
+    """It is shown for information, however good or bad it is."""
+    for figure in (MET, MISSED):
+        line = render_markdown([shown(figure)]).splitlines()[2]
+        assert [cell.strip() for cell in line.split("|")[6:8]] == ["shown", "\N{EN DASH}"]
+
+
 def test_columns_stand_under_their_headings() -> None:
     """Every cell begins where its heading does, however long the others are."""
     header, _, *lines = render_text([replace(MET, note=""), MISSED]).splitlines()
@@ -44,13 +51,13 @@ def test_notes_stand_below_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "shown"),
+    ("ratio", "drawn"),
     [(0.8666, "0.87 x"), (2.184, "2.18 x"), (11.26, "11.3 x"), (1210.4, "1,210 x"), (None, "")],
 )
-def test_ratios_have_three_digits(ratio: float | None, shown: str) -> None:
+def test_ratios_have_three_digits(ratio: float | None, drawn: str) -> None:
     """A ratio is shown as precisely as it can be meant; a figure without one shows nothing."""
     row = render_markdown([replace(MET, ratio=ratio)]).splitlines()[2]
-    assert row.split("|")[5].strip() == shown
+    assert row.split("|")[5].strip() == drawn
 
 
 def test_markdown_is_one_table() -> None:
