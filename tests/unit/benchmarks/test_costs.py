@@ -1,6 +1,7 @@
 """The rows that count work: what they count is what the product really does."""
 
 import logging
+from array import array
 from collections import Counter
 
 import orjson
@@ -12,6 +13,7 @@ from benchmarks.table_client import TableAcceptor, tables_without_connection
 from benchmarks.timing import best_cpu
 from common.envelope import decode_envelope
 from common.events import Event, emit
+from common.fingerprints import KnownVersions, LateVersions
 from common.ledger.tables import Row
 from local.feed import SyntheticFeed, expected_ids
 
@@ -24,6 +26,26 @@ def test_the_producer_row_makes_the_messages_that_the_feed_asks_for() -> None:
     assert sum(envelope.count for envelope in envelopes) == len(wanted)
     assert [envelope.count for envelope in envelopes[:-1]] == [100] * (len(envelopes) - 1)
     assert all(wanted_id.encode() in b"".join(e.body for e in envelopes) for wanted_id in wanted)
+
+
+def test_filters_that_everything_passes_leave_nothing_out() -> None:
+    """What the producer row sends then is the whole feed."""
+    pages = tuple(producer_cpu.pages_of(SyntheticFeed(2_500)))
+    texts = producer_cpu.produce(pages, producer_cpu.NOTHING, producer_cpu.EVERYTHING)
+    assert sum(decode_envelope(text).count for text in texts) == 2_500
+
+
+def test_late_uploads_of_the_newest_versions_send_nothing_more() -> None:
+    """With and without them a later sync makes the same messages, of one indicator in a hundred."""
+    feed = SyntheticFeed(2_500)
+    known, late = producer_cpu.known_but(100, feed)
+    passing = sum(decode_envelope(text).count for text in producer_cpu.make_messages(feed))
+    (plain,), (doubted,) = (
+        producer_cpu.produce(tuple(producer_cpu.pages_of(feed)), KnownVersions(known, versions))
+        for versions in (LateVersions(array("Q"), array("Q")), late)
+    )
+    assert plain == doubted
+    assert decode_envelope(plain).count == -(-passing // 100)
 
 
 def test_the_consumer_row_delivers_to_an_uploaded_chunk() -> None:
