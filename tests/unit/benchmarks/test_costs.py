@@ -1,21 +1,27 @@
 """The rows that count work: what they count is what the product really does."""
 
 import logging
+import math
 from array import array
 from collections import Counter
+from random import Random
 
 import orjson
 import pytest
 import requests
 
-from benchmarks import consumer_cpu, producer_cpu, storage_operations
+from benchmarks import consumer_cpu, memory, producer_cpu, storage_operations
 from benchmarks.table_client import TableAcceptor, tables_without_connection
 from benchmarks.timing import best_cpu
+from common.backoff import Backoff
+from common.clock import SystemClock
 from common.envelope import decode_envelope
 from common.events import Event, emit
 from common.fingerprints import KnownVersions, LateVersions
 from common.ledger.tables import Row
+from common.settings import Secret
 from local.feed import SyntheticFeed, expected_ids
+from producer.lumen import LumenClient
 
 
 def test_the_producer_row_makes_the_messages_that_the_feed_asks_for() -> None:
@@ -75,6 +81,28 @@ def test_the_log_lines_of_a_delivery_are_formatted() -> None:
         emit(Event.CHUNK_UPLOADED, run="r", accepted=100)
     assert (logger.level, logger.handlers, logger.propagate) == before
     assert lines.last == 'chunk-uploaded {"run":"r","accepted":100}'
+
+
+def test_the_memory_row_answers_as_lumen_does() -> None:
+    """Its pages reach the client that reads them piece by piece, to the feed's end."""
+    session = requests.Session()
+    session.mount("https://", memory.MadeUpLumen(1_500))
+    lumen = LumenClient(
+        base_url="https://lumen.invalid",
+        api_key=Secret("a-key"),
+        backoff=Backoff(base=0.0, cap=0.0, tries=1),
+        clock=SystemClock(),
+        rng=Random(0),  # noqa: S311 - a fixed seed
+        session=session,
+    )
+    query = lumen.start_query(give_up_at=math.inf)
+    token = lumen.query_status(query or "", give_up_at=math.inf).token
+    sizes = []
+    while token is not None:
+        page = lumen.fetch_page(token, give_up_at=math.inf)
+        sizes.append(len(page.objects))
+        token = page.next_token
+    assert sizes == [1_000, 500]
 
 
 @pytest.mark.parametrize(("puts", "met"), [(100, True), (400, False)])
