@@ -5,22 +5,26 @@ is to unpack, drop what has expired, and merge into one set. Folding reads the r
 chunks, writes their fingerprints into known rows, and removes them: the reference is the same
 three through bare azure-data-tables, which knows beforehand what to write. Wall time against
 Azurite, whose own time is in both sides.
+
+Not obvious: of the fold's wall time Azurite takes most, to delete rows, and that is the same on
+both sides: the ratio could hardly be bad. So the processor time of this process alone, without
+Azurite's, has the same goal. The wall time against reading alone is for information.
 """
 
 import random
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 from pathlib import Path
 from typing import Final
 
-from azure.data.tables import TableClient, TableServiceClient
+from azure.data.tables import TableClient, TableEntity, TableServiceClient
 
 from benchmarks.in_memory import MemoryTables
-from benchmarks.table import Figure, Scale
+from benchmarks.table import Figure, Scale, shown
 from common.envelope import Envelope, chunk_id_of
 from common.fingerprints import KnownSet
 from common.ledger import Ledger, open_ledger
@@ -48,7 +52,7 @@ def measure(scale: Scale, feed: Path | None) -> list[Figure]:  # noqa: ARG001 - 
         mine, theirs = (azurite.connection_string(account) for account in ACCOUNTS[1:3])
         return [
             _load(azurite.connection_string(), ROUNDS[scale]),
-            _fold(mine, theirs, CHUNKS[scale]),
+            *_fold(mine, theirs, CHUNKS[scale]),
         ]
 
 
@@ -65,7 +69,7 @@ def _load(storage: str, rounds: int) -> Figure:
     return _figure("9a", f"load {KNOWN:,} known indicators", mine, reference, "read the same rows")
 
 
-def _fold(storage: str, their_storage: str, chunks: int) -> Figure:
+def _fold(storage: str, their_storage: str, chunks: int) -> list[Figure]:
     """Fold once on each side, as it consumes what it reads."""
     template = MemoryTables()
     _finish_run(open_ledger(template), chunks)
@@ -87,28 +91,57 @@ def _fold(storage: str, their_storage: str, chunks: int) -> Figure:
         )
         assert fold.folded == chunks, "not all chunks were folded"
 
-    (mine,) = _best_wall([ours], 1)
+    mine = _taken(ours)
     outcome = list(_client(storage, KNOWN_TABLE).list_entities())
     rows, known = (_client(their_storage, table) for table in (CHUNKS_TABLE, KNOWN_TABLE))
     known.create_table()
+    found: list[TableEntity] = []
 
-    read: list[float] = []
+    def bare_read() -> None:
+        found.extend(rows.list_entities())
 
-    def bare() -> None:
-        start = time.perf_counter()
-        found = list(rows.list_entities())
-        read.append(time.perf_counter() - start)
+    def bare_writes() -> None:
         for entity in outcome:
             known.upsert_entity(entity)
         for batch in batched(found, MAX_BATCH_ENTITIES, strict=False):
             rows.submit_transaction([("delete", entity) for entity in batch])
 
-    (reference,) = _best_wall([bare], 1)
-    figure = _figure(
-        "9b", f"fold {chunks:,} chunks of {CHUNK}", mine, reference, "read, write and delete alike"
-    )
-    alone = f"{mine / read[0]:.2f} x the {read[0]:.2f} s of the reference to read alone"
-    return replace(figure, note=alone)
+    read = _taken(bare_read)
+    return judge_fold(chunks, mine, read=read, writes=_taken(bare_writes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Seconds that a work took: by the clock, and of this process's processor time."""
+
+    wall: float
+    cpu: float
+
+
+def judge_fold(chunks: int, ours: Taken, *, read: Taken, writes: Taken) -> list[Figure]:
+    """Return the figures of a fold, whose reference reads and then writes and deletes. Pure."""
+    alike = "read, write and delete alike"
+    return [
+        _figure(
+            "9b", f"fold {chunks:,} chunks of {CHUNK}", ours.wall, read.wall + writes.wall, alike
+        ),
+        _figure(
+            "9c",
+            "the same, processor time without Azurite's",
+            ours.cpu,
+            read.cpu + writes.cpu,
+            alike,
+        ),
+        shown(
+            _figure("9d", "the same against reading alone", ours.wall, read.wall, "read the rows")
+        ),
+    ]
+
+
+def _taken(work: Callable[[], object]) -> Taken:
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Taken(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu)
 
 
 def _finish_run(ledger: Ledger, chunks: int) -> None:
