@@ -1,14 +1,20 @@
-"""Row 6: what a second and a fourth function host add, and where adding more ends.
+"""Row 6: what a second and a fourth function host add, and what ends it.
 
 Sentinel's limit is off and each answer takes half a second. In each phase a backlog is enqueued, so
 many hosts start, and once they have settled the requests that arrive and are answered 200 are
 counted. First by 1, 2 and 4 hosts with two requests at once each, so that even a small machine has
-room: latency sets the pace, and what is seen is whether anything shared slows the hosts down. Then
-by two as wide as `host.json` makes them, which is more than the machine can serve: the processor
-time of each part tells what would be full first. Azurite's services share one thread: one core is
-all that it can use.
+room: latency sets the pace, and what is seen is whether anything shared slows the hosts down.
 
-Not obvious: to receive a message costs Azurite time for each one that waits, so a backlog is only
+Then by hosts as wide as `host.json` makes them, which is more than a small machine can serve: the
+processor time of each part tells what is full. Azurite's services share one thread, so one core is
+all that it can use. The chunks of these phases are on time for their send slots, as nearly all are
+at Sentinel's limit; in one phase they are late, as those of any backlog without a limit, so that
+each takes a new slot.
+
+Not obvious: chunks are on time however long they wait where the clock of the host that enqueued
+them is ahead: the app takes slots a few minutes ahead for a difference of clocks.
+
+And to receive a message costs Azurite time for each one that waits, so a backlog is only
 as long as the phase needs it. And chunks are small here: hosts and Azurite spend nearly the same
 on a chunk whatever is in it, and the simulators, which run in this process, keep out of the way.
 """
@@ -18,14 +24,17 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Final
 
 from benchmarks.feeds import open_feed
 from benchmarks.pipeline import open_cloud, sync
 from benchmarks.table import SHOWN, Figure, Scale
+from common.queues import UPLOAD_QUEUE, AzureQueue
+from common.settings import Secret, StorageSettings
 from local.azurite import Azurite
 from local.cloud import LocalCloud
 from local.feed import ListFeed
@@ -45,8 +54,20 @@ START_UP: Final = 4.0
 """Seconds that the hosts may take to start: what the first ones send meanwhile comes on top of the
 backlog. The queue is filled before, so that a slow sync takes nothing from it."""
 
+AHEAD: Final = 300.0
+"""Seconds by which the clock of the host is ahead that enqueues chunks to be on time."""
+
+MOST_A_CORE: Final = 60.0
+"""Chunks a second that one core of a machine does at most, all parts together. Where it does more,
+the backlog ends too early and the row fails."""
+
 LEAST_SHARE: Final = 0.85
 HOSTS: Final = (1, 2, 4)
+WIDE_HOSTS: Final = {Scale.QUICK: (1, 2), Scale.FULL: (1, 2, 4)}
+LATE_HOSTS: Final = 2
+NARROW: Final = 2
+"""Requests at once of a host that leaves a small machine room for four of them."""
+
 ROOT: Final = Path(__file__).parents[1]
 
 _OVERRIDE: Final = "AzureFunctionsJobHost__extensions__queues__"
@@ -69,13 +90,12 @@ class Plan:
     @property
     def chunks(self) -> int:
         """As many as these hosts could send at most until the measurement is over."""
-        per_second = self.hosts * self.at_once / LATENCY
+        per_second = min(self.hosts * self.at_once / LATENCY, MOST_A_CORE * (os.cpu_count() or 1))
         return math.ceil(per_second * (START_UP + SETTLE + self.seconds))
 
 
 SECONDS: Final = {Scale.QUICK: 6.0, Scale.FULL: 15.0}
-WIDEST_HOSTS: Final = 2
-WIDEST_SECONDS: Final = 6.0
+WIDE_SECONDS: Final = {Scale.QUICK: 6.0, Scale.FULL: 10.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,68 +115,107 @@ class Phase:
         parts = ", ".join(f"{name} {used:.2f}" for name, used in self.cores.items())
         return f"Cores used: {parts} of {os.cpu_count()}."
 
+    @property
+    def capacity(self) -> str:
+        """How many chunks would take all of Azurite's core, in words."""
+        used = self.cores.get("Azurite")
+        if not used:
+            return ""
+        return (
+            f" Azurite's one core would last for {self.per_second / used:.0f} chunks/s (computed)."
+        )
+
 
 def measure(scale: Scale, feed: Path | None) -> list[Figure]:
-    """Let 1, 2 and 4 narrow hosts work, then 2 as wide as `host.json` makes them."""
-    plans = [
-        *(Plan(hosts=hosts, batch=1, threshold=1, seconds=SECONDS[scale]) for hosts in HOSTS),
-        widest(),
+    """Let narrow hosts work, then hosts as wide as `host.json` makes them."""
+    seconds = WIDE_SECONDS[scale]
+    narrow = [
+        Plan(hosts=hosts, batch=1, threshold=NARROW - 1, seconds=SECONDS[scale]) for hosts in HOSTS
     ]
+    late = [widest(LATE_HOSTS, seconds=seconds)] if scale is Scale.FULL else []
+    wide = [widest(hosts, seconds=seconds) for hosts in WIDE_HOSTS[scale]]
+    with Azurite() as azurite:
+        behind = _play([*narrow, *late], feed, azurite, account="world001")
+        on_time = _play(wide, feed, azurite, account="world002", clock_skew=AHEAD)
+    return judge(behind[: len(narrow)], on_time, late=behind[len(narrow) :])
+
+
+def _play(
+    plans: Sequence[Plan],
+    feed: Path | None,
+    azurite: Azurite,
+    *,
+    account: str,
+    clock_skew: float = 0.0,
+) -> list[Phase]:
+    """Play phases in a world whose chunks a host with this clock enqueues."""
     source = open_feed(feed, CHUNK * sum(plan.chunks for plan in plans))
-    with (
-        Azurite() as azurite,
-        open_cloud(ListFeed(), azurite=azurite, latency=LATENCY, settings=SETTINGS) as cloud,
-    ):
-        producer = cloud.start_host(disabled=SENDERS)
-        phases, start = [], 0
+    phases, start = [], 0
+    with open_cloud(
+        ListFeed(), azurite=azurite, account=account, latency=LATENCY, settings=SETTINGS
+    ) as cloud:
+        producer = cloud.start_host(disabled=SENDERS, clock_skew=clock_skew)
         for plan in plans:
             stop = start + CHUNK * plan.chunks
             cloud.lumen.replace_feed(ListFeed(source.encoded(start, stop)))
             phases.append(_work(cloud, azurite, producer, plan))
             start = stop
-    return judge(phases[:-1], phases[-1])
+    return phases
 
 
-def widest() -> Plan:
-    """Return the phase with the requests at once that `host.json` gives a host."""
+def widest(hosts: int, *, seconds: float) -> Plan:
+    """Return a phase with the requests at once that `host.json` gives each host."""
     queues = read_host_settings(ROOT, {}).queues
     return Plan(
-        hosts=WIDEST_HOSTS,
+        hosts=hosts,
         batch=queues.batch_size,
         threshold=queues.new_batch_threshold,
-        seconds=WIDEST_SECONDS,
+        seconds=seconds,
     )
 
 
-def judge(phases: Sequence[Phase], widest: Phase) -> list[Figure]:
-    """Return the figures of the phases, the first of which is the reference. Pure."""
-    one, *more = phases
+def judge(
+    narrow: Sequence[Phase], wide: Sequence[Phase], *, late: Sequence[Phase] = ()
+) -> list[Figure]:
+    """Return the figures of the phases; the first of each kind is the reference. Pure.
+
+    What is late is compared with the same hosts when their chunks are on time.
+    """
+    one, *more = narrow
     figures = [
-        Figure(
-            row=f"6{letter}",
-            what=f"scale-out: {phase.hosts} hosts, {phase.at_once} requests at once each",
-            value=f"{phase.per_second:.1f} chunks/s",
-            reference=f"{one.per_second:.1f} chunks/s, 1 host",
-            ratio=phase.per_second / one.per_second,
+        replace(
+            _figure(phase, one, "1 host"),
             goal=f"at least {LEAST_SHARE * phase.hosts:.1f} x",
             met=phase.per_second >= LEAST_SHARE * phase.hosts * one.per_second,
-            note=phase.shares,
         )
-        for letter, phase in zip("ab", more, strict=True)
+        for phase in more
     ]
-    azurite = widest.cores.get("Azurite")
-    capacity = "unknown" if not azurite else f"{widest.per_second / azurite:.0f} chunks/s"
-    end = Figure(
-        row="6c",
-        what=f"where it ends: {widest.hosts} hosts, {widest.at_once} requests at once each",
-        value=f"{widest.per_second:.1f} chunks/s",
-        reference=f"{capacity} would take all of Azurite's one core",
-        ratio=None,
+    one, *more = wide
+    figures += [_figure(phase, one, "1 host") for phase in more]
+    on_time = {phase.hosts: phase for phase in wide}
+    figures += [
+        _figure(phase, on_time[phase.hosts], "on time", ", every chunk late") for phase in late
+    ]
+    return [
+        replace(figure, row=f"6{letter}")
+        for letter, figure in zip(ascii_lowercase, figures, strict=False)
+    ]
+
+
+def _figure(phase: Phase, reference: Phase, named: str, but: str = "") -> Figure:
+    """Return the figure of one phase, for information. Pure."""
+    is_wide = phase.at_once > NARROW
+    return Figure(
+        row="6",
+        what=f"{'full width' if is_wide else 'scale-out'}: {phase.hosts} hosts, {phase.at_once} "
+        f"requests at once each{but}",
+        value=f"{phase.per_second:.1f} chunks/s",
+        reference=f"{reference.per_second:.1f} chunks/s, {named}",
+        ratio=phase.per_second / reference.per_second,
         goal=SHOWN,
         met=None,
-        note=widest.shares,
+        note=phase.shares + (phase.capacity if is_wide else ""),
     )
-    return [*figures, end]
 
 
 def _work(cloud: LocalCloud, azurite: Azurite, producer: HostProcess, plan: Plan) -> Phase:
@@ -167,6 +226,7 @@ def _work(cloud: LocalCloud, azurite: Azurite, producer: HostProcess, plan: Plan
             f"{_OVERRIDE}newBatchThreshold": f"{plan.threshold}",
         }
     )
+    storage = StorageSettings(connection_string=Secret(cloud.connection_string))
     with ExitStack() as stack:
         sync(producer)
         hosts = [stack.enter_context(cloud.start_host()) for _ in range(plan.hosts)]
@@ -174,7 +234,7 @@ def _work(cloud: LocalCloud, azurite: Azurite, producer: HostProcess, plan: Plan
         begin, before = time.monotonic(), _processor_times(azurite, hosts)
         time.sleep(plan.seconds)
         end, after = time.monotonic(), _processor_times(azurite, hosts)
-        waiting = producer.get("/api/status").json()["queue_depth"]
+        waiting = AzureQueue(UPLOAD_QUEUE, storage).depth()
     if waiting <= plan.hosts * plan.at_once:  # messages at work count as waiting, too
         raise RuntimeError(f"{plan.chunks:,} chunks did not last: {plan.hosts} hosts had none left")
     return Phase(

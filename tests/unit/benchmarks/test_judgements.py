@@ -1,18 +1,26 @@
 """How rows are judged: from counts to figures, where a wrong rule would flatter."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
 
 import orjson
 import pytest
 
-from benchmarks import first_load, losses, scale_out, steady_state
+from benchmarks import cold_start, first_load, known_index, losses, scale_out, steady_state
+from benchmarks.cold_start import Spent
 from benchmarks.feeds import Changed
 from benchmarks.first_load import Steady
+from benchmarks.in_memory import MemoryTables
+from benchmarks.known_index import Taken
 from benchmarks.losses import TROUBLES, Loss
 from benchmarks.scale_out import Phase
 from benchmarks.table import Scale
-from common.settings import read_setting
+from common.ledger.known import TABLE as KNOWN_TABLE
+from common.ledger.known import Known
+from common.settings import DEFAULT_SCHEDULE, read_setting
 from local.accepted_objects import AcceptedObjects
 from local.feed import SyntheticFeed, expected_ids
 from local.http_simulator import Exchange
@@ -97,20 +105,70 @@ def test_a_steady_state_is_judged_by_its_requests(
     assert tuple(figure.met for figure in figures) == met
 
 
+def _phase(hosts: int, per_second: float, *, at_once: int = 2) -> Phase:
+    return Phase(hosts=hosts, at_once=at_once, per_second=per_second, cores={"Azurite": 0.5})
+
+
+def test_ticks_of_the_second_half_send_unchanged_indicators_too() -> None:
+    """Each of 89,455 comes back once in 336 ticks: 11 requests in place of 9 for 831 changed."""
+    tables = MemoryTables()
+    fingerprints = array("Q", Random(0).randbytes(8 * 89_455))  # noqa: S311 - a fixed seed
+    Known(tables).add(fingerprints, at=datetime(2026, 1, 8, 12, tzinfo=UTC))
+    back = steady_state.expiring(list(tables.table(KNOWN_TABLE).query()))
+    assert (len(back), sum(back)) == (336, 89_455)
+    assert max(back) < 1.3 * 89_455 / 336
+    even = steady_state.judge_second_half([266] * 336, changed=831, passing=89_455)
+    assert (even.value, even.ratio, even.met) == ("11.0 requests", 11 / 9, None)
+    assert "81.4 x fewer than without state" in even.note
+
+
+def test_the_second_half_is_that_of_the_defaults() -> None:
+    """Of the days for which an indicator stays known, at a sync every 15 minutes."""
+    assert steady_state.LIFETIME / timedelta(days=1) == read_setting("REUPLOAD_AFTER_DAYS", {})
+    assert DEFAULT_SCHEDULE.startswith(f"0 */{steady_state.TICK // timedelta(minutes=1)} ")
+
+
+@pytest.mark.parametrize(("cpu", "met"), [(1.3, True), (1.4, False)])
+def test_a_cold_start_is_judged_by_the_median_of_its_pairs(cpu: float, *, met: bool) -> None:
+    """One lucky start, or one lucky pair, decides nothing."""
+    ours = [Spent(cpu=one, wall=9.0) for one in (0.5, cpu, cpu, cpu, 9.0)]
+    reference = [Spent(cpu=one, wall=9.0) for one in (1.0, 1.0, 1.0, 1.0, 1.0)]
+    figure = cold_start.judge("7a", "import", ours, reference)
+    assert (figure.ratio, figure.met) == (cpu, met)
+    assert "all between 0.50 and 9.00" in figure.note
+
+
+@pytest.mark.parametrize(("cpu", "met"), [(2.0, True), (2.1, False)])
+def test_a_fold_is_judged_without_azurite_too(cpu: float, *, met: bool) -> None:
+    """Its own processor time must not hide behind the time that Azurite takes to delete."""
+    read, writes = Taken(wall=2.0, cpu=0.5), Taken(wall=8.0, cpu=0.5)
+    figures = known_index.judge_fold(10, Taken(wall=10.0, cpu=cpu), read=read, writes=writes)
+    assert [figure.ratio for figure in figures] == [1.0, cpu, 5.0]
+    assert [figure.met for figure in figures] == [True, met, None]
+
+
 def test_scale_out_is_judged_against_one_host() -> None:
     """0.85 of linear is enough for two and for four hosts, less is not."""
-    one, two, four = (
-        Phase(hosts=hosts, at_once=2, per_second=rate, cores={"Azurite": 0.5})
-        for hosts, rate in ((1, 10.0), (2, 17.0), (4, 33.0))
-    )
-    figures = scale_out.judge([one, two, four], replace(two, per_second=25.0))
-    assert [figure.met for figure in figures] == [True, False, None]
-    assert figures[-1].reference.startswith("50 chunks/s")
+    narrow = [_phase(1, 10.0), _phase(2, 17.0), _phase(4, 33.0)]
+    figures = scale_out.judge(narrow, [_phase(1, 40.0, at_once=24)])
+    assert [(figure.row, figure.met) for figure in figures] == [("6a", True), ("6b", False)]
+
+
+def test_full_width_is_shown_with_what_azurite_would_last_for() -> None:
+    """Against one host as wide; late chunks against as many hosts whose chunks are on time."""
+    wide = [_phase(hosts, rate, at_once=24) for hosts, rate in ((1, 20.0), (2, 30.0), (4, 35.0))]
+    late = [_phase(2, 15.0, at_once=24)]
+    figures = scale_out.judge([_phase(1, 4.0)], wide, late=late)
+    assert [figure.ratio for figure in figures] == [1.5, 1.75, 0.5]
+    assert {figure.met for figure in figures} == {None}
+    assert [figure.row for figure in figures] == ["6a", "6b", "6c"]
+    assert "would last for 60 chunks/s (computed)" in figures[0].note
+    assert figures[2].what.endswith("every chunk late")
 
 
 def test_the_widest_hosts_are_as_wide_as_deployed() -> None:
     """24 messages at once, in the two numbers that `host.json` gives."""
-    plan = scale_out.widest()
+    plan = scale_out.widest(1, seconds=1.0)
     assert (plan.batch, plan.threshold, plan.at_once) == (8, 16, 24)
 
 
