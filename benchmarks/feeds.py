@@ -1,4 +1,4 @@
-"""The feed that a benchmark reads: real indicators where a file of them is at hand, else made up.
+"""The feed that a benchmark reads: indicators from a file where one is at hand, else made up.
 
 Not obvious: a file is repeated until the feed is as long as asked for, and each copy of an
 indicator gets an id of its own, so that it counts, compresses and fingerprints as another one.

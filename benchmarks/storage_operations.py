@@ -102,7 +102,8 @@ def _month(*, queue: float, table: float) -> Figure:
     polls = POLLS * QUEUE_PRICE
     return Figure(
         row="8b",
-        what="a month: 1,000,000 indicators first, then 1 % churn every 15 minutes",
+        what="queue and table operations of a month: 1,000,000 indicators first, then 1 % churn "
+        "every 15 minutes",
         value=f"{work + polls:.2f} USD",
         reference=f"{chunks * (3 * QUEUE_PRICE + TABLE_PRICE) + polls:.2f} USD for the fewest",
         ratio=None,
@@ -111,7 +112,7 @@ def _month(*, queue: float, table: float) -> Figure:
         note=f"{FEED // CHUNK:,} + {TICKS:,} x {FEED * CHURN / CHUNK:.0f} = {chunks:,.0f} chunks x "
         f"({queue:.2f} queue operations x {QUEUE_PRICE * 1e4:g} + {table:.2f} table operations x "
         f"{TABLE_PRICE * 1e4:g} USD per 10,000) = {work:.2f} USD; {POLLS:,.0f} empty polls "
-        f"= {polls:.2f} USD",
+        f"= {polls:.2f} USD. Not in it: executions, logs, private endpoints, stored data",
     )
 
 
