@@ -135,11 +135,11 @@ class Doubts:
         """`ids` are hashes; `versions` those of them whose version is known, as `version_mark`."""
         self._ids = in_order(ids)
         self._versions = in_order(versions)
-        self._fingerprints = KnownSet(fingerprints)
+        self._fingerprints = KnownSet(fingerprints) if fingerprints else None
 
     def concern(self, indicator_id: str, fingerprint: int) -> bool:
         """Whether this version of an indicator is to be sent although it is known."""
-        if fingerprint in self._fingerprints:
+        if self._fingerprints is not None and fingerprint in self._fingerprints:
             return True
         if not self._ids:
             return False
@@ -156,6 +156,8 @@ def version_mark(id_hash: int, fingerprint: int) -> int:
 def _count(fingerprints: "array[int]", wanted: int) -> int:
     """Return how often a value is in a sorted array."""
     start = bisect_left(fingerprints, wanted)
+    if start == len(fingerprints) or fingerprints[start] != wanted:
+        return 0
     return bisect_right(fingerprints, wanted, start) - start
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from array import array
 from collections import Counter
 from random import Random
 
@@ -17,7 +16,7 @@ from common.backoff import Backoff
 from common.clock import SystemClock
 from common.envelope import decode_envelope
 from common.events import Event, emit
-from common.fingerprints import KnownVersions, LateVersions
+from common.fingerprints import Doubts, KnownVersions
 from common.ledger.tables import Row
 from common.settings import Secret
 from local.feed import SyntheticFeed, expected_ids
@@ -48,7 +47,7 @@ def test_late_uploads_of_the_newest_versions_send_nothing_more() -> None:
     passing = sum(decode_envelope(text).count for text in producer_cpu.make_messages(feed))
     (plain,), (doubted,) = (
         producer_cpu.produce(tuple(producer_cpu.pages_of(feed)), KnownVersions(known, versions))
-        for versions in (LateVersions(array("Q"), array("Q")), late)
+        for versions in (Doubts(), late)
     )
     assert plain == doubted
     assert decode_envelope(plain).count == -(-passing // 100)
