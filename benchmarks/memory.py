@@ -22,7 +22,6 @@ from random import Random
 from typing import Any, Final
 
 import requests
-from azure.storage.queue import QueueClient
 from requests.adapters import BaseAdapter
 from urllib3 import HTTPResponse
 
@@ -37,7 +36,6 @@ from common.ledger.chunks import TABLE as CHUNKS_TABLE
 from common.ledger.chunks import Chunk
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
-from common.queues import UPLOAD_QUEUE
 from common.settings import Secret, StorageSettings, read_settings, read_storage_settings
 from local.azurite import ACCOUNTS, Azurite
 from local.feed import SyntheticFeed
@@ -115,9 +113,10 @@ def _peak(work: str, count: int, storage: str) -> float:
 
 
 def _deliver(storage: str) -> int:
-    """Leave the account as the consumers would; return how many chunks there are.
+    """Leave the ledger as the consumers would; return how many chunks there are.
 
-    They write their rows one by one; here the same rows are written in batches.
+    They write their rows one by one; here the same rows are written in batches. The messages stay
+    on the queue: Azurite answers nobody for minutes while it cleans up behind so many.
     """
     tables, written = _tables(storage), MemoryTables()
     chunks = list(open_ledger(tables).chunks.all())
@@ -127,7 +126,6 @@ def _deliver(storage: str) -> int:
             _envelope_of(chunk), accepted=chunk.count, rejected=0, at=datetime.now(UTC)
         )
     tables.table(CHUNKS_TABLE).merge_all(list(written.table(CHUNKS_TABLE).query()))
-    QueueClient.from_connection_string(storage, UPLOAD_QUEUE).clear_messages()
     return len(chunks)
 
 
