@@ -112,9 +112,13 @@ def _merged(runs: Sequence["array[int]"]) -> "array[int]":
 
 def id_hash(indicator_id: str) -> int:
     """Return 64 bits of a hash over an indicator's id: the same in all of its versions."""
-    return int.from_bytes(
-        hashlib.blake2b(indicator_id.encode("utf-8", "replace"), digest_size=8).digest(), "big"
-    )
+    hasher = _EMPTY.copy()
+    hasher.update(indicator_id.encode("utf-8", "replace"))
+    return int.from_bytes(hasher.digest(), "big")
+
+
+_EMPTY: Final = hashlib.blake2b(digest_size=8)
+"""Copied for each hash: quicker than making one."""
 
 
 class Doubts:

@@ -107,7 +107,7 @@ class _Found:
         Its own version of an indicator, the one in the chunk, is
 
         - queued, poisoned: on its way, not sent;
-        - uploaded: the same; sent by a full run if the row is doubted;
+        - uploaded: the same, but sent by a full run;
         - discarded: called off, sent even if it is known, as the upload that made it known may have
           been replaced since. Once a run has looked, it is like any other.
 
@@ -121,7 +121,7 @@ class _Found:
             return
         if len(ids) == len(mine):
             self.versions.extend(map(version_mark, ids, mine))
-        if not (self.is_full and is_doubted and chunk.state is ChunkState.UPLOADED):
+        if not (self.is_full and chunk.state is ChunkState.UPLOADED):
             self.fingerprints.extend(mine)
 
     def in_flight(self) -> InFlight:
@@ -148,8 +148,8 @@ def _discard_queued(mine: list[Chunk], *, chunks: Chunks, at: datetime) -> set[s
 def chunks_in_flight(chunks: Chunks, *, run_id: str, is_full: bool) -> InFlight:
     """Return what is in flight for a resumed run: the chunks of other runs.
 
-    What was in flight when it began may be uploaded by now, but is not folded yet: the same set.
-    Doubted is what was so when it began; it said so in the rows.
+    What was in flight when it began may be uploaded by now, but is not folded yet: the same set,
+    and less of it for a full run. Doubted is what was so when it began; it said so in the rows.
     """
     found = _Found(is_full=is_full)
     for chunk in chunks.all():

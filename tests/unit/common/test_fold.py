@@ -123,12 +123,13 @@ class Books:
         run_id: str = "20260108T000000-0badcafe",
         keep_going: Callable[[], None] = lambda: None,
         queues_are_empty: bool = False,
+        is_full: bool = False,
     ) -> Fold:
         """Fold once, at the start of a run that has no row yet."""
         found = self.ledger
         return fold_chunks(
             run_id=run_id,
-            is_full=False,
+            is_full=is_full,
             runs=found.runs,
             chunks=found.chunks,
             known=found.known,
@@ -462,6 +463,23 @@ def test_a_chunk_discarded_before_it_is_recorded_as_given_up_keeps_its_ids() -> 
     assert chunk.state is ChunkState.DISCARDED
     version = sent.envelope.fingerprints[0]
     assert found.fold().in_flight.doubts.concern(str(version // 2), version + 1)
+
+
+def test_a_full_run_sends_what_was_uploaded_but_is_held() -> None:
+    """A chunk that is not folded because another one of its sequence number is doubted."""
+    found = Books()
+    found.add_run(0, [Shape(size=2, state=ChunkState.UPLOADED)], checkpoint=1)
+    (sent,) = found.sent
+    twin = replace(sent.envelope, chunk_id="f" * 32, fingerprints=(901, 902))
+    found.ledger.chunks.record_uploaded(
+        twin, accepted=2, rejected=0, at=START, late_ids=late_ids(twin)
+    )
+    both = {*sent.envelope.fingerprints, 901, 902}
+    assert set(found.fold().in_flight.fingerprints) == both
+    full = "20260109T010000-0badcafe"
+    assert not found.fold(is_full=True, run_id=full).in_flight.fingerprints
+    again = chunks_in_flight(found.ledger.chunks, run_id=full, is_full=True)
+    assert not again.fingerprints
 
 
 def test_a_long_marking_keeps_the_lease() -> None:
