@@ -1,6 +1,7 @@
 """Messages that are on the queue more than once: a storage queue promises at least once."""
 
 from local.feed import SyntheticFeed
+from local.functions_host.process import HostProcess
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, World, assert_conserved, until
 
@@ -45,14 +46,22 @@ def test_a_copy_that_comes_after_the_fold_is_not_counted_again(new_world: NewWor
     texts = _enqueued(world)
     host = world.cloud.start_host()
     world.deliver_all()
-    world.sync(host)
-    assert world.chunks() == []
+    _fold_all(world, host)
     for text in texts:
         world.put(text)
     until(lambda: len(world.chunks()) == len(texts), "the copies have rows")
     world.deliver_all()
     assert_conserved(world)
-    world.sync(host)
-    assert world.chunks() == []
+    _fold_all(world, host)
     assert_conserved(world)
-    assert [fate.enqueued for fate in world.fates()] == [len(world.expected), 0, 0]
+    first, *later = (fate.enqueued for fate in world.fates())
+    assert first == len(world.expected)
+    assert not any(later)
+
+
+def _fold_all(world: World, host: HostProcess) -> None:
+    """Let runs fold every row away: two at most, as what was uploaded late stays for one."""
+    world.sync(host)
+    if world.chunks():
+        world.sync(host)
+    assert world.chunks() == []
