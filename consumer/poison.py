@@ -14,7 +14,13 @@ from common.envelope import Envelope, decode_envelope
 from common.errors import HaltError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.ledger import Ledger
-from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
+from common.ledger.poison import (
+    PoisonedBy,
+    PoisonRecord,
+    PoisonState,
+    poison_of_envelope,
+    poison_of_raw,
+)
 from common.ledger.problems import Problems
 from common.ledger.states import ChunkState
 from common.queues import SendQueue
@@ -84,7 +90,15 @@ class PoisonKeeper:
         self._ledger.chunks.record_poisoned(
             envelope, at=record.last_at, reason=reason, late_ids=ids_of(envelope)
         )
+        self._follow_operator(record)
         _announce(record)
+
+    def _follow_operator(self, record: PoisonRecord) -> None:
+        """Discard the chunk, too, where an operator was faster: its row came after the discard."""
+        kept = self._ledger.poison.get(record.run_id, record.poison_id)
+        chunk = self._ledger.chunks.get(record.run_id, record.poison_id)
+        if kept is not None and kept.state is PoisonState.DISCARDED and chunk is not None:
+            self._ledger.chunks.move(chunk, ChunkState.DISCARDED, at=self._clock.now())
 
 
 def handle_poison(message: str, *, keeper: PoisonKeeper, queue: SendQueue) -> None:

@@ -43,7 +43,7 @@ class Chunk:
 
     `fingerprints` are packed; so are `late_ids`, the hashes of its indicators' ids where it was
     uploaded late, or given up. `seen_by` is the run that looked at one that is doubted, so that it
-    may be folded.
+    may be folded, and `seen_as` the state in which it did.
     """
 
     run_id: str
@@ -58,6 +58,7 @@ class Chunk:
     fingerprints: bytes = b""
     late_ids: bytes = b""
     seen_by: str = ""
+    seen_as: str = ""
     enqueued_at: datetime = field(default=NEVER, compare=False)
     etag: str = field(default="", compare=False)
 
@@ -118,7 +119,14 @@ class Chunks:
         Where a row was removed meanwhile, it leaves one that is no chunk, and is not yielded.
         """
         self._table.merge_all(
-            [Row(partition=c.run_id, key=c.key, data={"seen_by": run_id}) for c in chunks]
+            [
+                Row(
+                    partition=c.run_id,
+                    key=c.key,
+                    data={"seen_by": run_id, "seen_as": c.state.value},
+                )
+                for c in chunks
+            ]
         )
 
     def record_poisoned(
@@ -264,6 +272,7 @@ def _from_row(row: Row) -> Chunk:
         fingerprints=data.get("fingerprints", b""),
         late_ids=data.get("late_ids", b""),
         seen_by=data.get("seen_by", ""),
+        seen_as=data.get("seen_as", ""),
         enqueued_at=data.get("enqueued_at", NEVER),
         etag=row.etag,
     )

@@ -72,8 +72,8 @@ def fold_chunks(
             gone = _discard_queued(mine, chunks=chunks, at=at)
             missing += len(gone)
             mine = [replace(c, state=ChunkState.DISCARDED) if c.key in gone else c for c in mine]
-        doubted = {c.key for c in mine if _is_doubtful(c) and not has_looked(c.seen_by)}
-        unseen = [c for c in mine if c.key in doubted and c.seen_by != run_id]
+        doubted = {c.key for c in mine if _is_doubtful(c) and not has_looked(_seen_by(c))}
+        unseen = [c for c in mine if c.key in doubted and _seen_by(c) != run_id]
         for some in batched(unseen, _SEEN_AT_ONCE, strict=False):
             chunks.record_seen(some, run_id=run_id)
             keep_going()
@@ -134,6 +134,11 @@ def _is_doubtful(chunk: Chunk) -> bool:
     return bool(chunk.late_ids) or chunk.state is ChunkState.DISCARDED
 
 
+def _seen_by(chunk: Chunk) -> str:
+    """Return the run that looked at the chunk as it is; none if it was moved under its eyes."""
+    return chunk.seen_by if chunk.seen_as == chunk.state.value else ""
+
+
 def _has_looked(run: Run | None) -> bool:
     """Whether a run has seen a feed to its end; an empty one shows nothing."""
     return run is not None and run.state is RunState.COMPLETE and run.counts.fetched > 0
@@ -154,7 +159,7 @@ def chunks_in_flight(chunks: Chunks, *, run_id: str, is_full: bool) -> InFlight:
     found = _Found(is_full=is_full)
     for chunk in chunks.all():
         if chunk.run_id != run_id:
-            found.add(chunk, is_doubted=_is_doubtful(chunk) and chunk.seen_by == run_id)
+            found.add(chunk, is_doubted=_is_doubtful(chunk) and _seen_by(chunk) == run_id)
     return found.in_flight()
 
 

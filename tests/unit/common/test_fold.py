@@ -451,6 +451,23 @@ def test_a_chunk_discarded_while_a_run_looks_is_looked_at_by_the_next() -> None:
     assert found.fold().folded == 1
 
 
+def test_a_chunk_discarded_between_look_and_mark_is_looked_at_by_the_next() -> None:
+    """The mark comes after the operator's move, and is of the state before it."""
+    found = Books()
+    found.add_run(0, [Shape(size=2, state=ChunkState.POISONED)], checkpoint=1)
+    (sent,) = found.sent
+    found.ledger.chunks.record_poisoned(
+        sent.envelope, at=START, reason="why", late_ids=late_ids(sent.envelope)
+    )
+    first, second = "20260109T010000-0badcafe", "20260109T020000-0badcafe"
+    (as_read,) = found.ledger.chunks.all()
+    assert found.ledger.chunks.move(as_read, ChunkState.DISCARDED, at=START)
+    found.ledger.chunks.record_seen([as_read], run_id=first)
+    _complete(found, first)
+    version = sent.envelope.fingerprints[0]
+    assert found.fold(run_id=second).in_flight.doubts.concern(str(version // 2), version)
+
+
 def test_a_chunk_discarded_before_it_is_recorded_as_given_up_keeps_its_ids() -> None:
     """The operator was faster than the consumer's second write: parts may be at Sentinel."""
     found = Books()

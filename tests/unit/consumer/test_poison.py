@@ -17,7 +17,7 @@ from common.envelope import (
 )
 from common.errors import CredentialError, ThrottledError, UnavailableError
 from common.fingerprints import FINGERPRINT_BYTES
-from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
+from common.ledger.poison import UNKNOWN_RUN, PoisonedBy, PoisonState
 from common.ledger.states import ChunkState
 from consumer.poison import HOST_GAVE_UP, KEEP_AGAIN_AFTER, handle_poison
 from consumer.receipts import ids_of
@@ -203,6 +203,25 @@ def test_an_upload_at_the_same_moment_wins() -> None:
     chunk = bench.chunk(sent)
     assert chunk is not None
     assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 3)
+
+
+def test_a_discard_between_the_two_writes_is_followed() -> None:
+    """The chunk had no row yet that the operator could discard; one must not stay poisoned."""
+    bench, sent = Bench(), envelope()
+    discarded: list[bool] = []
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("chunks", "insert") and not discarded:
+            (record,) = bench.ledger.poison.all()
+            discarded.append(True)
+            assert bench.ledger.poison.settle(record, PoisonState.DISCARDED, at=bench.clock.now())
+
+    bench.tables.before = before
+    bench.keeper.keep_from_host(encode_envelope(sent))
+    chunk = bench.chunk(sent)
+    assert discarded
+    assert chunk is not None
+    assert chunk.state is ChunkState.DISCARDED
 
 
 @pytest.mark.parametrize("text", [encode_envelope(envelope()), "no JSON"])
