@@ -5,6 +5,7 @@ time is for records that people read; elapsed time is always monotonic, because 
 of an instance may be minutes off or step while a function runs.
 """
 
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -25,6 +26,10 @@ class Clock(Protocol):
         """Return seconds from an arbitrary origin, never going back."""
         ...
 
+    def boottime(self) -> float:
+        """Return seconds as `monotonic` does, also counting while the machine is suspended."""
+        ...
+
     def sleep(self, seconds: float) -> None:
         """Wait for `seconds`; zero or less returns at once."""
         ...
@@ -37,6 +42,11 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
+        return time.monotonic()
+
+    def boottime(self) -> float:
+        if sys.platform == "linux":  # elsewhere `monotonic` is the best there is
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:

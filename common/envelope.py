@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from isal import isal_zlib
 
-from common.errors import UndecodableError
+from common.errors import LaterVersionError, UndecodableError
 from common.fingerprints import FINGERPRINT_BYTES, pack, unpack
+from common.settings import MAX_OBJECTS_PER_REQUEST
 
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
 """A storage queue message is at most 64 KiB as stored
@@ -53,8 +54,12 @@ MAX_COUNT: Final = 2**31 - 1
 MAX_TIME: Final = 2**33
 """Times in seconds since 1970 are below this; what claims more is damaged."""
 
-VERSION: Final = 2
-"""1: without fingerprints, send slot and isolation. 2: with them."""
+VERSION: Final = 1
+"""The one format there is. Fields that a later release adds are ignored; a change that an older
+release must not misread raises the version, and that release then defers the message."""
+
+MAX_EPOCH: Final = 10**6
+"""Epochs a run may have: one a tick, so 28 years of ticks."""
 
 _MAX_STAMP: Final = 40
 _COMPRESSION_LEVEL: Final = 2
@@ -74,11 +79,12 @@ class Attempt:
 class Envelope:
     """A chunk on its way. `body` is the UTF-8 JSON array of `count` STIX objects.
 
-    `sequence` numbers the chunks of a run from 0. `slot` is the send slot it was enqueued for, in
-    seconds since 1970. `attempt` counts the deliveries that failed for a reason that counts (an
-    outage does not), `deferrals` all that failed, `postponed` those that only moved to a later
+    `sequence` numbers the chunks of a run from 0; `epoch` is that of the run when the chunk was
+    made, and `ledger_id` names the ledger that has its row. `slot` is the send slot it was enqueued
+    for, in seconds since 1970. `attempt` counts the deliveries that failed for a reason that counts
+    (an outage does not), `deferrals` all that failed, `postponed` those that only moved to a later
     slot. `isolation` is the consumer's search for refused records, as JSON. `fingerprints` has
-    one 64-bit value per object, in order, or is empty for envelopes of version 1.
+    one 64-bit value per object, in order.
     """
 
     run_id: str
@@ -86,7 +92,9 @@ class Envelope:
     sequence: int
     count: int
     body: bytes
-    fingerprints: tuple[int, ...] = ()
+    fingerprints: tuple[int, ...]
+    epoch: int = 1
+    ledger_id: str = ""
     attempt: int = 0
     deferrals: int = 0
     postponed: int = 0
@@ -97,8 +105,8 @@ class Envelope:
 
     @property
     def key(self) -> str:
-        """The chunk's key within its run: two chunks of one content are still two chunks."""
-        return f"{self.sequence:06d}-{self.chunk_id}"
+        """The chunk's key within its run: where it stands, and in which epoch it was made."""
+        return f"{sequence_key(self.sequence)}-{self.epoch}"
 
     @property
     def name(self) -> str:
@@ -120,10 +128,10 @@ class Envelope:
         """Return the copy to enqueue for another send slot; nothing has failed."""
         return replace(self, slot=slot, postponed=self.postponed + 1)
 
-    @property
-    def is_first_delivery(self) -> bool:
-        """Whether no copy of this envelope was delivered before, as far as it can tell."""
-        return not (self.deferrals or self.postponed)
+
+def sequence_key(sequence: int) -> str:
+    """Return the beginning of the keys of all chunks of this sequence; keys sort by it."""
+    return f"{sequence:06d}"
 
 
 def chunk_id_of(body: bytes) -> str:
@@ -147,6 +155,8 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
         {
             "version": VERSION,
             "run": envelope.run_id,
+            "ledger": envelope.ledger_id,
+            "epoch": envelope.epoch,
             "chunk": envelope.chunk_id,
             "sequence": envelope.sequence,
             "count": envelope.count,
@@ -174,9 +184,9 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
 def encode_to_fit(envelope: Envelope) -> str:
     """Return the message text; of an envelope that no longer fits, with less of its story.
 
-    New envelopes leave room for all of it, those of version 1 did not. Left out are, in this order
-    and only as far as needed: all failures but the latest, all of them with the trace, and the
-    search for bad records, which then begins anew.
+    New envelopes leave room for all of it. Left out are, in this order and only as far as needed:
+    all failures but the latest, all of them with the trace, and the search for bad records, which
+    then begins again.
     """
     short = replace(envelope, history=envelope.history[-1:])
     bare = replace(envelope, history=(), trace_parent="")
@@ -187,10 +197,11 @@ def encode_to_fit(envelope: Envelope) -> str:
 
 
 def decode_envelope(text: str) -> Envelope:
-    """Return the envelope in `text`; any known version.
+    """Return the envelope in `text`; fields that this release does not know are ignored.
 
-    Raises `UndecodableError` saying what is wrong: not JSON, an unknown version, a missing or
-    mistyped field, a damaged or oversized body.
+    Raises `LaterVersionError` for an envelope of a later release, and `UndecodableError` saying
+    what is wrong: not JSON, no version, a missing or mistyped field, a damaged or oversized body,
+    a count that is not that of the fingerprints, or above `MAX_OBJECTS_PER_REQUEST`.
     """
     try:
         fields = json.loads(text)
@@ -199,9 +210,11 @@ def decode_envelope(text: str) -> Envelope:
     if not isinstance(fields, dict):
         raise UndecodableError("the message is JSON but not an object")
     version = fields.get("version")
-    if version not in (1, VERSION) or isinstance(version, bool):
-        raise UndecodableError(
-            f"envelope version {str(version)[:20]!r} is unknown (this code reads 1 to {VERSION})"
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise UndecodableError(f"envelope version {str(version)[:20]!r} is unknown")
+    if version > VERSION:
+        raise LaterVersionError(
+            f"the envelope has version {version}, of a later release; this one reads {VERSION}"
         )
     body = _decompress(_base64(fields, "body"))
     envelope = Envelope(
@@ -210,19 +223,25 @@ def decode_envelope(text: str) -> Envelope:
         sequence=_natural(fields, "sequence", below=MAX_CHUNKS),
         count=_natural(fields, "count"),
         body=body,
-        fingerprints=_fingerprints(fields) if version >= VERSION else (),
+        fingerprints=_fingerprints(fields),
+        epoch=_natural(fields, "epoch", below=MAX_EPOCH),
+        ledger_id=_string(fields, "ledger"),
         attempt=_natural(fields, "attempt"),
         deferrals=_natural(fields, "deferrals"),
-        postponed=_natural(fields, "postponed") if version >= VERSION else 0,
-        slot=_slot(fields) if version >= VERSION else None,
-        isolation=_isolation(fields) if version >= VERSION else None,
+        postponed=_natural(fields, "postponed"),
+        slot=_slot(fields),
+        isolation=_isolation(fields),
         history=_history(fields),
         trace_parent=ascii_line(_string(fields, "trace"), limit=MAX_TRACE),
     )
     if envelope.chunk_id != chunk_id_of(body):
         raise UndecodableError("the body does not match the chunk id: it is damaged")
-    if envelope.count < 1 or len(envelope.fingerprints) not in (0, envelope.count):
-        raise UndecodableError("the count does not match the chunk's content")
+    if not 1 <= envelope.count <= MAX_OBJECTS_PER_REQUEST:
+        raise UndecodableError(
+            f"the chunk counts {envelope.count} records; it has 1 to {MAX_OBJECTS_PER_REQUEST}"
+        )
+    if envelope.count != len(envelope.fingerprints):
+        raise UndecodableError("the count is not that of the fingerprints: it is damaged")
     return envelope
 
 

@@ -11,6 +11,7 @@
     │   ├── OutOfTimeError        the function must end before the platform ends it
     │   ├── BacklogError          the queue is too long for more
     │   ├── LeaseHeldError        another sync run is under way
+    │   ├── LaterVersionError     the message is of a later release
     │   └── ConflictError         somebody else changed the row first
     │       └── LeaseLostError    another instance goes on with the sync run
     ├── PoisonError               this message can never succeed as it is
@@ -76,6 +77,10 @@ class BacklogError(TryLaterError):
 
 class LeaseHeldError(TryLaterError):
     """Another sync run holds the run lease."""
+
+
+class LaterVersionError(TryLaterError):
+    """The message is of a later release: an update is under way, or was taken back."""
 
 
 class ConflictError(TryLaterError):

@@ -32,6 +32,9 @@ class Event(StrEnum):
     # A sync run stopped part-way (budget, outage, refused key); the next tick resumes it.
     # Read `reason`; act only if it repeats.
     SYNC_INTERRUPTED = "sync-interrupted"
+    # A tick ended at its limit of pages or time and came further; the next one goes on. Nothing to
+    # do: a large feed takes many ticks.
+    SYNC_CONTINUES = "sync-continues"
     # Lumen no longer knows a query that was not drained. Indicators may be missing: see
     # whether later runs bring them, else ask Lumen for a full feed.
     SYNC_GAP = "sync-gap"
@@ -43,7 +46,7 @@ class Event(StrEnum):
     SYNC_RESUMED = "sync-resumed"
     # A chunk was accepted by Sentinel (some records may have been rejected: see `rejected`).
     CHUNK_UPLOADED = "chunk-uploaded"
-    # A repeated delivery of a chunk that is already accepted. Nothing to do.
+    # A delivery of a chunk that is settled already: a copy, or void. Nothing to do.
     CHUNK_REPEATED = "chunk-repeated"
     # A chunk waits for a later try. Read `reason`; act on credentials and roles.
     CHUNK_DEFERRED = "chunk-deferred"
@@ -52,9 +55,12 @@ class Event(StrEnum):
     # A chunk was refused as a whole; its records are sent in smaller groups to find the bad
     # ones. Nothing to do; see `rejected` of its chunk-uploaded line.
     CHUNK_ISOLATING = "chunk-isolating"
-    # Chunks wait for an outcome, but the queue is empty: their messages are gone (was the queue
-    # cleared?). Their indicators are sent again by the run that noticed it, if Lumen lists them.
-    CHUNKS_MISSING = "chunks-missing"
+    # The version index is full (KNOWN_MAX): the versions that end first were forgotten. Raise
+    # KNOWN_MAX, or accept that a later withdrawal of these indicators is not sent.
+    VERSIONS_DROPPED = "versions-dropped"
+    # A message of a later release came while this one runs; it was put back as it is. Nothing to
+    # do during an update; after one that was taken back, deploy the later release again.
+    MESSAGE_PUT_BACK = "message-put-back"
     # A chunk was given up and kept with its reason. Inspect, mend, replay.
     CHUNK_POISONED = "chunk-poisoned"
     # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.
@@ -67,7 +73,7 @@ _LEVELS = {
     Event.SYNC_FAILED: logging.ERROR,
     Event.CHUNK_DEFERRED: logging.WARNING,
     Event.CHUNK_POISONED: logging.ERROR,
-    Event.CHUNKS_MISSING: logging.ERROR,
+    Event.VERSIONS_DROPPED: logging.WARNING,
     Event.CONTRACT_DRIFT: logging.ERROR,
 }
 

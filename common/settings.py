@@ -245,10 +245,29 @@ class Settings:
     )
     reupload_after_days: int = _setting(
         "REUPLOAD_AFTER_DAYS",
-        _integer(1, 13),
-        "Days after which an unchanged indicator is sent again at the latest; analytic rules "
-        "look back 14",
-        default="7",
+        _integer(0, 3650),
+        "Days after which an unchanged indicator is sent again; 0: never, as Sentinel republishes "
+        "what it holds by itself",
+        default="0",
+    )
+    known_for_days: int = _setting(
+        "KNOWN_FOR_DAYS",
+        _integer(1, 3650),
+        "Days for which the version of an indicator is known at least, after it was settled",
+        default="90",
+    )
+    known_max: int = _setting(
+        "KNOWN_MAX",
+        _integer(1000, 100_000_000),
+        "Most versions that are known; beyond it those that end first are forgotten",
+        default="10000000",
+    )
+    send_unknown_revoked: bool = _setting(
+        "SEND_UNKNOWN_REVOKED",
+        _switch,
+        "Send revoked indicators of which nothing is known: the workspace may hold them from "
+        "another connector",
+        default="false",
     )
     deferral_delay: float = _setting(
         "DEFERRAL_DELAY",
@@ -278,9 +297,19 @@ class Settings:
     storage: StorageSettings = field(metadata={})
 
     @property
+    def destination(self) -> str:
+        """The workspace that indicators are meant for."""
+        return destination_of(self.sentinel_base_url, self.workspace_id)
+
+    @property
     def backoff(self) -> Backoff:
         """The retry schedule that the three retry settings describe."""
         return Backoff(tries=self.max_retries, base=self.retry_base_delay, cap=self.retry_max_delay)
+
+
+def destination_of(sentinel_base_url: str, workspace_id: str) -> str:
+    """Return the name of a workspace and the API in front of it, as the ledger keeps it."""
+    return f"{urlsplit(sentinel_base_url).netloc}/{workspace_id}".lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

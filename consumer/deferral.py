@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from common.clock import Clock
-from common.envelope import Envelope, encode_to_fit
+from common.envelope import Envelope, decode_envelope, encode_to_fit
 from common.errors import PipelineError
 from common.events import Event, emit
 from common.ledger import Ledger
@@ -99,6 +99,11 @@ class Deferrer:
             deferrals=copy.deferrals,
         )
 
+    def put_back(self, message: str, reason: str) -> None:
+        """Enqueue a message as it is, for a release that can read it; nothing is counted."""
+        self._queue.send(message, delay=self._first_delay)
+        emit(Event.MESSAGE_PUT_BACK, reason=reason, delay=round(self._first_delay))
+
     def postpone(self, envelope: Envelope, come_back: ComeBack) -> None:
         """Enqueue the copy for a later send slot; nothing has failed, and nothing is noted."""
         copy = envelope.moved_to(come_back.slot)
@@ -110,6 +115,16 @@ class Deferrer:
             delay=round(come_back.delay),
             postponed=copy.postponed,
         )
+
+
+def defer_message(message: str, reason: str, *, deferrer: Deferrer) -> None:
+    """Defer a message for an operator; one that cannot be read goes back as it is."""
+    try:
+        envelope = decode_envelope(message)
+    except PipelineError:
+        deferrer.put_back(message, reason)
+        return
+    deferrer.defer(envelope, defer_for_operator(envelope, reason))
 
 
 def stamp(moment: datetime) -> str:

@@ -10,7 +10,6 @@ more as a probe. Where everything is refused, the records are not what is wrong.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count as count_from
 from operator import index
 from typing import Any, Final
 
@@ -76,14 +75,14 @@ class Isolation:
 
 
 def start_isolation(
-    count: int, refused: Sequence[RecordError], *, since: Moment | None
+    indexes: Sequence[int], refused: Sequence[RecordError], *, since: Moment | None
 ) -> Isolation:
-    """Return the search in a chunk of `count` records that was refused as a whole.
+    """Return the search among the records at `indexes` of a chunk, which were refused as a whole.
 
     `refused` are the records that the refusal itself named; the others go out without them.
     """
-    named = {error.index: error for error in refused if 0 <= error.index < count}
-    rest = tuple(number for number in range(count) if number not in named)
+    named = {error.index: error for error in refused if error.index in indexes}
+    rest = tuple(number for number in indexes if number not in named)
     if not named:
         return _ready(Isolation(groups=(Group(indexes=rest, suspect=True),), since=since))
     return Isolation(
@@ -93,12 +92,12 @@ def start_isolation(
     )
 
 
-def next_indexes(state: Isolation) -> tuple[int, ...]:
-    """Return the records to send next."""
+def next_indexes(state: Isolation, indexes: Sequence[int]) -> tuple[int, ...]:
+    """Return the records to send next, of those at `indexes` that are searched."""
     if state.needs_probe:
         open_ones = {number for group in state.groups for number in group.indexes}
         open_ones.update(error.index for error in state.rejected)
-        return (next(number for number in count_from() if number not in open_ones),)
+        return (next(number for number in indexes if number not in open_ones),)
     return state.groups[0].indexes
 
 
@@ -178,11 +177,11 @@ def since_from_json(fields: dict[str, Any]) -> Moment | None:
     return Moment(at=datetime.fromtimestamp(since, UTC), by=ascii_line(by, limit=MAX_BY))
 
 
-def from_json(fields: dict[str, Any], *, count: int) -> Isolation:
-    """Return the search that `to_json` wrote for a chunk of `count` records.
+def from_json(fields: dict[str, Any], *, indexes: Sequence[int]) -> Isolation:
+    """Return the search that `to_json` wrote for the records at `indexes` of a chunk.
 
-    Of one that an earlier release wrote, all that it refused is doubted. Raises `KeyError`,
-    `TypeError` or `ValueError` when it is damaged.
+    Raises `KeyError`, `TypeError` or `ValueError` when it is damaged, or of other records: some
+    were struck since.
     """
     state = Isolation(
         groups=tuple(
@@ -196,14 +195,14 @@ def from_json(fields: dict[str, Any], *, count: int) -> Isolation:
         ),
         accepted=index(fields["accepted"]),
         requests=index(fields["requests"]),
-        in_a_row=index(fields.get("in_a_row", len(fields["rejected"]))),
+        in_a_row=index(fields["in_a_row"]),
     )
     waiting = [number for group in state.groups for number in group.indexes]
     refused = [error.index for error in state.rejected]
     seen = waiting + refused
-    if len(set(seen)) != len(seen) or not set(seen) <= set(range(count)):
-        raise ValueError("the search names records twice, or that the chunk does not have")
-    if len(seen) + state.accepted != count or not all(g.indexes for g in state.groups):
+    if len(set(seen)) != len(seen) or not set(seen) <= set(indexes):
+        raise ValueError("the search names records twice, or others than these")
+    if len(seen) + state.accepted != len(indexes) or not all(g.indexes for g in state.groups):
         raise ValueError("the search does not account for every record")
     if state.requests < 1 or state.in_a_row < 0:
         raise ValueError("the search counts its requests wrongly")

@@ -5,6 +5,7 @@ the fault of one chunk, but only while others pass; so an attempt counts against
 Sentinel has accepted something since the attempt before.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -56,14 +57,19 @@ THROTTLED_ON_AND_ON: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The chunk is uploaded; `rejected` records stay behind, each with its reason.
+    """What was `sent` is uploaded; `rejected` records stay behind, each with its reason.
 
-    `stray` are errors that name no record of the chunk.
+    All are indexes in the chunk. `stray` are errors that name no record of the request.
     """
 
-    accepted: int
+    sent: tuple[int, ...]
     rejected: tuple[RecordError, ...] = ()
     stray: tuple[RecordError, ...] = ()
+
+    @property
+    def accepted(self) -> int:
+        """How many records Sentinel took."""
+        return len(self.sent) - len(self.rejected) - len(self.stray)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +87,17 @@ class Unproven:
 Outcome = Done | Defer | GiveUp
 
 
-def decide(answer: Answer, envelope: Envelope, *, others_pass: bool) -> Outcome:
-    """Return what becomes of a chunk after `answer`.
+def decide(
+    answer: Answer, envelope: Envelope, *, sent: Sequence[int], others_pass: bool
+) -> Outcome:
+    """Return what becomes of a chunk after `answer` to the records at the indexes in `sent`.
 
     `others_pass`: Sentinel has accepted something since this chunk's last attempt. `attempt` of
     the envelope counts the attempts before this one that count, `deferrals` all of them.
     """
     match answer:
         case Uploaded(rejected=rejected, stray=stray):
-            accepted = envelope.count - len(rejected) - len(stray)
-            return Done(accepted=accepted, rejected=rejected, stray=stray)
+            return Done(sent=tuple(sent), rejected=rejected, stray=stray)
         case Throttled(reason=reason, wait=wait):
             return Defer(reason=reason, seconds=wait)
         case OperatorNeeded(reason=reason) | RefreshToken(reason=reason):
@@ -106,8 +113,10 @@ def decide(answer: Answer, envelope: Envelope, *, others_pass: bool) -> Outcome:
             assert_never(answer)
 
 
-def conclude(state: Isolation, *, others_pass: bool) -> Done | GiveUp | Unproven | None:
-    """Return what an isolation has come to; None while it has to go on.
+def conclude(
+    state: Isolation, *, sent: Sequence[int], others_pass: bool
+) -> Done | GiveUp | Unproven | None:
+    """Return what an isolation among the records in `sent` has come to; None while it goes on.
 
     `others_pass`: Sentinel accepted something of anybody that was sent after the latest refusal of
     this chunk's search before this one, which had found no proof. So an acceptance lies between
@@ -123,7 +132,7 @@ def conclude(state: Isolation, *, others_pass: bool) -> Done | GiveUp | Unproven
     if nothing_passes and (state.is_over or state.is_spent or are_many):
         return Unproven()
     if state.is_over:
-        return Done(accepted=state.accepted, rejected=state.rejected)
+        return Done(sent=tuple(sent), rejected=state.rejected)
     if state.is_spent:
         return GiveUp(
             reason=f"too many refused records: {len(state.rejected)} found in "

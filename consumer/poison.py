@@ -24,7 +24,6 @@ from common.ledger.poison import (
 from common.ledger.problems import Problems
 from common.ledger.states import ChunkState
 from common.queues import SendQueue
-from consumer.receipts import ids_of
 
 KEEP_AGAIN_AFTER: Final = 10 * 60.0
 """Seconds until a message that could not be kept is tried again."""
@@ -67,29 +66,30 @@ class PoisonKeeper:
     def keep_envelope(
         self, envelope: Envelope, message: str, reason: str, *, by: PoisonedBy
     ) -> None:
-        """Keep the whole message, then mark its chunk; a chunk uploaded meanwhile needs nothing.
+        """Keep the whole message, then mark its chunk; a chunk that is settled needs nothing.
 
         Either way it waits for nothing any more, and what it met is no problem of the feed.
         """
-        self._keep_unless_uploaded(envelope, message, reason, by=by)
+        self._keep_unless_settled(envelope, message, reason, by=by)
         with suppress(TryLaterError, HaltError):  # the first success closes it, too
             self._problems.chunk_ended(envelope.name)
 
-    def _keep_unless_uploaded(
+    def _keep_unless_settled(
         self, envelope: Envelope, message: str, reason: str, *, by: PoisonedBy
     ) -> None:
-        chunk = self._ledger.chunks.get(envelope.run_id, envelope.key)
-        if chunk is not None and chunk.state is ChunkState.UPLOADED:
+        chunks = self._ledger.chunks
+        chunk = chunks.get(envelope.run_id, envelope.key)
+        is_settled = (
+            chunks.known_ledger_id() == envelope.ledger_id if chunk is None else chunk.is_settled
+        )
+        if is_settled:
             emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
             return
         record = poison_of_envelope(
             envelope, message, reason=reason, poisoned_by=by, at=self._clock.now()
         )
         self._ledger.poison.keep(record)
-        # Parts of it may be at Sentinel, over newer versions.
-        self._ledger.chunks.record_poisoned(
-            envelope, at=record.last_at, reason=reason, late_ids=ids_of(envelope)
-        )
+        chunks.record_poisoned(envelope.run_id, envelope.key, at=record.last_at, reason=reason)
         self._follow_operator(record)
         _announce(record)
 

@@ -5,19 +5,15 @@ Rejections are written before the chunk's row: a row that says uploaded has them
 
 import json
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from common.clock import Clock
 from common.envelope import Envelope
 from common.events import Event, emit
-from common.fingerprints import FINGERPRINT_BYTES, id_hash, pack
 from common.ledger import Ledger
+from common.ledger.chunks import Chunk
 from common.ledger.rejections import RejectedBy, Rejection
-from common.ledger.tables import MAX_BINARY_PROPERTY
 from consumer.outcomes import Done
-
-MAX_IDS: Final = MAX_BINARY_PROPERTY // FINGERPRINT_BYTES
-"""Hashes of ids that the row of a chunk takes; Sentinel takes a hundred records at once."""
 
 
 class ReceiptWriter:
@@ -27,23 +23,24 @@ class ReceiptWriter:
         self._ledger = ledger
         self._clock = clock
 
-    def write(self, done: Done, envelope: Envelope, *, in_time: bool) -> None:
-        """Keep the rejections, then mark the chunk uploaded; called twice: the same rows.
+    def write(self, done: Done, envelope: Envelope, chunk: Chunk | None) -> None:
+        """Keep the rejections, then record the answer on `chunk`; called twice: the same rows.
 
-        `in_time`: it was uploaded at its first delivery and in its slot. Before any other upload a
-        later run may have sent a newer version of an indicator, which is replaced then.
+        `chunk` is the row as it was seen right before the request. Without one the answer stands
+        in the log only: the ledger that the chunk was in is lost.
         """
         now = self._clock.now()
-        rejected = envelope.count - done.accepted
+        rejected = len(done.sent) - done.accepted
         if rejected:
             self._ledger.rejections.record(rejections_of(done, envelope, at=now))
-        self._ledger.chunks.record_uploaded(
-            envelope,
-            accepted=done.accepted,
-            rejected=rejected,
-            at=now,
-            late_ids=b"" if in_time else ids_of(envelope),
-        )
+        if chunk is not None:
+            self._ledger.chunks.record_uploaded(
+                chunk,
+                sent=done.sent,
+                rejected={error.index for error in done.rejected},
+                stray=len(done.stray),
+                at=now,
+            )
         if done.stray:
             emit(
                 Event.CONTRACT_DRIFT,
@@ -82,18 +79,6 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
             )
         )
     return rejections
-
-
-def ids_of(envelope: Envelope) -> bytes:
-    """Return the packed hashes of the ids in a chunk, in order.
-
-    Nothing where its body does not hold the records that it counts, or more than a property of the
-    ledger takes: the producer did not write that, and the row of a chunk must take all there is.
-    """
-    objects = _records_of(envelope)
-    if len(objects) != envelope.count or len(objects) > MAX_IDS:
-        return b""
-    return pack(id_hash(_text(known, "id")) for known in objects)
 
 
 def _records_of(envelope: Envelope) -> list[Any]:

@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 
 from common.backoff import retry_after_seconds
 from common.clock import Clock
+from common.settings import destination_of
 from common.transport import TRANSPORT_ERRORS
 
 API_VERSION: Final = "2024-02-01-preview"
@@ -172,6 +173,8 @@ class SentinelClient:
             f"{base_url}/workspaces/{workspace_id}/threat-intelligence-stix-objects:upload"
             f"?api-version={API_VERSION}"
         )
+        self.destination = destination_of(base_url, workspace_id)
+        """Whose indicators these are, as chunks name it."""
         self._clock = clock
         self._session = requests.Session()
         self._session.mount("https://", HTTPAdapter(pool_maxsize=connections))

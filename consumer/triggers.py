@@ -10,7 +10,6 @@ from functools import cache
 import azure.functions as func
 
 from common.clock import SystemClock
-from common.envelope import decode_envelope
 from common.errors import SettingsError
 from common.identity import SentinelTokens, storage_credential
 from common.ledger import Ledger, open_ledger
@@ -20,7 +19,7 @@ from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import STORAGE_CONNECTION, read_settings, read_storage_settings
 from common.storage_options import POOL_SIZE
-from consumer.deferral import Deferrer, defer_for_operator
+from consumer.deferral import Deferrer, defer_message
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
 from consumer.poison import KEEP_AGAIN_AFTER, PoisonKeeper, handle_poison
@@ -39,10 +38,9 @@ def sentinel_upload(message: func.QueueMessage) -> None:
     try:
         deliverer = _deliverer()
     except SettingsError as error:
-        envelope = decode_envelope(text)
-        _safe_deferrer().defer(envelope, defer_for_operator(envelope, str(error)))
+        defer_message(text, str(error), deferrer=_safe_deferrer())
         return
-    deliverer.deliver(text, dequeue_count=message.dequeue_count or 1)
+    deliverer.deliver(text)
 
 
 @blueprint.queue_trigger(arg_name="message", queue_name=POISON_QUEUE, connection=STORAGE_CONNECTION)

@@ -1,4 +1,4 @@
-"""The operator's command line: `python -m ops status | runs | poison … | sync --full`.
+"""The operator's command line: `python -m ops status | runs | poison … | sync --full | …`.
 
 Tables for people, `--json` for scripts. It talks to the pipeline's storage directly, so it needs
 the storage settings in the environment and a place from which the account can be reached. The
@@ -17,6 +17,7 @@ from typing import Any, Final
 from common.errors import HaltError, TryLaterError
 from common.ledger.poison import PoisonEntry
 from common.ledger.states import RunState
+from ops.destination import adopt
 from ops.poison import Handled, Result, Selection, discard, find, replay
 from ops.render import render_runs, render_status, render_table
 from ops.status import Health, describe, describe_run, judge_health
@@ -39,8 +40,7 @@ NO_RUN_YET: Final = (
 )
 
 NEWER_VERSIONS: Final = (
-    "Where Sentinel has had a newer version of an indicator, the next sync run sends it again if "
-    "Lumen lists it."
+    "An indicator of which a newer version was sent since is left out: the newer one stays."
 )
 
 
@@ -83,8 +83,27 @@ def _sync(toolbox: Toolbox, options: argparse.Namespace) -> int:
         print(NO_RUN_YET, file=sys.stderr)
         return WRONG
     toolbox.ledger.control.request_full(at=toolbox.clock.now())
-    print("the next new sync run sends every indicator, known or not")
+    print("the next new sync run sends every indicator that Lumen still lists, known or not")
     return GOOD
+
+
+def _destination_adopt(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    if not toolbox.destination:
+        print("ops: set WORKSPACE_ID, and SENTINEL_BASE_URL for another cloud", file=sys.stderr)
+        return WRONG
+    done = adopt(
+        toolbox.ledger, toolbox.problems, destination=toolbox.destination, dry_run=options.dry_run
+    )
+    if options.json:
+        print(json.dumps(asdict(done)))
+    elif done.waits:
+        print(f"ops: {done.waits}", file=sys.stderr)
+    else:
+        will = "would go" if options.dry_run else "go"
+        print(
+            f"{done.chunks} chunks ({done.indicators} indicators) {will} to {toolbox.destination}"
+        )
+    return BAD_NEWS if done.waits else GOOD
 
 
 def _poison_list(toolbox: Toolbox, options: argparse.Namespace) -> int:
@@ -219,6 +238,14 @@ def _parser() -> argparse.ArgumentParser:
     sync = commands.add_parser("sync", help="what the next run does")
     sync.add_argument("--full", action="store_true", help="send everything once")
     sync.set_defaults(command=_sync)
+
+    destination = commands.add_parser("destination", help="the workspace that chunks go to")
+    moves = destination.add_subparsers(required=True, metavar="ACTION")
+    adopting = moves.add_parser(
+        "adopt", parents=[shared], help="let chunks for another workspace go to the present one"
+    )
+    adopting.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    adopting.set_defaults(command=_destination_adopt)
 
     poison = commands.add_parser("poison", help="messages that were given up")
     actions = poison.add_subparsers(required=True, metavar="ACTION")

@@ -63,6 +63,7 @@ class Result(StrEnum):
     ALREADY_REPLAYED = "already replayed"
     ALREADY_DISCARDED = "already discarded"
     ALREADY_UPLOADED = "already uploaded"
+    SUPERSEDED = "superseded"
     UNDECODABLE = "cannot be decoded"
     GIVEN_UP_AGAIN = "given up again meanwhile"
     GONE = "not there any more"
@@ -113,8 +114,8 @@ def discard(
 ) -> Iterator[Handled]:
     """Give messages up for good; yield what was done.
 
-    Their rows stay as a record. An indicator of theirs that Lumen still lists is sent again by
-    the next run. Called twice, or dies halfway: as with `replay`.
+    Their rows stay as a record. An indicator of theirs is sent again only in a newer version, or by
+    a full sync while Lumen still lists it. Called twice, or dies halfway: as with `replay`.
     """
 
     def one(record: PoisonRecord) -> Result | None:
@@ -182,17 +183,19 @@ def _replay_kept(
 ) -> Result | None:
     """Replay one; return None when the chunk's row was changed before it could be moved.
 
-    The row first: once the message is on the queue, the row is the consumer's to write.
+    The row first: once the message is on the queue, the row is the consumer's to write. What was
+    struck stays so. Superseded is a chunk that is void, or of which newer versions have been sent.
     """
     try:
         envelope = decode_envelope(record.message)
     except UndecodableError:
         return Result.UNDECODABLE
     chunk = ledger.chunks.get(envelope.run_id, envelope.key)
-    if chunk is not None and chunk.state is ChunkState.UPLOADED:
+    if chunk is not None and chunk.is_settled:
         if not dry_run:
             ledger.poison.settle(record, PoisonState.REPLAYED, at=clock.now())
-        return Result.ALREADY_UPLOADED
+        is_uploaded = chunk.state is ChunkState.UPLOADED
+        return Result.ALREADY_UPLOADED if is_uploaded else Result.SUPERSEDED
     if dry_run:
         return Result.WOULD_REPLAY
     if not _move(ledger, chunk, ChunkState.QUEUED, clock):

@@ -6,70 +6,57 @@ each chunk. That both agree is the proof; that they do not is shown, never smoot
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import assert_never
 
-from common.ledger.chunks import Chunk, uncounted
+from common.ledger.chunks import Chunk, Fate
 from common.ledger.runs import Run
-from common.ledger.states import ChunkState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """The fate of a run's indicators."""
+    """The fate of a run's indicators; `corrections` are a part of those enqueued."""
 
     fetched: int
     filtered: int
     invalid: int
     unchanged: int
+    older: int
     enqueued: int
+    corrections: int
     accepted: int
     rejected: int
+    struck: int
     poisoned: int
     pending: int
 
     @property
     def balanced(self) -> bool:
         """Whether both laws of conservation hold."""
-        read = self.filtered + self.invalid + self.unchanged + self.enqueued
-        sent = self.accepted + self.rejected + self.poisoned + self.pending
+        read = self.filtered + self.invalid + self.unchanged + self.older + self.enqueued
+        sent = self.accepted + self.rejected + self.struck + self.poisoned + self.pending
         return self.fetched == read and self.enqueued == sent
 
 
 def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
     """Return the fate of the indicators of `run`, whose `chunks` are given. Pure.
 
-    Chunks behind the checkpoint of a run are on the queue but not yet in its counts (it is
-    running, or died there): they were fetched and enqueued as a matter of fact. So was a second
-    chunk of one sequence: the producer died, and read on in another way. Chunks that an
-    operator discarded count as poisoned. A row that is folded already is a late copy's.
+    Void chunks are not in the books: their page was read again, or is in a gap. Nor are chunks
+    beyond the checkpoint: they are in it once their message is on the queue, or will be void.
+    Chunks that an operator discarded count as poisoned.
     """
-    folded = run.folded
-    open_rows = [chunk for chunk in chunks if not folded.has(chunk.sequence)]
-    extra = uncounted(open_rows, checkpoint=0 if run.cursor is None else run.cursor.sequence)
-    beyond = sum(chunk.count for chunk in open_rows if chunk.key in extra)
-    poisoned = pending = 0
-    accepted, rejected, discarded = folded.accepted, folded.rejected, folded.discarded
-    for chunk in open_rows:
-        match chunk.state:
-            case ChunkState.UPLOADED:
-                accepted += chunk.accepted
-                rejected += chunk.rejected
-            case ChunkState.POISONED:
-                poisoned += chunk.count
-            case ChunkState.DISCARDED:
-                discarded += chunk.count
-            case ChunkState.QUEUED:
-                pending += chunk.count
-            case _:
-                assert_never(chunk.state)
+    counted = [chunk for chunk in chunks if not chunk.void and chunk.sequence < run.sequence]
+    fate = sum((chunk.fate for chunk in counted), Fate())
+    folded, counts = run.folded, run.counts
     return Reconciliation(
-        fetched=run.counts.fetched + beyond,
-        filtered=run.counts.filtered,
-        invalid=run.counts.invalid,
-        unchanged=run.counts.unchanged,
-        enqueued=run.counts.enqueued + beyond,
-        accepted=accepted,
-        rejected=rejected,
-        poisoned=poisoned + discarded,
-        pending=pending,
+        fetched=counts.fetched,
+        filtered=counts.filtered,
+        invalid=counts.invalid,
+        unchanged=counts.unchanged,
+        older=counts.older,
+        enqueued=counts.enqueued,
+        corrections=counts.corrections,
+        accepted=folded.accepted + fate.accepted,
+        rejected=folded.rejected + fate.rejected,
+        struck=folded.struck + fate.struck,
+        poisoned=folded.discarded + fate.discarded + fate.poisoned,
+        pending=fate.pending,
     )

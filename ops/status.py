@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from common.ledger import Ledger
-from common.ledger.chunks import NEVER, Chunk
+from common.ledger.chunks import Chunk
+from common.ledger.control import Lease
 from common.ledger.problems import Problem, Problems
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
@@ -56,7 +57,9 @@ class View:
     `runs` are those asked for, reconciled; `recent` are at least `HEALTH_RUNS` for the diagnosis.
     `waiting_since` is when the oldest of the chunks was enqueued that were not tried in vain yet,
     or the latest replay if that was later. Without a complete run for `stale_after` the feed is
-    not healthy.
+    not healthy, unless one comes further. `orphans` are open runs that the lease does not name,
+    `strange` chunk rows that this release cannot read, `elsewhere` the indicators that wait for
+    another workspace than the present one, and `missing` those of which no message can be found.
     """
 
     now: datetime
@@ -71,6 +74,10 @@ class View:
     requests_per_minute: float
     poison_kept: int
     stale_after: timedelta
+    orphans: tuple[str, ...] = ()
+    strange: int = 0
+    elsewhere: int = 0
+    missing: int = 0
 
     @property
     def overdue(self) -> int:
@@ -112,25 +119,51 @@ def look(
     now: datetime,
     requests_per_minute: float,
     stale_after: timedelta,
+    destination: str = "",
 ) -> View:
-    """Read the latest `runs` runs and what else the health depends on."""
+    """Read the latest `runs` runs and what else the health depends on.
+
+    `destination` is the present workspace; empty where that is not known.
+    """
+    lease = ledger.control.read_lease()  # first: a run that is open and not named stays so
     recent = tuple(ledger.runs.latest(max(runs, HEALTH_RUNS)))
+    queue_depth, poison_queue_depth = queue.depth(), poison_queue.depth()  # before the rows
     chunks = list(ledger.chunks.outcomes())
     poison = ledger.poison.totals()
+    waiting = [chunk for chunk in chunks if chunk.to_send]
     return View(
         now=now,
         runs=tuple(_balance(ledger, recent[:runs], chunks)),
         recent=recent,
         problems=tuple(problems.open()),
         last_success=problems.last_success(),
-        queue_depth=queue.depth(),
-        poison_queue_depth=poison_queue.depth(),
+        queue_depth=queue_depth,
+        poison_queue_depth=poison_queue_depth,
         next_slot=slots.next_free(),
         waiting_since=_waiting_since(chunks, poison.replayed_at),
         requests_per_minute=requests_per_minute,
         poison_kept=poison.kept,
         stale_after=stale_after,
+        orphans=tuple(_orphans(recent, lease)),
+        strange=sum(chunk.state is ChunkState.OTHER for chunk in chunks),
+        elsewhere=sum(
+            len(chunk.to_send) for chunk in waiting if destination not in ("", chunk.destination)
+        ),
+        missing=sum(
+            chunk.fate.pending
+            for chunk in waiting
+            if not queue_depth + poison_queue_depth and now - chunk.enqueued_at > SILENT_AFTER
+        ),
     )
+
+
+def _orphans(recent: Sequence[Run], lease: Lease | None) -> Iterator[str]:
+    """Yield the open runs that the lease does not name: the next tick closes them. Pure.
+
+    Not the newest: its tick may be about to name it.
+    """
+    named = None if lease is None else lease.open_run
+    return (run.run_id for run in recent[1:] if run.is_open and run.run_id != named)
 
 
 def _balance(ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk]) -> Iterator[RunView]:
@@ -162,7 +195,7 @@ def _waiting_since(chunks: Iterable[Chunk], replayed_at: datetime | None) -> dat
     waiting = [
         chunk.enqueued_at
         for chunk in chunks
-        if chunk.state is ChunkState.QUEUED and not chunk.deferrals and chunk.enqueued_at != NEVER
+        if chunk.state is ChunkState.QUEUED and not chunk.void and not chunk.deferrals
     ]
     if not waiting:
         return None
@@ -177,8 +210,8 @@ def judge_health(view: View) -> Diagnosis:
     down = [f"{problem.what} (since {problem.since:%d %b %H:%M} UTC)" for problem in view.problems]
     degraded: list[str] = []
     missing = _missing_success(view)
-    if missing:
-        (degraded if _is_at_work(view) or _is_new(view) else down).append(missing)
+    if missing and not _is_at_work(view):
+        (degraded if _is_new(view) else down).append(missing)
     silence = "" if view.problems else _silence(view)
     if silence:
         down.append(silence)
@@ -192,6 +225,25 @@ def judge_health(view: View) -> Diagnosis:
         degraded.append(f"messages given up: {view.poison_kept}; see `poison list`")
     if view.drain_time > MAX_BACKLOG:
         degraded.append(f"the queue takes {view.drain_time / timedelta(hours=1):.0f} h to drain")
+    degraded += [
+        f"run {run_id} is open, but the run lease does not name it: the next tick closes it"
+        for run_id in view.orphans
+    ]
+    if view.strange:
+        degraded.append(
+            f"chunk rows that this release cannot read: {view.strange}; they are left alone: "
+            "deploy the release that wrote them, or restore the rows"
+        )
+    if view.elsewhere:
+        degraded.append(
+            f"indicators that wait for another workspace than the present one: {view.elsewhere}; "
+            "correct WORKSPACE_ID and SENTINEL_BASE_URL, or see `destination adopt`"
+        )
+    if view.missing:
+        degraded.append(
+            f"indicators that wait, while no message is on the queue: {view.missing}; was the "
+            "queue cleared? They are not sent before Lumen lists them in another version"
+        )
     degraded += [
         f"the books of run {v.run.run_id} do not balance" for v in view.runs if not v.fate.balanced
     ]
@@ -272,13 +324,13 @@ def _is_new(view: View) -> bool:
 
 
 def _is_at_work(view: View) -> bool:
-    """Whether a long run is being worked on: its pages arrive, though its end does not yet."""
+    """Whether a long run comes further: that is healthy, however many ticks it takes."""
     newest = view.recent[0] if view.recent else None
     return (
         newest is not None
         and newest.is_open
         and newest.counts.fetched > 0
-        and view.now - newest.updated_at <= view.stale_after
+        and view.now - newest.progressed_at <= view.stale_after
     )
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from common.clock import Clock, SystemClock
+from common.errors import SettingsError
 from common.identity import storage_credential
 from common.ledger import Ledger, open_ledger
 from common.ledger.problems import Problems
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, SendQueue
-from common.settings import read_setting, read_storage_settings
+from common.settings import destination_of, read_setting, read_storage_settings
 from ops.schedule import read_stale_after
 from ops.status import View, look
 
@@ -30,6 +31,8 @@ class Toolbox:
     clock: Clock
     requests_per_minute: float
     stale_after: timedelta
+    destination: str = ""
+    """The present workspace; empty where the environment does not name it."""
 
     def look(self, *, runs: int) -> View:
         """Read the state of the pipeline, with its latest `runs` runs."""
@@ -43,6 +46,7 @@ class Toolbox:
             now=self.clock.now(),
             requests_per_minute=self.requests_per_minute,
             stale_after=self.stale_after,
+            destination=self.destination,
         )
 
 
@@ -61,4 +65,13 @@ def open_toolbox() -> Toolbox:
         clock=clock,
         requests_per_minute=rate,
         stale_after=read_stale_after(),
+        destination=_read_destination(),
     )
+
+
+def _read_destination() -> str:
+    """Return the present workspace; empty where the settings do not say: the rest works."""
+    try:
+        return destination_of(read_setting("SENTINEL_BASE_URL"), read_setting("WORKSPACE_ID"))
+    except SettingsError:
+        return ""

@@ -1,14 +1,14 @@
 """How verdicts become chunks, and how far the checkpoint may move. Pure.
 
-Chunks are filled across page borders. The checkpoint is the first object that is not dealt with:
-it moves past a filtered object only while no indicator before it waits for its chunk, so it
-never passes one that is not enqueued. Reading again from a checkpoint makes the same chunks,
-with the same ids and numbers. This module does no I/O.
+Chunks are filled across page borders. Two checkpoints say how far a run has come: `settled` is the
+first object that is not dealt with, `reached` the first that was not read; the indicators between
+wait for their chunk to fill. While none waits, the two are the same. So the settled one never
+passes an indicator that is not in a chunk. This module does no I/O.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from common.envelope import (
     MAX_BODY_BYTES,
@@ -18,8 +18,9 @@ from common.envelope import (
     encode_envelope,
     pack_body,
 )
-from common.ledger.runs import Counts, Cursor
-from producer.indicators import FILTERED, UNCHANGED, Indicator, Invalid, Verdict, refused
+from common.ledger.runs import Checkpoint, Counts, Cursor
+from common.records import Record, pack_records
+from producer.indicators import FILTERED, OLDER, UNCHANGED, Indicator, Invalid, Verdict
 
 SURELY_FITS: Final = 32 * 1024
 """An indicator of at most this many bytes fits in an envelope even if nothing compresses."""
@@ -30,15 +31,29 @@ BESIDES_THE_BODY: Final = 1024
 _PACKED_FINGERPRINT: Final = 11
 """Characters, rounded up: eight bytes in base64."""
 
-TOO_LARGE: Final = "does not fit in a queue message of 64 KiB, even alone and compressed"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where chunks come from: the run, its epoch, and the ledger that has their rows."""
+
+    run_id: str
+    epoch: int = 1
+    ledger_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedChunk:
-    """A chunk ready to be enqueued: its envelope, and the body as it stands in the message."""
+    """A chunk ready to be enqueued: its envelope, and the body as it stands in the message.
+
+    `records` is what its row keeps. Of the indicators in `supersedes` older versions may still be
+    on their way. `is_recent`: a request with one of them may be about to leave.
+    """
 
     envelope: Envelope
     packed_body: str
+    records: bytes
+    supersedes: tuple[int, ...] = ()
+    is_recent: bool = False
 
     def text(self, *, slot: float | None = None, trace_parent: str = "") -> str:
         """Return the message text for a send slot (seconds since 1970)."""
@@ -48,18 +63,14 @@ class PackedChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run has come.
+    """How far a run has come; `waiting` are the indicators between the two checkpoints.
 
-    `cursor` and `counts` are the checkpoint: safe to store once every chunk returned so far is
-    enqueued. `waiting` are the indicators behind it that wait for their chunk to fill, and
-    `ahead` counts everything behind it that was read, up to `reached` (None: nothing yet).
+    `settled` is safe to store once every chunk returned so far is enqueued.
     """
 
-    cursor: Cursor
-    counts: Counts
+    settled: Checkpoint = field(default_factory=Checkpoint)
+    reached: Checkpoint = field(default_factory=Checkpoint)
     waiting: tuple[Indicator, ...] = ()
-    ahead: Counts = field(default_factory=Counts)
-    reached: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +98,15 @@ def fill_chunks(
     verdicts: Iterable[Verdict],
     *,
     page: PageAt,
-    run_id: str,
+    origin: Origin,
     size: int,
 ) -> FilledPage:
-    """Return the chunks that `verdicts`, the objects of `page` in order, complete."""
-    tally = _Tally(progress)
-    chunks: list[PackedChunk] = []
+    """Return the chunks that `verdicts`, the objects of `page` in order, complete.
+
+    No chunk holds two versions of an indicator: the later one begins another chunk.
+    """
+    filling = _Filling(progress, origin)
+    tally = _Tally(progress.reached.counts)
     invalid: list[Invalid] = []
     end = page.offset
     for end, verdict in enumerate(verdicts, start=page.offset + 1):
@@ -101,66 +115,94 @@ def fill_chunks(
             tally.filtered += 1
         elif verdict is UNCHANGED:
             tally.unchanged += 1
+        elif verdict is OLDER:
+            tally.older += 1
         elif isinstance(verdict, Invalid):
             tally.invalid += 1
             invalid.append(verdict)
-        elif len(verdict.body) > SURELY_FITS and not _fits_alone(verdict):
-            tally.invalid += 1
-            invalid.append(refused(verdict, TOO_LARGE))
         else:
-            if not tally.waiting:
-                tally.checkpoint(Cursor(token=page.token, offset=end - 1, page=page.number))
-            tally.wait(verdict)
-            if len(tally.waiting) == size:
-                packed = pack(tally.waiting, run_id=run_id, sequence=tally.sequence)
-                chunks.extend(packed)
-                tally.emptied(packed)
-    reached = _after(page, end)
-    if not tally.waiting:
-        tally.checkpoint(reached)
-    return FilledPage(
-        progress=tally.progress(reached), chunks=tuple(chunks), invalid=tuple(invalid)
-    )
+            if verdict.id_hash in filling.ids:
+                filling.pack()
+            if not filling.waiting:
+                filling.settle(_at(page, end - 1), tally.counts())
+            filling.wait(verdict)
+            tally.enqueue(verdict)
+            if len(filling.waiting) == size:
+                filling.pack()
+    reached, counts = _behind(page, end), tally.counts()
+    if not filling.waiting:
+        filling.settle(reached, counts)
+    return filling.result(reached, counts, invalid=invalid)
 
 
-def flush_chunks(progress: Progress, *, run_id: str) -> FilledPage:
+def flush_chunks(progress: Progress, *, origin: Origin) -> FilledPage:
     """Return the chunk of what still waits, and the checkpoint behind everything read."""
-    reached = progress.reached or progress.cursor
-    tally = _Tally(progress)
-    packed: list[PackedChunk] = []
-    if tally.waiting:
-        packed = pack(tally.waiting, run_id=run_id, sequence=tally.sequence)
-        tally.emptied(packed)
-    tally.checkpoint(reached)
-    return FilledPage(progress=tally.progress(reached), chunks=tuple(packed), invalid=())
+    filling = _Filling(progress, origin)
+    filling.pack()
+    reached = progress.reached
+    filling.settle(reached.cursor, reached.counts)
+    return filling.result(reached.cursor, reached.counts)
 
 
-def pack(indicators: Sequence[Indicator], *, run_id: str, sequence: int) -> list[PackedChunk]:
+def fits(indicator: Indicator) -> bool:
+    """Return whether an indicator fits in a message, alone."""
+    if len(indicator.body) <= SURELY_FITS:
+        return True
+    try:
+        pack([indicator], origin=Origin(run_id="0" * 32), sequence=0)
+    except ValueError:
+        return False
+    return True
+
+
+def pack(indicators: Sequence[Indicator], *, origin: Origin, sequence: int) -> list[PackedChunk]:
     """Return `indicators` as one chunk, or as the halves of it that fit in a message."""
     body = b"[" + b",".join([indicator.body for indicator in indicators]) + b"]"
     envelope = Envelope(
-        run_id=run_id,
+        run_id=origin.run_id,
         chunk_id=chunk_id_of(body),
         sequence=sequence,
+        epoch=origin.epoch,
+        ledger_id=origin.ledger_id,
         count=len(indicators),
         body=body,
         fingerprints=tuple([indicator.fingerprint for indicator in indicators]),
     )
-    packed = PackedChunk(envelope=envelope, packed_body=pack_body(body))
+    packed = PackedChunk(
+        envelope=envelope,
+        packed_body=pack_body(body),
+        records=pack_records(map(_record, indicators)),
+        supersedes=tuple([i.id_hash for i in indicators if i.is_known]),
+        is_recent=any(indicator.is_recent for indicator in indicators),
+    )
     if _fits(packed):
         return [packed]
     if len(indicators) == 1:
         raise ValueError("an indicator that does not fit alone must be refused before")
     middle = len(indicators) // 2
-    first = pack(indicators[:middle], run_id=run_id, sequence=sequence)
-    second = pack(indicators[middle:], run_id=run_id, sequence=sequence + len(first))
+    first = pack(indicators[:middle], origin=origin, sequence=sequence)
+    second = pack(indicators[middle:], origin=origin, sequence=sequence + len(first))
     return first + second
 
 
-def _after(page: PageAt, end: int) -> Cursor:
+def _record(indicator: Indicator) -> Record:
+    return Record(
+        id_hash=indicator.id_hash,
+        fingerprint=indicator.fingerprint,
+        modified=indicator.modified,
+        ends_on=indicator.ends_on,
+    )
+
+
+def _at(page: PageAt, offset: int) -> Cursor:
+    return Cursor(token=page.token, offset=offset, page=page.number)
+
+
+def _behind(page: PageAt, end: int) -> Cursor:
+    """Return the place behind `end` objects of a page, all that it has."""
     if page.next_token is None:
-        return Cursor(token=page.token, offset=end, page=page.number, done=True)
-    return Cursor(token=page.next_token, offset=0, page=page.number + 1)
+        return replace(_at(page, end), done=True)
+    return Cursor(token=page.next_token, page=page.number + 1)
 
 
 def _fits(packed: PackedChunk) -> bool:
@@ -176,88 +218,76 @@ def _fits(packed: PackedChunk) -> bool:
         return False
 
 
-def _fits_alone(indicator: Indicator) -> bool:
-    try:
-        pack([indicator], run_id="0" * 32, sequence=0)
-    except ValueError:
-        return False
-    return True
+class _Filling:
+    """The chunks of one page while they fill, and the checkpoint before what waits."""
+
+    def __init__(self, progress: Progress, origin: Origin) -> None:
+        self.waiting = list(progress.waiting)
+        self.ids = {indicator.id_hash for indicator in progress.waiting}
+        self._settled = progress.settled
+        self._sequence = progress.reached.cursor.sequence
+        self._origin = origin
+        self._chunks: list[PackedChunk] = []
+
+    def wait(self, indicator: Indicator) -> None:
+        """Let an indicator wait for its chunk to fill."""
+        self.waiting.append(indicator)
+        self.ids.add(indicator.id_hash)
+
+    def pack(self) -> None:
+        """Make a chunk of what waits, if anything does."""
+        if self.waiting:
+            packed = pack(self.waiting, origin=self._origin, sequence=self._sequence)
+            self._sequence += len(packed)
+            self._chunks += packed
+            self.waiting = []
+            self.ids = set()
+
+    def settle(self, cursor: Cursor, counts: Counts) -> None:
+        """Move the checkpoint to `cursor`: nothing waits."""
+        cursor = replace(cursor, sequence=self._sequence)
+        self._settled = Checkpoint(cursor=cursor, counts=counts)
+
+    def result(
+        self, reached: Cursor, counts: Counts, *, invalid: Sequence[Invalid] = ()
+    ) -> FilledPage:
+        """Return the chunks, and how far the run has come."""
+        cursor = replace(reached, sequence=self._sequence)
+        return FilledPage(
+            progress=Progress(
+                settled=self._settled,
+                reached=Checkpoint(cursor=cursor, counts=counts),
+                waiting=tuple(self.waiting),
+            ),
+            chunks=tuple(self._chunks),
+            invalid=tuple(invalid),
+        )
 
 
 class _Tally:
-    """The counts of one page while they are made; plain integers, as this is the hot loop."""
+    """Counts while they are made; plain integers, as this is the hot loop."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.waiting = list(progress.waiting)
-        self.sequence = progress.cursor.sequence
-        self.filtered = self.unchanged = self.invalid = 0
-        self._enqueued = self._other = 0
-        self._before = progress
-        self._cursor: Cursor | None = None
-        self._checkpoint = self._seen()
+    def __init__(self, before: Counts) -> None:
+        self._before = before
+        self.filtered = self.unchanged = self.older = self.invalid = 0
+        self._enqueued = self._corrections = self._other = 0
 
-    def wait(self, indicator: Indicator) -> None:
-        self.waiting.append(indicator)
+    def enqueue(self, indicator: Indicator) -> None:
+        """Count an indicator that waits for its chunk, as enqueued."""
         self._enqueued += 1
-        if indicator.other_kind:
-            self._other += 1
+        self._corrections += indicator.correction
+        self._other += indicator.other_kind
 
-    def emptied(self, packed: Sequence[PackedChunk]) -> None:
-        self.sequence += len(packed)
-        self.waiting = []
-
-    def checkpoint(self, cursor: Cursor) -> None:
-        """Move the checkpoint to `cursor`, with everything counted so far behind it."""
-        self._cursor = cursor
-        self._checkpoint = self._seen()
-
-    def progress(self, reached: Cursor) -> Progress:
-        before, ahead = self._before, _counts(self._checkpoint, self._seen())
-        if self._cursor is None:
-            cursor, counts, ahead = before.cursor, before.counts, before.ahead + ahead
-        else:
-            cursor = replace(self._cursor, sequence=self._checkpoint.sequence)
-            counts = before.counts + before.ahead + _counts(_NOTHING_SEEN, self._checkpoint)
-        return Progress(
-            cursor=cursor, counts=counts, waiting=tuple(self.waiting), ahead=ahead, reached=reached
+    def counts(self) -> Counts:
+        """Return everything counted so far."""
+        left_out = self.filtered + self.unchanged + self.older + self.invalid
+        return self._before + Counts(
+            fetched=left_out + self._enqueued,
+            filtered=self.filtered,
+            invalid=self.invalid,
+            unchanged=self.unchanged,
+            older=self.older,
+            enqueued=self._enqueued,
+            corrections=self._corrections,
+            other_kind=self._other,
         )
-
-    def _seen(self) -> "_Seen":
-        return _Seen(
-            self.sequence,
-            self.filtered,
-            self.unchanged,
-            self.invalid,
-            self._enqueued,
-            self._other,
-        )
-
-
-class _Seen(NamedTuple):
-    """What a page has brought up to a point in it."""
-
-    sequence: int = 0
-    filtered: int = 0
-    unchanged: int = 0
-    invalid: int = 0
-    enqueued: int = 0
-    other_kind: int = 0
-
-
-_NOTHING_SEEN: Final = _Seen()
-
-
-def _counts(start: _Seen, end: _Seen) -> Counts:
-    """Return what was counted from one point to another."""
-    filtered = end.filtered - start.filtered
-    unchanged = end.unchanged - start.unchanged
-    invalid = end.invalid - start.invalid
-    enqueued = end.enqueued - start.enqueued
-    return Counts(
-        fetched=filtered + unchanged + invalid + enqueued,
-        filtered=filtered,
-        invalid=invalid,
-        unchanged=unchanged,
-        enqueued=enqueued,
-        other_kind=end.other_kind - start.other_kind,
-    )

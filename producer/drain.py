@@ -1,40 +1,48 @@
 """Pages to messages: fetch one page while the page before it is put on the queue.
 
-The order of the writes is what keeps indicators from being lost: messages, then their chunk
-rows, then the checkpoint. A crash between any two of them repeats work and loses none. No more
-than two pages are ever held, whatever the size of the feed. Threads here fetch and send; they
-log nothing and write no row.
+The order of the writes is what keeps indicators from being lost and old versions from winning: the
+rows of the chunks, with the head of the run; then older versions are struck; then the messages;
+then the checkpoint. A crash between any two of them repeats work and loses none. No more than two
+pages are ever held, whatever the size of the feed. Threads here fetch and send; they log nothing
+and write no row.
 """
 
 import hashlib
 import random
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import repeat
+from itertools import batched, count, repeat
 from typing import Final
 
 from common.backoff import Backoff, call_with_retries
 from common.clock import Clock
+from common.delivery import LONGEST_DELIVERY
 from common.envelope import MAX_CHUNKS
 from common.errors import GapError, LeaseLostError, OutOfTimeError, PipelineError
-from common.fingerprints import KnownVersions
 from common.ledger import Ledger
+from common.ledger.chunks import Chunk, insertion
 from common.ledger.rejections import INVALID, RejectedBy, Rejection
-from common.ledger.runs import Cursor, RunRow
+from common.ledger.runs import ROWS_A_WRITE, Head
 from common.ledger.slots import Slots
 from common.queues import SendQueue
 from producer.chunking import (
     FilledPage,
+    Origin,
     PackedChunk,
     PageAt,
     Progress,
     fill_chunks,
+    fits,
     flush_chunks,
 )
-from producer.indicators import Filters, Invalid, judge_all
+from producer.indicators import Filters, Invalid, judge_page
+from producer.known import Known
 from producer.lumen import Page
+from producer.paging import Trail
+from producer.versions import Policy
 
 SENDERS: Final = 8
 """Threads that enqueue a page's chunks side by side."""
@@ -46,16 +54,20 @@ that a feed that is wrong as a whole does not become a million rows."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainConfig:
-    """The settings that draining obeys; `trace_parent` names the invocation in the envelopes."""
+    """The settings that draining obeys; `trace_parent` names the invocation in the envelopes.
+
+    `destination` is the workspace that the chunks are meant for.
+    """
 
     filters: Filters
+    destination: str = ""
     chunk_size: int = 100
     max_pages: int = 1000
     trace_parent: str = ""
 
 
 class Sender:
-    """Puts chunks on the queue, each for its send slot, and records that they are there."""
+    """Writes chunks into the ledger and puts them on the queue, each for its send slot."""
 
     def __init__(
         self,
@@ -66,7 +78,10 @@ class Sender:
         backoff: Backoff,
         clock: Clock,
         rng: random.Random,
+        threads: Callable[[int, str], Executor] = ThreadPoolExecutor,
     ) -> None:
+        """`threads` makes a pool of so many threads of a name."""
+        self.threads = threads
         self._queue = queue
         self._ledger = ledger
         self._slots = slots
@@ -77,26 +92,30 @@ class Sender:
     def enqueue(
         self,
         chunks: tuple[PackedChunk, ...],
-        pool: ThreadPoolExecutor,
         *,
-        trace_parent: str = "",
+        head: Head,
+        known: Known,
+        config: DrainConfig,
+        pool: Executor,
         give_up_at: float | None = None,
     ) -> None:
-        """Reserve slots for `chunks`, enqueue them, then write their rows.
+        """Write the rows of `chunks`, strike what they supersede, then enqueue them.
 
-        Each is tried at least once; `give_up_at` ends the tries of those that fail.
-        Called twice: two messages and one row a chunk. If it dies halfway: some slots stay
-        unused, and some messages have no row yet; the consumer writes it.
+        Each message is tried at least once; `give_up_at` ends the tries of those that fail. If it
+        dies halfway, the next tick makes the rows void: they lie beyond the checkpoint. Raises
+        `LeaseLostError`, before any message is sent, when another tick has the run.
         """
-        if chunks:
-            reserved = self._slots.reserve(len(chunks))
-            slots = map(reserved.slot, range(len(chunks)))
-            more = repeat(trace_parent), repeat(give_up_at)
-            for _ in pool.map(self._send, chunks, slots, *more):
-                pass
-            self._ledger.chunks.record_enqueued(
-                [chunk.envelope for chunk in chunks], at=self._clock.now()
-            )
+        if not chunks:
+            return
+        now = self._clock.now()
+        rows = [_row(chunk, destination=config.destination, at=now) for chunk in chunks]
+        for some in batched(rows, ROWS_A_WRITE, strict=False):
+            head.save(rows=[insertion(row) for row in some])
+        self._strike(chunks, rows, known)
+        known.add_chunks(rows)
+        more = repeat(config.trace_parent), repeat(give_up_at)
+        for _ in pool.map(self._send, chunks, self._departures(chunks), *more):
+            pass
 
     def keep_invalid(self, records: tuple[Invalid, ...]) -> None:
         """Keep a page's invalid records with reason and content; called twice: the same rows."""
@@ -115,52 +134,121 @@ class Sender:
             for record in records[:MAX_INVALID_KEPT]
         )
 
+    def _strike(self, chunks: Sequence[PackedChunk], rows: Sequence[Chunk], known: Known) -> None:
+        """Strike every older version of an indicator in `chunks` that may still be sent."""
+        struck: dict[tuple[str, str], set[int]] = defaultdict(set)
+        mine: dict[int, list[tuple[Chunk, int]]] = defaultdict(list)
+        for chunk, row in zip(chunks, rows, strict=True):
+            for id_hash in chunk.supersedes:
+                for place in known.places(id_hash):
+                    struck[place.run_id, place.key].add(place.index)
+                for earlier, index in mine[id_hash]:
+                    struck[earlier.run_id, earlier.key].add(index)
+            for index, record in enumerate(row.unpacked()):
+                mine[record.id_hash].append((row, index))
+        for (run_id, key), indexes in struck.items():
+            self._ledger.chunks.strike(run_id, key, indexes)
+
+    def _departures(self, chunks: Sequence[PackedChunk]) -> list["_Departure"]:
+        """Return when each chunk may leave: in a send slot, or once no request is in its way.
+
+        A recent one takes its slot when it comes back from the queue: slots that were reserved two
+        minutes ahead would keep everybody else waiting. They come back one after the other.
+        """
+        prompt = sum(not chunk.is_recent for chunk in chunks)
+        slots: Iterator[datetime] = iter(())
+        if prompt:
+            reservation = self._slots.reserve(prompt)
+            slots = map(reservation.slot, range(prompt))
+        apart = self._slots.interval.total_seconds()
+        delays = (LONGEST_DELIVERY + apart * number for number in count())
+        return [
+            _Departure(delay=next(delays)) if chunk.is_recent else _Departure(slot=next(slots))
+            for chunk in chunks
+        ]
+
     def _send(
-        self, chunk: PackedChunk, slot: datetime, trace_parent: str, give_up_at: float | None
+        self,
+        chunk: PackedChunk,
+        departure: "_Departure",
+        trace_parent: str,
+        give_up_at: float | None,
     ) -> None:
-        text = chunk.text(slot=slot.timestamp(), trace_parent=trace_parent)
+        slot = None if departure.slot is None else departure.slot.timestamp()
+        text = chunk.text(slot=slot, trace_parent=trace_parent)
         call_with_retries(
-            lambda: self._queue.send(text, delay=self._until(slot)),
+            lambda: self._queue.send(text, delay=self._delay(departure)),
             backoff=self._backoff,
             clock=self._clock,
             rng=self._rng,
             give_up_at=give_up_at,
         )
 
-    def _until(self, slot: datetime) -> float:
-        return (slot - self._clock.now()).total_seconds()
+    def _delay(self, departure: "_Departure") -> float:
+        """Return the seconds until a slot as they are now, or the delay of a chunk without one."""
+        if departure.slot is None:
+            return departure.delay
+        return (departure.slot - self._clock.now()).total_seconds()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Departure:
+    """When a message becomes visible: at its `slot`, or `delay` seconds from now."""
+
+    slot: datetime | None = None
+    delay: float = 0.0
+
+
+def _row(chunk: PackedChunk, *, destination: str, at: datetime) -> Chunk:
+    """Return the new row of a chunk."""
+    envelope = chunk.envelope
+    return Chunk(
+        run_id=envelope.run_id,
+        key=envelope.key,
+        sequence=envelope.sequence,
+        epoch=envelope.epoch,
+        count=envelope.count,
+        destination=destination,
+        records=chunk.records,
+        enqueued_at=at,
+    )
 
 
 def drain_pages(
-    row: RunRow,
+    head: Head,
     first: Page | None,
     *,
     fetch: Callable[[str | None], Page],
     sender: Sender,
     config: DrainConfig,
-    known: KnownVersions,
+    known: Known,
+    policy: Policy,
+    ledger_id: str,
     keep_going: Callable[[], None],
     give_up_at: float | None = None,
 ) -> None:
-    """Put everything from the row's cursor to the feed's end on the queue.
+    """Put everything from the run's checkpoint to the feed's end on the queue.
 
-    `first` is the page at the cursor if it is already here, `known` what need not be
-    sent. `fetch` runs on a thread of its own, `keep_going` between pages; what either
-    raises stops the run. Raises `GapError` when paging goes in circles, `OutOfTimeError` at
-    `max_pages`. Guarantee: whatever stops the run in good order, what was read is on the queue
-    and the cursor behind it: nobody may be able to read those pages again.
+    `first` is the page at the checkpoint if it is already here. `fetch` runs on a thread of its
+    own, `keep_going` between pages; what either raises stops the tick. Raises `GapError` when
+    paging goes in circles, `OutOfTimeError` at `max_pages`. Guarantee: whatever stops the tick in
+    good order, what was read is on the queue and the checkpoint behind it: nobody may be able to
+    read those pages again.
     """
-    start = row.run.cursor or Cursor()
-    with (
-        ThreadPoolExecutor(1, "lumen-page") as fetcher,
-        ThreadPoolExecutor(SENDERS, "enqueue") as pool,
-    ):
-        store = _Store(row, sender, config, known, pool, give_up_at=give_up_at)
+    with sender.threads(1, "lumen-page") as fetcher, sender.threads(SENDERS, "enqueue") as pool:
+        store = _Store(
+            head,
+            sender,
+            config,
+            known=known,
+            policy=policy,
+            ledger_id=ledger_id,
+            pool=pool,
+            give_up_at=give_up_at,
+        )
         stop: PipelineError | None = None
         try:
-            _read_pages(
-                start, first, fetch=fetch, fetcher=fetcher, store=store, keep_going=keep_going
-            )
+            _read_pages(first, fetch=fetch, fetcher=fetcher, store=store, keep_going=keep_going)
         except LeaseLostError:
             raise  # another instance goes on with this run
         except PipelineError as error:
@@ -172,59 +260,64 @@ def drain_pages(
 
 
 def _read_pages(
-    start: Cursor,
     first: Page | None,
     *,
     fetch: Callable[[str | None], Page],
-    fetcher: ThreadPoolExecutor,
+    fetcher: Executor,
     store: "_Store",
     keep_going: Callable[[], None],
 ) -> None:
     """Store each page while the next one is fetched."""
+    start = store.progress.settled.cursor
     max_pages = store.config.max_pages
     at = PageAt(token=start.token, number=start.page, offset=start.offset)
-    seen = {start.token}
     page = first or fetcher.submit(fetch, at.token).result()
     for number in range(1, max_pages + 1):
         at = replace(at, next_token=page.next_token)
+        circle = store.follow(at)
         upcoming: Future[Page] | None = None
-        if page.next_token and page.next_token not in seen and number < max_pages:
+        if page.next_token and circle is None and number < max_pages:
             upcoming = fetcher.submit(fetch, page.next_token)
         store.take(page, at)
         if page.next_token is None:
             return
-        if page.next_token in seen:
-            raise GapError("Lumen's paging repeats a token; the pages behind it are missing")
+        if circle is not None:
+            raise circle
         if upcoming is None:
             break
-        if store.progress.cursor.sequence > MAX_CHUNKS // 2:
+        if store.progress.reached.cursor.sequence > MAX_CHUNKS // 2:
             raise GapError(
                 f"the run has more than {MAX_CHUNKS // 2} chunks; set a larger CHUNK_SIZE"
             )
         keep_going()
-        seen.add(page.next_token)
         at = PageAt(token=page.next_token, number=at.number + 1)
         page = upcoming.result()
     raise OutOfTimeError(f"reached MAX_PAGES ({max_pages}); the next tick goes on")
 
 
 class _Store:
-    """The writes of a run in their order: enqueue, keep, and only then move the checkpoint."""
+    """The writes of a tick in their order: enqueue, keep, and only then move the checkpoint."""
 
     def __init__(
         self,
-        row: RunRow,
+        head: Head,
         sender: Sender,
         config: DrainConfig,
-        known: KnownVersions,
-        pool: ThreadPoolExecutor,
         *,
+        known: Known,
+        policy: Policy,
+        ledger_id: str,
+        pool: Executor,
         give_up_at: float | None,
     ) -> None:
+        run = head.run
         self.config = config
+        self.progress = Progress(settled=run.checkpoint, reached=run.checkpoint)
+        self._origin = Origin(run_id=run.run_id, epoch=run.epoch, ledger_id=ledger_id)
+        self._trail = Trail(run.trail, run.checkpoint.cursor)
         self._known = known
-        self.progress = Progress(cursor=row.run.cursor or Cursor(), counts=row.run.counts)
-        self._row = row
+        self._policy = policy
+        self._head = head
         self._sender = sender
         self._pool = pool
         self._give_up_at = give_up_at
@@ -233,36 +326,51 @@ class _Store:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something was read that is not yet behind the cursor."""
+        """Whether something was read that is not yet behind the checkpoint."""
         return bool(self.progress.waiting)
+
+    def follow(self, at: PageAt) -> GapError | None:
+        """Note the token of the next page; return the gap where it leads back."""
+        if at.next_token is None:
+            return None
+        try:
+            self._trail.follow(at.next_token, page=at.number + 1)
+        except GapError as circle:
+            return circle
+        return None
 
     def take(self, page: Page, at: PageAt) -> None:
         """Store the chunks that a page completes."""
         config = self.config
-        verdicts = judge_all(page.objects[at.offset :], config.filters, self._known)
+        verdicts = judge_page(
+            page.objects[at.offset :], config.filters, self._known, self._policy, fits=fits
+        )
         self._write(
             fill_chunks(
-                self.progress,
-                verdicts,
-                page=at,
-                run_id=self._row.run.run_id,
-                size=config.chunk_size,
+                self.progress, verdicts, page=at, origin=self._origin, size=config.chunk_size
             )
         )
 
     def flush(self) -> None:
         """Store what still waits for its chunk to fill."""
-        self._write(flush_chunks(self.progress, run_id=self._row.run.run_id))
+        self._write(flush_chunks(self.progress, origin=self._origin))
 
     def _write(self, filled: FilledPage) -> None:
         self.is_sound = False
         self._sender.enqueue(
             filled.chunks,
-            self._pool,
-            trace_parent=self.config.trace_parent,
+            head=self._head,
+            known=self._known,
+            config=self.config,
+            pool=self._pool,
             give_up_at=self._give_up_at,
         )
         self._sender.keep_invalid(filled.invalid)
-        self._row.save(cursor=filled.progress.cursor, counts=filled.progress.counts)
+        settled = filled.progress.settled
+        self._head.save(
+            cursor=settled.cursor,
+            counts=settled.counts,
+            trail=self._trail.up_to(settled.cursor.page),
+        )
         self.progress = filled.progress
         self.is_sound = True

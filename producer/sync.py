@@ -1,15 +1,19 @@
-"""One sync run: resume what is unfinished, else query Lumen, and drain its pages to the queue.
+"""One tick of the timer: resume the run that is unfinished, else start one, and drain its pages.
 
-Two things must not be lost: Lumen's `cache_id` is written before anything waits for the query,
-and which run is open is written before the query starts. Every exit leaves the run's row with
-a state and a reason; what it means for the next tick is decided in one place, `classify_exit`.
-How pages become messages is `drain`'s business.
+Three things must not be lost: which run is open is written before Lumen is asked; that it is about
+to be asked, seconds before; and Lumen's `cache_id` before anything waits for the query. A tick
+first raises the epoch of every open run, so that whoever worked on it fails at its next write, and
+makes void what lies beyond the checkpoint. Every exit leaves the run's head with a state and a
+reason; what it means for the next tick is decided in one place, `classify_exit`. How pages become
+messages is `drain`'s business.
 """
 
+import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+from itertools import batched
 from typing import Final, assert_never
 
 from common.clock import Clock
@@ -27,22 +31,30 @@ from common.errors import (
     UnavailableError,
 )
 from common.events import Event, emit
-from common.fingerprints import KnownSet, KnownVersions
 from common.ledger import Ledger
+from common.ledger.chunks import Chunk, distinct_ids, voiding
 from common.ledger.control import Lease
-from common.ledger.fold import chunks_in_flight, fold_chunks
-from common.ledger.runs import Cursor, Run, RunRow, new_run_id
+from common.ledger.runs import ROWS_A_WRITE, Cursor, Head, Run, new_run_id
 from common.ledger.states import RunState
 from common.queues import MAX_BACKLOG, SendQueue, drain_time
 from producer.drain import DrainConfig, Sender, drain_pages
+from producer.entries import Keeping
+from producer.fold import KNOWN_MAX, FoldConfig, survey
+from producer.index import VersionIndex
+from producer.known import Known
 from producer.lumen import LumenClient, Page, QueryState, QueryStatus
+from producer.versions import Policy
 
 MAX_STALL: Final = timedelta(hours=24)
-"""A run whose cursor has not moved for this long is closed as a gap, so that a new query can
+"""A run whose checkpoint has not moved for this long is closed as a gap, so that a new query can
 start; how long Lumen's tokens live is not documented."""
 
 MIN_RESUMPTIONS: Final = 3
 """Resumptions without progress before that: `LUMEN_SCHEDULE` may be daily, or rarer."""
+
+ASK_WITHIN: Final = 5.0
+"""Seconds between the write that Lumen is about to be asked and the request, by the monotonic
+clock. An instance that stalled for longer writes again, which fails if it was overtaken."""
 
 _RUNS_LOOKED_BACK: Final = 200
 """Two days of ticks: as far back as an outage of Lumen is known to be one and the same."""
@@ -50,14 +62,16 @@ _RUNS_LOOKED_BACK: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncConfig:
-    """The settings a run obeys; times in seconds."""
+    """The settings a run obeys; times in seconds where the name does not say days."""
 
     drain: DrainConfig
     poll_interval: float = 5.0
     poll_timeout: float = 300.0
     time_budget: float = 1500.0
     lease: float = 600.0
-    reupload_after: timedelta = timedelta(days=7)
+    reupload_after_days: int = 0
+    known_for_days: int = 90
+    known_max: int = KNOWN_MAX
     requests_per_minute: float = 95.0
 
 
@@ -67,9 +81,9 @@ class SyncTools:
 
     lumen: LumenClient
     ledger: Ledger
+    index: VersionIndex
     sender: Sender
     queue: SendQueue
-    poison_queue: SendQueue
     clock: Clock
 
 
@@ -80,16 +94,15 @@ def run_sync(config: SyncConfig, tools: SyncTools, *, owner: str) -> Run | None:
     Called twice: the second call finds the lease taken. If it dies halfway: the lease expires
     and the next call resumes. Raises only for bugs, and when the ledger cannot be reached.
     """
+    tick = f"{owner}:{secrets.token_hex(4)}"
     try:
-        lease = tools.ledger.control.acquire_lease(
-            owner=owner, now=tools.clock.now(), seconds=config.lease
-        )
+        lease = tools.ledger.control.acquire_lease(owner=tick, seconds=config.lease)
     except LeaseHeldError as error:
         emit(Event.SYNC_SKIPPED, reason=str(error))
         return None
-    sync = _Sync(config, tools, lease)
+    sync = _Sync(config, tools, lease, tick=tick)
     try:
-        run = sync.resume_open_run()
+        run = sync.resume_open_runs()
         return sync.start_new_run() if run is None or run.state is RunState.GAP else run
     except LeaseLostError as lost:
         emit(Event.SYNC_SKIPPED, reason=str(lost))
@@ -110,9 +123,9 @@ def classify_exit(error: PipelineError, *, resumable: bool) -> RunState:
             return RunState.FAILED
 
 
-def is_stalled(run: Run, *, now: datetime) -> bool:
+def is_stalled(run: Run) -> bool:
     """Whether `run` was resumed often enough, and for long enough, without its cursor moving."""
-    return run.stalled >= MIN_RESUMPTIONS and now - run.progressed_at > MAX_STALL
+    return run.stalled >= MIN_RESUMPTIONS and run.stalled_for > MAX_STALL.total_seconds()
 
 
 def is_told(runs: Iterable[Run]) -> bool:
@@ -131,69 +144,107 @@ def is_told(runs: Iterable[Run]) -> bool:
 class _Sync:
     """A tick at work: the lease, the deadline, and the moves of a run."""
 
-    def __init__(self, config: SyncConfig, tools: SyncTools, lease: Lease) -> None:
+    def __init__(self, config: SyncConfig, tools: SyncTools, lease: Lease, *, tick: str) -> None:
         self._config = config
         self._lumen = tools.lumen
         self._ledger = tools.ledger
+        self._index = tools.index
         self._sender = tools.sender
         self._queue = tools.queue
-        self._poison_queue = tools.poison_queue
         self._clock = tools.clock
         self._lease = lease
+        self._tick = tick
         self._renewed = tools.clock.monotonic()
         self._deadline = self._renewed + config.time_budget
 
-    def resume_open_run(self) -> Run | None:
-        """Resume the run that the lease names and return it as it ended; None without one."""
-        run = None if self._lease.open_run is None else self._ledger.runs.get(self._lease.open_run)
-        if run is None or not run.is_open:
+    def resume_open_runs(self) -> Run | None:
+        """Resume the run that the lease names and return it as it ended; None without one.
+
+        Every other run that is open is closed: its tick was overtaken before the lease named it.
+        """
+        mine: Head | None = None
+        for run in self._ledger.runs.open():
+            head = self._take_over(run)
+            if run.run_id == self._lease.open_run:
+                mine = head
+            elif run.asked:
+                self._close(head, GapError("no lease names the run, whose query may have begun"))
+            else:
+                self._close(head, UnavailableError("no lease names the run; Lumen was not asked"))
+        if mine is None:
             return None
-        stalled = is_stalled(run, now=self._clock.now())
-        row = RunRow(self._ledger.runs, run, self._clock)
-        row.save(
-            state=RunState.RUNNING, resumed=run.resumed + 1, stalled=run.stalled + 1, reason=""
-        )
-        emit(Event.SYNC_RESUMED, run=run.run_id, resumed=row.run.resumed, stalled=row.run.stalled)
+        run = mine.run
+        emit(Event.SYNC_RESUMED, run=run.run_id, resumed=run.resumed, stalled=run.stalled)
         if run.asked and run.cache_id is None and run.cursor is None:
-            return self._close(row, GapError("died before Lumen's answer to its query was kept"))
+            return self._close(mine, GapError("died before Lumen's answer to its query was kept"))
         if run.cursor is not None and run.cursor.done:
-            return self._close(row, None)  # without Lumen, which may not know the query any more
-        if stalled:
-            why = f"made no progress since {run.progressed_at:%d %b %H:%M} UTC: {run.reason}"
-            return self._close(row, GapError(why))
-        return self._work(row)
+            return self._close(mine, None)  # without Lumen, which may not know the query any more
+        if is_stalled(run):
+            why = f"made no progress since {run.progressed_at:%d %b %H:%M} UTC"
+            return self._close(mine, GapError(why))
+        return self._work(mine)
 
     def start_new_run(self) -> Run:
         """Start a query, drain it, and return the run as it ended."""
         now = self._clock.now()
-        run = Run(
-            run_id=new_run_id(now),
-            state=RunState.RUNNING,
-            started_at=now,
-            updated_at=now,
-            full_request=self._ledger.control.full_request(),
+        run = self._ledger.runs.create(
+            Run(
+                run_id=new_run_id(now),
+                state=RunState.RUNNING,
+                started_at=now,
+                updated_at=now,
+                tick=self._tick,
+                full_request=self._ledger.control.full_request(),
+            )
         )
         self._lease = self._ledger.control.set_open_run(self._lease, run.run_id)
-        return self._work(RunRow(self._ledger.runs, self._ledger.runs.create(run), self._clock))
+        return self._work(self._head(run))
 
     def release(self) -> None:
         """Give the lease back."""
-        self._ledger.control.release_lease(self._lease, now=self._clock.now())
+        self._ledger.control.release_lease(self._lease)
 
-    def _work(self, row: RunRow) -> Run:
+    def _head(self, run: Run) -> Head:
+        return Head(self._ledger.runs, run, tick=self._tick, clock=self._clock)
+
+    def _take_over(self, run: Run) -> Head:
+        """Raise the epoch of a run, so that nobody else can write it, and void what lies beyond."""
+        head = self._head(run)
+        waited = 0.0 if run.age is None else run.age.total_seconds()
+        head.save(
+            state=RunState.RUNNING,
+            epoch=run.epoch + 1,
+            resumed=run.resumed + 1,
+            stalled=run.stalled + 1,
+            stalled_for=run.stalled_for + waited,
+        )
+        self._void_beyond(head)
+        return head
+
+    def _void_beyond(self, head: Head) -> list[Chunk]:
+        """Make void what lies beyond the checkpoint; return all void chunks there."""
+        beyond = self._ledger.chunks.beyond(head.run.run_id, head.run.sequence)
+        fresh = [chunk for chunk in beyond if not chunk.void]
+        for some in batched(fresh, ROWS_A_WRITE, strict=False):
+            head.save(rows=[voiding(chunk) for chunk in some])
+        return beyond
+
+    def _work(self, head: Head) -> Run:
         """Take the run as far as it goes and write how it ended."""
         error: PipelineError | None = None
         bug: Exception | None = None
         try:
-            known = self._known(row.run)
-            first = self._await_query(row)
+            known = self._survey(head.run)
+            first = self._await_query(head)
             drain_pages(
-                row,
+                head,
                 first,
-                fetch=lambda token: self._fetch(row, token),
+                fetch=lambda token: self._fetch(head, token),
                 sender=self._sender,
                 config=self._config.drain,
                 known=known,
+                policy=self._policy(head.run),
+                ledger_id=self._ledger.chunks.ledger_id(),
                 keep_going=self._check_time,
                 give_up_at=self._deadline,
             )
@@ -206,50 +257,67 @@ class _Sync:
         # Closed out here: an error met while closing must not carry the first one along, whose
         # trace may show what no log line may.
         if bug is None:
-            return self._close(row, error)
+            return self._close(head, error)
         with suppress(PipelineError):  # the bug tells more
-            self._close(row, TryLaterError(f"stopped by a bug: {type(bug).__name__}"))
+            self._close(head, TryLaterError(f"stopped by a bug: {type(bug).__name__}"))
         raise bug
 
-    def _close(self, row: RunRow, error: PipelineError | None) -> Run:
-        state = RunState.COMPLETE
+    def _close(self, head: Head, error: PipelineError | None) -> Run:
+        """Write how a run ended, or in which state it waits for the next tick."""
+        state, reason = RunState.COMPLETE, ""
         if error is not None:
-            state = classify_exit(error, resumable=row.run.cache_id is not None)
-        if state is RunState.COMPLETE and row.run.full_request is not None:
+            state = classify_exit(error, resumable=head.run.cache_id is not None)
+            reason = str(error)
+        if state in {RunState.GAP, RunState.FAILED}:
+            lost = distinct_ids(self._void_beyond(head))
+            if lost:
+                reason = f"{reason}; {lost} indicators of void chunks belong to it"
+        if state is RunState.COMPLETE and head.run.full_request is not None:
             # First, so that dying here leaves a full run to resume and not one too many.
-            self._ledger.control.full_done(row.run.full_request)
-        run = row.save(state=state, reason=str(error or ""))
-        if not run.is_open:
+            self._ledger.control.full_done(head.run.full_request)
+        run = head.save(state=state, reason=reason)
+        if not run.is_open and run.run_id == self._lease.open_run:
             self._lease = self._ledger.control.set_open_run(self._lease, None)
-        _announce(run)
+        # Only the tick ended, at one of its limits, and the run has come further in it.
+        is_going_on = isinstance(error, OutOfTimeError) and run.is_open and run.stalled == 0
+        _announce(run, is_going_on=is_going_on)
         return run
 
-    def _known(self, run: Run) -> KnownVersions:
-        """Return what need not be sent; the same at every resumption of a run.
+    def _survey(self, run: Run) -> Known:
+        """Fold what is settled and return what is known.
 
         Raises `BacklogError` when a new query would only lengthen the queue.
         """
-        if run.cache_id is None:
+        if run.cache_id is None and run.cursor is None:
             self._check_backlog()
-            fold = fold_chunks(
-                run_id=run.run_id,
-                is_full=run.full,
-                runs=self._ledger.runs,
-                chunks=self._ledger.chunks,
-                known=self._ledger.known,
-                at=self._clock.now(),
-                queues_are_empty=self._queue.depth() == 0 and self._poison_queue.depth() == 0,
-                keep_going=self._check_time,
-            )
-            if fold.missing:
-                emit(Event.CHUNKS_MISSING, run=run.run_id, chunks=fold.missing)
-            in_flight = fold.in_flight
-        else:
-            in_flight = chunks_in_flight(self._ledger.chunks, run_id=run.run_id, is_full=run.full)
-        if run.full:
-            return KnownVersions(KnownSet(in_flight.fingerprints), in_flight.doubts)
-        known = self._ledger.known.load(as_of=run.started_at, lifetime=self._config.reupload_after)
-        return KnownVersions(KnownSet(in_flight.fingerprints, runs=known), in_flight.doubts)
+        config = self._config
+        found = survey(
+            runs=self._ledger.runs,
+            chunks=self._ledger.chunks,
+            index=self._index,
+            config=FoldConfig(
+                destination=config.drain.destination,
+                keeping=Keeping(known_for=config.known_for_days),
+                known_max=config.known_max,
+            ),
+            tick=self._tick,
+            today=self._today(),
+            keep_going=self._check_time,
+        )
+        if found.dropped:
+            emit(Event.VERSIONS_DROPPED, run=run.run_id, versions=found.dropped)
+        return found.known
+
+    def _policy(self, run: Run) -> Policy:
+        return Policy(
+            today=self._today(),
+            reupload_after=self._config.reupload_after_days,
+            full=run.full,
+        )
+
+    def _today(self) -> int:
+        """Return the day, counted since 1970."""
+        return int(self._clock.now().timestamp() // 86_400)
 
     def _check_backlog(self) -> None:
         depth = self._queue.depth()
@@ -262,28 +330,37 @@ class _Sync:
                 f"{MAX_BACKLOG / timedelta(hours=1):.0f} h; is the consumer running?"
             )
 
-    def _await_query(self, row: RunRow) -> Page | None:
+    def _await_query(self, head: Head) -> Page | None:
         """See Lumen's query through and return its first page; None for a run that goes on.
 
-        On return the row has a cursor.
+        On return the head has a cursor.
         """
-        if row.run.cursor is not None:
+        if head.run.cursor is not None:
             return None
-        if row.run.cache_id is None:
-            row.save(asked=True)
-            cache_id = self._start_query(row.run)
+        if head.run.cache_id is None:
+            self._write_asked(head)
+            cache_id = self._start_query(head.run)
             if cache_id is None:
-                row.save(cursor=Cursor())
+                head.save(cursor=Cursor())
                 return Page(objects=[], next_token=None)
-            # Known from here on: should this write fail, the next one of the row carries it.
-            row.run = replace(row.run, cache_id=cache_id)
-            row.save()
-        status = self._poll(row.run.cache_id or "")
-        row.save(cursor=Cursor(token=status.token))
+            # Known from here on: should this write fail, the next one of the head carries it.
+            head.run = replace(head.run, cache_id=cache_id)
+            head.save()
+        status = self._poll(head.run.cache_id or "")
+        head.save(cursor=Cursor(token=status.token))
         if status.token is None:
             return status.page
         # Only here, with a token that is new, may "no results" mean that there are none.
         return self._lumen.fetch_page(status.token, is_first=True, give_up_at=self._deadline)
+
+    def _write_asked(self, head: Head) -> None:
+        """Write that Lumen is about to be asked; on return that was `ASK_WITHIN` seconds ago."""
+        while True:
+            began = self._clock.monotonic()
+            head.save(asked=True)
+            if self._clock.monotonic() - began <= ASK_WITHIN:
+                return
+            self._check_time()
 
     def _start_query(self, run: Run) -> str | None:
         """Start the query; raises `GapError` when it may run, but only for the first such end.
@@ -327,15 +404,15 @@ class _Sync:
             self._clock.sleep(self._config.poll_interval)
             self._check_time()
 
-    def _fetch(self, row: RunRow, token: str | None) -> Page:
+    def _fetch(self, head: Head, token: str | None) -> Page:
         """Return the page that `token` names; None names the one in the query's own answer."""
         if token is not None:
             return self._lumen.fetch_page(token, give_up_at=self._deadline)
-        if row.run.cache_id is None:
+        if head.run.cache_id is None:
             return Page(objects=[], next_token=None)  # Lumen had no results and gave no id
-        status = self._lumen.query_status(row.run.cache_id or "", give_up_at=self._deadline)
+        status = self._lumen.query_status(head.run.cache_id, give_up_at=self._deadline)
         # It was there before, with at least what is dealt with; had it been empty, all was done.
-        expected = max(1, 0 if row.run.cursor is None else row.run.cursor.offset)
+        expected = max(1, head.run.checkpoint.cursor.offset)
         if status.page is None or len(status.page.objects) < expected:
             raise GapError("Lumen no longer gives the page that came with the query's answer")
         return status.page
@@ -344,9 +421,7 @@ class _Sync:
         """Keep the lease; raise `OutOfTimeError` when the time budget is used up."""
         now = self._clock.monotonic()
         if now - self._renewed > self._config.lease / 4:
-            self._lease = self._ledger.control.renew_lease(
-                self._lease, now=self._clock.now(), seconds=self._config.lease
-            )
+            self._lease = self._ledger.control.renew_lease(self._lease)
             self._renewed = now
         if now > self._deadline:
             raise OutOfTimeError("the time budget is used up; the next tick goes on")
@@ -360,11 +435,11 @@ _EVENTS: Final = {
 }
 
 
-def _announce(run: Run) -> None:
-    """Log the one canonical line of a run."""
+def _announce(run: Run, *, is_going_on: bool) -> None:
+    """Log the one canonical line of a tick's work on a run."""
     counts = run.counts
     emit(
-        _EVENTS[run.state],
+        Event.SYNC_CONTINUES if is_going_on else _EVENTS[run.state],
         run=run.run_id,
         reason=run.reason,
         pages=0 if run.cursor is None else run.cursor.page + 1,
@@ -373,7 +448,9 @@ def _announce(run: Run) -> None:
         filtered=counts.filtered,
         invalid=counts.invalid,
         unchanged=counts.unchanged,
+        older=counts.older,
         enqueued=counts.enqueued,
+        corrections=counts.corrections,
         other_kind=counts.other_kind,
         resumed=run.resumed,
         seconds=round((run.updated_at - run.started_at).total_seconds(), 1),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from common.ledger.chunks import Chunks
 from common.ledger.control import Control
-from common.ledger.known import Known
 from common.ledger.poison import Poison
 from common.ledger.rejections import Rejections
 from common.ledger.runs import Runs
@@ -26,7 +25,6 @@ class Ledger:
     rejections: Rejections
     poison: Poison
     control: Control
-    known: Known
 
 
 def open_ledger(tables: Tables) -> Ledger:
@@ -37,5 +35,4 @@ def open_ledger(tables: Tables) -> Ledger:
         rejections=Rejections(tables),
         poison=Poison(tables),
         control=Control(tables),
-        known=Known(tables),
     )

@@ -1,66 +1,143 @@
-"""Chunks: one row each, written by two sides that never overwrite each other.
+"""Chunks: one row each, written by the producer before the message is put on the queue.
 
-The producer owns `enqueued_at`; the consumer owns the outcome. Both merge their own properties
-without reading, in either order: a row without an outcome is queued. The producer writes its row
-only *after* the message is on the queue, so a row never promises a message that was not sent. What
-is known from the envelope (sequence, count, fingerprints) both write, so that the consumer's row
-is whole even when the producer died before writing.
+The producer inserts rows only together with the head of their run (`runs`), so one that was
+overtaken cannot. Everybody else changes a row that is there and never creates one: a row that is
+gone is settled. An outcome is a compare-and-swap on the row as it was read, so none overwrites
+another; a deferral is a note that overlays its own properties. A chunk that was taken whole, the
+ordinary case, has a state and two counts; one of which a record was struck has a letter a record.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from common.envelope import Envelope
+from common.envelope import Envelope, sequence_key
 from common.errors import ConflictError
 from common.events import cut
-from common.fingerprints import pack
-from common.ledger.states import CHUNK_MOVES, ChunkState
-from common.ledger.tables import Row, Table, Tables, Value
+from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
+from common.ledger.states import (
+    CHUNK_MOVES,
+    LETTER_MOVES,
+    LETTER_OF,
+    ON_ITS_WAY,
+    SETTLED_CHUNKS,
+    ChunkState,
+    Letter,
+    moved,
+    state_of,
+)
+from common.ledger.tables import Action, Operation, Row, Table, Tables, Value
+from common.records import RECORD_BYTES, Record, unpack_records
 
-TABLE: Final = "chunks"
-NEVER: Final = datetime.min.replace(tzinfo=UTC)
-"""When a chunk was enqueued whose producer died before it could say so."""
+_LEDGER: Final = ("ledger", "id")
+"""Keys of the row that names the ledger: its partition sorts behind those of all runs."""
 
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _CAS_TRIES: Final = 8
 _OUTCOME: Final = (
     "sequence",
+    "epoch",
     "count",
     "state",
+    "void",
+    "letters",
     "accepted",
     "rejected",
     "deferrals",
+    "destination",
     "enqueued_at",
 )
-"""The properties that the books need: not what is known of each indicator, which is most of the
-row."""
+"""The properties that the books need: not the records, which are most of the row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fate:
+    """What became of the records of a chunk, or of many: counts of indicators."""
+
+    accepted: int = 0
+    rejected: int = 0
+    struck: int = 0
+    poisoned: int = 0
+    discarded: int = 0
+    pending: int = 0
+
+    def __add__(self, other: "Fate") -> "Fate":
+        return Fate(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Fate)}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A chunk's row. `accepted + rejected == count` once it is uploaded, else both are 0.
+    """A chunk's row. `accepted + rejected == count` once it was taken whole, else both are 0.
 
-    `fingerprints` are packed; so are `late_ids`, the hashes of its indicators' ids where it was
-    uploaded late, or given up. `seen_by` is the run that looked at one that is doubted, so that it
-    may be folded, and `seen_as` the state in which it did.
+    `records` has `RECORD_BYTES` for each indicator, in the order of the body, and `letters` a
+    `Letter` each, or is empty where the state says it of all of them. `destination` is the
+    workspace that it is meant for.
     """
 
     run_id: str
     key: str
     sequence: int
+    epoch: int
     count: int
-    state: ChunkState
+    state: ChunkState = ChunkState.QUEUED
+    void: bool = False
+    letters: str = ""
     accepted: int = 0
     rejected: int = 0
     deferrals: int = 0
     reason: str = ""
-    fingerprints: bytes = b""
-    late_ids: bytes = b""
-    seen_by: str = ""
-    seen_as: str = ""
-    enqueued_at: datetime = field(default=NEVER, compare=False)
-    etag: str = field(default="", compare=False)
+    destination: str = ""
+    records: bytes = b""
+    enqueued_at: datetime = field(default=_NEVER, compare=False)
+    row: Row | None = field(default=None, compare=False, repr=False)
+    """As it was read; None for a chunk that is new, or of which only a part was read."""
+
+    @property
+    def etag(self) -> str:
+        """The ETag under which it was read."""
+        return "" if self.row is None else self.row.etag
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing of it may be sent any more."""
+        return self.void or self.state in SETTLED_CHUNKS
+
+    @property
+    def each(self) -> str:
+        """A letter for each record."""
+        return self.letters or LETTER_OF[self.state] * self.count
+
+    @property
+    def to_send(self) -> tuple[int, ...]:
+        """The indexes of the records that may still be sent."""
+        if self.is_settled:
+            return ()
+        if not self.letters:
+            return tuple(range(self.count))
+        return tuple(i for i, letter in enumerate(self.letters) if letter in ON_ITS_WAY)
+
+    @property
+    def fate(self) -> Fate:
+        """What became of its records."""
+        if not self.letters and self.state is ChunkState.UPLOADED:
+            return Fate(accepted=self.accepted, rejected=self.rejected)
+        each = self.each
+        return Fate(
+            accepted=each.count(Letter.ACCEPTED),
+            rejected=each.count(Letter.REJECTED),
+            struck=each.count(Letter.STRUCK),
+            poisoned=each.count(Letter.POISONED),
+            discarded=each.count(Letter.DISCARDED),
+            pending=each.count(Letter.PENDING),
+        )
+
+    def unpacked(self) -> Iterator[Record]:
+        """Yield its records."""
+        return unpack_records(self.records)
 
 
 class Chunks:
@@ -69,210 +146,294 @@ class Chunks:
     def __init__(self, tables: Tables) -> None:
         self._table: Table = tables.table(TABLE)
 
-    def record_enqueued(self, envelopes: Iterable[Envelope], *, at: datetime) -> None:
-        """Record that a message for each of `envelopes` is on the queue.
+    def ledger_id(self) -> str:
+        """Return the id of this ledger; the first call makes it."""
+        made = secrets.token_hex(8)
+        while (known := self.known_ledger_id()) is None:
+            try:
+                self._table.insert(
+                    Row(partition=_LEDGER[0], key=_LEDGER[1], data={"ledger_id": made})
+                )
+            except ConflictError:
+                continue  # another instance was first, or our own answer was lost
+            return made
+        return known
 
-        Called twice: the same rows. An outcome already recorded stays.
-        """
-        self._table.merge_all([_row(e, {"enqueued_at": at}) for e in envelopes])
+    def known_ledger_id(self) -> str | None:
+        """Return the id of this ledger, None when it has none: new, or lost."""
+        row = self._table.get(*_LEDGER)
+        return None if row is None else str(row.data.get("ledger_id", ""))
+
+    def get(self, run_id: str, key: str) -> Chunk | None:
+        """Return the chunk with an envelope's `key`, or None."""
+        row = self._table.get(partition_of(run_id), key)
+        return None if row is None else _from_row(row)
 
     def record_deferred(self, envelope: Envelope, *, at: datetime, reason: str) -> None:
-        """Record why a chunk waits; its outcome, if one came meanwhile, stays."""
-        self._table.merge(
-            _row(
-                envelope,
-                {"deferred_at": at, "reason": cut(reason), "deferrals": envelope.deferrals},
+        """Note why a chunk waits; its outcome, if one came meanwhile, stays."""
+        self._table.update(
+            Row(
+                partition=partition_of(envelope.run_id),
+                key=envelope.key,
+                data={
+                    "deferred_at": at,
+                    "reason": cut(reason),
+                    "deferrals": envelope.deferrals,
+                },
             )
         )
 
     def record_uploaded(
         self,
-        envelope: Envelope,
+        chunk: Chunk,
         *,
-        accepted: int,
-        rejected: int,
+        sent: Sequence[int],
+        rejected: Collection[int],
         at: datetime,
-        late_ids: bytes = b"",
-    ) -> None:
-        """Record the upload receipt. Unconditional: every state may become uploaded.
+        stray: int = 0,
+    ) -> bool:
+        """Record the upload receipt on `chunk` as it was read; return False when its row is gone.
 
-        `late_ids` are packed hashes of the ids when the upload came late. Late again after a run
-        has looked at it, it has to be looked at again.
+        Accepted are the records at the indexes in `sent`, without those in `rejected` and as many
+        as the answer's `stray` errors. A fact: recorded on a void chunk, too, and on what was
+        struck or discarded meanwhile.
         """
-        self._table.merge(
-            _row(
-                envelope,
-                {
+
+        def outcome(known: Chunk) -> dict[str, Value]:
+            if not known.letters and len(sent) == known.count:
+                refused = len(rejected) + stray
+                return {
                     "state": ChunkState.UPLOADED.value,
-                    "accepted": accepted,
-                    "rejected": rejected,
+                    "accepted": len(sent) - refused,
+                    "rejected": refused,
                     "finished_at": at,
                     "reason": "",
-                    **_late(late_ids),
-                },
-            )
-        )
+                }
+            letters = moved(known.each, rejected, Letter.REJECTED)
+            letters = moved(letters, (i for i in sent if i not in rejected), Letter.ACCEPTED)
+            return {**_lettered(letters), "finished_at": at, "reason": ""}
 
-    def record_seen(self, chunks: Iterable[Chunk], *, run_id: str) -> None:
-        """Record that a run looks at chunks that are doubted.
+        return self._change(chunk.run_id, chunk.key, outcome, read=chunk.row)
 
-        Where a row was removed meanwhile, it leaves one that is no chunk, and is not yielded.
+    def record_poisoned(self, run_id: str, key: str, *, at: datetime, reason: str) -> bool:
+        """Record that what is still to be sent of a chunk was given up; False without a row."""
+
+        def outcome(known: Chunk) -> dict[str, Value]:
+            if ChunkState.POISONED not in CHUNK_MOVES[known.state]:
+                return {}
+            change = _all_moved(known, Letter.PENDING, Letter.POISONED)
+            return {**change, "finished_at": at, "reason": cut(reason)}
+
+        return self._change(run_id, key, outcome)
+
+    def strike(self, run_id: str, key: str, indexes: Collection[int]) -> bool:
+        """Strike records for which newer versions have rows; what is settled stays as it is.
+
+        Called twice: the same. Returns False when there is no row: it was settled.
         """
-        self._table.merge_all(
-            [
-                Row(
-                    partition=c.run_id,
-                    key=c.key,
-                    data={"seen_by": run_id, "seen_as": c.state.value},
-                )
-                for c in chunks
-            ]
-        )
 
-    def record_poisoned(
-        self, envelope: Envelope, *, at: datetime, reason: str, late_ids: bytes = b""
-    ) -> None:
-        """Record that a chunk was given up, unless it is uploaded after all, or discarded already.
+        def outcome(known: Chunk) -> dict[str, Value]:
+            letters = moved(known.each, indexes, Letter.STRUCK)
+            return {} if letters == known.each else _lettered(letters)
 
-        Compare-and-swap: an upload that is recorded at the same moment is never overwritten.
-        `late_ids` as with an upload, for what of it may have been uploaded.
-        """
-        outcome: dict[str, Value] = {
-            "state": ChunkState.POISONED.value,
-            "finished_at": at,
-            "reason": cut(reason),
-            **_late(late_ids),
-        }
-        for _ in range(_CAS_TRIES):
-            row = self._table.get(envelope.run_id, envelope.key)
-            try:
-                if row is None:
-                    self._table.insert(_row(envelope, outcome))
-                    return
-                state = _state(row.data)
-                if ChunkState.POISONED not in CHUNK_MOVES[state]:
-                    if state is ChunkState.DISCARDED and late_ids:
-                        self._replace(row, _late(late_ids))
-                    return
-                self._replace(row, {**_row(envelope, outcome).data})
-            except ConflictError:
-                continue
-            return
-        raise ConflictError(f"row of chunk {envelope.key} kept changing; try again")
+        return self._change(run_id, key, outcome)
 
     def move(self, chunk: Chunk, state: ChunkState, *, at: datetime) -> bool:
         """Move a chunk by an operator's hand; return False where it may not go there.
 
-        A run that has looked at it has not seen it there: the next one looks again.
-
-        Compare-and-swap against the row that `chunk` was read from: an outcome that came since
-        stays, and the answer is False.
+        To `QUEUED`: what was given up is to be sent again. To `DISCARDED`: what was given up, or of
+        which the message is lost, is not. What was struck stays so. Compare-and-swap against the
+        row that `chunk` was read from: an outcome that came since stays, and the answer is False.
         """
-        row = self._table.get(chunk.run_id, chunk.key)
-        if row is None or row.etag != chunk.etag or state not in CHUNK_MOVES[_state(row.data)]:
+        if state not in CHUNK_MOVES[chunk.state]:
             return False
-        try:
-            self._replace(row, {"state": state.value, "moved_at": at, "seen_by": ""})
-        except ConflictError:
-            return False
-        return True
+        if state is ChunkState.QUEUED:
+            change = _all_moved(chunk, Letter.POISONED, Letter.PENDING)
+        else:
+            change = _all_moved(chunk, Letter.POISONED, Letter.DISCARDED, Letter.PENDING)
+        return self._swap(chunk, {**change, "moved_at": at})
 
-    def _replace(self, row: Row, changes: dict[str, Value]) -> None:
-        self._table.replace(
-            Row(
-                partition=row.partition,
-                key=row.key,
-                data={**row.data, **changes},
-                etag=row.etag,
-            )
-        )
+    def turn_over(self, chunk: Chunk, destination: str) -> bool:
+        """Let a chunk go to another destination; return False when its row changed meanwhile."""
+        return self._swap(chunk, {"destination": destination})
 
-    def get(self, run_id: str, key: str) -> Chunk | None:
-        """Return the chunk with an envelope's `key`, or None."""
-        row = self._table.get(run_id, key)
-        return None if row is None else next(_chunks([row]), None)
-
-    def of_run(self, run_id: str) -> Iterator[Chunk]:
-        """Yield every chunk of a run."""
-        return _chunks(self._table.query(run_id))
+    def beyond(self, run_id: str, sequence: int) -> list[Chunk]:
+        """Return the chunks of a run from `sequence` on, void ones included."""
+        rows = self._table.query(partition_of(run_id), from_key=sequence_key(sequence))
+        return list(_chunks(rows))
 
     def all(self) -> Iterator[Chunk]:
-        """Yield every chunk that has a row, run by run."""
+        """Yield every chunk that has a row, run by run, the newest run first."""
         return _chunks(self._table.query())
 
     def outcomes(self, run_id: str | None = None) -> Iterator[Chunk]:
         """Yield every chunk, run by run, or those of a run: only its place, counts and state.
 
-        Without fingerprints, hashes of ids and reason, which are most of a row, and with no ETag.
+        Without records and reason, which are most of a row, and with no ETag.
         """
-        return _chunks(self._table.query(run_id, select=_OUTCOME))
+        partition = None if run_id is None else partition_of(run_id)
+        return _chunks(self._table.query(partition, select=_OUTCOME))
 
-    def remove(self, chunks: Iterable[Chunk]) -> None:
-        """Remove the rows of `chunks`; called twice: nothing more happens."""
-        self._table.delete_all([(chunk.run_id, chunk.key) for chunk in chunks])
+    def _change(
+        self,
+        run_id: str,
+        key: str,
+        outcome: Callable[[Chunk], dict[str, Value]],
+        *,
+        read: Row | None = None,
+    ) -> bool:
+        """Overlay `outcome` of the chunk as it stands on its row; return False without a row.
+
+        Compare-and-swap, first on the row as it was `read`: an outcome that is recorded at the same
+        moment is never overwritten. A row that cannot be read is left alone.
+        """
+        for _ in range(_CAS_TRIES):
+            row = read or self._table.get(partition_of(run_id), key)
+            if row is None:
+                return False
+            known = _from_row(row)
+            changes = {} if known.state is ChunkState.OTHER else outcome(known)
+            if not changes:
+                return True
+            try:
+                self._table.replace(replace(row, data={**row.data, **changes}))
+            except ConflictError:
+                read = None
+                continue
+            return True
+        raise ConflictError(f"row of chunk {key} kept changing; try again")
+
+    def _swap(self, chunk: Chunk, changes: dict[str, Value]) -> bool:
+        """Overlay `changes` on the row that `chunk` was read from; return False if it changed."""
+        if chunk.row is None:
+            return False
+        try:
+            self._table.replace(replace(chunk.row, data={**chunk.row.data, **changes}))
+        except ConflictError:
+            return False
+        return True
 
 
-def uncounted(chunks: Sequence[Chunk], *, checkpoint: int) -> set[str]:
-    """Return the keys of the chunks of a run that its counts do not have. Pure.
-
-    They were fetched and enqueued as a matter of fact, but lie behind the `checkpoint` (a
-    sequence), or are older than another chunk of their sequence: the producer died, and the
-    next one read on in another way.
-    """
-    newest: dict[int, Chunk] = {}
-    for chunk in chunks:
-        known = newest.get(chunk.sequence)
-        if known is None or chunk.enqueued_at > known.enqueued_at:
-            newest[chunk.sequence] = chunk
-    return {
-        chunk.key
-        for chunk in chunks
-        if chunk.sequence >= checkpoint or newest[chunk.sequence] is not chunk
+def insertion(chunk: Chunk) -> Operation:
+    """Return the write of a new chunk's row, for a transaction with the head of its run."""
+    data: dict[str, Value] = {
+        "sequence": chunk.sequence,
+        "epoch": chunk.epoch,
+        "count": chunk.count,
+        "destination": chunk.destination,
+        "records": chunk.records,
+        "enqueued_at": chunk.enqueued_at,
     }
+    return Operation(action=Action.INSERT, row=_row(chunk, data))
 
 
-def _row(envelope: Envelope, data: dict[str, Value]) -> Row:
-    return Row(
-        partition=envelope.run_id,
-        key=envelope.key,
-        data={
-            "sequence": envelope.sequence,
-            "count": envelope.count,
-            "fingerprints": pack(envelope.fingerprints),
-            **data,
-        },
-    )
+def voiding(chunk: Chunk) -> Operation:
+    """Return the write that makes a chunk void, for a transaction with the head of its run."""
+    return Operation(action=Action.UPDATE, row=_row(chunk, {"void": True}))
 
 
-def _late(late_ids: bytes) -> dict[str, Value]:
-    return {"late_ids": late_ids, "seen_by": ""} if late_ids else {}
+def removal(chunk: Chunk) -> Operation:
+    """Return the removal of a chunk's row as it was read, for such a transaction."""
+    return Operation(action=Action.DELETE, row=replace(_row(chunk, {}), etag=chunk.etag))
+
+
+def _row(chunk: Chunk, data: dict[str, Value]) -> Row:
+    return Row(partition=partition_of(chunk.run_id), key=chunk.key, data=data)
+
+
+def _lettered(letters: str) -> dict[str, Value]:
+    """Return the properties of a chunk whose records have these letters."""
+    return {"letters": letters, "state": state_of(letters).value, "accepted": 0, "rejected": 0}
+
+
+def _all_moved(chunk: Chunk, source: Letter, to: Letter, *more: Letter) -> dict[str, Value]:
+    """Return the properties of a chunk of which all records of some letters moved to another."""
+    if not chunk.letters:
+        return {"state": state_of(to).value}
+    sources = {source, *more}
+    indexes = (i for i, letter in enumerate(chunk.letters) if letter in sources)
+    return _lettered(moved(chunk.letters, indexes, to))
 
 
 def _state(data: Any) -> ChunkState:
-    return ChunkState(data.get("state", ChunkState.QUEUED))
+    name = data.get("state", ChunkState.QUEUED)
+    return ChunkState(name) if name in frozenset(ChunkState) else ChunkState.OTHER
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[Chunk]:
-    """Yield the chunks among rows: whoever looked at one that was just removed left a stump."""
-    return (_from_row(row) for row in rows if "sequence" in row.data)
+    """Yield the chunks among the rows of the table."""
+    return (_from_row(row) for row in rows if row.key != HEAD_KEY and row.partition != _LEDGER[0])
 
 
 def _from_row(row: Row) -> Chunk:
+    """Return the chunk of a row; one that is damaged is of the state that is left alone."""
     data: dict[str, Any] = dict(row.data)
+    fault = _fault(data)
+    if fault:
+        return Chunk(
+            run_id=run_id_of(row.partition),
+            key=row.key,
+            sequence=0,
+            epoch=0,
+            count=0,
+            state=ChunkState.OTHER,
+            reason=f"the row cannot be read: {fault}",
+            row=row,
+        )
     return Chunk(
-        run_id=row.partition,
+        run_id=run_id_of(row.partition),
         key=row.key,
         sequence=data["sequence"],
+        epoch=data["epoch"],
         count=data["count"],
         state=_state(data),
+        void=data.get("void", False),
+        letters=data.get("letters", ""),
         accepted=data.get("accepted", 0),
         rejected=data.get("rejected", 0),
         deferrals=data.get("deferrals", 0),
         reason=data.get("reason", ""),
-        fingerprints=data.get("fingerprints", b""),
-        late_ids=data.get("late_ids", b""),
-        seen_by=data.get("seen_by", ""),
-        seen_as=data.get("seen_as", ""),
-        enqueued_at=data.get("enqueued_at", NEVER),
-        etag=row.etag,
+        destination=data.get("destination", ""),
+        records=data.get("records", b""),
+        enqueued_at=data.get("enqueued_at", _NEVER),
+        row=row,
     )
+
+
+_TYPES: Final[dict[str, type]] = {
+    "sequence": int,
+    "epoch": int,
+    "count": int,
+    "void": bool,
+    "accepted": int,
+    "rejected": int,
+    "deferrals": int,
+    "reason": str,
+    "destination": str,
+    "records": bytes,
+    "letters": str,
+    "enqueued_at": datetime,
+}
+_ALWAYS: Final = ("sequence", "epoch", "count")
+
+
+def _fault(data: dict[str, Any]) -> str:
+    """Return what is wrong with the properties of a row; empty when nothing is."""
+    for name, wanted in _TYPES.items():
+        if name not in data and name in _ALWAYS:
+            return f"{name} is missing"
+        if name in data and not isinstance(data[name], wanted):
+            return f"{name} is not of type {wanted.__name__}"
+    if min(data[name] for name in _ALWAYS) < 0:
+        return "a number is below 0"
+    if len(data.get("records", b"")) not in {0, data["count"] * RECORD_BYTES}:
+        return "the records are not as many as it counts"
+    letters = data.get("letters", "")
+    if letters and (len(letters) != data["count"] or not set(letters) <= set(LETTER_MOVES)):
+        return "the letters are not one for each record"
+    return ""
+
+
+def distinct_ids(chunks: Sequence[Chunk]) -> int:
+    """Return how many indicators are in `chunks`; one that is in several counts once. Pure."""
+    return len({record.id_hash for chunk in chunks for record in chunk.unpacked()})

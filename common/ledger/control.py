@@ -1,11 +1,11 @@
 """Control rows: the run lease, with it which run is open, and the request for a full run.
 
 Lease and open run share one row, so that taking the lease and learning what to resume is one
-atomic step. The lease only saves work: correctness does not rest on clocks, because every write
-of a run's row is a compare-and-swap and every step of a run may happen twice.
+atomic step. The lease only saves work and gaps: what keeps two ticks apart is the head of the run.
+Its age is the storage's: how long before the read, by the storage's clock, it was written last.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -20,12 +20,22 @@ _FULL_KEY: Final = "full-sync"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The run lease as its holder knows it; `open_run` is the run to resume, if any."""
+    """The run lease as its holder knows it; `open_run` is the run to resume, if any.
+
+    `owner` is unique to the tick that took it, and empty when it is free. It is held until it has
+    not been written for `seconds`.
+    """
 
     owner: str
-    expires_at: datetime
+    seconds: float
     open_run: str | None
-    etag: str
+    etag: str = field(compare=False)
+    age: timedelta | None = field(default=None, compare=False)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether another tick may be at work. A storage that tells no age holds nobody up."""
+        return bool(self.owner) and self.age is not None and self.age.total_seconds() < self.seconds
 
 
 class Control:
@@ -34,19 +44,19 @@ class Control:
     def __init__(self, tables: Tables) -> None:
         self._table: Table = tables.table(TABLE)
 
-    def acquire_lease(self, *, owner: str, now: datetime, seconds: float) -> Lease:
-        """Take the run lease for `seconds`; raises `LeaseHeldError` naming holder and expiry."""
-        expires = now + timedelta(seconds=seconds)
+    def acquire_lease(self, *, owner: str, seconds: float) -> Lease:
+        """Take the run lease for `seconds`; raises `LeaseHeldError` naming its holder."""
         held = self.read_lease()
         try:
             if held is None:
-                lease = Lease(owner=owner, expires_at=expires, open_run=None, etag="")
+                lease = Lease(owner=owner, seconds=seconds, open_run=None, etag="")
                 return replace(lease, etag=self._table.insert(_to_row(lease)))
-            if held.owner and held.expires_at > now:
+            if held.is_held:
                 raise LeaseHeldError(
-                    f"run lease is held by {held.owner} until {held.expires_at:%H:%M:%S} UTC"
+                    f"run lease is held by {held.owner}, written {held.age} ago; it is free once "
+                    f"it was not written for {held.seconds:g} s"
                 )
-            return self._write(replace(held, owner=owner, expires_at=expires))
+            return self._write(replace(held, owner=owner, seconds=seconds))
         except ConflictError as error:
             raise LeaseHeldError("run lease was taken by another instance just now") from error
 
@@ -55,18 +65,18 @@ class Control:
         row = self._table.get(_PARTITION, _LEASE_KEY)
         return None if row is None else _from_row(row)
 
-    def renew_lease(self, lease: Lease, *, now: datetime, seconds: float) -> Lease:
+    def renew_lease(self, lease: Lease) -> Lease:
         """Extend the lease; raises `LeaseLostError` when another instance took it over."""
-        return self._write(replace(lease, expires_at=now + timedelta(seconds=seconds)))
+        return self._write(lease)
 
     def set_open_run(self, lease: Lease, run_id: str | None) -> Lease:
         """Remember which run is open; raises `LeaseLostError` when it was taken over."""
         return self._write(replace(lease, open_run=run_id))
 
-    def release_lease(self, lease: Lease, *, now: datetime) -> None:
+    def release_lease(self, lease: Lease) -> None:
         """Give the lease back; a lease that was lost meanwhile is left alone."""
         try:
-            self._write(replace(lease, owner="", expires_at=now))
+            self._write(replace(lease, owner=""))
         except ConflictError:
             return
 
@@ -93,7 +103,7 @@ class Control:
             return replace(lease, etag=self._table.replace(_to_row(lease)))
         except ConflictError as error:
             found = self.read_lease()
-            if found is None or replace(found, etag=lease.etag) != lease:
+            if found is None or found != lease:
                 raise LeaseLostError("the run lease was taken over; this instance stops") from error
             return found  # our own write came first: its answer was lost, the client wrote again
 
@@ -104,7 +114,7 @@ def _to_row(lease: Lease) -> Row:
         key=_LEASE_KEY,
         data={
             "owner": lease.owner,
-            "expires_at": lease.expires_at,
+            "seconds": lease.seconds,
             "open_run": lease.open_run or "",
         },
         etag=lease.etag,
@@ -115,7 +125,8 @@ def _from_row(row: Row) -> Lease:
     data: dict[str, Any] = dict(row.data)
     return Lease(
         owner=data["owner"],
-        expires_at=data["expires_at"],
+        seconds=data["seconds"],
         open_run=data["open_run"] or None,
         etag=row.etag,
+        age=row.age,
     )

@@ -1,56 +1,58 @@
-"""Sync runs: one row each, holding what is needed to resume and to reconcile them.
+"""Sync runs: each has a head, which holds what is needed to resume, to fence and to reconcile it.
 
-The row is written under compare-and-swap, so that an instance that lost its run lease without
-noticing cannot move the cursor: its next write fails. `cursor` points at the first object that
-is not yet dealt with; `counts` cover exactly what lies before it. The newest run comes first in
-key order, so listing the last ones is one short read.
+The head stands in the partition of the run's chunk rows. Every write of a producer replaces it by
+its ETag, in one transaction with the chunk rows that belong to the write; so an instance that was
+overtaken fails at the storage, whatever its clock says. `cursor` and `counts` are the checkpoint:
+the first object that is not dealt with, and what lies before it.
 """
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from common.clock import Clock
 from common.errors import ConflictError, LeaseLostError
 from common.events import cut
+from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
 from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState
-from common.ledger.tables import Row, Table, Tables, Value
+from common.ledger.tables import Action, Operation, Row, Table, Tables, Value
 
-TABLE: Final = "runs"
-_PARTITION: Final = "run"
-_COMPLEMENT: Final = str.maketrans("0123456789", "9876543210")
+ROWS_A_WRITE: Final = 99
+"""Chunk rows in a transaction, beside the head: 100 entities at most (`MAX_BATCH_ENTITIES`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What happened to the indicators of a run; `fetched` is the sum of the next four.
+    """What happened to the indicators of a run; `fetched` is the sum of the next five.
 
-    `other_kind` are those neither IPv4 nor domain (they pass and are in `enqueued` too).
+    `corrections` are those enqueued although the filters would have dropped them, and `other_kind`
+    those neither IPv4 nor domain; both are in `enqueued`.
     """
 
     fetched: int = 0
     filtered: int = 0
     invalid: int = 0
     unchanged: int = 0
+    older: int = 0
     enqueued: int = 0
+    corrections: int = 0
     other_kind: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Counts)}
-        )
+        names = [f.name for f in fields(Counts)]
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """The first object not yet dealt with: object `offset` of the page that `token` names.
+    """A place in the feed: object `offset` of the page that `token` names.
 
     `token` None is the page that comes with the query's own answer. `page` numbers the pages
     of the run and `sequence` its chunks, both from 0: where the next ones go on. `done`: that was
-    the last page, so nothing is left to read. Releases before did not write it.
+    the last page, so nothing is left to read.
     """
 
     token: str | None = None
@@ -61,47 +63,62 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folded:
-    """What is left of a run's chunks whose rows were folded away: counts of indicators.
+class Checkpoint:
+    """A place in the feed and what lies before it: `counts` cover exactly that."""
 
-    `chunks` has bit `n` set once the chunk of sequence `n` is in the counts, so that a chunk is
-    counted once even when folding is repeated, or a late copy writes its row again.
-    """
+    cursor: Cursor = field(default_factory=Cursor)
+    counts: Counts = field(default_factory=Counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """What is left of a run's chunks whose rows were folded away: counts of indicators."""
 
     accepted: int = 0
     rejected: int = 0
+    struck: int = 0
     discarded: int = 0
-    chunks: int = 0
 
-    def has(self, sequence: int) -> bool:
-        """Whether the chunk of this sequence is counted."""
-        return bool(self.chunks >> sequence & 1)
+    def __add__(self, other: "Folded") -> "Folded":
+        names = [f.name for f in fields(Folded)]
+        return Folded(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One sync run. `cursor` None: Lumen's query was not seen to complete yet.
 
-    `full_request`: when the request for a full run was made that it serves, so it sends
-    everything, whether known or not. `asked`: Lumen was, or was about to be, asked to start the
-    query. `stalled` counts the resumptions since the cursor moved last, at `progress_at`.
+    `epoch` rises with every tick that works on the run; `tick` names the one that wrote the head
+    last, and `step` numbers its writes. `full_request`: when the request for a full run was made
+    that it serves, so it sends everything, whether known or not. `asked`: Lumen was, or was about
+    to be, asked to start the query. `trail` is what `producer.paging` knows of the tokens seen.
+
+    `stalled` counts the resumptions since the cursor moved last, at `progress_at`, and
+    `stalled_for` the seconds that lay before them, by the storage's clock. `age` is how long ago
+    the head was written last, by that clock; only reading one run tells it.
     """
 
     run_id: str
     state: RunState
     started_at: datetime
     updated_at: datetime
+    epoch: int = 1
+    tick: str = ""
+    step: int = 0
     cache_id: str | None = None
     cursor: Cursor | None = None
     counts: Counts = field(default_factory=Counts)
     folded: Folded = field(default_factory=Folded)
     full_request: datetime | None = None
     asked: bool = False
+    trail: bytes = b""
     resumed: int = 0
     stalled: int = 0
+    stalled_for: float = 0.0
     progress_at: datetime | None = None
     reason: str = ""
     etag: str = ""
+    age: timedelta | None = field(default=None, compare=False)
 
     @property
     def is_open(self) -> bool:
@@ -118,26 +135,41 @@ class Run:
         """When its cursor moved last, or it started."""
         return self.progress_at or self.started_at
 
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where to go on."""
+        return Checkpoint(cursor=self.cursor or Cursor(), counts=self.counts)
 
-class RunRow:
-    """The latest version of one run's row, and the way to write the next one."""
+    @property
+    def sequence(self) -> int:
+        """The number of the next chunk: those from it on lie beyond the checkpoint."""
+        return self.checkpoint.cursor.sequence
 
-    def __init__(self, runs: "Runs", run: Run, clock: Clock) -> None:
+
+class Head:
+    """A run's head as one tick knows it, and the way to write the next one."""
+
+    def __init__(self, runs: "Runs", run: Run, *, tick: str, clock: Clock) -> None:
         self._runs = runs
+        self._tick = tick
         self._clock = clock
         self.run = run
 
-    def save(self, **changes: Any) -> Run:
-        """Write `changes` and the time, progress if it is any.
+    def save(self, *, rows: Sequence[Operation] = (), **changes: Any) -> Run:
+        """Write `changes`, the time and progress if it is any, with the operations on chunk `rows`.
 
-        Raises `LeaseLostError` when another instance has written the row since: none but who has
-        the run lease does. `ValueError` as `Runs.save` does.
+        All or nothing, at most `ROWS_A_WRITE` rows. Raises `LeaseLostError` when another tick has
+        written the head since: it has the run now. `ValueError` as `Runs.save` does.
         """
         now = self._clock.now()
         if changes.get("cursor", self.run.cursor) != self.run.cursor:
-            changes |= {"progress_at": now, "stalled": 0}
+            changes |= {"progress_at": now, "stalled": 0, "stalled_for": 0.0}
+        if "reason" in changes:
+            changes["reason"] = cut(changes["reason"])
         try:
-            self.run = self._runs.save(self.run, updated_at=now, **changes)
+            self.run = self._runs.save(
+                self.run, rows=rows, updated_at=now, tick=self._tick, **changes
+            )
         except ConflictError as error:
             raise LeaseLostError(
                 f"another instance goes on with run {self.run.run_id}; this one stops"
@@ -151,13 +183,13 @@ def new_run_id(now: datetime) -> str:
 
 
 class Runs:
-    """The run rows."""
+    """The heads of all runs."""
 
     def __init__(self, tables: Tables) -> None:
         self._table: Table = tables.table(TABLE)
 
     def create(self, run: Run) -> Run:
-        """Write a new run's row; raises `ConflictError` when the id is another run's."""
+        """Write a new run's head; raises `ConflictError` when the id is another run's."""
         try:
             return replace(run, etag=self._table.insert(_to_row(run)))
         except ConflictError:
@@ -166,48 +198,54 @@ class Runs:
                 raise
             return written
 
-    def save(self, run: Run, **changes: Any) -> Run:
-        """Write `run` with `changes` over the row that `run` was read from.
+    def save(self, run: Run, *, rows: Sequence[Operation] = (), **changes: Any) -> Run:
+        """Write `run` with `changes` over the head that `run` was read from, and `rows` with it.
 
-        Raises `ConflictError` when another instance has written the row since, and
-        `ValueError` for a move that `RUN_MOVES` does not allow.
+        Raises `ConflictError` when another tick has written the head since, or a row is not as its
+        operation needs it, and `ValueError` for a move that `RUN_MOVES` does not allow.
         """
-        changed: Run = replace(run, **changes)
+        changed: Run = replace(run, step=run.step + 1, **changes)
         if changed.state != run.state and changed.state not in RUN_MOVES[run.state]:
             raise ValueError(f"run {run.run_id} cannot go from {run.state} to {changed.state}")
+        head = _to_row(changed)
         try:
-            return replace(changed, etag=self._table.replace(_to_row(changed)))
+            if rows:
+                etag, *_ = self._table.transact([Operation(action=Action.REPLACE, row=head), *rows])
+            else:
+                etag = self._table.replace(head)
         except ConflictError:
             written = self._as_written(changed)
             if written is None:
                 raise
             return written
+        return replace(changed, etag=etag)
 
     def _as_written(self, run: Run) -> Run | None:
-        """Return `run` if its row is just as it should be after a conflict, else None.
+        """Return `run` if its head is just as it should be after a conflict, else None.
 
         Then it was our own write that came first: its answer was lost, and the storage client
-        wrote again. What another instance writes differs in `updated_at`; but for a fold, and one
-        that came to the same result is as good as ours.
+        wrote again. No other write has the same tick and step.
         """
-        found = self._table.get(_PARTITION, _key(run.run_id))
-        wanted = {name: value for name, value in _to_row(run).data.items() if value is not None}
-        return replace(run, etag=found.etag) if found and found.data == wanted else None
+        found = self.get(run.run_id)
+        if found is None or (found.tick, found.step) != (run.tick, run.step):
+            return None
+        return replace(run, etag=found.etag)
 
     def get(self, run_id: str) -> Run | None:
         """Return the run, or None."""
-        row = self._table.get(_PARTITION, _key(run_id))
+        row = self._table.get(partition_of(run_id), HEAD_KEY)
         return None if row is None else _from_row(row)
 
     def latest(self, limit: int) -> Iterator[Run]:
         """Yield the newest runs first, at most `limit`."""
-        return map(_from_row, self._table.query(_PARTITION, limit=limit))
+        return map(_from_row, self._table.query(key=HEAD_KEY, limit=limit))
 
-
-def _key(run_id: str) -> str:
-    """Return a row key that sorts the newest run first: the digits of its time complemented."""
-    time, dash, rest = run_id.partition("-")
-    return time.translate(_COMPLEMENT) + dash + rest
+    def open(self) -> list[Run]:
+        """Return the runs that have something left to do, the newest first."""
+        heads = self._table.query(key=HEAD_KEY, select=("state",))
+        names = [row.partition for row in heads if row.data.get("state") in OPEN_RUNS]
+        found = [self.get(run_id_of(partition)) for partition in names]
+        return [run for run in found if run is not None and run.is_open]
 
 
 def _to_row(run: Run) -> Row:
@@ -216,51 +254,73 @@ def _to_row(run: Run) -> Row:
         "state": run.state.value,
         "started_at": run.started_at,
         "updated_at": run.updated_at,
+        "epoch": run.epoch,
+        "tick": run.tick,
+        "step": run.step,
         "cache_id": run.cache_id,
         "resumed": run.resumed,
         "reason": cut(run.reason),
         "full_request": run.full_request,
         "asked": run.asked,
+        "trail": run.trail,
         "stalled": run.stalled,
+        "stalled_for": run.stalled_for,
         "progress_at": run.progress_at,
         **{f.name: getattr(run.counts, f.name) for f in fields(Counts)},
-        "folded_accepted": run.folded.accepted,
-        "folded_rejected": run.folded.rejected,
-        "folded_discarded": run.folded.discarded,
-        "folded_chunks": _to_bytes(run.folded.chunks),
+        **{f"folded_{f.name}": getattr(run.folded, f.name) for f in fields(Folded)},
     }
     if run.cursor is not None:
         data["cursor"] = json.dumps(
             {f.name: getattr(run.cursor, f.name) for f in fields(Cursor)}
         ).encode()
-    return Row(partition=_PARTITION, key=_key(run.run_id), data=data, etag=run.etag)
+    return Row(partition=partition_of(run.run_id), key=HEAD_KEY, data=data, etag=run.etag)
 
 
 def _from_row(row: Row) -> Run:
+    """Return the run of a head; one that is damaged is of the state that is left alone."""
     data: dict[str, Any] = dict(row.data)
+    try:
+        return _read(row, data)
+    except (KeyError, TypeError, ValueError) as error:
+        never = datetime.min.replace(tzinfo=UTC)
+        return Run(
+            run_id=run_id_of(row.partition),
+            state=RunState.OTHER,
+            started_at=never,
+            updated_at=never,
+            reason=f"the head cannot be read: {type(error).__name__}",
+            etag=row.etag,
+        )
+
+
+def _read(row: Row, data: dict[str, Any]) -> Run:
+    state = data["state"]
     return Run(
-        run_id=data["run_id"],
-        state=RunState(data["state"]),
+        run_id=run_id_of(row.partition),
+        state=RunState(state) if state in frozenset(RunState) else RunState.OTHER,
         started_at=data["started_at"],
         updated_at=data["updated_at"],
+        epoch=data["epoch"],
+        tick=data["tick"],
+        step=data["step"],
         cache_id=data.get("cache_id"),
-        cursor=Cursor(**json.loads(data["cursor"])) if "cursor" in data else None,
+        cursor=_read_cursor(data["cursor"]) if "cursor" in data else None,
         counts=Counts(**{f.name: data[f.name] for f in fields(Counts)}),
-        folded=Folded(
-            accepted=data["folded_accepted"],
-            rejected=data["folded_rejected"],
-            discarded=data["folded_discarded"],
-            chunks=int.from_bytes(data["folded_chunks"], "little"),
-        ),
+        folded=Folded(**{f.name: data[f"folded_{f.name}"] for f in fields(Folded)}),
         full_request=data.get("full_request"),
         asked=data["asked"],
+        trail=data.get("trail", b""),
         resumed=data["resumed"],
         stalled=data.get("stalled", 0),
+        stalled_for=data.get("stalled_for", 0.0),
         progress_at=data.get("progress_at"),
         reason=data["reason"],
         etag=row.etag,
+        age=row.age,
     )
 
 
-def _to_bytes(bits: int) -> bytes:
-    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+def _read_cursor(text: bytes) -> Cursor:
+    """Return a stored cursor; what a later release added to it is ignored."""
+    known = json.loads(text)
+    return Cursor(**{f.name: known[f.name] for f in fields(Cursor) if f.name in known})

@@ -49,7 +49,8 @@ class Slots:
     def __init__(self, tables: Tables, *, clock: Clock, requests_per_minute: float) -> None:
         self._table: Table = tables.table(TABLE)
         self._clock = clock
-        self._interval = timedelta(seconds=60.0 / requests_per_minute)
+        self.interval = timedelta(seconds=60.0 / requests_per_minute)
+        """Between two slots."""
         self._lock = threading.Lock()
 
     def reserve(self, count: int) -> Reservation:
@@ -58,8 +59,8 @@ class Slots:
         If it dies halfway: the slots stay unused.
         """
         with self._turn():
-            first = self._move(lambda free, now: (max(free, now), self._interval * count))
-        return Reservation(first=first, interval=self._interval, count=count)
+            first = self._move(lambda free, now: (max(free, now), self.interval * count))
+        return Reservation(first=first, interval=self.interval, count=count)
 
     def push(self, until: datetime) -> None:
         """Let no slot that is reserved from now on lie before `until`."""

@@ -1,12 +1,17 @@
 """The states of a sync run and of a chunk, and every move between them: the one table.
 
-A chunk is `QUEUED` when a message for it was put on the queue and nobody has recorded an outcome
-yet, or an operator has replayed it. `UPLOADED` can be reached from everywhere, because a late or
-repeated delivery may always succeed; nothing leads away from it, because what Sentinel has is not
-lost. A queued chunk is discarded when its message turns out to be gone: a later run sends anew.
+A chunk is `QUEUED` from when its row is written until an outcome is recorded, and again when an
+operator has replayed it. `UPLOADED` can be reached from everywhere, because a late or repeated
+delivery may always succeed; nothing leads away from it, because what Sentinel has is not lost. A
+queued chunk is discarded when its message turns out to be gone: a later run sends it again.
+
+Once a record of it was struck, the row holds a letter for each record, and the state follows from
+the letters. Beside its state a chunk may be *void*: a later epoch of its run has read its page
+again. It is not in the books and must not be sent; an answer that still comes is recorded all the
+same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -19,6 +24,8 @@ class RunState(StrEnum):
     COMPLETE = "complete"
     GAP = "gap"
     FAILED = "failed"
+    OTHER = "other"
+    """Of a later release, or not readable: listed and left alone."""
 
 
 class ChunkState(StrEnum):
@@ -28,25 +35,93 @@ class ChunkState(StrEnum):
     UPLOADED = "uploaded"
     POISONED = "poisoned"
     DISCARDED = "discarded"
+    STRUCK = "struck"
+    OTHER = "other"
+    """Of a later release, or not readable: listed and left alone."""
 
 
 RUN_MOVES: Final[Mapping[RunState, frozenset[RunState]]] = {
-    RunState.RUNNING: frozenset(RunState),
+    RunState.RUNNING: frozenset(RunState) - {RunState.OTHER},
     RunState.INTERRUPTED: frozenset({RunState.RUNNING, RunState.GAP, RunState.FAILED}),
     RunState.COMPLETE: frozenset(),
     RunState.GAP: frozenset(),
     RunState.FAILED: frozenset(),
+    RunState.OTHER: frozenset(),
 }
 
 CHUNK_MOVES: Final[Mapping[ChunkState, frozenset[ChunkState]]] = {
     ChunkState.QUEUED: frozenset({ChunkState.UPLOADED, ChunkState.POISONED, ChunkState.DISCARDED}),
-    ChunkState.POISONED: frozenset(ChunkState),
+    ChunkState.POISONED: frozenset(ChunkState) - {ChunkState.OTHER},
     ChunkState.DISCARDED: frozenset({ChunkState.UPLOADED}),
     ChunkState.UPLOADED: frozenset({ChunkState.UPLOADED}),
+    ChunkState.STRUCK: frozenset({ChunkState.UPLOADED}),
+    ChunkState.OTHER: frozenset(),
 }
 
-FINISHED_CHUNKS: Final = frozenset({ChunkState.UPLOADED, ChunkState.DISCARDED})
-"""States that the next run folds away. A poisoned chunk stays for the operator."""
+SETTLED_CHUNKS: Final = frozenset({ChunkState.UPLOADED, ChunkState.DISCARDED, ChunkState.STRUCK})
+"""States in which nothing of a chunk is to be sent any more."""
+
+
+class Letter(StrEnum):
+    """What became of one record of a chunk."""
+
+    PENDING = "."
+    ACCEPTED = "A"
+    REJECTED = "R"
+    POISONED = "P"
+    STRUCK = "S"
+    """A newer version of the indicator is in a later chunk; this one is not to be sent."""
+    DISCARDED = "D"
+    """Given up by an operator, or declared lost."""
+
+
+LETTER_MOVES: Final[Mapping[str, str]] = {
+    Letter.PENDING: "ARPSD",
+    Letter.POISONED: ".ARSD",
+    Letter.STRUCK: "A",
+    Letter.DISCARDED: "A",
+    Letter.REJECTED: "A",
+    Letter.ACCEPTED: "",
+}
+"""Which letter may follow which. An answer is a fact, so acceptance may follow all of them."""
+
+ON_ITS_WAY: Final = frozenset({Letter.PENDING, Letter.POISONED})
+"""Letters of a record that may still be sent."""
+
+LETTER_OF: Final[Mapping[ChunkState, Letter]] = {
+    ChunkState.QUEUED: Letter.PENDING,
+    ChunkState.UPLOADED: Letter.ACCEPTED,
+    ChunkState.POISONED: Letter.POISONED,
+    ChunkState.DISCARDED: Letter.DISCARDED,
+    ChunkState.STRUCK: Letter.STRUCK,
+    ChunkState.OTHER: Letter.PENDING,
+}
+"""What every record of a chunk is that has no letters. A chunk that was taken whole counts those
+that were refused; which they are stands with the rejections."""
+
+
+def moved(letters: str, indexes: Iterable[int], to: Letter) -> str:
+    """Return `letters` with those at `indexes` moved to another, where they may go there. Pure."""
+    changed = list(letters)
+    for index in indexes:
+        if to in LETTER_MOVES[changed[index]]:
+            changed[index] = to
+    return "".join(changed)
+
+
+def state_of(letters: str) -> ChunkState:
+    """Return the state of a chunk whose records have these letters. Pure."""
+    if Letter.PENDING in letters:
+        return ChunkState.QUEUED
+    if Letter.POISONED in letters:
+        return ChunkState.POISONED
+    if Letter.ACCEPTED in letters or Letter.REJECTED in letters:
+        return ChunkState.UPLOADED
+    return ChunkState.DISCARDED if Letter.DISCARDED in letters else ChunkState.STRUCK
+
 
 OPEN_RUNS: Final = frozenset(state for state, moves in RUN_MOVES.items() if moves)
 """States of a run that has something left to do."""
+
+CLOSED_RUNS: Final = frozenset({RunState.COMPLETE, RunState.GAP, RunState.FAILED})
+"""States of a run that is over, so that its rows may be folded."""

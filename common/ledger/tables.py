@@ -1,17 +1,19 @@
 """The border to Azure Table Storage: the few operations the ledger needs, and their errors.
 
 Every write names what it promises: `insert` (only if absent), `merge` (create or overlay the
-given properties), `replace` (only if unchanged since it was read: compare-and-swap by ETag).
-Two writers that own different properties of a row can therefore both `merge` without reading.
+given properties), `update` (overlay, only if present), `replace` (only if unchanged since it was
+read: compare-and-swap by ETag), `transact` (several of them in one partition, all or none).
 A missing table is made on first use. Nothing of azure-data-tables passes this module.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import Enum
 from itertools import batched, groupby
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, assert_never
 
 from azure.core import MatchConditions
 from azure.core.credentials import TokenCredential
@@ -59,12 +61,38 @@ Value = str | int | float | bool | bytes | datetime | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One entity: its two keys, its properties, and the ETag under which it was read."""
+    """One entity: its two keys, its properties, and the ETag under which it was read.
+
+    `age` is how long before the read it was written last, both by the storage's own clock: no
+    instance's clock is in it. Only `get` tells it.
+    """
 
     partition: str
     key: str
     data: Mapping[str, Value] = field(default_factory=dict)
     etag: str = ""
+    age: timedelta | None = field(default=None, compare=False)
+
+
+class Action(Enum):
+    """What an operation of a transaction does; when it fails, all the others fail with it."""
+
+    INSERT = "insert"
+    """Fails when the row exists."""
+    REPLACE = "replace"
+    """Fails when the row changed since it was read, or is gone."""
+    UPDATE = "update"
+    """Overlays properties; fails when the row is gone."""
+    DELETE = "delete"
+    """Fails as a replacement does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One write of a transaction."""
+
+    action: Action
+    row: Row
 
 
 class Table(Protocol):
@@ -85,11 +113,24 @@ class Table(Protocol):
         """Create the row, or overlay the given properties on it, whoever wrote it last."""
         ...
 
+    def update(self, row: Row) -> bool:
+        """Overlay the given properties on the row if it is there; return whether it is."""
+        ...
+
     def replace(self, row: Row) -> str:
         """Replace the row read under `row.etag`; `ConflictError` when it changed or went.
 
         A conflict may be with our own write: when its answer is lost, it is sent again and finds
-        the row changed. Whoever cannot stand that reads the row and looks.
+        the row changed. A caller that must tell the two apart reads the row again.
+        """
+        ...
+
+    def transact(self, operations: Sequence[Operation]) -> list[str]:
+        """Do all `operations` or none; return the ETag of each row, empty for one that is deleted.
+
+        All rows are of one partition, each is named once, and there are at most
+        `MAX_BATCH_ENTITIES`. Raises `ConflictError` when one of them fails for its `Action`'s
+        reason; as with `replace`, it may be with our own write.
         """
         ...
 
@@ -101,22 +142,21 @@ class Table(Protocol):
         self,
         partition: str | None = None,
         *,
+        key: str | None = None,
+        from_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
-        With `select` only these properties are read; such a part of a row has no ETag, so that
-        it cannot be written back as if it were whole.
+        With `key` only those of that row key, with `from_key` those at or behind it. With `select`
+        only these properties are read; such a part of a row has no ETag, so that it cannot be
+        written back as if it were whole.
         """
         ...
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         """`merge` every row, in transactions; rows of the same keys overlay each other in order."""
-        ...
-
-    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
-        """`delete` the rows with these (partition, key) pairs."""
         ...
 
 
@@ -162,11 +202,19 @@ class AzureTable:
         self._client = client
 
     def get(self, partition: str, key: str) -> Row | None:
+        answered: list[str] = []
         with _translated(self._client.table_name):
             try:
-                return _row(self._client.get_entity(partition, key))
+                entity = self._client.get_entity(
+                    partition,
+                    key,
+                    raw_response_hook=lambda response: answered.append(
+                        response.http_response.headers.get("Date", "")
+                    ),
+                )
             except ResourceNotFoundError:
                 return None
+        return replace(_row(entity), age=_age(entity.metadata.get("timestamp"), answered))
 
     def insert(self, row: Row) -> str:
         made = self._with_table(lambda: self._client.create_entity(_entity(row)))
@@ -178,6 +226,16 @@ class AzureTable:
                 _entity(row), mode=UpdateMode.MERGE, retry_on_methods=_SAFE_TO_REPEAT
             )
         )
+
+    def update(self, row: Row) -> bool:
+        with _translated(self._client.table_name):
+            try:
+                self._client.update_entity(
+                    _entity(row), mode=UpdateMode.MERGE, retry_on_methods=_SAFE_TO_REPEAT
+                )
+            except ResourceNotFoundError:
+                return False
+            return True
 
     def replace(self, row: Row) -> str:
         with _translated(self._client.table_name):
@@ -194,6 +252,22 @@ class AzureTable:
                 ) from error
             return str(made["etag"])
 
+    def transact(self, operations: Sequence[Operation]) -> list[str]:
+        if not operations:
+            return []
+        batch = [_in_batch(operation) for operation in operations]
+
+        def submit() -> Any:
+            try:
+                return self._client.submit_transaction(batch, retry_on_methods=_SAFE_TO_REPEAT)
+            except (ResourceNotFoundError, TableTransactionError) as error:
+                if error.status_code != _NOT_FOUND or error_code(error) == "TableNotFound":
+                    raise
+                raise ConflictError(f"a row of table {self._client.table_name} is gone") from error
+
+        made = self._with_table(submit)
+        return [str(result.get("etag") or "") for result in made]
+
     def delete(self, partition: str, key: str) -> None:
         with _translated(self._client.table_name):
             self._client.delete_entity(partition, key)
@@ -202,6 +276,8 @@ class AzureTable:
         self,
         partition: str | None = None,
         *,
+        key: str | None = None,
+        from_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
@@ -209,14 +285,16 @@ class AzureTable:
         if limit == 0:  # pages of no entities would never end
             return
         columns = None if select is None else ["PartitionKey", "RowKey", *select]
+        wanted = {"PartitionKey eq": partition, "RowKey eq": key, "RowKey ge": from_key}
+        conditions = {test: value for test, value in wanted.items() if value is not None}
         with _translated(self._client.table_name):
             try:
                 entities: Iterable[Any] = (
                     self._client.list_entities(results_per_page=limit, select=columns)
-                    if partition is None
+                    if not conditions
                     else self._client.query_entities(
-                        "PartitionKey eq @partition",
-                        parameters={"partition": partition},
+                        " and ".join(f"{test} @p{n}" for n, test in enumerate(conditions)),
+                        parameters={f"p{n}": v for n, v in enumerate(conditions.values())},
                         results_per_page=limit,
                         select=columns,
                     )
@@ -239,25 +317,6 @@ class AzureTable:
                     )
                 )
 
-    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
-        ordered = sorted(set(keys))
-        for partition, group in groupby(ordered, key=lambda key: key[0]):
-            for batch in batched(
-                (row_key for _, row_key in group), MAX_BATCH_ENTITIES, strict=False
-            ):
-                self._delete_batch(partition, batch)
-
-    def _delete_batch(self, partition: str, row_keys: Sequence[str]) -> None:
-        operations = [("delete", {"PartitionKey": partition, "RowKey": key}) for key in row_keys]
-        with _translated(self._client.table_name):
-            try:
-                self._client.submit_transaction(operations, retry_on_methods=_SAFE_TO_REPEAT)
-            except (ResourceNotFoundError, TableTransactionError) as error:
-                if error.status_code != _NOT_FOUND:
-                    raise
-                for key in row_keys:  # one that is gone already fails the transaction as a whole
-                    self._client.delete_entity(partition, key)
-
     def _with_table(self, operation: Any) -> Any:
         """Run `operation`; make the table and run it again when there is none yet."""
         with _translated(self._client.table_name):
@@ -269,6 +328,33 @@ class AzureTable:
                 with suppress(ResourceExistsError):  # another instance made it at the same moment
                     self._client.create_table()
                 return operation()
+
+
+def _in_batch(operation: Operation) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return an operation as `submit_transaction` takes it."""
+    row = operation.row
+    unchanged = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
+    match operation.action:
+        case Action.INSERT:
+            return ("create", _entity(row), {})
+        case Action.REPLACE:
+            return ("update", _entity(row), {"mode": UpdateMode.REPLACE, **unchanged})
+        case Action.UPDATE:
+            return ("update", _entity(row), {"mode": UpdateMode.MERGE})
+        case Action.DELETE:
+            return ("delete", {"PartitionKey": row.partition, "RowKey": row.key}, unchanged)
+        case _:
+            assert_never(operation.action)
+
+
+def _age(written: datetime | None, answered: Sequence[str]) -> timedelta | None:
+    """Return how long before the answer a row was written; None when the storage did not say.
+
+    Both are the storage's times; `Date` is of whole seconds.
+    """
+    if written is None or not answered or not answered[-1]:
+        return None
+    return max(timedelta(), parsedate_to_datetime(answered[-1]) - written)
 
 
 def _distinct(rows: Iterable[Row]) -> Iterable[Row]:

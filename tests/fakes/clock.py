@@ -18,6 +18,9 @@ class FakeClock:
     def monotonic(self) -> float:
         return self.elapsed
 
+    def boottime(self) -> float:
+        return self.elapsed
+
     def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
         self.advance(seconds)

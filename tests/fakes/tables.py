@@ -2,21 +2,37 @@
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 
 from common.errors import ConflictError, StorageRefusedError
-from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Value
+from common.ledger.tables import (
+    MAX_BATCH_ENTITIES,
+    MAX_BINARY_PROPERTY,
+    Action,
+    Operation,
+    Row,
+    Value,
+)
 
 MAX_UTF_16_BYTES = 64 * 1024
 MAX_INT = 2**31 - 1
 
 
 class FakeTables:
-    """Every table of one account. `before` is called with (table, operation) and may raise."""
+    """Every table of one account, with a clock of its own: seconds, as `monotonic` returns them.
 
-    def __init__(self) -> None:
+    `before` and `after` are called with (table, operation) around each call and may raise.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._tables: dict[str, FakeTable] = {}
+        self.monotonic = monotonic
         self.before: Callable[[str, str], None] = lambda _table, _operation: None
+        self.after: Callable[[str, str], None] = lambda _table, _operation: None
 
     def table(self, name: str) -> "FakeTable":
         return self._tables.setdefault(name, FakeTable(name, self))
@@ -29,70 +45,102 @@ class FakeTable:
         self._name = name
         self._tables = tables
         self._rows: dict[tuple[str, str], Row] = {}
+        self._written: dict[tuple[str, str], float] = {}
         self._etags = itertools.count(1)
         self._lock = threading.Lock()
 
-    def get(self, partition: str, key: str) -> Row | None:
-        self._tables.before(self._name, "get")
+    @contextmanager
+    def _call(self, operation: str) -> Iterator[None]:
+        self._tables.before(self._name, operation)
         with self._lock:
-            return self._rows.get((partition, key))
+            yield
+        self._tables.after(self._name, operation)
+
+    def get(self, partition: str, key: str) -> Row | None:
+        with self._call("get"):
+            row = self._rows.get((partition, key))
+            if row is not None:
+                age = self._tables.monotonic() - self._written[partition, key]
+                row = replace(row, age=timedelta(seconds=age))
+        return row
 
     def insert(self, row: Row) -> str:
-        self._tables.before(self._name, "insert")
-        with self._lock:
-            if (row.partition, row.key) in self._rows:
-                raise ConflictError(f"row {row.key} exists")
-            return self._put(row, row.data)
+        with self._call("insert"):
+            (etag,) = self._transact([Operation(action=Action.INSERT, row=row)])
+        return etag
 
     def merge(self, row: Row) -> None:
-        self._tables.before(self._name, "merge")
-        with self._lock:
+        with self._call("merge"):
             self._merge(row)
 
+    def update(self, row: Row) -> bool:
+        with self._call("update"):
+            exists = (row.partition, row.key) in self._rows
+            if exists:
+                self._merge(row)
+        return exists
+
     def replace(self, row: Row) -> str:
-        self._tables.before(self._name, "replace")
-        with self._lock:
-            known = self._rows.get((row.partition, row.key))
-            if known is None or known.etag != row.etag:
-                raise ConflictError(f"row {row.key} changed")
-            return self._put(row, row.data)
+        with self._call("replace"):
+            (etag,) = self._transact([Operation(action=Action.REPLACE, row=row)])
+        return etag
+
+    def transact(self, operations: Sequence[Operation]) -> list[str]:
+        with self._call("transact"):
+            etags = self._transact(operations)
+        return etags
 
     def delete(self, partition: str, key: str) -> None:
-        self._tables.before(self._name, "delete")
-        with self._lock:
+        with self._call("delete"):
             self._rows.pop((partition, key), None)
 
     def query(
         self,
         partition: str | None = None,
         *,
+        key: str | None = None,
+        from_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
-        self._tables.before(self._name, "query")
-        with self._lock:
+        with self._call("query"):
             found = [
                 row
-                for (owner, _), row in sorted(self._rows.items())
-                if partition is None or owner == partition
+                for (owner, name), row in sorted(self._rows.items())
+                if partition in (None, owner)
+                and key in (None, name)
+                and (from_key is None or name >= from_key)
             ]
         return iter([row if select is None else _part(row, select) for row in found[:limit]])
 
     def merge_all(self, rows: Sequence[Row]) -> None:
-        self._tables.before(self._name, "merge_all")
-        with self._lock:
+        with self._call("merge_all"):
             for row in rows:
                 self._merge(row)
 
-    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
-        self._tables.before(self._name, "delete_all")
-        with self._lock:
-            for key in keys:
-                self._rows.pop(key, None)
+    def _transact(self, operations: Sequence[Operation]) -> list[str]:
+        keys = [(operation.row.partition, operation.row.key) for operation in operations]
+        assert len(set(keys)) == len(keys) <= MAX_BATCH_ENTITIES
+        assert len({partition for partition, _ in keys}) <= 1
+        for key, operation in zip(keys, operations, strict=True):
+            if not _may(operation, self._rows.get(key)):
+                raise ConflictError(f"row {key[1]}: {operation.action.value} failed")
+        return [self._do(operation) for operation in operations]
 
-    def _merge(self, row: Row) -> None:
+    def _do(self, operation: Operation) -> str:
+        row = operation.row
+        match operation.action:
+            case Action.INSERT | Action.REPLACE:
+                return self._put(row, row.data)
+            case Action.UPDATE:
+                return self._merge(row)
+            case Action.DELETE:
+                del self._rows[row.partition, row.key]
+                return ""
+
+    def _merge(self, row: Row) -> str:
         known = self._rows.get((row.partition, row.key))
-        self._put(row, {**(known.data if known else {}), **_present(row.data)})
+        return self._put(row, {**(known.data if known else {}), **_present(row.data)})
 
     def _put(self, row: Row, data: Mapping[str, Value]) -> str:
         present = _present(data)
@@ -102,7 +150,19 @@ class FakeTable:
         self._rows[row.partition, row.key] = Row(
             partition=row.partition, key=row.key, data=present, etag=etag
         )
+        self._written[row.partition, row.key] = self._tables.monotonic()
         return etag
+
+
+def _may(operation: Operation, known: Row | None) -> bool:
+    """Whether an operation finds its row as it must be."""
+    match operation.action:
+        case Action.INSERT:
+            return known is None
+        case Action.UPDATE:
+            return known is not None
+        case Action.REPLACE | Action.DELETE:
+            return known is not None and known.etag == operation.row.etag
 
 
 def _present(data: Mapping[str, Value]) -> dict[str, Value]:

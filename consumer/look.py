@@ -1,0 +1,60 @@
+"""The look at a chunk's row, right before each request: what of it may be sent now.
+
+What a version of an indicator is worth is decided by the producer and written into the row, so a
+request leaves only on a fresh look at it: within `LOOK_IS_GOOD_FOR` seconds, by a clock that counts
+suspended time. `judge_look` decides, and is pure.
+"""
+
+from dataclasses import dataclass
+
+from common.envelope import Envelope
+from common.ledger.chunks import Chunk
+from common.ledger.states import ChunkState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sendable:
+    """The records at `indexes` may be sent; `chunk` is the row, None where the ledger has none."""
+
+    indexes: tuple[int, ...]
+    chunk: Chunk | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Nothing of the chunk may be sent any more: acknowledge the message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotNow:
+    """The message has to wait, through no fault of its own."""
+
+    reason: str
+
+
+Look = Sendable | Settled | NotNow
+
+
+def judge_look(
+    envelope: Envelope, chunk: Chunk | None, *, ledger_id: str | None, destination: str
+) -> Look:
+    """Return what of a chunk may be sent. `ledger_id` counts only where there is no row. Pure.
+
+    Without a row the chunk is settled, as every message was put on the queue behind its row; unless
+    the ledger itself was lost, so that it is another one than the envelope names.
+    """
+    if chunk is None:
+        if ledger_id == envelope.ledger_id:
+            return Settled()
+        return Sendable(indexes=tuple(range(envelope.count)), chunk=None)
+    if chunk.state is ChunkState.OTHER:
+        return NotNow(reason="the chunk's row is of a later release, or damaged: it is left alone")
+    if not chunk.to_send:
+        return Settled()
+    if chunk.destination != destination:
+        return NotNow(
+            reason=f"the chunk is meant for {chunk.destination}, this app sends to {destination}: "
+            "set WORKSPACE_ID and SENTINEL_BASE_URL as they were, or let `python -m ops "
+            "destination adopt` turn the chunks over"
+        )
+    return Sendable(indexes=chunk.to_send, chunk=chunk)

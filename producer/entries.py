@@ -1,0 +1,347 @@
+"""Versions in bulk: sorted arrays, looked up a page at a time.
+
+The only module that knows numpy. It is imported on the first sync run, not when the app starts:
+every instance imports all triggers, and only the producer needs this.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.ledger.states import ON_ITS_WAY, Letter
+from common.records import NO_END
+
+type Words = NDArray[np.uint64]
+type Halves = NDArray[np.uint16]
+
+ENTRY_BYTES: Final = 26
+"""Of an entry as stored: id 8, fingerprint 8, modified 6, entered 2, kept until 2."""
+
+VOID: Final = 1 << 15
+"""The bit beside the last day: the version is void without an answer."""
+
+LAST_DAY: Final = VOID - 1
+"""Days since 1970 have 15 bits: until the year 2059."""
+
+_RECORD: Final = np.dtype([("id", "<u8"), ("fingerprint", "<u8"), ("rest", "<u8")])
+_MODIFIED_BITS: Final = np.uint64(48)
+_MODIFIED_MASK: Final = np.uint64((1 << 48) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How long an entry is kept, in days: from its entry, behind its end, or without an end."""
+
+    known_for: int = 90
+    behind_end: int = 7
+    without_end: int = 365
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """The newest known version of each id: parallel arrays, sorted by id, each id once.
+
+    `entered` and `kept` count days since 1970; the last is kept until, with the bit `VOID`.
+    """
+
+    ids: Words
+    fingerprints: Words
+    modified: Words
+    entered: Halves
+    kept: Halves
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def find(self, wanted: Words) -> NDArray[np.intp]:
+        """Return where each of the `wanted` ids is, -1 where it is not."""
+        if not len(self.ids):
+            return np.full(len(wanted), -1, dtype=np.intp)
+        places = np.searchsorted(self.ids, wanted)
+        places[places == len(self.ids)] = 0
+        return np.where(self.ids[places] == wanted, places, -1)
+
+    def take(self, chosen: Any) -> "Entries":
+        """Return the entries at `chosen`: a mask or indexes in order."""
+        return Entries(
+            ids=self.ids[chosen],
+            fingerprints=self.fingerprints[chosen],
+            modified=self.modified[chosen],
+            entered=self.entered[chosen],
+            kept=self.kept[chosen],
+        )
+
+    def alive(self, today: int) -> "Entries":
+        """Return the entries that have not ended."""
+        lives = (self.kept & LAST_DAY) >= today
+        return self if lives.all() else self.take(lives)
+
+    def ends_late(self, count: int, *, today: int) -> NDArray[np.bool_]:
+        """Return which entries stay when the `count` that end first go; those of today stay."""
+        until = np.where(self.entered >= today, np.uint16(LAST_DAY), self.kept & LAST_DAY)
+        stays = np.ones(len(self), dtype=bool)
+        stays[np.argsort(until, kind="stable")[:count]] = False
+        return stays | (self.entered >= today)
+
+    def pack(self) -> bytes:
+        """Return the entries in `ENTRY_BYTES` each, column by column."""
+        modified = np.ascontiguousarray(self.modified, dtype="<u8").view(np.uint8).reshape(-1, 8)
+        return b"".join(
+            (
+                self.ids.astype("<u8").tobytes(),
+                self.fingerprints.astype("<u8").tobytes(),
+                modified[:, :6].tobytes(),
+                self.entered.astype("<u2").tobytes(),
+                self.kept.astype("<u2").tobytes(),
+            )
+        )
+
+
+def unpack_entries(packed: bytes) -> Entries:
+    """Return the entries that `pack` packed; raises `ValueError` when they are cut."""
+    count, odd = divmod(len(packed), ENTRY_BYTES)
+    if odd:
+        raise ValueError("packed entries are cut")
+    modified = np.zeros((count, 8), dtype=np.uint8)
+    modified[:, :6] = np.frombuffer(packed, np.uint8, count * 6, count * 16).reshape(-1, 6)
+    return Entries(
+        ids=np.frombuffer(packed, "<u8", count, 0),
+        fingerprints=np.frombuffer(packed, "<u8", count, count * 8),
+        modified=modified.view("<u8").reshape(-1),
+        entered=np.frombuffer(packed, "<u2", count, count * 22),
+        kept=np.frombuffer(packed, "<u2", count, count * 24),
+    )
+
+
+def no_entries() -> Entries:
+    """Return no entries."""
+    return unpack_entries(b"")
+
+
+def concatenate(parts: Sequence[Entries]) -> Entries:
+    """Return the entries of parts that follow each other in order of ids."""
+    if len(parts) == 1:
+        return parts[0]
+    return Entries(
+        ids=np.concatenate([part.ids for part in parts] or [np.empty(0, np.uint64)]),
+        fingerprints=np.concatenate(
+            [part.fingerprints for part in parts] or [np.empty(0, np.uint64)]
+        ),
+        modified=np.concatenate([part.modified for part in parts] or [np.empty(0, np.uint64)]),
+        entered=np.concatenate([part.entered for part in parts] or [np.empty(0, np.uint16)]),
+        kept=np.concatenate([part.kept for part in parts] or [np.empty(0, np.uint16)]),
+    )
+
+
+def newest(parts: Sequence[Entries]) -> Entries:
+    """Return the newest version of each id; of equal `modified` that of the later part.
+
+    The bit stays only if every entry of that version has it.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return _newest(concatenate(parts))
+
+
+def _newest(entries: Entries) -> Entries:
+    """The same for entries in any order, of which later ones win ties."""
+    if not len(entries):
+        return entries
+    order = np.lexsort((entries.modified, entries.ids))  # stable: later ones stay behind
+    entries = entries.take(order)
+    is_last = np.append(entries.ids[1:] != entries.ids[:-1], True)
+    if is_last.all():
+        return entries
+    winner = np.cumsum(np.append(0, is_last[:-1])).astype(np.intp)  # the group of each entry
+    last = np.flatnonzero(is_last)
+    fingerprints, modified = entries.fingerprints[last], entries.modified[last]
+    is_equal = (entries.fingerprints == fingerprints[winner]) & (
+        entries.modified == modified[winner]
+    )
+    is_answered = is_equal & ((entries.kept & VOID) == 0)
+    answered = np.zeros(len(last), dtype=bool)
+    answered[winner[is_answered]] = True
+    kept = entries.kept[last].copy()
+    kept[answered] &= np.uint16(LAST_DAY)
+    return Entries(
+        ids=entries.ids[last],
+        fingerprints=fingerprints,
+        modified=modified,
+        entered=entries.entered[last],
+        kept=kept,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a record stands: the chunk's run and key, and its index in the chunk."""
+
+    run_id: str
+    key: str
+    index: int
+
+
+@dataclass(slots=True)
+class RowRecords:
+    """Every record of some chunk rows: parallel arrays in the order of the rows, oldest first."""
+
+    ids: Words
+    fingerprints: Words
+    modified: Words
+    ends_on: Halves
+    is_answered: NDArray[np.bool_]
+    is_void: NDArray[np.bool_]
+    """Void without an answer."""
+    is_on_its_way: NDArray[np.bool_]
+    row: NDArray[np.uint32]
+    index: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def records_of(
+    packed: bytes, *, letters: str, counts: Sequence[int], void: Sequence[bool]
+) -> RowRecords:
+    """Return the records of chunk rows, oldest first.
+
+    `packed` and `letters` are those of all rows in a row; `counts` and `void` are of each row.
+    """
+    raw = np.frombuffer(packed, _RECORD)
+    row = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
+    starts = np.cumsum([0, *counts[:-1]]) if counts else np.empty(0, np.intp)
+    index = (np.arange(len(raw)) - np.repeat(starts, counts)).astype(np.uint8)
+    each = np.frombuffer(letters.encode("ascii"), np.uint8)
+    is_open = np.isin(each, [ord(letter) for letter in ON_ITS_WAY])
+    is_answered = np.isin(each, [ord(Letter.ACCEPTED), ord(Letter.REJECTED)])
+    in_void = np.repeat(np.array(void, dtype=bool), counts)
+    return RowRecords(
+        ids=raw["id"].copy(),
+        fingerprints=raw["fingerprint"].copy(),
+        modified=raw["rest"] & _MODIFIED_MASK,
+        ends_on=(raw["rest"] >> _MODIFIED_BITS).astype(np.uint16),
+        is_answered=is_answered,
+        is_void=in_void & ~is_answered,
+        is_on_its_way=is_open & ~in_void,
+        row=row,
+        index=index,
+    )
+
+
+def entries_of(records: RowRecords, *, today: int, keeping: Keeping, chosen: Any) -> Entries:
+    """Return the newest version of each id among the `chosen` records, as entered today."""
+    ends_on = records.ends_on[chosen].astype(np.int64)
+    until_end = np.maximum(today + keeping.known_for, ends_on + keeping.behind_end)
+    kept = np.where(ends_on == NO_END, today + keeping.without_end, until_end)
+    kept = np.minimum(kept, LAST_DAY).astype(np.uint16)
+    kept |= np.where(records.is_void[chosen], np.uint16(VOID), np.uint16(0))
+    return _newest(
+        Entries(
+            ids=records.ids[chosen],
+            fingerprints=records.fingerprints[chosen],
+            modified=records.modified[chosen],
+            entered=np.full(len(kept), today, dtype=np.uint16),
+            kept=kept,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowTable:
+    """The records of some rows, to be looked up: the newest of each id, and those on their way."""
+
+    rows: Sequence[tuple[str, str]]
+    """Run and key of each row."""
+    newest: Entries
+    """`entered` says of each whether it is on its way: 1 or 0."""
+    open_ids: Words
+    open_row: NDArray[np.uint32] = field(repr=False)
+    open_index: NDArray[np.uint8] = field(repr=False)
+
+    def places(self, id_hash: int) -> Iterator[Place]:
+        """Yield where versions of an indicator are that may still be sent."""
+        wanted = np.uint64(id_hash)
+        start, end = (
+            int(np.searchsorted(self.open_ids, wanted, side="left")),
+            int(np.searchsorted(self.open_ids, wanted, side="right")),
+        )
+        for at in range(start, end):
+            run_id, key = self.rows[self.open_row[at]]
+            yield Place(run_id=run_id, key=key, index=int(self.open_index[at]))
+
+
+def merged_tables(first: RowTable, second: RowTable) -> RowTable:
+    """Return two tables as one; the rows of the second are later."""
+    open_ids = np.concatenate([first.open_ids, second.open_ids])
+    order = np.argsort(open_ids, kind="stable")
+    open_row = np.concatenate([first.open_row, second.open_row + np.uint32(len(first.rows))])
+    return RowTable(
+        rows=[*first.rows, *second.rows],
+        newest=newest([first.newest, second.newest]),
+        open_ids=open_ids[order],
+        open_row=open_row[order],
+        open_index=np.concatenate([first.open_index, second.open_index])[order],
+    )
+
+
+def row_table(rows: Sequence[tuple[str, str]], records: RowRecords) -> RowTable:
+    """Return the look-up table of the rows whose records are given."""
+    is_open = np.flatnonzero(records.is_on_its_way)
+    order = is_open[np.argsort(records.ids[is_open], kind="stable")]
+    kept = np.where(records.is_void, np.uint16(VOID), np.uint16(0))
+    return RowTable(
+        rows=rows,
+        newest=_newest(
+            Entries(
+                ids=records.ids,
+                fingerprints=records.fingerprints,
+                modified=records.modified,
+                entered=records.is_on_its_way.astype(np.uint16),
+                kept=kept,
+            )
+        ),
+        open_ids=records.ids[order],
+        open_row=records.row[order],
+        open_index=records.index[order],
+    )
+
+
+def foldable(records: RowRecords, candidates: Sequence[bool]) -> list[bool]:
+    """Return which rows may be folded: candidates with no id of an earlier row that stays.
+
+    Rows are in the order of `records`. One that stays holds back every later one of an id of its.
+    """
+    may = np.array(candidates, dtype=bool)
+    if not may.all() and len(records):
+        _, group = np.unique(records.ids, return_inverse=True)
+        first_to_stay = np.full(int(group.max()) + 1, len(may), dtype=np.int64)
+        while True:
+            stays = ~may[records.row]
+            np.minimum.at(first_to_stay, group[stays], records.row[stays])
+            held = records.row[first_to_stay[group] < records.row]
+            if not may[held].any():
+                break
+            may[held] = False
+    return [bool(value) for value in may]
+
+
+def to_enter(
+    records: RowRecords, *, folded: Sequence[bool], answered_here: Sequence[bool]
+) -> NDArray[np.bool_]:
+    """Return which records to enter of the rows that are `folded`, for one destination.
+
+    Those that it has answered, and those that nobody has.
+    """
+    is_here = np.array(answered_here, dtype=bool)[records.row]
+    mask: NDArray[np.bool_] = np.array(folded, dtype=bool)[records.row] & (
+        is_here | ~records.is_answered
+    )
+    return mask
+
+
+def words(values: Sequence[int]) -> Words:
+    """Return 64-bit values as an array."""
+    return np.array(values, dtype=np.uint64)

@@ -1,0 +1,201 @@
+"""Folding: settled rows of closed runs become entries of the version index, and are removed.
+
+Each tick reads all chunk rows once. In order: the index is fenced, rows are read, what can be
+folded is entered under the fence, and only then are its rows removed, each as it was read, in one
+transaction with the counts in the head of their run. Dying anywhere repeats the steps before, which
+changes nothing; a tick that was overtaken fails at the fence. A row is folded with or after every
+earlier row that shares an indicator with it, so that later rows win.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import batched, groupby
+from typing import Final
+
+from common.errors import ConflictError
+from common.ledger.chunks import Chunk, Chunks, Fate, removal
+from common.ledger.runs import ROWS_A_WRITE, Folded, Run, Runs
+from common.ledger.states import CLOSED_RUNS, ChunkState
+from producer.entries import (
+    Keeping,
+    RowRecords,
+    entries_of,
+    foldable,
+    records_of,
+    row_table,
+    to_enter,
+)
+from producer.index import Manifest, Segment, VersionIndex
+from producer.known import Known
+
+KNOWN_MAX: Final = 10_000_000
+"""Most entries of an index; 26 bytes each, so 260 MB of an instance of 2 GB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldConfig:
+    """How long versions are known, in days, and how many at most."""
+
+    destination: str
+    keeping: Keeping
+    known_max: int = KNOWN_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a tick found before it asks Lumen: what is known, and what was done about it."""
+
+    known: Known
+    folded: int = 0
+    dropped: int = 0
+    """Entries that had to go because the index was full."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RowRef:
+    """What folding needs of a row once its records are in arrays."""
+
+    chunk: Chunk
+    destination: str
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.chunk.run_id, self.chunk.key
+
+
+def survey(
+    *,
+    runs: Runs,
+    chunks: Chunks,
+    index: VersionIndex,
+    config: FoldConfig,
+    tick: str,
+    today: int,
+    keep_going: Callable[[], None],
+) -> Survey:
+    """Fold what is settled; return what is known. `keep_going` is called between the steps.
+
+    Raises `LeaseLostError` when another tick has the index now.
+    """
+    names = index.segment_names()
+    destinations = sorted({config.destination, *index.destinations()})
+    manifests = {name: index.fence(name, tick=tick) for name in destinations}
+    listed = {info.name for manifest in manifests.values() for info in manifest.segments}
+    index.sweep(names - listed)
+    keep_going()
+    rows, records = _read(chunks.all())
+    keep_going()
+    heads = {run_id: runs.get(run_id) for run_id in dict.fromkeys(r.chunk.run_id for r in rows)}
+    candidates = [_may_be_folded(row.chunk, heads[row.chunk.run_id]) for row in rows]
+    may = foldable(records, candidates)
+    segments: list[Segment] = []
+    dropped = 0
+    for name in sorted({*destinations, *(row.destination for row in rows)}):
+        manifest = manifests.get(name) or index.fence(name, tick=tick)
+        loaded, went = _enter(
+            name, manifest, rows, records, may, index=index, config=config, today=today
+        )
+        dropped += went
+        if name == config.destination:
+            segments = loaded
+        keep_going()
+    folded = [row.chunk for row, is_folded in zip(rows, may, strict=True) if is_folded]
+    removed = _remove(folded, heads, runs=runs, tick=tick, keep_going=keep_going)
+    known = Known(segments, row_table([row.place for row in rows], records))
+    return Survey(known=known, folded=removed, dropped=dropped)
+
+
+def _read(chunks: Iterable[Chunk]) -> tuple[list[_RowRef], RowRecords]:
+    """Return all rows in the order in which they were written, and their records as arrays.
+
+    The bytes of each are let go of at once: a backlog has tens of thousands of rows.
+    """
+    found = [
+        (_RowRef(chunk=_light(chunk), destination=chunk.destination), chunk.records)
+        for chunk in chunks
+        if chunk.state is not ChunkState.OTHER and chunk.records
+    ]
+    found.sort(key=lambda pair: (pair[0].chunk.run_id, pair[0].chunk.epoch, pair[0].chunk.sequence))
+    rows = [row for row, _ in found]
+    return rows, records_of(
+        b"".join(records for _, records in found),
+        letters="".join(row.chunk.each for row in rows),
+        counts=[row.chunk.count for row in rows],
+        void=[row.chunk.void for row in rows],
+    )
+
+
+def _light(chunk: Chunk) -> Chunk:
+    """Return a chunk without its records, with what its removal needs."""
+    row = None if chunk.row is None else replace(chunk.row, data={})
+    return replace(chunk, records=b"", reason="", row=row)
+
+
+def _may_be_folded(chunk: Chunk, run: Run | None) -> bool:
+    """Return whether a row is settled and its run closed: nothing more comes of it."""
+    return run is not None and run.state in CLOSED_RUNS and chunk.is_settled
+
+
+def _enter(
+    destination: str,
+    manifest: Manifest,
+    rows: Sequence[_RowRef],
+    records: RowRecords,
+    may: list[bool],
+    *,
+    index: VersionIndex,
+    config: FoldConfig,
+    today: int,
+) -> tuple[list[Segment], int]:
+    """Enter what is folded into the index of a destination; return its segments and what went.
+
+    An answer is entered where it was given; what ended without one is entered everywhere.
+    """
+    is_here = [row.destination == destination for row in rows]
+    chosen = to_enter(records, folded=may, answered_here=is_here)
+    entries = entries_of(records, today=today, keeping=config.keeping, chosen=chosen)
+    if destination != config.destination and not len(entries):
+        return [], 0
+    known = index.load(manifest, today=today)
+    _, segments, dropped = index.add(manifest, known, entries, today=today, limit=config.known_max)
+    return segments, dropped
+
+
+def _remove(
+    folded: Sequence[Chunk],
+    heads: dict[str, Run | None],
+    *,
+    runs: Runs,
+    tick: str,
+    keep_going: Callable[[], None],
+) -> int:
+    """Remove the rows of folded chunks and count them in their runs; return how many."""
+    removed = 0
+    for run_id, group in groupby(folded, key=lambda chunk: chunk.run_id):
+        run = heads[run_id]
+        for some in batched(group, ROWS_A_WRITE, strict=False):
+            if run is None:
+                break
+            try:
+                run = runs.save(
+                    run,
+                    tick=tick,
+                    folded=run.folded + counted(some),
+                    rows=[removal(chunk) for chunk in some],
+                )
+            except ConflictError:
+                break  # a late answer, or a later tick: the next one reads the rows again
+            removed += len(some)
+        keep_going()
+    return removed
+
+
+def counted(chunks: Iterable[Chunk]) -> Folded:
+    """Return what the rows of settled chunks leave in the books: void ones nothing. Pure."""
+    fate = sum((chunk.fate for chunk in chunks if not chunk.void), Fate())
+    return Folded(
+        accepted=fate.accepted,
+        rejected=fate.rejected,
+        struck=fate.struck,
+        discarded=fate.discarded,
+    )

@@ -1,0 +1,230 @@
+"""The version index: the newest known version of every id, for one destination.
+
+Entries stand in *segments*: sorted, immutable, each in a partition of its own. A manifest a
+destination lists the segments that count. It is replaced by its ETag, which makes it commit and
+fence at once: a fold writes its segments first, then the manifest under the ETag with which its own
+tick began, so the fold of a tick that was overtaken has no effect. Segments that no manifest names
+are swept away by the next tick. How long ago a segment was entered is told by the storage's clock.
+"""
+
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from common.errors import ConflictError, LeaseLostError
+from common.ledger.tables import Row, Table, Tables, Value
+from producer.entries import ENTRY_BYTES, Entries, concatenate, newest, unpack_entries
+
+TABLE: Final = "versions"
+_MANIFESTS: Final = "manifest"
+_FIRST_KEY: Final = "00000"
+
+_PER_PROPERTY: Final = 2_300
+_PROPERTIES: Final = 10
+ENTRIES_A_ROW: Final = _PER_PROPERTY * _PROPERTIES
+"""Entries in a row: 598 KB. An entity holds 1 MiB, of which Azurite counts base64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentInfo:
+    """A segment as a manifest lists it; `age` is in seconds since something was entered in it."""
+
+    name: str
+    count: int
+    age: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Which segments count for a destination, oldest first, as one tick knows it."""
+
+    destination: str
+    segments: tuple[SegmentInfo, ...] = ()
+    tick: str = ""
+    step: int = 0
+    etag: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A segment and its entries."""
+
+    info: SegmentInfo
+    entries: Entries
+
+
+class VersionIndex:
+    """The indexes of all destinations."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table: Table = tables.table(TABLE)
+
+    def fence(self, destination: str, *, tick: str) -> Manifest:
+        """Return the manifest of a destination, replaced so that no earlier tick can commit.
+
+        Raises `LeaseLostError` when another tick does so at the same moment.
+        """
+        row = self._table.get(_MANIFESTS, _key(destination))
+        if row is None:
+            made = Manifest(destination=destination, tick=tick)
+            try:
+                return replace(made, etag=self._table.insert(_to_row(made)))
+            except ConflictError as error:
+                return self._ours(made, error)
+        known = _from_row(row)
+        age = 0.0 if row.age is None else row.age.total_seconds()
+        older = tuple(replace(info, age=info.age + age) for info in known.segments)
+        return self._write(known, segments=older, tick=tick)
+
+    def destinations(self) -> list[str]:
+        """Return every destination that has an index."""
+        return [_from_row(row).destination for row in self._table.query(_MANIFESTS)]
+
+    def segment_names(self) -> set[str]:
+        """Return the names of all segments, whether a manifest names them or not."""
+        rows = self._table.query(key=_FIRST_KEY, select=("count",))
+        return {row.partition for row in rows}
+
+    def load(self, manifest: Manifest, *, today: int) -> list[Segment]:
+        """Return the segments of a manifest, oldest first, without the entries that have ended."""
+        return [
+            Segment(info=info, entries=self._read(info.name).alive(today))
+            for info in manifest.segments
+        ]
+
+    def add(
+        self,
+        manifest: Manifest,
+        known: Sequence[Segment],
+        entries: Entries,
+        *,
+        today: int,
+        limit: int,
+    ) -> tuple[Manifest, list[Segment], int]:
+        """Enter `entries`; return the manifest, its segments, and how many entries had to go.
+
+        `known` are the segments of `manifest`. The smaller latest ones are merged with what is new,
+        so that there are few. Beyond `limit` entries those that end first go, none that was entered
+        today. Raises `LeaseLostError` when another tick has the index now.
+        """
+        if not len(entries):
+            return manifest, list(known), 0
+        merging = plan_merge([len(segment.entries) for segment in known], len(entries))
+        dropped = 0
+        if sum(len(segment.entries) for segment in known) + len(entries) > limit:
+            merging = len(known)
+        kept, merged = known[: len(known) - merging], known[len(known) - merging :]
+        together = newest([*(segment.entries for segment in merged), entries])
+        if len(together) > limit:
+            together, dropped = shortened(together, limit=limit, today=today)
+        name = secrets.token_hex(8)
+        info = SegmentInfo(name=name, count=len(together), age=0.0)
+        self._store(name, together)
+        written = self._write(
+            manifest,
+            segments=(*(segment.info for segment in kept), info),
+            tick=manifest.tick,
+        )
+        return written, [*kept, Segment(info=info, entries=together)], dropped
+
+    def sweep(self, names: Iterable[str]) -> None:
+        """Remove segments that no manifest names, and none ever will."""
+        for name in names:
+            for row in list(self._table.query(name, select=("count",))):
+                self._table.delete(row.partition, row.key)
+
+    def _write(
+        self, manifest: Manifest, *, segments: tuple[SegmentInfo, ...], tick: str
+    ) -> Manifest:
+        changed = replace(manifest, segments=segments, tick=tick, step=manifest.step + 1)
+        try:
+            return replace(changed, etag=self._table.replace(_to_row(changed)))
+        except ConflictError as error:
+            return self._ours(changed, error)
+
+    def _ours(self, manifest: Manifest, error: ConflictError) -> Manifest:
+        """Return the manifest if it is our own write that came first, its answer being lost."""
+        row = self._table.get(_MANIFESTS, _key(manifest.destination))
+        found = None if row is None else _from_row(row)
+        if found is None or (found.tick, found.step) != (manifest.tick, manifest.step):
+            raise LeaseLostError("another tick has the version index; this one stops") from error
+        return replace(manifest, etag=found.etag)
+
+    def _store(self, name: str, entries: Entries) -> None:
+        for number, start in enumerate(range(0, len(entries), ENTRIES_A_ROW)):
+            packed = entries.take(slice(start, start + ENTRIES_A_ROW)).pack()
+            size = _PER_PROPERTY * ENTRY_BYTES
+            pieces: dict[str, Value] = {
+                f"entries_{piece}": packed[at : at + size]
+                for piece, at in enumerate(range(0, len(packed), size))
+            }
+            data = {"count": len(packed) // ENTRY_BYTES, "pieces": len(pieces), **pieces}
+            self._table.merge(Row(partition=name, key=f"{number:05d}", data=data))
+
+    def _read(self, name: str) -> Entries:
+        parts = []
+        for row in self._table.query(name):
+            data: dict[str, Any] = dict(row.data)
+            packed = b"".join(data[f"entries_{piece}"] for piece in range(data["pieces"]))
+            parts.append(unpack_entries(packed))
+        return concatenate(parts)
+
+
+def plan_merge(counts: Sequence[int], added: int) -> int:
+    """Return how many of the latest segments to merge with `added` entries. Pure.
+
+    Each segment stays at least twice as large as all that is behind it, so there are as many as the
+    index has doublings, and an entry is written again about as often.
+    """
+    together, merging = added, 0
+    for count in reversed(counts):
+        if count >= 2 * together:
+            break
+        together += count
+        merging += 1
+    return merging
+
+
+def shortened(entries: Entries, *, limit: int, today: int) -> tuple[Entries, int]:
+    """Return entries without those that end first, a twentieth below `limit`, and how many went.
+
+    A twentieth, so that the next ticks need not do it again. What was entered today stays.
+    """
+    kept = entries.take(entries.ends_late(len(entries) - (limit - limit // 20), today=today))
+    return kept, len(entries) - len(kept)
+
+
+def _key(destination: str) -> str:
+    """Return a destination as a table key."""
+    return destination.replace("/", "|").replace("\\", "|").replace("#", "|").replace("?", "|")
+
+
+def _to_row(manifest: Manifest) -> Row:
+    listed = [[info.name, info.count, info.age] for info in manifest.segments]
+    return Row(
+        partition=_MANIFESTS,
+        key=_key(manifest.destination),
+        data={
+            "destination": manifest.destination,
+            "segments": json.dumps(listed).encode(),
+            "tick": manifest.tick,
+            "step": manifest.step,
+        },
+        etag=manifest.etag,
+    )
+
+
+def _from_row(row: Row) -> Manifest:
+    data: dict[str, Any] = dict(row.data)
+    return Manifest(
+        destination=data["destination"],
+        segments=tuple(
+            SegmentInfo(name=name, count=count, age=age)
+            for name, count, age in json.loads(data["segments"])
+        ),
+        tick=data["tick"],
+        step=data["step"],
+        etag=row.etag,
+    )

@@ -1,0 +1,84 @@
+"""What becomes of a listed version, given what is known of its indicator. Pure.
+
+A version is an indicator's id, a fingerprint of its content, and when it was modified. Every
+version that ever had a chunk row is known, whatever became of it. The listed version is compared
+with the newest known one of its id, by `modified`, and where that is equal by order of listing:
+
+| the listed version is                 | then                                                |
+|---------------------------------------|-----------------------------------------------------|
+| of an unknown id, and passes          | `ENQUEUED`                                          |
+| of an unknown id, and does not pass   | `FILTERED`                                          |
+| older than the known one              | `OLDER`                                             |
+| the same as the known one             | `UNCHANGED`; but `ENQUEUED` if that one is void     |
+|                                       | without an answer, is due again, or the run is full |
+|                                       | and it is not on its way                            |
+| newer than the known one              | `ENQUEUED`, passing or not                          |
+
+So filters apply to unknown ids only: what Sentinel holds is kept true when Lumen lowers the
+confidence of an indicator or revokes it. An enqueued version that does not pass is a *correction*.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Decision(StrEnum):
+    """What becomes of a listed version."""
+
+    ENQUEUED = "enqueued"
+    FILTERED = "filtered"
+    UNCHANGED = "unchanged"
+    OLDER = "older"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVersion:
+    """The newest known version of an indicator.
+
+    `modified` is in milliseconds since 1970. `is_void`: only void rows without an answer have it.
+    `is_on_its_way`: it may still be sent. `entered_on` is the day, counted since 1970, on which it
+    was entered in the index; None for one in a row. `is_recent`: a request with a version of this
+    indicator may be about to leave.
+    """
+
+    fingerprint: int
+    modified: int
+    is_void: bool = False
+    is_on_its_way: bool = False
+    entered_on: int | None = None
+    is_recent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The settings that decide about a version that is known already.
+
+    `today` counts days since 1970. `reupload_after` days an unchanged version is sent again, never
+    if it is 0. A `full` run sends everything that is not on its way.
+    """
+
+    today: int
+    reupload_after: int = 0
+    full: bool = False
+
+
+def decide(
+    *, modified: int, fingerprint: int, passes: bool, known: KnownVersion | None, policy: Policy
+) -> Decision:
+    """Return what becomes of a listed version; total over its inputs."""
+    if known is None:
+        return Decision.ENQUEUED if passes else Decision.FILTERED
+    if modified < known.modified:
+        return Decision.OLDER
+    if modified > known.modified or fingerprint != known.fingerprint:
+        return Decision.ENQUEUED
+    if known.is_void or is_due(known, policy) or (policy.full and not known.is_on_its_way):
+        return Decision.ENQUEUED
+    return Decision.UNCHANGED
+
+
+def is_due(known: KnownVersion, policy: Policy) -> bool:
+    """Return whether a version was entered so long ago that it is sent again."""
+    if not policy.reupload_after or known.entered_on is None:
+        return False
+    return policy.today - known.entered_on >= policy.reupload_after

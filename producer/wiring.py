@@ -1,0 +1,80 @@
+"""What a sync run works with, made from the settings.
+
+Imported on the first run, not with the app: numpy comes with it, and every instance of every
+function imports all triggers.
+"""
+
+import random
+
+import requests
+
+from common.clock import SystemClock
+from common.identity import storage_credential
+from common.ledger import open_ledger
+from common.ledger.slots import Slots
+from common.ledger.tables import AzureTables
+from common.queues import UPLOAD_QUEUE, AzureQueue
+from common.settings import Settings
+from producer.drain import DrainConfig, Sender
+from producer.index import VersionIndex
+from producer.indicators import Filters
+from producer.lumen import LumenClient
+from producer.sync import SyncConfig, SyncTools
+
+
+def sync_config(settings: Settings) -> SyncConfig:
+    """Return what a run needs of the settings."""
+    return SyncConfig(
+        drain=DrainConfig(
+            filters=Filters(
+                threshold=settings.lumen_confidence_threshold,
+                ipv4=settings.lumen_enable_ipv4,
+                domain=settings.lumen_enable_domain,
+                unknown_revoked=settings.send_unknown_revoked,
+            ),
+            destination=settings.destination,
+            chunk_size=settings.chunk_size,
+            max_pages=settings.max_pages,
+        ),
+        poll_interval=settings.lumen_poll_interval,
+        poll_timeout=settings.lumen_poll_timeout,
+        time_budget=settings.run_time_budget,
+        lease=settings.run_lease,
+        reupload_after_days=settings.reupload_after_days,
+        known_for_days=settings.known_for_days,
+        known_max=settings.known_max,
+        requests_per_minute=settings.sentinel_requests_per_minute,
+    )
+
+
+def sync_tools(settings: Settings, *, session: requests.Session | None = None) -> SyncTools:
+    """Return what a run works with; `session` reaches Lumen."""
+    clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter, not secrets
+    credential = storage_credential(settings.storage)
+    tables = AzureTables(settings.storage, credential=credential)
+    ledger = open_ledger(tables)
+    queue = AzureQueue(UPLOAD_QUEUE, settings.storage, credential=credential)
+    return SyncTools(
+        lumen=LumenClient(
+            base_url=settings.lumen_base_url,
+            api_key=settings.lumen_api_key,
+            backoff=settings.backoff,
+            clock=clock,
+            rng=rng,
+            session=session or requests.Session(),
+        ),
+        ledger=ledger,
+        index=VersionIndex(tables),
+        sender=Sender(
+            queue=queue,
+            ledger=ledger,
+            slots=Slots(
+                tables, clock=clock, requests_per_minute=settings.sentinel_requests_per_minute
+            ),
+            backoff=settings.backoff,
+            clock=clock,
+            rng=rng,
+        ),
+        queue=queue,
+        clock=clock,
+    )
