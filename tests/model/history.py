@@ -1,0 +1,286 @@
+"""One random history of the pipeline, and the verdict on it."""
+
+import random
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from common.errors import PipelineError
+from common.ledger.states import RunState
+from ops.reconciliation import reconcile
+from tests.model.stage import Actor, Stage
+from tests.model.world import MAX_RECEIVES, Message, Version, World
+
+STALLS = (0.5, 3.0, 20.0, 130.0, 700.0)
+INDICATORS = 6
+
+
+@dataclass
+class History:
+    """What happens, by one seed."""
+
+    seed: int
+    steps: int = 120
+    used: Counter[str] = field(default_factory=Counter)
+    """How often each known limit was used."""
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)  # noqa: S311 - a history by its seed
+        self._stage = Stage(self._rng)
+        self.world = World(self._stage, snapshots=self._rng.random() < 0.3)  # noqa: PLR2004
+        self._moment = 0
+        self._trouble = self._rng.choice([0.0, 0.02, 0.1])
+        self.world.lumen.fails = self.world.queue.fails = self.world.sentinel.fails = self._fails
+        self.world.lumen.page_size = self._rng.choice([1, 2, 3, 5])
+        self.given_up: set[int] = set()
+
+    def _fails(self) -> bool:
+        return not self._stage.is_quiet and self._rng.random() < self._trouble
+
+    def play(self) -> None:
+        """Let everything happen, then let everything come to rest."""
+        for _ in range(self.steps):
+            self._step()
+        self._stage.is_quiet = True
+        for actor in list(self._stage.actors):
+            if self._rng.random() < 0.5:  # noqa: PLR2004 - half of them wake up again
+                self._stage.kill(actor)
+            else:
+                self._finish(actor)
+        self.settle()
+
+    def settle(self) -> None:
+        """Run ticks and deliver until nothing is left to do.
+
+        Another indicator changes all the time: what is refused needs to see that others pass.
+        """
+        world = self.world
+        world.max_pages = 1000
+        for round_ in range(60):
+            self._stage.advance(900.0)
+            self._drain()
+            self._stage.advance(700.0)  # more than two clocks may differ
+            if world.queue.messages:
+                world.lumen.change(Version(number=INDICATORS, modified=round_ + 60))
+            self._run("tick", world.tick)
+            self._drain()
+            is_done = not world.queue.messages and not self._is_open()
+            if is_done and not any(True for _ in world.ledger.chunks.all()):
+                return
+            self._run("replay", world.replay_all)
+
+    def _drain(self) -> None:
+        while self._deliver_one(finish=True) or self._keep_one(finish=True):
+            pass
+
+    def _is_open(self) -> bool:
+        return any(run.is_open for run in self.world.ledger.runs.latest(999))
+
+    def _step(self) -> None:
+        rng, stage = self._rng, self._stage
+        choice = rng.random()
+        if stage.actors and choice < 0.55:  # noqa: PLR2004 - shares of what happens
+            self._go_on(rng.choice(stage.actors))
+        elif choice < 0.62:  # noqa: PLR2004
+            stage.advance(rng.choice(STALLS))
+        elif choice < 0.72:  # noqa: PLR2004
+            self._change()
+        elif choice < 0.80:  # noqa: PLR2004
+            self._start("tick", self._tick)
+        elif choice < 0.93:  # noqa: PLR2004
+            self._deliver_one(finish=False)
+        elif choice < 0.96 and stage.actors:  # noqa: PLR2004
+            stage.kill(rng.choice(stage.actors))
+        else:
+            self._rare()
+
+    def _rare(self) -> None:
+        rng, world = self._rng, self.world
+        match rng.randrange(7):
+            case 0 if world.queue.messages:
+                world.queue.put(rng.choice(world.queue.messages).text)
+            case 1:
+                self._keep_one(finish=False)
+            case 2 if world.queue.visible():
+                message = rng.choice(world.queue.visible())  # the host gives it up
+                world.queue.messages.remove(message)
+                world.poison_queue.put(message.text)
+            case 3:
+                self._start("replay", world.replay_all)
+            case 4 if rng.random() < 0.3:  # noqa: PLR2004
+                self._start("discard", world.discard_one)
+            case 5 if world.lumen.queries:
+                world.lumen.queries[-1].is_known = rng.random() < 0.7  # noqa: PLR2004
+            case 6:
+                world.lumen.list_again()
+            case _:
+                pass
+
+    def _change(self) -> None:
+        rng = self._rng
+        self._moment += rng.choice([0, 1, 1, 2])
+        late = rng.random() < 0.1 and self._moment > 3  # noqa: PLR2004
+        self.world.lumen.change(
+            Version(
+                number=rng.randrange(INDICATORS),
+                modified=self._moment - (rng.randrange(1, 4) if late else 0),
+                confidence=rng.choice([80, 80, 90, 70, 40]),
+                revoked=rng.random() < 0.15,  # noqa: PLR2004
+                is_bad=rng.random() < 0.05,  # noqa: PLR2004
+            )
+        )
+
+    def _tick(self) -> None:
+        self.world.chunk_size = self._rng.choice([1, 2, 3])
+        self.world.max_pages = self._rng.choice([1, 2, 1000])
+        self.world.tick()
+
+    def _deliver_one(self, *, finish: bool) -> bool:
+        world = self.world
+        visible = world.queue.visible()
+        if not visible:
+            return False
+        message = self._rng.choice(visible)
+        if message.receives >= MAX_RECEIVES:
+            world.queue.messages.remove(message)
+            world.poison_queue.put(message.text)
+            return True
+        receipt = world.queue.receive(message)
+        self._act("deliver", lambda: world.deliver(message, receipt), finish=finish)
+        return True
+
+    def _keep_one(self, *, finish: bool) -> bool:
+        world = self.world
+        visible = world.poison_queue.visible()
+        if not visible:
+            return False
+        message: Message = self._rng.choice(visible)
+        receipt = world.poison_queue.receive(message)
+        self._act("keep", lambda: world.keep_poison(message, receipt), finish=finish)
+        return True
+
+    def _act(self, name: str, work: object, *, finish: bool) -> None:
+        actor = self._start(name, work)
+        if finish:
+            self._finish(actor)
+
+    def _start(self, name: str, work: object) -> Actor:
+        skew = self._rng.choice([0.0, 0.0, -400.0, 400.0])
+        return self._stage.start(name, lambda: _forgiving(work), skew=skew)
+
+    def _run(self, name: str, work: object) -> None:
+        self._finish(self._start(name, work))
+
+    def _go_on(self, actor: Actor) -> None:
+        self._stage.play(actor)
+
+    def _finish(self, actor: Actor) -> None:
+        while not actor.is_over:
+            self._stage.play(actor)
+
+    def end(self) -> None:
+        """End whoever still waits, so that no thread outlives the history."""
+        for actor in list(self._stage.actors):
+            with suppress(BaseException):
+                self._stage.kill(actor)
+
+    def faults(self) -> list[str]:
+        """Return everything that is wrong with how it ended."""
+        return [*self._books(), *self._last_words()]
+
+    def _books(self) -> list[str]:
+        ledger = self.world.ledger
+        faults = []
+        for run in ledger.runs.latest(999):
+            if run.is_open:
+                faults.append(f"run {run.run_id} is open in the end")
+            fate = reconcile(run, ledger.chunks.outcomes(run.run_id))
+            if not fate.balanced:
+                faults.append(f"the books of {run.run_id} do not balance: {fate}")
+            if fate.pending:
+                faults.append(f"run {run.run_id} has {fate.pending} pending in the end")
+        return faults
+
+    def _last_words(self) -> list[str]:
+        """Compare what Sentinel holds with every version that was listed."""
+        listed: dict[int, list[Version]] = {}
+        in_gaps: set[Version] = set()
+        gaps = self._gap_queries()
+        for number, query in enumerate(self.world.lumen.queries):
+            for at, page in enumerate(query.pages):
+                for version in page:
+                    if number in gaps:
+                        in_gaps.add(version)
+                    if number not in gaps or at < query.was_read:
+                        listed.setdefault(version.number, []).append(version)
+        faults = []
+        for number, versions in listed.items():
+            fault = self._last_word(number, versions, in_gaps)
+            if fault:
+                faults.append(f"indicator {number}: {fault}")
+        return faults
+
+    def _gap_queries(self) -> set[int]:
+        runs = list(self.world.ledger.runs.latest(999))
+        complete = {
+            int(run.cache_id)
+            for run in runs
+            if run.cache_id is not None and run.state is RunState.COMPLETE
+        }
+        return set(range(len(self.world.lumen.queries))) - complete
+
+    def _last_word(self, number: int, versions: list[Version], in_gaps: set[Version]) -> str:
+        holds = self.world.sentinel.holds.get(number)
+        newest = max(v.modified for v in versions)
+        last = [v for v in versions if v.modified == newest]
+        sure = [v for v in versions if v not in in_gaps]
+        if holds is None and all(v.is_bad for v in last):
+            self.used["Sentinel refused the newest version"] += 1
+            return ""
+        if holds is None:
+            if any(v.passes and not v.is_bad for v in sure) and not self._was_given_up(number):
+                return f"a version passes and none arrived: {versions}"
+            return ""
+        if holds in last:
+            return ""
+        if any(v in in_gaps for v in last):
+            self.used["the newest version is in a gap"] += 1
+            return ""
+        if all(v.is_bad for v in last):
+            self.used["Sentinel refused the newest version"] += 1
+            return ""
+        if self._was_given_up(number):
+            self.used["given up by an operator"] += 1
+            return ""
+        if self._was_below(versions, holds):
+            self.used["below the threshold before the first that passes"] += 1
+            return ""
+        return f"Sentinel holds {holds}, the newest of {versions} are {last}"
+
+    @staticmethod
+    def _was_below(versions: list[Version], holds: Version) -> bool:
+        """Whether what is newer was listed before the first version that passes."""
+        first = next((i for i, v in enumerate(versions) if v.passes), len(versions))
+        return all(
+            not v.passes and versions.index(v) < first
+            for v in versions
+            if v.modified > holds.modified
+        )
+
+    def _was_given_up(self, number: int) -> bool:
+        from common.envelope import decode_envelope
+        from common.ledger.poison import PoisonState
+
+        for record in self.world.ledger.poison.all():
+            if record.state is PoisonState.DISCARDED:
+                body = decode_envelope(record.message).body
+                if f"{number:012d}".encode() in body:
+                    return True
+        return False
+
+
+def _forgiving(work: object) -> None:
+    """Run `work`; what a host would log and forget is no fault."""
+    assert callable(work)
+    with suppress(PipelineError):
+        work()

@@ -1,0 +1,128 @@
+"""A stage for actors that take turns: one runs at a time, and each can be stopped at any call.
+
+Every call of an actor to the outside is a gate. There the stage decides, by its random numbers, who
+goes on; so one seed is one history, and an actor can stall for any length between two calls, or end
+before or after a call took effect. Time passes only when the stage lets it pass.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """The process ends here: nothing catches it, and nothing works after it."""
+
+
+class Actor:
+    """A process at work, on a thread of its own. Its clock may be off by `skew` seconds."""
+
+    def __init__(self, stage: "Stage", name: str, work: Callable[[], object], skew: float) -> None:
+        self.name = name
+        self.skew = skew
+        self.is_over = False
+        self.is_dying = False
+        self.bug: BaseException | None = None
+        self._stage = stage
+        self._work = work
+        self.turn = threading.Semaphore(0)
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _run(self) -> None:
+        self.turn.acquire()
+        try:
+            if not self.is_dying:
+                self._work()
+        except Killed:
+            pass
+        except BaseException as bug:  # noqa: BLE001 - shown by the stage
+            self.bug = bug
+        self.is_over = True
+        self._stage.pass_on()
+
+
+class ActorClock:
+    """The clock of whoever is on stage: its wall clock is off, its elapsed time is not."""
+
+    def __init__(self, stage: "Stage") -> None:
+        self._stage = stage
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self._stage.now + self._stage.skew)
+
+    def monotonic(self) -> float:
+        return self._stage.now
+
+    def boottime(self) -> float:
+        return self._stage.now
+
+    def sleep(self, seconds: float) -> None:
+        self._stage.gate("sleep")
+        if seconds > 0:
+            self._stage.advance(seconds)
+
+
+class Stage:
+    """Who is at work, and what time it is: seconds since `START`, the storage's clock."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.now = 0.0
+        self.actors: list[Actor] = []
+        self.current: Actor | None = None
+        self.on_time: Callable[[float], None] = lambda _now: None
+        self._director = threading.Semaphore(0)
+        self.is_quiet = False
+        """Nobody is stopped or stalled any more."""
+
+    @property
+    def skew(self) -> float:
+        """How far the clock of whoever is on stage is off."""
+        return 0.0 if self.current is None else self.current.skew
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.on_time(self.now)
+
+    def start(self, name: str, work: Callable[[], object], *, skew: float = 0.0) -> Actor:
+        """Let an actor wait for its turn."""
+        actor = Actor(self, name, work, skew)
+        actor.thread.start()
+        self.actors.append(actor)
+        return actor
+
+    def play(self, actor: Actor) -> None:
+        """Give an actor the turn, until it comes to a gate at which the stage stops it, or ends."""
+        self.current = actor
+        actor.turn.release()
+        self._director.acquire()
+        self.current = None
+        self.actors = [found for found in self.actors if not found.is_over]
+        if actor.bug is not None:
+            raise actor.bug
+
+    def kill(self, actor: Actor) -> None:
+        """End an actor where it stands."""
+        actor.is_dying = True
+        self.play(actor)
+
+    def pass_on(self) -> None:
+        """Give the turn back to the director."""
+        self._director.release()
+
+    def gate(self, _what: str) -> None:
+        """A call of whoever is on stage: it may have to wait for its next turn, or end."""
+        actor = self.current
+        if actor is None or threading.current_thread() is not actor.thread:
+            return
+        if actor.is_dying:
+            raise Killed
+        if not self.is_quiet and self.rng.random() < 0.25:  # noqa: PLR2004 - a quarter of the calls
+            self.pass_on()
+            actor.turn.acquire()
+            if actor.is_dying:
+                raise Killed

@@ -1,0 +1,409 @@
+"""The pipeline's own code between services that are models: Lumen, the queue, Sentinel.
+
+Storage is in memory and tells time by the stage. What Lumen listed, what Sentinel took and when a
+request took effect are remembered, so that a history can be judged in the end.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+
+from common.backoff import Backoff
+from common.clock import Clock
+from common.delivery import REQUEST_WITHIN
+from common.errors import GapError, UnavailableError
+from common.identity import TokenSource
+from common.ledger import Ledger, open_ledger
+from common.ledger.problems import Problems
+from common.ledger.slots import Slots
+from consumer.deferral import Deferrer
+from consumer.deliver import Deliverer
+from consumer.pacing import Pacer
+from consumer.poison import PoisonKeeper, handle_poison
+from consumer.sentinel import Answer, Isolate, RecordError, SentinelClient, Unavailable, Uploaded
+from ops.poison import Selection, discard, find, replay
+from producer.drain import DrainConfig, Sender
+from producer.index import VersionIndex
+from producer.indicators import Filters
+from producer.lumen import LumenClient, Page, QueryState, QueryStatus
+from producer.sync import SyncConfig, SyncTools, run_sync
+from tests.fakes.tables import FakeTables
+from tests.model.stage import ActorClock, Stage
+
+LEASE = 600.0
+HIDDEN = 600.0
+"""Seconds for which the host hides a message that it received."""
+MAX_RECEIVES = 5
+THRESHOLD = 65
+HERE = "model/workspace"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of an indicator as Lumen lists it."""
+
+    number: int
+    modified: int
+    confidence: int = 80
+    revoked: bool = False
+    is_bad: bool = False
+
+    @property
+    def indicator_id(self) -> str:
+        return f"indicator--00000000-0000-4000-8000-{self.number:012d}"
+
+    @property
+    def passes(self) -> bool:
+        return self.confidence >= THRESHOLD and not self.revoked
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "type": "indicator",
+            "id": self.indicator_id,
+            "created": "2026-01-01T00:00:00Z",
+            "modified": f"2026-01-01T00:{self.modified // 60:02d}:{self.modified % 60:02d}.000Z",
+            "pattern": f"[ipv4-addr:value = '192.0.2.{self.number}']",
+            "pattern_type": "stix",
+            "valid_from": "2026-01-01T00:00:00Z",
+            "confidence": self.confidence,
+            "revoked": self.revoked,
+            "labels": ["bad"] if self.is_bad else [],
+        }
+
+
+def version_of(record: dict[str, Any]) -> Version:
+    """Return the version that a record is."""
+    minutes, seconds = record["modified"][14:19].split(":")
+    return Version(
+        number=int(record["id"][-12:]),
+        modified=int(minutes) * 60 + int(seconds),
+        confidence=record["confidence"],
+        revoked=record["revoked"],
+        is_bad=record["labels"] == ["bad"],
+    )
+
+
+@dataclass
+class Query:
+    """A query that was started: its pages, and whether Lumen still knows it."""
+
+    pages: list[list[Version]]
+    is_known: bool = True
+    was_read: int = 0
+
+
+class ModelLumen:
+    """Lists each version once (deltas), or the newest of everything (snapshots)."""
+
+    def __init__(self, stage: Stage, *, snapshots: bool) -> None:
+        self._stage = stage
+        self._snapshots = snapshots
+        self._newest: dict[int, Version] = {}
+        self._changed: list[Version] = []
+        self.queries: list[Query] = []
+        self.page_size = 3
+        self.fails: Callable[[], bool] = lambda: False
+
+    def change(self, version: Version) -> None:
+        """Let an indicator have another version from now on."""
+        self._changed.append(version)
+        self._newest[version.number] = version
+
+    def list_again(self) -> None:
+        """Let the next query list the newest version of everything."""
+        self._changed = list(self._newest.values())
+
+    def start_query(self, **_: object) -> str | None:
+        self._call()
+        rng = self._stage.rng
+        listed = list(self._newest.values()) if self._snapshots else self._changed
+        if self._snapshots:
+            rng.shuffle(listed)
+        self._changed = []
+        size = self.page_size
+        pages = [listed[at : at + size] for at in range(0, len(listed), size)] or [[]]
+        self.queries.append(Query(pages=pages))
+        self._stage.gate("lumen answers")
+        return str(len(self.queries) - 1)
+
+    def query_status(self, cache_id: str, **_: object) -> QueryStatus:
+        self._call()
+        self._query(int(cache_id))
+        return QueryStatus(state=QueryState.COMPLETED, token=f"{cache_id}-0")
+
+    def fetch_page(self, token: str, **_: object) -> Page:
+        self._call()
+        number, at = map(int, token.split("-"))
+        query = self._query(number)
+        query.was_read = max(query.was_read, at + 1)
+        last = at + 1 == len(query.pages)
+        return Page(
+            objects=[version.record() for version in query.pages[at]],
+            next_token=None if last else f"{number}-{at + 1}",
+        )
+
+    def _query(self, number: int) -> Query:
+        query = self.queries[number]
+        if not query.is_known:
+            raise GapError("Lumen does not know the query any more")
+        return query
+
+    def _call(self) -> None:
+        self._stage.gate("lumen")
+        if self.fails():
+            raise UnavailableError("Lumen is out")
+
+
+@dataclass
+class Message:
+    """A message of the queue."""
+
+    text: str
+    visible_at: float
+    receives: int = 0
+    receipt: int = 0
+    is_deleted: bool = False
+
+
+class ModelQueue:
+    """A storage queue: messages hidden for a time, by the stage's clock."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.messages: list[Message] = []
+        self.fails: Callable[[], bool] = lambda: False
+
+    def send(self, text: str, *, delay: float = 0.0) -> None:
+        self._stage.gate("send")
+        if self.fails():
+            raise UnavailableError("the queue is out")
+        self.put(text, delay=delay)
+        self._stage.gate("sent")
+
+    def put(self, text: str, *, delay: float = 0.0) -> None:
+        """Put a message on the queue."""
+        self.messages.append(Message(text, self._stage.now + max(delay, 0.0)))
+
+    def depth(self) -> int:
+        return len(self.messages)
+
+    def visible(self) -> list[Message]:
+        """Return the messages that can be received now."""
+        return [found for found in self.messages if found.visible_at <= self._stage.now]
+
+    def receive(self, message: Message) -> int:
+        """Hide a message; return the receipt under which it may be deleted."""
+        message.visible_at = self._stage.now + HIDDEN
+        message.receives += 1
+        message.receipt += 1
+        return message.receipt
+
+    def delete(self, message: Message, receipt: int) -> None:
+        """Remove a message, unless somebody else has received it since."""
+        if message.receipt == receipt and message in self.messages:
+            self.messages.remove(message)
+
+
+@dataclass
+class InFlight:
+    """A request that has been sent and takes effect between now and `until`."""
+
+    versions: list[Version]
+    until: float
+    is_done: bool = False
+
+
+class ModelSentinel:
+    """Holds the version of each indicator that took effect last."""
+
+    destination = HERE
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.holds: dict[int, Version] = {}
+        self.refused: set[Version] = set()
+        self.fails: Callable[[], bool] = lambda: False
+        self.sent = 0
+        self._in_flight: list[InFlight] = []
+        stage.on_time = self._take_effect
+
+    def upload(self, objects: bytes, *, count: int, token: str) -> Answer:  # noqa: ARG002
+        self.sent += 1
+        versions = [version_of(record) for record in orjson.loads(objects)]
+        assert len(versions) == count
+        if self.fails():
+            return Unavailable(reason="Sentinel is out")
+        request = InFlight(versions=versions, until=self._stage.now + REQUEST_WITHIN - 1)
+        self._in_flight.append(request)
+        self._stage.gate("under way")
+        self._apply(request)
+        self._stage.gate("answered")
+        if self.fails():
+            return Unavailable(reason="the answer was lost")
+        bad = [index for index, version in enumerate(versions) if version.is_bad]
+        errors = tuple(RecordError(index=index, messages=("bad",)) for index in bad)
+        if len(bad) == count:
+            return Isolate(reason="bad", refused=errors)
+        return Uploaded(rejected=errors)
+
+    def _apply(self, request: InFlight) -> None:
+        if request.is_done:
+            return
+        request.is_done = True
+        self._in_flight.remove(request)
+        for version in request.versions:
+            if version.is_bad:
+                self.refused.add(version)
+            else:
+                self.holds[version.number] = version
+
+    def _take_effect(self, now: float) -> None:
+        for request in list(self._in_flight):
+            if request.until <= now:
+                self._apply(request)
+
+
+class InlineExecutor(Executor):
+    """Runs everything at once, on the caller's thread."""
+
+    def __init__(self, *_: object) -> None:
+        """Take what a thread pool takes."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - the future carries it
+            future.set_exception(error)
+        return future
+
+
+class FixedToken:
+    """A token that is always good."""
+
+    def token(self) -> str:
+        return "token"
+
+    def refresh(self, *, refused: str) -> str:
+        return refused
+
+
+@dataclass
+class World:
+    """One pipeline."""
+
+    stage: Stage
+    snapshots: bool = False
+    tables: FakeTables = field(init=False)
+    queue: ModelQueue = field(init=False)
+    poison_queue: ModelQueue = field(init=False)
+    lumen: ModelLumen = field(init=False)
+    sentinel: ModelSentinel = field(init=False)
+    clock: Clock = field(init=False)
+    chunk_size: int = 2
+    max_pages: int = 1000
+
+    def __post_init__(self) -> None:
+        self.tables = FakeTables(monotonic=lambda: self.stage.now)
+        self.tables.before = lambda table, operation: self.stage.gate(f"{table} {operation}")
+        self.tables.after = lambda table, operation: self.stage.gate(f"{table} {operation} done")
+        self.queue = ModelQueue(self.stage)
+        self.poison_queue = ModelQueue(self.stage)
+        self.lumen = ModelLumen(self.stage, snapshots=self.snapshots)
+        self.sentinel = ModelSentinel(self.stage)
+        self.clock = ActorClock(self.stage)
+
+    @property
+    def ledger(self) -> Ledger:
+        return open_ledger(self.tables)
+
+    def tick(self) -> None:
+        """Run what is due, as a fresh process would."""
+        backoff, rng = Backoff(tries=2, base=0.0, cap=0.0), random.Random(0)  # noqa: S311
+        ledger = self.ledger
+        sender = Sender(
+            queue=self.queue,
+            ledger=ledger,
+            slots=Slots(self.tables, clock=self.clock, requests_per_minute=6000),
+            backoff=backoff,
+            clock=self.clock,
+            rng=rng,
+            threads=InlineExecutor,
+        )
+        run_sync(
+            SyncConfig(
+                drain=DrainConfig(
+                    filters=Filters(threshold=THRESHOLD),
+                    destination=HERE,
+                    chunk_size=self.chunk_size,
+                    max_pages=self.max_pages,
+                ),
+                lease=LEASE,
+                requests_per_minute=6000,
+            ),
+            SyncTools(
+                lumen=cast("LumenClient", self.lumen),
+                ledger=ledger,
+                index=VersionIndex(self.tables),
+                sender=sender,
+                queue=self.queue,
+                clock=self.clock,
+            ),
+            owner="model",
+        )
+
+    def deliver(self, message: Message, receipt: int) -> None:
+        """Deliver one message and acknowledge it, as a fresh instance would."""
+        ledger = self.ledger
+        problems = Problems(self.tables, clock=self.clock)
+        Deliverer(
+            sentinel=cast("SentinelClient", self.sentinel),
+            tokens=cast("TokenSource", FixedToken()),
+            ledger=ledger,
+            problems=problems,
+            pacer=Pacer(
+                Slots(self.tables, clock=self.clock, requests_per_minute=6000), clock=self.clock
+            ),
+            deferrer=Deferrer(
+                queue=self.queue,
+                ledger=ledger,
+                clock=self.clock,
+                rng=random.Random(0),  # noqa: S311
+                first_delay=5.0,
+            ),
+            keeper=PoisonKeeper(ledger=ledger, problems=problems, clock=self.clock),
+            clock=self.clock,
+        ).deliver(message.text)
+        self.stage.gate("acknowledge")
+        self.queue.delete(message, receipt)
+
+    def keep_poison(self, message: Message, receipt: int) -> None:
+        """Keep one message of the poison queue."""
+        problems = Problems(self.tables, clock=self.clock)
+        keeper = PoisonKeeper(ledger=self.ledger, problems=problems, clock=self.clock)
+        handle_poison(message.text, keeper=keeper, queue=self.poison_queue)
+        self.stage.gate("acknowledge")
+        self.poison_queue.delete(message, receipt)
+
+    def replay_all(self) -> None:
+        """Replay everything that is kept."""
+        ledger = self.ledger
+        slots = Slots(self.tables, clock=self.clock, requests_per_minute=6000)
+        entries = find(ledger, Selection(all_kept=True))
+        self._exhaust(
+            replay(entries, ledger=ledger, queue=self.queue, slots=slots, clock=self.clock)
+        )
+
+    def discard_one(self) -> None:
+        """Discard one of what is kept."""
+        entries = find(self.ledger, Selection(all_kept=True))[:1]
+        self._exhaust(discard(entries, ledger=self.ledger, clock=self.clock))
+
+    @staticmethod
+    def _exhaust(handled: Iterator[object]) -> None:
+        for _ in handled:
+            pass
