@@ -192,16 +192,24 @@ def _replay_kept(
         return Result.UNDECODABLE
     chunk = ledger.chunks.get(envelope.run_id, envelope.key)
     if chunk is not None and chunk.is_settled:
+        state, result = _SETTLED_BY.get(chunk.state, (PoisonState.REPLAYED, Result.SUPERSEDED))
         if not dry_run:
-            ledger.poison.settle(record, PoisonState.REPLAYED, at=clock.now())
-        is_uploaded = chunk.state is ChunkState.UPLOADED
-        return Result.ALREADY_UPLOADED if is_uploaded else Result.SUPERSEDED
+            ledger.poison.settle(record, state, at=clock.now())
+        return result
     if dry_run:
         return Result.WOULD_REPLAY
     if not _move(ledger, chunk, ChunkState.QUEUED, clock):
         return None
     _send(envelope, queue=queue, slot=supply.take(), clock=clock)
     return _settle(ledger, record, PoisonState.REPLAYED, clock) or Result.REPLAYED
+
+
+_SETTLED_BY: Final = {
+    ChunkState.UPLOADED: (PoisonState.REPLAYED, Result.ALREADY_UPLOADED),
+    ChunkState.DISCARDED: (PoisonState.DISCARDED, Result.ALREADY_DISCARDED),
+}
+"""What a replay finds done already, by the state of the chunk: somebody discarded it, and died before
+the record said so."""
 
 
 def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock) -> None:

@@ -234,7 +234,7 @@ class History:
         newest = max(v.modified for v in versions)
         last = [v for v in versions if v.modified == newest]
         sure = [v for v in versions if v not in in_gaps]
-        if holds is None and all(v.is_bad for v in last):
+        if holds is None and any(v.is_bad for v in last):
             self.used["Sentinel refused the newest version"] += 1
             return ""
         if holds is None:
@@ -246,7 +246,7 @@ class History:
         if any(v in in_gaps for v in last):
             self.used["the newest version is in a gap"] += 1
             return ""
-        if all(v.is_bad for v in last):
+        if any(v.is_bad for v in last):
             self.used["Sentinel refused the newest version"] += 1
             return ""
         if self._was_given_up(number):

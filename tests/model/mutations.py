@@ -1,0 +1,159 @@
+"""The rules of the pipeline, each with a way to take it out: the model must notice.
+
+Each patch leaves out one rule and nothing else. That the model fails without it is what shows that
+the rule is needed, and that the model looks at it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import consumer.deliver
+import consumer.look
+import producer.drain
+import producer.fold
+import producer.indicators
+import producer.known
+import producer.sync
+from common.ledger.chunks import Chunk, Chunks
+from common.ledger.control import Control, Lease
+from common.ledger.runs import Head, Run
+from consumer.look import Look, Settled
+from producer.index import Manifest, VersionIndex
+from producer.versions import Decision
+
+type Patch = Callable[[pytest.MonkeyPatch], None]
+
+FOR_EVER = 1e9
+
+
+def _looks_last_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(consumer.deliver, "LOOK_IS_GOOD_FOR", FOR_EVER)
+
+
+def _no_delay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(producer.drain, "LONGEST_DELIVERY", 0.0)
+
+
+def _no_strike(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(producer.drain.Sender, "_strike", lambda *_: None)
+
+
+def _filters_for_known_ones(patch: pytest.MonkeyPatch) -> None:
+    decide = producer.indicators.decide
+
+    def filtering(*, passes: bool, **others: Any) -> Decision:
+        return decide(passes=passes, **others) if passes else Decision.FILTERED
+
+    patch.setattr(producer.indicators, "decide", filtering)
+
+
+def _settled_versions_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    enter = producer.fold._enter  # noqa: SLF001 - the rule to take out
+
+    def forgetful(*arguments: Any, **others: Any) -> Any:
+        _, dropped = enter(*arguments, **others)
+        return [], dropped
+
+    patch.setattr(producer.fold, "_enter", forgetful)
+
+
+def _nothing_is_void(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(producer.sync._Sync, "_void_beyond", lambda *_: [])  # noqa: SLF001
+
+
+def _void_ones_are_sent(patch: pytest.MonkeyPatch) -> None:
+    judge = consumer.look.judge_look
+
+    def careless(envelope: Any, chunk: Chunk | None, **others: Any) -> Look:
+        return judge(envelope, chunk if chunk is None else replace(chunk, void=False), **others)
+
+    patch.setattr(consumer.deliver, "judge_look", careless)
+
+
+def _settled_ones_are_sent_again(patch: pytest.MonkeyPatch) -> None:
+    """A message without a row is taken for one of another ledger."""
+    patch.setattr(Chunks, "known_ledger_id", lambda _: "another")
+
+
+def _the_epoch_stays(patch: pytest.MonkeyPatch) -> None:
+    save = Head.save
+
+    def same_epoch(head: Head, **changes: Any) -> Run:
+        changes.pop("epoch", None)
+        return save(head, **changes)
+
+    patch.setattr(Head, "save", same_epoch)
+
+
+def _no_fence(patch: pytest.MonkeyPatch) -> None:
+    fence = VersionIndex.fence
+
+    def open_gate(index: VersionIndex, destination: str, *, tick: str) -> Manifest:
+        found = index._table.get("manifest", producer.index._key(destination))  # type: ignore[attr-defined] # noqa: SLF001
+        if found is None:
+            return fence(index, destination, tick=tick)
+        return producer.index._from_row(found)  # type: ignore[attr-defined,no-any-return] # noqa: SLF001
+
+    patch.setattr(VersionIndex, "fence", open_gate)
+
+    def overwrite(index: VersionIndex, manifest: Manifest, **changes: Any) -> Manifest:
+        changed = replace(manifest, step=manifest.step + 1, **changes)
+        index._table.merge(producer.index._to_row(changed))  # type: ignore[attr-defined] # noqa: SLF001
+        return changed
+
+    patch.setattr(VersionIndex, "_write", overwrite)
+
+
+def _any_tick_names_its_run(patch: pytest.MonkeyPatch) -> None:
+    name = Control.set_open_run
+
+    def careless(control: Control, lease: Lease, run_id: str | None) -> Lease:
+        now = control.read_lease()
+        return name(control, lease if now is None else replace(lease, etag=now.etag), run_id)
+
+    patch.setattr(Control, "set_open_run", careless)
+
+
+def _asked_long_ago(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(producer.sync, "ASK_WITHIN", FOR_EVER)
+
+
+def _rows_fold_in_any_order(patch: pytest.MonkeyPatch) -> None:
+    def careless(_records: object, candidates: Iterable[bool]) -> list[bool]:
+        return list(candidates)
+
+    patch.setattr(producer.fold, "foldable", careless)
+
+
+def _messages_first(patch: pytest.MonkeyPatch) -> None:
+    """The checkpoint moves before the messages are on the queue."""
+    patch.setattr(producer.sync._Sync, "_take_over", _kept_as_it_is)  # noqa: SLF001
+
+
+def _kept_as_it_is(sync: Any, run: Run) -> Head:
+    head: Head = sync._head(run)  # noqa: SLF001
+    head.save(state=producer.sync.RunState.RUNNING, stalled=run.stalled + 1)
+    return head
+
+
+RULES: dict[str, Patch] = {
+    "a look is good for seconds": _looks_last_for_ever,
+    "a newer version waits": _no_delay,
+    "older versions are struck": _no_strike,
+    "filters apply to unknown ids only": _filters_for_known_ones,
+    "every version that had a row is known": _settled_versions_are_forgotten,
+    "what lies beyond the checkpoint is void": _nothing_is_void,
+    "void chunks are not sent": _void_ones_are_sent,
+    "a chunk without a row is settled": _settled_ones_are_sent_again,
+    "each tick raises the epoch": _the_epoch_stays,
+    "the manifest fences": _no_fence,
+    "the lease names runs by its ETag": _any_tick_names_its_run,
+    "Lumen is asked within seconds": _asked_long_ago,
+    "rows fold in order": _rows_fold_in_any_order,
+    "a tick takes over before it goes on": _messages_first,
+}
+
+assert Settled
