@@ -6,13 +6,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from common.errors import PipelineError
+from common.ledger.runs import Run
 from common.ledger.states import RunState
 from ops.reconciliation import reconcile
+from producer.sync import ASK_WITHIN
 from tests.model.stage import Actor, Stage
 from tests.model.world import MAX_RECEIVES, Message, Version, World
 
 STALLS = (0.5, 3.0, 20.0, 130.0, 700.0)
-INDICATORS = 6
+OTHER = 9
+"""Number of an indicator that changes only in the end, so that something is accepted."""
 
 
 @dataclass
@@ -29,6 +32,10 @@ class History:
         self._stage = Stage(self._rng)
         self.world = World(self._stage, snapshots=self._rng.random() < 0.3)  # noqa: PLR2004
         self._moment = 0
+        self._indicators = self._rng.choice([1, 2, 3, 6])
+        self._stage.stops = self._rng.choice([0.1, 0.25, 0.5])
+        self._kills = self._rng.choice([0.01, 0.03, 0.08])
+        self.steps = self._rng.choice([80, 120, 200])
         self._trouble = self._rng.choice([0.0, 0.02, 0.1])
         self.world.lumen.fails = self.world.queue.fails = self.world.sentinel.fails = self._fails
         self.world.lumen.page_size = self._rng.choice([1, 2, 3, 5])
@@ -42,12 +49,24 @@ class History:
         for _ in range(self.steps):
             self._step()
         self._stage.is_quiet = True
-        for actor in list(self._stage.actors):
-            if self._rng.random() < 0.5:  # noqa: PLR2004 - half of them wake up again
-                self._stage.kill(actor)
-            else:
-                self._finish(actor)
+        sleepers = list(self._stage.actors)
+        for actor in self._some(sleepers):
+            sleepers.remove(actor)
+            self._wake(actor)
         self.settle()
+        for actor in sleepers:  # these slept while everything else came to rest
+            self._wake(actor)
+        self.settle()
+
+    def _some(self, actors: list[Actor]) -> list[Actor]:
+        return [actor for actor in actors if self._rng.random() < 0.5]  # noqa: PLR2004 - half
+
+    def _wake(self, actor: Actor) -> None:
+        """Let an actor go on to its end, or die where it stands."""
+        if self._rng.random() < 0.3:  # noqa: PLR2004 - a share dies
+            self._stage.kill(actor)
+        else:
+            self._finish(actor)
 
     def settle(self) -> None:
         """Run ticks and deliver until nothing is left to do.
@@ -61,7 +80,7 @@ class History:
             self._drain()
             self._stage.advance(700.0)  # more than two clocks may differ
             if world.queue.messages:
-                world.lumen.change(Version(number=INDICATORS, modified=round_ + 60))
+                world.lumen.change(Version(number=OTHER, modified=round_ + 60))
             self._run("tick", world.tick)
             self._drain()
             is_done = not world.queue.messages and not self._is_open()
@@ -89,7 +108,7 @@ class History:
             self._start("tick", self._tick)
         elif choice < 0.93:  # noqa: PLR2004
             self._deliver_one(finish=False)
-        elif choice < 0.96 and stage.actors:  # noqa: PLR2004
+        elif choice < 0.93 + self._kills and stage.actors:
             stage.kill(rng.choice(stage.actors))
         else:
             self._rare()
@@ -122,7 +141,7 @@ class History:
         late = rng.random() < 0.1 and self._moment > 3  # noqa: PLR2004
         self.world.lumen.change(
             Version(
-                number=rng.randrange(INDICATORS),
+                number=rng.randrange(self._indicators),
                 modified=self._moment - (rng.randrange(1, 4) if late else 0),
                 confidence=rng.choice([80, 80, 90, 70, 40]),
                 revoked=rng.random() < 0.15,  # noqa: PLR2004
@@ -186,7 +205,7 @@ class History:
 
     def faults(self) -> list[str]:
         """Return everything that is wrong with how it ended."""
-        return [*self._books(), *self._last_words()]
+        return [*self._books(), *self._lost_queries(), *self._last_words()]
 
     def _books(self) -> list[str]:
         ledger = self.world.ledger
@@ -200,6 +219,36 @@ class History:
             if fate.pending:
                 faults.append(f"run {run.run_id} has {fate.pending} pending in the end")
         return faults
+
+    def _lost_queries(self) -> list[str]:
+        """Find queries that no run has, and no gap tells of: what they listed is lost unseen.
+
+        A gap tells of a query that was started before it was closed, or seconds later.
+        """
+        runs = list(self.world.ledger.runs.latest(999))
+        known = {run.cache_id for run in runs}
+        lost = [
+            query.started
+            for number, query in enumerate(self.world.lumen.queries)
+            if str(number) not in known and any(query.pages)
+        ]
+        gaps = [run for run in runs if run.state is RunState.GAP and run.asked]
+        told = sorted(self._closed_at(run) for run in gaps if run.cache_id is None)
+        faults = []
+        for started in sorted(lost):
+            covers = next((at for at in told if at >= started - ASK_WITHIN), None)
+            if covers is None:
+                faults.append(f"no gap tells of the query that was started at {started}")
+            else:
+                told.remove(covers)
+        return faults
+
+    def _closed_at(self, run: Run) -> float:
+        """Return when the head of a run was written last."""
+        found = self.world.ledger.runs.get(run.run_id)
+        assert found is not None
+        assert found.age is not None
+        return self._stage.now - found.age.total_seconds()
 
     def _last_words(self) -> list[str]:
         """Compare what Sentinel holds with every version that was listed."""

@@ -75,6 +75,8 @@ class Stage:
         self.current: Actor | None = None
         self.on_time: Callable[[float], None] = lambda _now: None
         self._director = threading.Semaphore(0)
+        self.stops = 0.25
+        """Share of the calls at which another actor may go on."""
         self.is_quiet = False
         """Nobody is stopped or stalled any more."""
 
@@ -121,7 +123,7 @@ class Stage:
             return
         if actor.is_dying:
             raise Killed
-        if not self.is_quiet and self.rng.random() < 0.25:  # noqa: PLR2004 - a quarter of the calls
+        if not self.is_quiet and self.rng.random() < self.stops:
             self.pass_on()
             actor.turn.acquire()
             if actor.is_dying:

@@ -92,6 +92,7 @@ class Query:
     """A query that was started: its pages, and whether Lumen still knows it."""
 
     pages: list[list[Version]]
+    started: float
     is_known: bool = True
     was_read: int = 0
 
@@ -126,7 +127,7 @@ class ModelLumen:
         self._changed = []
         size = self.page_size
         pages = [listed[at : at + size] for at in range(0, len(listed), size)] or [[]]
-        self.queries.append(Query(pages=pages))
+        self.queries.append(Query(pages=pages, started=self._stage.now))
         self._stage.gate("lumen answers")
         return str(len(self.queries) - 1)
 
