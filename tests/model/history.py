@@ -30,7 +30,7 @@ class History:
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)  # noqa: S311 - a history by its seed
         self._stage = Stage(self._rng)
-        self.world = World(self._stage, snapshots=self._rng.random() < 0.3)  # noqa: PLR2004
+        self.world = World(self._stage, snapshots=self._rng.random() < 0.3)
         self._moment = 0
         self._indicators = self._rng.choice([1, 2, 3, 6])
         self._stage.stops = self._rng.choice([0.1, 0.25, 0.5])
@@ -59,11 +59,11 @@ class History:
         self.settle()
 
     def _some(self, actors: list[Actor]) -> list[Actor]:
-        return [actor for actor in actors if self._rng.random() < 0.5]  # noqa: PLR2004 - half
+        return [actor for actor in actors if self._rng.random() < 0.5]
 
     def _wake(self, actor: Actor) -> None:
         """Let an actor go on to its end, or die where it stands."""
-        if self._rng.random() < 0.3:  # noqa: PLR2004 - a share dies
+        if self._rng.random() < 0.3:
             self._stage.kill(actor)
         else:
             self._finish(actor)
@@ -98,15 +98,15 @@ class History:
     def _step(self) -> None:
         rng, stage = self._rng, self._stage
         choice = rng.random()
-        if stage.actors and choice < 0.55:  # noqa: PLR2004 - shares of what happens
+        if stage.actors and choice < 0.55:
             self._go_on(rng.choice(stage.actors))
-        elif choice < 0.62:  # noqa: PLR2004
+        elif choice < 0.62:
             stage.advance(rng.choice(STALLS))
-        elif choice < 0.72:  # noqa: PLR2004
+        elif choice < 0.72:
             self._change()
-        elif choice < 0.80:  # noqa: PLR2004
+        elif choice < 0.80:
             self._start("tick", self._tick)
-        elif choice < 0.93:  # noqa: PLR2004
+        elif choice < 0.93:
             self._deliver_one(finish=False)
         elif choice < 0.93 + self._kills and stage.actors:
             stage.kill(rng.choice(stage.actors))
@@ -126,10 +126,10 @@ class History:
                 world.poison_queue.put(message.text)
             case 3:
                 self._start("replay", world.replay_all)
-            case 4 if rng.random() < 0.3:  # noqa: PLR2004
+            case 4 if rng.random() < 0.3:
                 self._start("discard", world.discard_one)
             case 5 if world.lumen.queries:
-                world.lumen.queries[-1].is_known = rng.random() < 0.7  # noqa: PLR2004
+                world.lumen.queries[-1].is_known = rng.random() < 0.7
             case 6:
                 world.lumen.list_again()
             case _:
@@ -138,14 +138,14 @@ class History:
     def _change(self) -> None:
         rng = self._rng
         self._moment += rng.choice([0, 1, 1, 2])
-        late = rng.random() < 0.1 and self._moment > 3  # noqa: PLR2004
+        late = rng.random() < 0.1 and self._moment > 3
         self.world.lumen.change(
             Version(
                 number=rng.randrange(self._indicators),
                 modified=self._moment - (rng.randrange(1, 4) if late else 0),
                 confidence=rng.choice([80, 80, 90, 70, 40]),
-                revoked=rng.random() < 0.15,  # noqa: PLR2004
-                is_bad=rng.random() < 0.05,  # noqa: PLR2004
+                revoked=rng.random() < 0.15,
+                is_bad=rng.random() < 0.05,
             )
         )
 

@@ -51,7 +51,7 @@ def _filters_for_known_ones(patch: pytest.MonkeyPatch) -> None:
 
 
 def _settled_versions_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    enter = producer.fold._enter  # noqa: SLF001 - the rule to take out
+    enter = producer.fold._enter
 
     def forgetful(*arguments: Any, **others: Any) -> Any:
         _, dropped = enter(*arguments, **others)
@@ -61,7 +61,7 @@ def _settled_versions_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_is_void(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(producer.sync._Sync, "_void_beyond", lambda *_: [])  # noqa: SLF001
+    patch.setattr(producer.sync._Sync, "_void_beyond", lambda *_: [])
 
 
 def _void_ones_are_sent(patch: pytest.MonkeyPatch) -> None:
@@ -92,16 +92,16 @@ def _no_fence(patch: pytest.MonkeyPatch) -> None:
     fence = VersionIndex.fence
 
     def open_gate(index: VersionIndex, destination: str, *, tick: str) -> Manifest:
-        found = index._table.get("manifest", producer.index._key(destination))  # type: ignore[attr-defined] # noqa: SLF001
+        found = index._table.get("manifest", producer.index._key(destination))  # type: ignore[attr-defined]
         if found is None:
             return fence(index, destination, tick=tick)
-        return producer.index._from_row(found)  # type: ignore[attr-defined,no-any-return] # noqa: SLF001
+        return producer.index._from_row(found)  # type: ignore[attr-defined,no-any-return]
 
     patch.setattr(VersionIndex, "fence", open_gate)
 
     def overwrite(index: VersionIndex, manifest: Manifest, **changes: Any) -> Manifest:
         changed = replace(manifest, step=manifest.step + 1, **changes)
-        index._table.merge(producer.index._to_row(changed))  # type: ignore[attr-defined] # noqa: SLF001
+        index._table.merge(producer.index._to_row(changed))  # type: ignore[attr-defined]
         return changed
 
     patch.setattr(VersionIndex, "_write", overwrite)
@@ -130,11 +130,11 @@ def _rows_fold_in_any_order(patch: pytest.MonkeyPatch) -> None:
 
 def _messages_first(patch: pytest.MonkeyPatch) -> None:
     """The checkpoint moves before the messages are on the queue."""
-    patch.setattr(producer.sync._Sync, "_take_over", _kept_as_it_is)  # noqa: SLF001
+    patch.setattr(producer.sync._Sync, "_take_over", _kept_as_it_is)
 
 
 def _kept_as_it_is(sync: Any, run: Run) -> Head:
-    head: Head = sync._head(run)  # noqa: SLF001
+    head: Head = sync._head(run)
     head.save(state=producer.sync.RunState.RUNNING, stalled=run.stalled + 1)
     return head
 

@@ -232,7 +232,7 @@ class ModelSentinel:
         self._in_flight: list[InFlight] = []
         stage.on_time = self._take_effect
 
-    def upload(self, objects: bytes, *, count: int, token: str) -> Answer:  # noqa: ARG002
+    def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
         self.sent += 1
         versions = [version_of(record) for record in orjson.loads(objects)]
         assert len(versions) == count
