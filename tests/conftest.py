@@ -21,6 +21,16 @@ settings.register_profile("pipeline", deadline=None)  # a slow machine is no fai
 settings.load_profile("pipeline")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names binary values after their parameter; pytest numbers them.
+
+    What is compressed or encrypted may hold the time, and then two workers collect different tests.
+    """
+    if isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable()):
+        return argname
+    return None
+
+
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
     """Azurite, started when the first test asks for it."""

@@ -142,9 +142,10 @@ def test_an_end_from_outside_leaves_nothing_behind(number: signal.Signals, tmp_p
     ("name", "content", "told"),
     [
         ("empty.jsonl", b"", "holds no objects"),
-        ("cut.jsonl.gz", gzip.compress(b"{}\n" * 1000)[:20], "is cut off or damaged"),
+        ("cut.jsonl.gz", gzip.compress(b"{}\n" * 1000, mtime=0)[:20], "is cut off or damaged"),
         ("text.jsonl", b"{}\nno JSON\n", "text.jsonl"),
     ],
+    ids=["empty", "cut", "text"],
 )
 def test_a_feed_of_no_use_is_explained(
     name: str, content: bytes, told: str, tmp_path: Path
