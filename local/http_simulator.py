@@ -171,7 +171,7 @@ class HttpSimulator(ABC):
             for exchange in self.exchanges
         )
 
-    def wait_for(self, predicate: Callable[[], bool], *, timeout: float = 10.0) -> None:
+    def wait_for(self, predicate: Callable[[], bool], *, timeout: float = 120.0) -> None:
         """Wait until the predicate holds; it is asked again whenever a request moves on.
 
         Raises ``TimeoutError`` after ``timeout`` seconds.
