@@ -203,7 +203,7 @@ def test_poison_queue_never_dead_letters(world: World, eventually: Eventually) -
     """On a queue named *-poison a failing message comes back with its lease, and not as a copy."""
     world.poison_queue.create_queue()
     world.poison_queue.send_message('{"do": "fail", "id": "1"}')
-    host = world.start(enable=("poison",), queue_lease=1)
+    host = world.start(enable=("poison",), queue_lease=LEASE / 2)
     eventually(lambda: host.log_text().count("comes back when its lease expires") > 3)
     assert [entry["count"] for entry in world.journal("poison")] == [1, 2, 3]
     properties = world.poison_queue.get_queue_properties()
