@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from local.held_port import HeldPort
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 # Azurite's own first account, which tools expect; its key is published.
 DEVELOPMENT_ACCOUNT = "devstoreaccount1"
@@ -51,7 +53,8 @@ class Azurite:
         self._program = [str(find_node()), str(find_azurite())]
         self._data = data
         self._accounts = accounts
-        self._ports: dict[str, int] = {}
+        self._held = {service: HeldPort() for service in ("queue", "table")}
+        self._ports = {service: held.number for service, held in self._held.items()}
         self._scratch = tempfile.TemporaryDirectory(prefix="azurite-")
         self._process: subprocess.Popen[str] | None = None
 
@@ -128,9 +131,8 @@ class Azurite:
 
     def _options(self) -> list[str]:
         options = ["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--blobPort", "0"]
-        for service in ("queue", "table"):
-            options += [f"--{service}Host", "127.0.0.1"]
-            options += [f"--{service}Port", str(self._ports.get(service, 0))]
+        for service, port in self._ports.items():
+            options += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
         if self._data is None:
             return [*options, "--inMemoryPersistence"]
         return [*options, "--location", str(self._data.resolve())]
