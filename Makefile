@@ -7,10 +7,10 @@ RUN := .venv/bin/python -m
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 
-.PHONY: help setup setup-python demo chaos bench bench-quick test test-unit check format package lock clean
+.PHONY: help setup setup-python demo chaos bench bench-quick test test-unit test-collection check format package lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Set up everything: Python packages, Azurite, what checks the template
 	@sh scripts/setup.sh
@@ -35,6 +35,9 @@ test: setup ## Run every test (ARGS="-k poison" chooses)
 
 test-unit: setup-python ## Run the unit tests: about a minute, no Azurite
 	@$(RUN) pytest tests/unit --numprocesses 2 --dist loadfile $(ARGS)
+
+test-collection: setup-python ## Check that every collection lists the same tests, in one order
+	@$(RUN) scripts.compare_collections $(ARGS)
 
 check: setup-python ## Check format, lint and types
 	@$(RUN) ruff format --check .

@@ -22,14 +22,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from local.held_port import HeldPort
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 # Azurite's own first account, which tools expect; its key is published.
 DEVELOPMENT_ACCOUNT = "devstoreaccount1"
 DEVELOPMENT_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
-ACCOUNTS = (DEVELOPMENT_ACCOUNT, *(f"world{number:03d}" for number in range(300)))
-READY_WITHIN = 60.0
+ACCOUNTS = (DEVELOPMENT_ACCOUNT, *(f"world{number:03d}" for number in range(1000)))
+READY_WITHIN = 180.0
+"""Seconds; one that ends before it listens is not waited for."""
+STOPPED_WITHIN = 60.0
+"""Seconds that it gets to write its data down; killed before, it would lose some."""
 
 type Service = Literal["queue", "table"]
 
@@ -48,7 +53,8 @@ class Azurite:
         self._program = [str(find_node()), str(find_azurite())]
         self._data = data
         self._accounts = accounts
-        self._ports: dict[str, int] = {}
+        self._held = {service: HeldPort() for service in ("queue", "table")}
+        self._ports = {service: held.number for service, held in self._held.items()}
         self._scratch = tempfile.TemporaryDirectory(prefix="azurite-")
         self._process: subprocess.Popen[str] | None = None
 
@@ -66,7 +72,7 @@ class Azurite:
         )
         output = _Output(self._process)
         try:
-            listens = output.both_listen.wait(READY_WITHIN)
+            listens = output.settled.wait(READY_WITHIN) and output.both_listen
         except BaseException:  # Ctrl-C, for one: who never got it cannot stop it
             self.kill()
             raise
@@ -80,7 +86,7 @@ class Azurite:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(10)
+                self._process.wait(STOPPED_WITHIN)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -125,9 +131,8 @@ class Azurite:
 
     def _options(self) -> list[str]:
         options = ["--silent", "--skipApiVersionCheck", "--disableTelemetry", "--blobPort", "0"]
-        for service in ("queue", "table"):
-            options += [f"--{service}Host", "127.0.0.1"]
-            options += [f"--{service}Port", str(self._ports.get(service, 0))]
+        for service, port in self._ports.items():
+            options += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
         if self._data is None:
             return [*options, "--inMemoryPersistence"]
         return [*options, "--location", str(self._data.resolve())]
@@ -203,21 +208,27 @@ class _Output:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.lines: list[str] = []
         self.ports: dict[str, int] = {}
-        self.both_listen = threading.Event()
+        self.settled = threading.Event()
+        """Both services listen, or the process has ended and will say no more."""
         self._process = process
         threading.Thread(target=self._read, name="azurite-output", daemon=True).start()
+
+    @property
+    def both_listen(self) -> bool:
+        return {"queue", "table"} <= self.ports.keys()
 
     def _read(self) -> None:
         if self._process.stdout is None:
             return
         with self._process.stdout as output:
             for line in output:
-                if not self.both_listen.is_set():
+                if not self.both_listen:
                     self._take(line.strip())
+        self.settled.set()
 
     def _take(self, line: str) -> None:
         self.lines.append(line)
         if found := _LISTENING.search(line):
             self.ports[found[1].lower()] = int(found[2])
-        if {"queue", "table"} <= self.ports.keys():
-            self.both_listen.set()
+        if self.both_listen:
+            self.settled.set()

@@ -10,6 +10,7 @@ import shlex
 import time
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ TICK_AFTER = 2.0
 """Seconds without movement after which the timer is fired again, in place of 15 minutes."""
 FIRE_AT_MOST = 50
 """Timer ticks: a long feed needs one for every `MAX_PAGES` pages."""
+
+_DIED = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+"""What the answer of an instance is that is killed before it, or in the middle of it."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -136,7 +140,7 @@ class _Watch:
             self._heal_in_time()
             try:
                 report = self._host.get(f"/api/status?runs={FIRE_AT_MOST}").json()
-            except requests.ConnectionError:
+            except _DIED:
                 _say("  an instance died")
                 continue
             runs = list(reversed(report["runs"]))
@@ -167,9 +171,10 @@ class _Watch:
 
     def _fire(self) -> None:
         if self._fired < FIRE_AT_MOST:
-            self._host.invoke_admin("lumen_sync")
             self._fired += 1
             self._fired_at = time.monotonic()
+            with suppress(*_DIED):  # the next one is fired where another instance lives
+                self._host.invoke_admin("lumen_sync")
 
     def _heal_in_time(self) -> None:
         if self._heal is None or self._met_at is None:

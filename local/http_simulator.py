@@ -32,6 +32,7 @@ from local.faults import (
     Trickle,
     plan_faults,
 )
+from local.held_port import HeldPort
 from local.https_listener import HttpsListener, Request, Response, Wire
 from local.tls import LocalCertificates
 
@@ -91,6 +92,7 @@ class HttpSimulator(ABC):
         self._rules: list[FaultRule] = []
         self._stopping = threading.Event()
         self._listener: HttpsListener | None = None
+        self._held: HeldPort | None = None
         self._port = 0
 
     @abstractmethod
@@ -109,8 +111,9 @@ class HttpSimulator(ABC):
         if self._listener:
             raise RuntimeError(f"{type(self).__name__} is running already")
         self._stopping = threading.Event()
+        self._held = self._held or HeldPort()
         self._listener = HttpsListener(
-            port=self._port,
+            port=self._port or self._held.number,
             context=self._certificates.server_context(),
             serve=self._serve,
             failed=self.failures.append,
@@ -171,7 +174,7 @@ class HttpSimulator(ABC):
             for exchange in self.exchanges
         )
 
-    def wait_for(self, predicate: Callable[[], bool], *, timeout: float = 10.0) -> None:
+    def wait_for(self, predicate: Callable[[], bool], *, timeout: float = 120.0) -> None:
         """Wait until the predicate holds; it is asked again whenever a request moves on.
 
         Raises ``TimeoutError`` after ``timeout`` seconds.

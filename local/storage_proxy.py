@@ -89,7 +89,7 @@ class Injection:
     def remove(self) -> None:
         self._remove(self)
 
-    def wait(self, timeout: float = 30.0) -> bool:
+    def wait(self, timeout: float = 120.0) -> bool:
         """Whether a request was hit within `timeout` seconds."""
         return self._hit.wait(timeout)
 

@@ -9,16 +9,33 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from local.azurite import ACCOUNTS, Azurite, AzuriteUnavailableError
 from tests.log_guard import LogGuard
+from tests.patience import PATIENCE
 
-WITHIN = 30.0
 SETTLE = 0.02
 
-settings.register_profile("pipeline", deadline=None)  # a slow machine is no failure
+# A slow machine is no failure, and the same examples are tried each time: a change is judged by
+# what it changes. `make test ARGS=--hypothesis-profile=search` looks for new ones.
+settings.register_profile(
+    "search", deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "pipeline", settings.get_profile("search"), derandomize=True, database=None
+)
 settings.load_profile("pipeline")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names binary values after their parameter; pytest numbers them.
+
+    What is compressed or encrypted may hold the time, and then two workers collect different tests.
+    """
+    if isinstance(val, bytes) and not (val.isascii() and val.decode("ascii").isprintable()):
+        return argname
+    return None
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +55,13 @@ def azurite() -> Iterator[Azurite]:
 def new_account() -> Callable[[], str]:
     """Returns, at each call, the name of a storage account that nobody else uses."""
     unused = iter(ACCOUNTS[1:])
-    return lambda: next(unused)
+
+    def take() -> str:
+        name = next(unused, None)
+        assert name, f"all {len(ACCOUNTS)} accounts are taken: let local/azurite.py make more"
+        return name
+
+    return take
 
 
 @pytest.fixture
@@ -68,7 +91,7 @@ def eventually() -> Callable[[Callable[[], object]], None]:
     """Waits until a condition holds; fails when it does not come true in good time."""
 
     def wait(condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + WITHIN
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, "the condition did not come true"
             time.sleep(SETTLE)

@@ -24,7 +24,8 @@ CLOCK_SKEW_FOLDER = PROJECT_ROOT / "local" / "clock_skew"
 CLOCK_SKEW_VARIABLE = "LOCAL_CLOCK_SKEW"
 """Seconds by which the clock of a host is wrong; only a process that has it gets the folder."""
 
-READY_WITHIN = 60.0
+READY_WITHIN = 180.0
+"""Seconds; one that ends before it listens is not waited for."""
 # What a Python process needs from its parent; all else is given explicitly.
 INHERITED = (
     "PATH",

@@ -9,6 +9,7 @@ in `written_types`.
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,18 @@ def describe(names: Iterable[str], *, cache: Path) -> dict[str, ResourceType]:
     answers: dict[str, list[Node]] = json.loads(kept.read_text()) if kept.is_file() else {}
     if missing := [name for name in wanted if name not in answers]:
         answers |= ask(tool, missing)
-        kept.write_text(json.dumps(answers), encoding="utf-8")
+        _replace(kept, json.dumps(answers))
     described = {name: read_answer(answers[name]) for name in wanted}
     return described | {name: WRITTEN_TYPES[name] for name in set(names) & WRITTEN.keys()}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file at once: another worker may read it, or write it too, at any moment."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False
+    ) as written:
+        written.write(text)
+    Path(written.name).replace(path)
 
 
 def find_tool() -> tuple[Path, str]:

@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.bicep.template import BICEP, ROOT, files
+from tests.patience import PATIENCE
 
 CHECKOV = ROOT / ".setup" / "checkov-env" / "bin" / "checkov"
 
@@ -40,7 +41,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=PATIENCE,
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found

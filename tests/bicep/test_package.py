@@ -20,6 +20,7 @@ from local.azurite import Azurite
 from local.functions_host.process import child_environment
 from scripts.package import deployed, main, pack, read_patterns
 from tests.bicep.template import ROOT
+from tests.patience import PATIENCE
 from tests.repo.git_files import listed, repository_files
 
 FUNCTIONS = {"lumen_sync", "sentinel_upload", "keep_poison", "pipeline_status"}
@@ -125,7 +126,7 @@ def host_running(app: Path, environment: dict[str, str], log: Path) -> Iterator[
         yield json.loads(line)
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
 
 def test_the_package_is_the_product(unpacked: Path) -> None:
@@ -206,7 +207,7 @@ def test_the_package_runs_on_the_worker(
         answer = requests.get(
             f"http://127.0.0.1:{ready['port']}/api/status",
             headers={"x-functions-key": "key"},
-            timeout=30,
+            timeout=PATIENCE,
         )
     assert (answer.status_code, answer.json()["runs"]) == (200, [])
 

@@ -17,6 +17,7 @@ from common.settings import (
     read_storage_settings,
 )
 from tests.bicep.template import BICEP, MAIN, ROOT, Name, Value, load
+from tests.patience import PATIENCE
 
 APP = load(BICEP / "modules/function-app.bicep")
 LEFT_TO_DEFAULT = {
@@ -227,7 +228,7 @@ def test_functions_named_in_the_template_exist() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
     ).stdout
     named = re.findall(r"'function:(\w+)'", APP.source)
     assert named == ["sentinel_upload"]

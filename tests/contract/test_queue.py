@@ -1,4 +1,10 @@
-"""The contract of a queue as its senders see it, and what only the real one can show."""
+"""The contract of a queue as its senders see it, and what only the real one can show.
+
+Azurite decodes each read of a request by itself (readRequestIntoText in its serializer, 3.37.0): a
+letter beyond ASCII that is cut between two reads arrives as several others, and counts as more. So
+such letters go to Azurite only in a text of a few bytes, which leaves in one write and arrives in
+one read. Tables are not concerned: their client escapes such letters, in JSON and in addresses.
+"""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -117,15 +123,29 @@ def test_the_depth_counts_what_is_being_worked_on(azure: AzureSide) -> None:
     assert azure.queue.depth() == 1
 
 
-@pytest.mark.parametrize("letter", ["x", "é", "<"])
+@pytest.mark.parametrize("letter", ["x", "<"])
 def test_the_largest_message_is_64_kib(side: Side, letter: str) -> None:
-    """A text of 65 536 bytes in UTF-8 arrives whole; one byte more is refused, nothing sent."""
-    largest = letter * (MAX_ENVELOPE_BYTES // len(letter.encode()))
+    """A text of 65 536 bytes arrives whole; one byte more is refused, nothing sent."""
+    largest = letter * MAX_ENVELOPE_BYTES
     with pytest.raises(ValueError, match="does not fit"):
         side.queue.send(largest + "x")
     assert side.queue.depth() == 0
     side.queue.send(largest)
     assert side.received() == [largest]
+
+
+def test_the_limit_counts_bytes(side: Side) -> None:
+    """Half as many letters of two bytes are one byte too long with one more; nothing is sent."""
+    with pytest.raises(ValueError, match="does not fit"):
+        side.queue.send("é" * (MAX_ENVELOPE_BYTES // 2) + "x")
+    assert side.queue.depth() == 0
+
+
+def test_half_as_many_letters_of_two_bytes_fit() -> None:
+    """A text of 65 536 bytes in UTF-8 arrives; in memory only, as Azurite could cut a letter."""
+    side = FakeSide()
+    side.queue.send("é" * (MAX_ENVELOPE_BYTES // 2))
+    assert side.received() == ["é" * (MAX_ENVELOPE_BYTES // 2)]
 
 
 def test_a_message_never_expires(azure: AzureSide) -> None:

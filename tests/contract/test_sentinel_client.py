@@ -25,6 +25,9 @@ from local.sentinel_api import SentinelApi
 from local.tls import LocalCertificates
 from tests.fakes.clock import FakeClock
 
+SHORT, SILENCE = 0.05, 3600.0
+"""Seconds that the client waits for an answer, and for which the service says nothing."""
+
 WORKSPACE = "00000000-0000-4000-8000-0000000000aa"
 TOKEN = "t0ken-of-the-contract-suite"
 
@@ -227,10 +230,10 @@ def test_accepted_but_never_told_is_unavailable_and_repeating_is_safe(
     api: SentinelApi, client: SentinelClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service has the objects and answers too late: later it takes them again."""
-    monkeypatch.setattr(sentinel, "READ_TIMEOUT", 0.05)
-    api.inject(Fault(effect=DoThenStall(30), times=1))
+    monkeypatch.setattr(sentinel, "READ_TIMEOUT", SHORT)
+    api.inject(Fault(effect=DoThenStall(SILENCE), times=1))
     assert isinstance(upload(client), Unavailable)
-    assert api.missing(IDS) == set()
+    api.wait_for(lambda: api.missing(IDS) == set())
     monkeypatch.undo()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(api._certificates.authority))
     monkeypatch.setenv("NO_PROXY", "*")
@@ -242,8 +245,8 @@ def test_a_silent_service_is_unavailable(
     api: SentinelApi, client: SentinelClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A timeout is trouble like any other."""
-    monkeypatch.setattr(sentinel, "READ_TIMEOUT", 0.05)
-    api.inject(Fault(effect=Delay(30), times=None))
+    monkeypatch.setattr(sentinel, "READ_TIMEOUT", SHORT)
+    api.inject(Fault(effect=Delay(SILENCE), times=None))
     answer = upload(client)
     assert isinstance(answer, Unavailable)
     assert "Timeout" in answer.reason

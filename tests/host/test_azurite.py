@@ -1,5 +1,6 @@
 """Azurite's launcher: accounts, persistence, and what it says when something is missing."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from azure.storage.queue import QueueClient
 from local.azurite import Azurite, AzuriteUnavailableError, account_key, find_azurite
 
 
-def test_accounts_are_isolated(azurite: Azurite, account: str) -> None:
+def test_accounts_are_isolated(azurite: Azurite, new_account: Callable[[], str]) -> None:
     """What one account holds is not there in another, on one Azurite."""
-    QueueClient.from_connection_string(azurite.connection_string(account), "mine").create_queue()
-    other = QueueClient.from_connection_string(azurite.connection_string("world299"), "mine")
+    mine, others = (azurite.connection_string(new_account()) for _ in range(2))
+    QueueClient.from_connection_string(mine, "mine").create_queue()
+    other = QueueClient.from_connection_string(others, "mine")
     with pytest.raises(ResourceNotFoundError):
         other.get_queue_properties()
 

@@ -23,6 +23,7 @@ from local.functions_host.host_settings import (
 )
 from local.functions_host.process import HostFailedError, HostProcess, child_environment
 from local.functions_host.routes import compile_template
+from tests.patience import PATIENCE
 
 type Eventually = Callable[[Callable[[], object]], None]
 type World = Any
@@ -197,7 +198,9 @@ def test_http_bodies(host: HostProcess) -> None:
     with requests.Session() as session:
         for body in (b"", bytes(range(256)) * 400):
             headers = {"Content-Type": "application/octet-stream"}
-            answer = session.post(f"{host.url}/api/echo", data=body, headers=headers, timeout=10)
+            answer = session.post(
+                f"{host.url}/api/echo", data=body, headers=headers, timeout=PATIENCE
+            )
             assert answer.content == body
 
 
@@ -219,8 +222,8 @@ def test_http_bodies(host: HostProcess) -> None:
 def test_keys(host: HostProcess, path: str, key: str, status: int) -> None:
     """Each level opens to its own key and to the master key, in the header or in the query."""
     value = {"function": host.host_key, "master": host.master_key}.get(key, key)
-    in_header = requests.get(host.url + path, headers={"X-Functions-Key": value}, timeout=10)
-    in_query = requests.get(host.url + path, params={"code": value}, timeout=10)
+    in_header = requests.get(host.url + path, headers={"X-Functions-Key": value}, timeout=PATIENCE)
+    in_query = requests.get(host.url + path, params={"code": value}, timeout=PATIENCE)
     assert (in_header.status_code, in_query.status_code) == (status, status)
 
 
@@ -264,7 +267,7 @@ def test_sigterm_drains(world: World, eventually: Eventually) -> None:
     host.process.terminate()
     eventually(lambda: "waiting for running invocations" in host.log_text())
     world.release()
-    assert host.process.wait(30) == 0
+    assert host.process.wait(PATIENCE) == 0
     ended = len(world.journal("end"))
     assert ended == len(world.journal("start")) < 4
     assert world.queue_length() == 4 - ended

@@ -19,6 +19,7 @@ from consumer import sentinel
 from consumer.deliver import LONGEST_SEARCH
 from consumer.pacing import MAX_WAIT
 from producer.lumen import CONNECT_TIMEOUT, READ_TIMEOUT
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 DEPLOYED = ("common", "producer", "consumer", "ops")
@@ -73,7 +74,7 @@ def run(program: str, *, stdin: str = "", **environment: str) -> Any:
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from local.azurite import Azurite
 from local.chaos import Options, Verdict, render_verdict, run_chaos
 from local.chaos_plan import What, draw_plan
@@ -23,7 +21,6 @@ def test_a_plan_is_a_matter_of_its_seed() -> None:
     assert [happening.at for happening in plan] == sorted(happening.at for happening in plan)
 
 
-@pytest.mark.timeout(420)
 def test_chaos_loses_nothing(
     azurite: Azurite,
     account: str,

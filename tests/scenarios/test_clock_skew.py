@@ -27,10 +27,10 @@ def test_clocks_that_differ_by_minutes_lose_nothing(
     before = datetime.now(UTC)
     first = world.cloud.start_host(disabled=CONSUMER, clock_skew=producer)
     run = world.sync(first)
+    after = datetime.now(UTC)
     world.cloud.start_host(disabled=PRODUCER, clock_skew=consumer)
     world.deliver_all()
-    off = run.started_at - before - timedelta(seconds=producer)
-    assert timedelta(0) <= off < timedelta(minutes=1)
+    assert before <= run.started_at - timedelta(seconds=producer) <= after
     assert_conserved(world)
     assert world.cloud.sentinel.accepted_total == len(world.expected)
 

@@ -5,7 +5,7 @@ import pytest
 from common.ledger.states import ChunkState
 from local.faults import Call, Fault
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import CONSUMER, PRODUCER, assert_conserved, until
+from tests.scenarios.world import CONSUMER, PRODUCER, Victim, assert_conserved, until
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -14,10 +14,11 @@ def test_messages_of_a_killed_consumer_come_back(new_world: NewWorld, when: str)
     world = new_world()
     producer = world.cloud.start_host(disabled=CONSUMER)
     world.sync(producer)
-    victim = world.cloud.start_host(queue_lease=2, disabled=PRODUCER)
-    effect = Call(lambda _request: victim.kill(), when=when)  # type: ignore[arg-type]
+    victim = Victim()
+    effect = Call(victim.kill, when=when)  # type: ignore[arg-type]
     world.cloud.sentinel.inject(Fault(effect=effect, method="POST", after=2))
-    until(lambda: not victim.alive, "the consumer is killed in an upload")
+    host = victim.is_(world.cloud.start_host(queue_lease=2, disabled=PRODUCER))
+    until(lambda: not host.alive, "the consumer is killed in an upload")
     assert any(chunk.state is ChunkState.QUEUED for chunk in world.chunks())
 
     world.cloud.start_host(queue_lease=2, disabled=PRODUCER)

@@ -14,6 +14,7 @@ import pytest
 
 from local.demo_faults import PLAYS
 from local.functions_host.process import PROJECT_ROOT
+from tests.patience import PATIENCE
 
 KEYS = {
     "verdict",
@@ -44,7 +45,7 @@ def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=PROJECT_ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -62,7 +63,9 @@ def _start_demo(*arguments: str, scratch: Path) -> subprocess.Popen[str]:
 def _read_until(demo: subprocess.Popen[str], text: str) -> str:
     """Return the first line that holds the text."""
     assert demo.stdout
-    return next(line for line in demo.stdout if text in line)
+    found = next((line for line in demo.stdout if text in line), None)
+    assert found, f"the demo ended before it said {text!r}"
+    return found
 
 
 @pytest.mark.usefixtures("azurite")
@@ -112,14 +115,14 @@ def test_what_keep_prints_can_be_pasted_for_ops(tmp_path: Path) -> None:
             cwd=PROJECT_ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert "the feed is HEALTHY" in status.stdout, status.stderr
         assert re.search(r"complete +200 ", status.stdout)
     finally:
         demo.terminate()
-        demo.communicate(timeout=60)
+        demo.communicate(timeout=PATIENCE)
 
 
 @pytest.mark.usefixtures("azurite")
@@ -133,7 +136,7 @@ def test_an_end_from_outside_leaves_nothing_behind(number: signal.Signals, tmp_p
         _read_until(demo, "firing the timer")
     finally:
         demo.send_signal(number)
-        demo.communicate(timeout=60)
+        demo.communicate(timeout=PATIENCE)
     assert demo.returncode == 128 + number
     assert not list(tmp_path.iterdir())
 
@@ -142,9 +145,10 @@ def test_an_end_from_outside_leaves_nothing_behind(number: signal.Signals, tmp_p
     ("name", "content", "told"),
     [
         ("empty.jsonl", b"", "holds no objects"),
-        ("cut.jsonl.gz", gzip.compress(b"{}\n" * 1000)[:20], "is cut off or damaged"),
+        ("cut.jsonl.gz", gzip.compress(b"{}\n" * 1000, mtime=0)[:20], "is cut off or damaged"),
         ("text.jsonl", b"{}\nno JSON\n", "text.jsonl"),
     ],
+    ids=["empty", "cut", "text"],
 )
 def test_a_feed_of_no_use_is_explained(
     name: str, content: bytes, told: str, tmp_path: Path

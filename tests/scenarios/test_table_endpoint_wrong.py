@@ -15,8 +15,11 @@ QUEUES = re.compile(r";QueueEndpoint=([^;]*)")
 
 
 def without_tables(connection: str) -> str:
-    """Return the connection string without a word about tables: Azure's own address is meant."""
-    return TABLES.sub("", connection)
+    """Return the connection string without the tables' address, so that the client makes one up.
+
+    Azure's own would be that of a stranger's account, where a machine reaches it.
+    """
+    return TABLES.sub("", connection).rstrip(";") + ";EndpointSuffix=cloud.invalid;"
 
 
 def with_queues_for_tables(connection: str) -> str:

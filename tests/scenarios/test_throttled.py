@@ -31,7 +31,7 @@ def test_a_storm_of_429_only_delays(new_world: NewWorld, behaviour: SentinelBeha
     world = new_world(
         SyntheticFeed(1500),
         sentinel=behaviour,
-        requests_per_minute=180,
+        requests_per_minute=120,
         window_seconds=1.0,
         settings=HEEDLESS,
     )
@@ -77,7 +77,7 @@ def test_a_429_without_sense_defers_within_reason(
     host = world.cloud.start_host()
     run = world.sync(host)
     until(
-        lambda: len(log_lines(host, "chunk-deferred")) == len(world.chunks()) > 0,
+        lambda: len(log_lines(host, "chunk-deferred")) >= len(world.chunks()) > 0,
         "every chunk is deferred",
     )
     delays = _delays(log_lines(host, "chunk-deferred"))

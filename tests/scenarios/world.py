@@ -7,6 +7,7 @@ what it holds: the two must tell the same story.
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,8 @@ from local.feed import Feed, expected_ids
 from local.functions_host.process import HostProcess
 from ops.poison import Handled, Selection, discard, find, replay
 from ops.reconciliation import Reconciliation, reconcile
+from tests.patience import PATIENCE
 
-WITHIN = 60.0
 LOOK_EVERY = 0.1
 THRESHOLD = 65
 
@@ -134,7 +135,7 @@ class World:
 
         return until(complete, "a sync run is complete")
 
-    def deliver_all(self, *, within: float = WITHIN) -> None:
+    def deliver_all(self) -> None:
         """Wait until no chunk is without an outcome and the queue is empty."""
         until(
             lambda: (
@@ -142,8 +143,23 @@ class World:
                 and self.queue.depth() == 0
             ),
             "everything is delivered",
-            within=within,
         )
+
+
+class Victim:
+    """A host that a hook kills. A hook that comes before the host is known waits for it."""
+
+    def __init__(self) -> None:
+        self._host: Future[HostProcess] = Future()
+
+    def is_(self, host: HostProcess) -> HostProcess:
+        """Name the host; return it."""
+        self._host.set_result(host)
+        return host
+
+    def kill(self, _request: object = None) -> None:
+        """Kill the host, as SIGKILL does."""
+        self._host.result(PATIENCE).kill()
 
 
 def open_world(cloud: LocalCloud, feed: Feed) -> World:
@@ -160,11 +176,14 @@ def open_world(cloud: LocalCloud, feed: Feed) -> World:
     )
 
 
-def until[T](condition: Callable[[], T | None], what: str, *, within: float = WITHIN) -> T:
-    """Return the first true value of `condition`; fail when none comes within `within` s."""
-    deadline = time.monotonic() + within
+def until[T](condition: Callable[[], T | None], what: str) -> T:
+    """Return the first true value of `condition`; fail when none comes.
+
+    Ask for what stays true once it is: what may pass between two looks is missed on a busy machine.
+    """
+    deadline = time.monotonic() + PATIENCE
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what}"
         time.sleep(LOOK_EVERY)
     return value
 

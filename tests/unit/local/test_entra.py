@@ -10,6 +10,7 @@ from azure.identity import ManagedIdentityCredential
 
 from local.entra import Entra
 from local.tls import LocalCertificates
+from tests.patience import PATIENCE
 
 TENANT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 CLIENT = "99999999-8888-7777-6666-555555555555"
@@ -120,16 +121,16 @@ def test_another_tenant_is_unknown(entra: Entra, client: requests.Session) -> No
             instance_discovery=False,
             http_client=client,
         )
-    answer = client.post(f"{entra.url}/nobody/oauth2/v2.0/token", timeout=5)
+    answer = client.post(f"{entra.url}/nobody/oauth2/v2.0/token", timeout=PATIENCE)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_tenant")
 
 
 def test_only_client_credentials_are_granted(entra: Entra, client: requests.Session) -> None:
     """Other grants, and other paths, are refused."""
     url = f"{entra.authority}/oauth2/v2.0/token"
-    answer = client.post(url, data={"grant_type": "password"}, timeout=5)
+    answer = client.post(url, data={"grant_type": "password"}, timeout=PATIENCE)
     assert answer.json()["error"] == "unsupported_grant_type"
-    assert client.get(f"{entra.authority}/elsewhere", timeout=5).status_code == 404
+    assert client.get(f"{entra.authority}/elsewhere", timeout=PATIENCE).status_code == 404
 
 
 def test_a_token_ends_with_its_time(entra: Entra, client: requests.Session, clock: Clock) -> None:
@@ -215,7 +216,7 @@ def test_the_managed_identity_refuses(
     answer = client.get(
         f"{environment['IDENTITY_ENDPOINT']}?{query}",
         headers={"X-IDENTITY-HEADER": sent},
-        timeout=5,
+        timeout=PATIENCE,
     )
     assert answer.status_code == status
     assert entra.tokens_issued == 0

@@ -12,6 +12,7 @@ import requests
 from local.feed import Feed, ListFeed, SyntheticFeed
 from local.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH, LumenApi, LumenBehaviour
 from local.tls import LocalCertificates
+from tests.patience import PATIENCE
 
 KEY = "bare-key"
 FEED = SyntheticFeed(25)
@@ -33,7 +34,7 @@ class Caller:
 
     def call(self, method: str, path: str, key: str = KEY) -> requests.Response:
         url = self._lumen.url + path
-        return self._client.request(method, url, headers={"Authorization": key}, timeout=5)
+        return self._client.request(method, url, headers={"Authorization": key}, timeout=PATIENCE)
 
     def start(self) -> str:
         return str(self.call("POST", QUERY_PATH).json()["cache_id"])

@@ -14,6 +14,7 @@ from local.feed import REQUIRED_FIELDS, SyntheticFeed
 from local.http_simulator import Answer, DoThenReset, DoThenStall, Fault
 from local.sentinel_api import SentinelApi, digest, peak_rate
 from local.tls import LocalCertificates
+from tests.patience import PATIENCE
 
 WORKSPACE = "11111111-2222-3333-4444-555555555555"
 PATH = f"/workspaces/{WORKSPACE}/threat-intelligence-stix-objects:upload"
@@ -65,7 +66,7 @@ def upload(sentinel: SentinelApi, client: requests.Session) -> Upload:
             body = json.dumps({"sourcesystem": "Lumen", "stixobjects": objects}).encode()
         headers = {"Authorization": bearer} if bearer else {}
         url = f"{sentinel.url}{path}?{query}"
-        return client.post(url, data=body, headers=headers, timeout=5)
+        return client.post(url, data=body, headers=headers, timeout=PATIENCE)
 
     return post
 
@@ -263,14 +264,14 @@ def test_an_unanswered_upload_was_accepted(sentinel: SentinelApi, upload: Upload
     sentinel.inject(Fault(effect=DoThenReset()))
     with pytest.raises(requests.ConnectionError):
         upload(indicators(1))
-    sentinel.inject(Fault(effect=DoThenStall(60)))
-    sentinel.latency = (60.0, 61.0)
+    sentinel.inject(Fault(effect=DoThenStall(3600)))
+    sentinel.latency = (3600.0, 3601.0)
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(upload, indicators(1))
         sentinel.wait_for(lambda: sentinel.accepted_total == 2)
         assert not pending.done()
         sentinel.stop()
-        assert isinstance(pending.exception(10), requests.ConnectionError)
+        assert isinstance(pending.exception(PATIENCE), requests.ConnectionError)
 
 
 def test_an_injected_answer_accepts_nothing(sentinel: SentinelApi, upload: Upload) -> None:
