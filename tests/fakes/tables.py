@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from common.errors import ConflictError, StorageRefusedError
+from common.errors import ConflictError, StorageRefusedError, UnavailableError
 from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Value
 
 MAX_UTF_16_BYTES = 64 * 1024
@@ -31,6 +31,7 @@ class FakeTable:
         self._rows: dict[tuple[str, str], Row] = {}
         self._etags = itertools.count(1)
         self._lock = threading.Lock()
+        self._made = False
 
     def get(self, partition: str, key: str) -> Row | None:
         self._tables.before(self._name, "get")
@@ -52,6 +53,8 @@ class FakeTable:
     def replace(self, row: Row) -> str:
         self._tables.before(self._name, "replace")
         with self._lock:
+            if not self._made:
+                raise UnavailableError(f"table {self._name} is not there")
             known = self._rows.get((row.partition, row.key))
             if known is None or known.etag != row.etag:
                 raise ConflictError(f"row {row.key} changed")
@@ -96,6 +99,7 @@ class FakeTable:
 
     def _put(self, row: Row, data: Mapping[str, Value]) -> str:
         present = _present(data)
+        self._made = True
         for value in present.values():
             _check(value)
         etag = f"etag-{next(self._etags)}"
