@@ -77,7 +77,8 @@ class Envelope:
     `sequence` numbers the chunks of a run from 0. `slot` is the send slot it was enqueued for, in
     seconds since 1970. `attempt` counts the deliveries that failed for a reason that counts (an
     outage does not), `deferrals` all that failed, `postponed` those that only moved to a later
-    slot. `isolation` is the consumer's search for refused records, as JSON. `fingerprints` has
+    slot, `put_back` how often the Functions host gave it up and it was put back on the queue.
+    `isolation` is the consumer's search for refused records, as JSON. `fingerprints` has
     one 64-bit value per object, in order, or is empty for envelopes of version 1.
     """
 
@@ -90,6 +91,7 @@ class Envelope:
     attempt: int = 0
     deferrals: int = 0
     postponed: int = 0
+    put_back: int = 0
     slot: float | None = None
     isolation: dict[str, Any] | None = None
     history: tuple[Attempt, ...] = ()
@@ -123,7 +125,7 @@ class Envelope:
     @property
     def is_first_delivery(self) -> bool:
         """Whether no copy of this envelope was delivered before, as far as it can tell."""
-        return not (self.deferrals or self.postponed)
+        return not (self.deferrals or self.postponed or self.put_back)
 
 
 def chunk_id_of(body: bytes) -> str:
@@ -154,6 +156,7 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
             "attempt": envelope.attempt,
             "deferrals": envelope.deferrals,
             "postponed": envelope.postponed,
+            "put_back": envelope.put_back,
             "history": [[item.at, item.reason] for item in envelope.history],
             "isolation": envelope.isolation,
             "trace": envelope.trace_parent,
@@ -214,6 +217,7 @@ def decode_envelope(text: str) -> Envelope:
         attempt=_natural(fields, "attempt"),
         deferrals=_natural(fields, "deferrals"),
         postponed=_natural(fields, "postponed") if version >= VERSION else 0,
+        put_back=_natural(fields, "put_back") if "put_back" in fields else 0,
         slot=_slot(fields) if version >= VERSION else None,
         isolation=_isolation(fields) if version >= VERSION else None,
         history=_history(fields),
