@@ -55,6 +55,9 @@ class Event(StrEnum):
     # Chunks wait for an outcome, but the queue is empty: their messages are gone (was the queue
     # cleared?). Their indicators are sent again by the run that noticed it, if Lumen lists them.
     CHUNKS_MISSING = "chunks-missing"
+    # The host gave a message up after deliveries without an outcome; it is on the queue again.
+    # Nothing to do for a few after an outage of storage; else look for crashes and time-outs.
+    CHUNK_PUT_BACK = "chunk-put-back"
     # A chunk was given up and kept with its reason. Inspect, mend, replay.
     CHUNK_POISONED = "chunk-poisoned"
     # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.
@@ -66,6 +69,7 @@ _LEVELS = {
     Event.SYNC_GAP: logging.ERROR,
     Event.SYNC_FAILED: logging.ERROR,
     Event.CHUNK_DEFERRED: logging.WARNING,
+    Event.CHUNK_PUT_BACK: logging.WARNING,
     Event.CHUNK_POISONED: logging.ERROR,
     Event.CHUNKS_MISSING: logging.ERROR,
     Event.CONTRACT_DRIFT: logging.ERROR,
