@@ -1,7 +1,11 @@
 """A chunk on which every consumer dies: the host gives it up, the ledger keeps it whole."""
 
+from dataclasses import replace
+
+from common.envelope import decode_envelope, encode_envelope
 from common.ledger.poison import PoisonedBy, PoisonState
 from common.ledger.states import ChunkState
+from consumer.poison import MAX_PUT_BACK
 from local.faults import Call, Fault
 from local.feed import SyntheticFeed
 from local.functions_host.process import HostProcess
@@ -13,10 +17,13 @@ MAX_DEQUEUE_COUNT = 5
 
 
 def test_five_deaths_are_kept_as_poison_and_can_be_replayed(new_world: NewWorld) -> None:
-    """After five deliveries that ended in death the chunk is kept, and a replay delivers it."""
+    """Five deaths after it was put back for the last time it is kept, and a replay delivers it."""
     world = new_world(SyntheticFeed(100))
     world.sync(world.cloud.start_host(disabled=CONSUMER))
-    (text,) = world.messages()
+    (first,) = world.messages()
+    text = encode_envelope(replace(decode_envelope(first), put_back=MAX_PUT_BACK))
+    world.take_all()
+    world.put(text)
     victims: list[HostProcess] = []
     deadly = world.cloud.sentinel.inject(
         Fault(effect=Call(lambda _request: victims[-1].kill()), method="POST", times=None)
