@@ -183,8 +183,8 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
 
 
 def is_absent(error: HttpResponseError) -> bool:
-    """Whether the error says that the row, or its whole table, or the queue is not there."""
-    return error_code(error) in {*_NO_ROW, _NO_TABLE, _NO_QUEUE}
+    """Whether the error says that the row, or its whole table, is not there."""
+    return error_code(error) in {*_NO_ROW, _NO_TABLE}
 
 
 def is_unmade(error: HttpResponseError) -> bool:

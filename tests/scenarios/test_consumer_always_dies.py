@@ -1,17 +1,13 @@
 """A chunk on which every consumer dies: the host gives it up, the ledger keeps it whole."""
 
-from dataclasses import replace
-
-from common.envelope import decode_envelope, encode_envelope
 from common.ledger.poison import PoisonedBy, PoisonState
 from common.ledger.states import ChunkState
-from consumer.poison import MAX_PUT_BACK
 from local.faults import Call, Fault
 from local.feed import SyntheticFeed
 from local.functions_host.process import HostProcess
 from ops.poison import Selection, find
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import CONSUMER, PRODUCER, assert_conserved, until
+from tests.scenarios.world import CONSUMER, PRODUCER, assert_conserved, put_back_often, until
 
 MAX_DEQUEUE_COUNT = 5
 
@@ -21,7 +17,7 @@ def test_five_deaths_are_kept_as_poison_and_can_be_replayed(new_world: NewWorld)
     world = new_world(SyntheticFeed(100))
     world.sync(world.cloud.start_host(disabled=CONSUMER))
     (first,) = world.messages()
-    text = encode_envelope(replace(decode_envelope(first), put_back=MAX_PUT_BACK))
+    text = put_back_often(first)
     world.take_all()
     world.put(text)
     victims: list[HostProcess] = []

@@ -219,7 +219,7 @@ def test_the_rest_passes_unchanged(error: Exception) -> None:
         ("ResourceNotFound", True, False, False),
         ("EntityNotFound", True, False, False),
         ("TableNotFound", True, True, False),
-        ("QueueNotFound", True, True, False),
+        ("QueueNotFound", False, True, False),
         ("TableAlreadyExists", False, False, True),
         ("QueueAlreadyExists", False, False, True),
         ("TableBeingDeleted", False, False, False),
