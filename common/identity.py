@@ -165,6 +165,11 @@ _ANSWER: Final = 10.0
 _CLI: Final = 15
 """Seconds for the Azure CLI, which may have to ask Entra."""
 
+_ELSEWHERE: Final = (
+    "on Azure that passes; elsewhere sign in with `az login` and set PipelineStorage__credential "
+    "to azurecli"
+)
+
 _TRY_LATER: Final = frozenset({404, 408, 410, 429})
 """Statuses that the identity endpoint gives while it starts or is busy, beside 5xx
 (learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token,
@@ -194,8 +199,8 @@ class _StorageIdentity:
             status = self._seen.status
             if status < 400 or status >= 500 or status in _TRY_LATER:  # noqa: PLR2004 - HTTP
                 raise UnavailableError(
-                    f"storage: the identity endpoint gave no token ({status or 'no answer'}); it "
-                    "is the platform's, and passes"
+                    f"storage: the identity endpoint gave no token ({status or 'no answer'}); "
+                    f"{_ELSEWHERE}"
                 ) from None
             raise CredentialError(
                 f"storage: the app's managed identity gave no token ({status}); check that it is "
@@ -203,12 +208,14 @@ class _StorageIdentity:
             ) from None
         except AzureError as error:
             raise UnavailableError(
-                f"storage: the identity endpoint cannot be reached ({type(error).__name__})"
+                f"storage: the identity endpoint cannot be reached ({type(error).__name__}); "
+                f"{_ELSEWHERE}"
             ) from None
         except (ValueError, KeyError, TypeError, AttributeError):
             # No JSON, or JSON of another form: what MSAL trips over when a gateway answers.
             raise UnavailableError(
-                f"storage: the identity endpoint gave no usable answer ({self._seen.status})"
+                f"storage: the identity endpoint gave no usable answer ({self._seen.status}); "
+                f"{_ELSEWHERE}"
             ) from None
         return token
 
