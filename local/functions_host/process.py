@@ -55,7 +55,8 @@ class HostProcess:
         self.url = ""
         self.functions: list[str] = []
         self._ready = threading.Event()
-        threading.Thread(target=self._read_output, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_output, daemon=True)
+        self._reader.start()
 
     @classmethod
     def start(
@@ -173,6 +174,9 @@ class HostProcess:
         while not self._ready.wait(0.05):
             if self.alive and time.monotonic() < deadline:
                 continue
+            self._reader.join(0 if self.alive else seconds)
+            if self._ready.is_set():  # it was, and has ended itself since
+                return
             status = self.process.poll()
             story = "is not ready" if status is None else f"ended with status {status}"
             self.kill()

@@ -20,6 +20,9 @@ DRAIN = 0.5
 
 QUEUE_LEASE = 2.0
 
+ONE_CHUNK = 100
+"""Indicators of which each outage meets every message, so that the host must give it up."""
+
 
 def start(world: World) -> HostProcess:
     """An instance that consumes, and ends itself when storage is away."""
@@ -43,7 +46,8 @@ def take_storage_away(world: World, hosts: list[HostProcess]) -> None:
         injection.remove()
 
 
-@pytest.mark.parametrize("indicators", [100, 1500], ids=["one chunk", "many chunks"])
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("indicators", [ONE_CHUNK, 1500], ids=["one chunk", "many chunks"])
 def test_five_outages_poison_nothing(new_world: NewWorld, indicators: int) -> None:
     """What was in flight each time is given up by the host, put back, and arrives."""
     world = new_world(SyntheticFeed(indicators), proxied=True)
@@ -55,11 +59,10 @@ def test_five_outages_poison_nothing(new_world: NewWorld, indicators: int) -> No
     for _ in range(OUTAGES):
         hosts.append(start(world))
         take_storage_away(world, hosts)
-    last = start(world)
+    hosts.append(start(world))
     world.deliver_all()
     assert world.poison() == []
     assert poison_queue.get_queue_properties().approximate_message_count == 0
-    if indicators == 100:
-        (line,) = log_lines(last, "chunk-put-back")
-        assert '"put_back":1' in line
+    put_back = [line for host in hosts for line in log_lines(host, "chunk-put-back")]
+    assert put_back or indicators > ONE_CHUNK, "the host never gave it up: nothing was shown"
     assert_conserved(world)
