@@ -83,8 +83,9 @@ class Envelope:
     made, and `ledger_id` names the ledger that has its row. `slot` is the send slot it was enqueued
     for, in seconds since 1970. `attempt` counts the deliveries that failed for a reason that counts
     (an outage does not), `deferrals` all that failed, `postponed` those that only moved to a later
-    slot. `isolation` is the consumer's search for refused records, as JSON. `fingerprints` has
-    one 64-bit value per object, in order.
+    slot, `put_back` how often the Functions host gave it up and it was put back on the queue.
+    `isolation` is the consumer's search for refused records, as JSON. `fingerprints` has one 64-bit
+    value per object, in order.
     """
 
     run_id: str
@@ -98,6 +99,7 @@ class Envelope:
     attempt: int = 0
     deferrals: int = 0
     postponed: int = 0
+    put_back: int = 0
     slot: float | None = None
     isolation: dict[str, Any] | None = None
     history: tuple[Attempt, ...] = ()
@@ -164,6 +166,7 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
             "attempt": envelope.attempt,
             "deferrals": envelope.deferrals,
             "postponed": envelope.postponed,
+            "put_back": envelope.put_back,
             "history": [[item.at, item.reason] for item in envelope.history],
             "isolation": envelope.isolation,
             "trace": envelope.trace_parent,
@@ -229,6 +232,7 @@ def decode_envelope(text: str) -> Envelope:
         attempt=_natural(fields, "attempt"),
         deferrals=_natural(fields, "deferrals"),
         postponed=_natural(fields, "postponed"),
+        put_back=_natural(fields, "put_back") if "put_back" in fields else 0,
         slot=_slot(fields),
         isolation=_isolation(fields),
         history=_history(fields),

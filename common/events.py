@@ -61,6 +61,9 @@ class Event(StrEnum):
     # A message of a later release came while this one runs; it was put back as it is. Nothing to
     # do during an update; after one that was taken back, deploy the later release again.
     MESSAGE_PUT_BACK = "message-put-back"
+    # The host gave a message up after deliveries without an outcome; it is on the queue again.
+    # Nothing to do for a few after an outage of storage; else look for crashes and time-outs.
+    CHUNK_PUT_BACK = "chunk-put-back"
     # A chunk was given up and kept with its reason. Inspect, mend, replay.
     CHUNK_POISONED = "chunk-poisoned"
     # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.
@@ -72,6 +75,7 @@ _LEVELS = {
     Event.SYNC_GAP: logging.ERROR,
     Event.SYNC_FAILED: logging.ERROR,
     Event.CHUNK_DEFERRED: logging.WARNING,
+    Event.CHUNK_PUT_BACK: logging.WARNING,
     Event.CHUNK_POISONED: logging.ERROR,
     Event.VERSIONS_DROPPED: logging.WARNING,
     Event.CONTRACT_DRIFT: logging.ERROR,

@@ -6,18 +6,20 @@ is made after every failure and for every forced refresh. Instance discovery is 
 call a public host that a private network need not allow. Nothing of MSAL passes this module.
 """
 
+import subprocess
 import threading
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msal
 import requests
-from azure.core.credentials import TokenCredential
-from azure.identity import ManagedIdentityCredential
+from azure.core.credentials import AccessToken, TokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.identity import AzureCliCredential, ManagedIdentityCredential
 
 from common.clock import Clock
 from common.errors import CredentialError, UnavailableError
-from common.settings import Settings, StorageSettings
+from common.settings import Settings, StorageSettings, StorageSignIn
 from common.transport import TRANSPORT_ERRORS
 
 _TIMEOUT: Final = 20.0
@@ -143,10 +145,104 @@ def explain_token_error(answer: dict[str, Any]) -> CredentialError | Unavailable
 
 
 def storage_credential(storage: StorageSettings) -> TokenCredential | None:
-    """Return the managed identity for the pipeline's storage; None with a connection string."""
+    """Return the credential for the pipeline's storage; None with a connection string.
+
+    Asking it for a token raises `CredentialError` or `UnavailableError`, in seconds. The storage
+    clients pass these on at once: what they know as an error of theirs they would try again.
+    """
     if storage.connection_string is not None:
         return None
-    return ManagedIdentityCredential(client_id=storage.client_id)
+    if storage.sign_in is StorageSignIn.AZURE_CLI:
+        return _CliSignIn()
+    return _StorageIdentity(storage.client_id)
+
+
+_CONNECT: Final = 5.0
+_ANSWER: Final = 10.0
+"""Seconds for the identity endpoint, which is on the instance's own machine. The SDK's own limit is
+300 s a try, and it tries four times."""
+
+_CLI: Final = 15
+"""Seconds for the Azure CLI, which may have to ask Entra."""
+
+_ELSEWHERE: Final = (
+    "on Azure that passes; elsewhere sign in with `az login` and set PipelineStorage__credential "
+    "to azurecli"
+)
+
+_TRY_LATER: Final = frozenset({404, 408, 410, 429})
+"""Statuses that the identity endpoint gives while it starts or is busy, beside 5xx
+(learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token,
+read 2026-11-28)."""
+
+
+class _StorageIdentity:
+    """The app's managed identity. Safe to use from several threads."""
+
+    def __init__(self, client_id: str | None) -> None:
+        self._seen = threading.local()
+        self._inner = ManagedIdentityCredential(
+            client_id=client_id,
+            connection_timeout=_CONNECT,
+            read_timeout=_ANSWER,
+            retry_total=0,  # a retry would wait for as long as a `Retry-After` says
+            proxies={"http": "", "https": ""},  # whatever the environment says
+            raw_response_hook=self._note,
+        )
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """Return a token, from the cache where possible."""
+        self._seen.status = 0
+        try:
+            token: AccessToken = self._inner.get_token(*scopes, **options)
+        except ClientAuthenticationError:
+            status = self._seen.status
+            if status < 400 or status >= 500 or status in _TRY_LATER:  # noqa: PLR2004 - HTTP
+                raise UnavailableError(
+                    f"storage: the identity endpoint gave no token ({status or 'no answer'}); "
+                    f"{_ELSEWHERE}"
+                ) from None
+            raise CredentialError(
+                f"storage: the app's managed identity gave no token ({status}); check that it is "
+                "assigned, and PipelineStorage__clientId"
+            ) from None
+        except AzureError as error:
+            raise UnavailableError(
+                f"storage: the identity endpoint cannot be reached ({type(error).__name__}); "
+                f"{_ELSEWHERE}"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # No JSON, or JSON of another form: what MSAL trips over when a gateway answers.
+            raise UnavailableError(
+                f"storage: the identity endpoint gave no usable answer ({self._seen.status}); "
+                f"{_ELSEWHERE}"
+            ) from None
+        return token
+
+    def _note(self, response: Any) -> None:
+        self._seen.status = response.http_response.status_code
+
+
+class _CliSignIn:
+    """The person that has signed in with the Azure CLI on this machine."""
+
+    def __init__(self) -> None:
+        self._inner = AzureCliCredential(process_timeout=_CLI)
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """Return a token of the person's."""
+        try:
+            token: AccessToken = self._inner.get_token(*scopes, **options)
+        except ClientAuthenticationError as error:
+            if isinstance(error.__cause__, subprocess.TimeoutExpired):
+                raise UnavailableError(
+                    f"storage: the Azure CLI gave no token within {_CLI} s; check the network"
+                ) from None
+            raise CredentialError(
+                "storage: the Azure CLI gave no token; sign in with `az login`, and choose the "
+                "subscription's tenant with `az account set`"
+            ) from None
+        return token
 
 
 class _BoundedSession(requests.Session):

@@ -6,20 +6,16 @@ Nothing of azure-storage-queue passes this module.
 """
 
 import math
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final, Protocol
 
 from azure.core.credentials import TokenCredential
-from azure.core.exceptions import (
-    ResourceExistsError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import HttpResponseError
 from azure.storage.queue import ExponentialRetry, QueueClient
 
 from common.envelope import MAX_ENVELOPE_BYTES
 from common.settings import StorageSettings
-from common.storage_errors import error_code, storage_errors
+from common.storage_errors import already_exists, is_unmade, storage_errors
 from common.storage_options import client_options
 
 UPLOAD_QUEUE: Final = "sentinel-upload"
@@ -94,10 +90,10 @@ class AzureQueue:
         with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
             try:
                 self._put(text, seconds)
-            except ResourceNotFoundError as error:
-                if error_code(error) != "QueueNotFound":
+            except HttpResponseError as error:
+                if not is_unmade(error):
                     raise
-                with suppress(ResourceExistsError):  # another instance made it at the same moment
+                with already_exists():
                     self._client.create_queue()
                 self._put(text, seconds)
 
@@ -106,7 +102,9 @@ class AzureQueue:
         with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
             try:
                 return self._client.get_queue_properties().approximate_message_count or 0
-            except ResourceNotFoundError:
+            except HttpResponseError as error:
+                if not is_unmade(error):
+                    raise
                 return 0
 
     def _put(self, text: str, seconds: int) -> None:

@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -49,6 +50,13 @@ class Secret:
         return "Secret(***)"
 
 
+class StorageSignIn(StrEnum):
+    """Who asks for the storage by its endpoints: the app's identity, or who did `az login`."""
+
+    MANAGED_IDENTITY = "managedidentity"
+    AZURE_CLI = "azurecli"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
     """Where the pipeline's own queue and tables are: a connection string, or two endpoints."""
@@ -56,6 +64,7 @@ class StorageSettings:
     connection_string: Secret | None = None
     queue_endpoint: str | None = None
     table_endpoint: str | None = None
+    sign_in: StorageSignIn = StorageSignIn.MANAGED_IDENTITY
     client_id: str | None = None
 
 
@@ -380,7 +389,8 @@ def read_storage_settings(
 
     `PipelineStorage` holds a connection string, or `PipelineStorage__queueServiceUri`,
     `__tableServiceUri`, `__credential` (`managedidentity`) and `__clientId` describe an
-    identity-based connection: the names that the Functions host reads too.
+    identity-based connection: the names that the Functions host reads too. `azurecli` as the
+    credential is for operators, and nothing that the host knows. Empty values count as unset.
     """
     environ = os.environ if environ is None else environ
     prefix = STORAGE_CONNECTION + "__"
@@ -405,14 +415,18 @@ def read_storage_settings(
                 f"{prefix}{name}: is not set to an address without a query; "
                 f"set https://<account>.{name[:5]}.core.windows.net"
             )
-    credential = environ.get(prefix + "credential", "managedidentity").strip().lower()
-    if credential != "managedidentity":
-        faults.append(f"{prefix}credential: {credential!r} is not supported; set 'managedidentity'")
+    sign_in = environ.get(prefix + "credential", "").strip().lower()
+    if sign_in not in {"", *StorageSignIn}:
+        faults.append(  # the value is not shown: it may be a secret
+            f"{prefix}credential: is none of the ways to sign in; set 'managedidentity', or "
+            "'azurecli' where you have signed in with `az login`"
+        )
     if faults:
         raise SettingsError(faults)
     return StorageSettings(
         queue_endpoint=queue.rstrip("/"),
         table_endpoint=table.rstrip("/"),
+        sign_in=StorageSignIn(sign_in or StorageSignIn.MANAGED_IDENTITY),
         client_id=environ.get(prefix + "clientId", "").strip() or None,
     )
 

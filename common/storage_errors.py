@@ -1,51 +1,173 @@
-"""How Azure Storage's errors become the pipeline's: one place for queues and tables.
+"""How Azure Storage's errors become the pipeline's: one table for queues and tables.
 
-A conflict is told apart by the caller that asked for it (compare-and-swap, insert); what is left
-here is access, throttling and trouble, each with the remedy. Nothing else may pass: what we do not
-fit must not use up a message.
+The service's own code decides, not the status: a 409 is an insert of what exists, or a table that
+is being deleted. Only 412 is always the lost compare-and-swap. Nothing of the storage clients
+passes this border, and what is no fault of a message must not use it up. A caller that expects an
+error (`already_exists`, `is_absent`) looks before the border does.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
     HttpResponseError,
-    ResourceNotFoundError,
 )
 
 from common.errors import (
+    ConflictError,
     CredentialError,
+    PipelineError,
     StorageRefusedError,
     ThrottledError,
     UnavailableError,
 )
 
-CONFLICTS: Final = frozenset({409, 412})
-"""Statuses of an insert of what exists, and of a compare-and-swap that came too late."""
+_COPY_AGAIN: Final = "copy the connection string in PipelineStorage again from the storage account"
 
-_COPY_ANEW: Final = "copy the connection string in PipelineStorage anew from the storage account"
+_NO_TABLE: Final = "TableNotFound"
+_NO_QUEUE: Final = "QueueNotFound"
+_NO_ROW: Final = frozenset({"ResourceNotFound", "EntityNotFound"})
+_ROW_EXISTS: Final = "EntityAlreadyExists"
+_MADE_BY_ANOTHER: Final = frozenset({"TableAlreadyExists", "QueueAlreadyExists"})
+_BEING_DELETED: Final = frozenset({"TableBeingDeleted", "QueueBeingDeleted"})
+"""Error codes of the two services
+(learn.microsoft.com/rest/api/storageservices/table-service-error-codes, queue-service-error-codes
+and common-rest-api-error-codes, read 2026-11-28)."""
 
-_REMEDIES: Final = {
-    "AuthenticationFailed": (
-        f"the key or signature is not this account's, or has ended: {_COPY_ANEW}"
-    ),
-    "AuthorizationFailure": (
-        "the account's network rules refuse this place (its name must lead to the private "
-        f"endpoint), or the key is another account's: {_COPY_ANEW}"
-    ),
-    "KeyBasedAuthenticationNotPermitted": (
-        "the account takes no keys: set PipelineStorage__queueServiceUri and so on, not "
-        "PipelineStorage"
-    ),
-}
-"""What to do about a refusal that is not a missing role, by the service's code
-(learn.microsoft.com/rest/api/storageservices/common-rest-api-error-codes, read 2026-11-22)."""
+_DENIED: Final = frozenset({401, 403})
+_SLOW_DOWN: Final = frozenset({429, 503})
+_LATE: Final = 408
+_LOST_SWAP: Final = 412
+_CLIENT_ERRORS: Final = 400
+_SERVER_ERRORS: Final = 500
 
 _CODE_IN_BODY = re.compile(r'"code":\s*"(\w+)')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """As much of a failed call as decides. `status` 0 and `code` "": there was no whole answer."""
+
+    service: str
+    status: int
+    code: str
+    kind: str
+    no_response: bool = False
+    no_token: bool = False
+
+    @property
+    def shown(self) -> str:
+        """What stands in brackets: the service's code, else the status, else what the SDK met."""
+        return self.code or (str(self.status) if self.status else self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One row: whether it is about a failure, which error that is, and what to say and do.
+
+    `text` may name `{what}` failed, the `{role}` that it needs and the `{code}`. `hides_cause`: the
+    SDK's own text may hold a key, or a URL with a signature.
+    """
+
+    applies: Callable[[Failure], bool]
+    error: type[PipelineError]
+    text: str
+    hides_cause: bool = False
+
+
+RULES: Final = (
+    Rule(
+        applies=lambda f: f.no_response,
+        error=UnavailableError,
+        text="{what} cannot be reached ({code})",
+        hides_cause=True,
+    ),
+    Rule(
+        applies=lambda f: f.status == _LOST_SWAP or f.code == _ROW_EXISTS,
+        error=ConflictError,
+        text="a row of {what} was changed by another instance",
+    ),
+    Rule(
+        applies=lambda f: f.code in _BEING_DELETED,
+        error=UnavailableError,
+        text="{what} is being deleted, which takes the service a minute or so ({code}); it is "
+        "made again after that",
+    ),
+    Rule(
+        applies=lambda f: f.code == (_NO_TABLE if f.service == "table" else _NO_QUEUE),
+        error=UnavailableError,
+        text="{what} is not there, or was made just now and is not ready yet ({code})",
+    ),
+    Rule(
+        applies=lambda f: f.status in _DENIED and f.code == "AuthenticationFailed",
+        error=CredentialError,
+        text="{what} refused access ({code}); the key or signature is not this account's, or has "
+        f"ended: {_COPY_AGAIN}",
+    ),
+    Rule(
+        applies=lambda f: f.status in _DENIED and f.code == "AuthorizationFailure",
+        error=CredentialError,
+        text="{what} refused access ({code}); the account's network rules refuse this place (its "
+        "name must lead to the private endpoint), or the key is another account's: "
+        f"{_COPY_AGAIN}",
+    ),
+    Rule(
+        applies=lambda f: f.status in _DENIED and f.code == "KeyBasedAuthenticationNotPermitted",
+        error=CredentialError,
+        text="{what} refused access ({code}); the account takes no keys: set "
+        "PipelineStorage__queueServiceUri and so on, not PipelineStorage",
+    ),
+    Rule(
+        applies=lambda f: f.status in _DENIED,
+        error=CredentialError,
+        text="{what} refused access ({code}); give the app's identity the role {role}",
+    ),
+    Rule(
+        applies=lambda f: f.status in _SLOW_DOWN,
+        error=ThrottledError,
+        text="{what} is throttled ({code})",
+    ),
+    Rule(
+        applies=lambda f: f.status >= _SERVER_ERRORS or f.status == _LATE,
+        error=UnavailableError,
+        text="{what} is unavailable ({code})",
+    ),
+    Rule(  # each SDK has its own signing error, and both are private
+        applies=lambda f: f.kind == "AzureSigningError",
+        error=CredentialError,
+        text=f"{{what}}: the account key cannot be read; {_COPY_AGAIN}",
+        hides_cause=True,
+    ),
+    Rule(  # of azure-identity, before any request
+        applies=lambda f: f.no_token,
+        error=CredentialError,
+        text="{what}: the app's managed identity gave no token ({code}); check that it is "
+        "assigned, and PipelineStorage__clientId",
+    ),
+    Rule(
+        applies=lambda f: f.status < _CLIENT_ERRORS,
+        error=UnavailableError,
+        text="{what} gave no usable answer ({code})",  # cut short, or not the service's
+        hides_cause=True,
+    ),
+    Rule(
+        applies=lambda _: True,
+        error=StorageRefusedError,
+        text="{what} refused the request ({code}): check that the endpoint in the storage "
+        "settings is that of this service",
+    ),
+)
+"""The first row that applies decides."""
+
+
+def judge(failure: Failure) -> Rule:
+    """Return the row of the table for a failure."""
+    return next(rule for rule in RULES if rule.applies(failure))
 
 
 @contextmanager
@@ -53,37 +175,31 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
     """Translate errors of calls to `what` ("table runs"); `role` is the role it needs."""
     try:
         yield
-    except HttpResponseError as error:
-        status = error.status_code or 0
-        code = error_code(error) or status
-        if status in {401, 403}:
-            remedy = _REMEDIES.get(str(code), f"give the app's identity the role {role}")
-            raise CredentialError(f"{what} refused access ({code}); {remedy}") from error
-        if status in {429, 503}:
-            raise ThrottledError(f"{what} is throttled ({code})") from error
-        if status >= 500 or status == 408:  # noqa: PLR2004 - HTTP status classes
-            raise UnavailableError(f"{what} is unavailable ({code})") from error
-        if type(error).__name__ == "AzureSigningError":  # each SDK has its own, both private
-            # Without the cause: what cannot be read as a key may be shown by its text.
-            raise CredentialError(f"{what}: the account key cannot be read; {_COPY_ANEW}") from None
-        if isinstance(error, ClientAuthenticationError):  # of azure-identity, before any request
-            raise CredentialError(
-                f"{what}: the app's managed identity gave no token ({type(error).__name__}); "
-                "check that it is assigned, and PipelineStorage__clientId"
-            ) from error
-        if status < 400:  # noqa: PLR2004 - the answer was cut short or is not the service's
-            raise UnavailableError(
-                f"{what} gave no usable answer ({type(error).__name__})"
-            ) from None
-        if status in CONFLICTS or isinstance(error, ResourceNotFoundError):
-            raise
-        raise StorageRefusedError(
-            f"{what} refused the request ({code}): check that the endpoint in the storage "
-            "settings is that of this service"
-        ) from error
     except AzureError as error:
-        # Without the cause: its text may hold the URL, and that a signature (SAS).
-        raise UnavailableError(f"{what} cannot be reached ({type(error).__name__})") from None
+        failure = _failure(error, service=what.partition(" ")[0])
+        rule = judge(failure)
+        text = rule.text.format(what=what, role=role, code=failure.shown)
+        raise rule.error(text) from None if rule.hides_cause else error
+
+
+def is_absent(error: HttpResponseError) -> bool:
+    """Whether the error says that the row, or its whole table, is not there."""
+    return error_code(error) in {*_NO_ROW, _NO_TABLE}
+
+
+def is_unmade(error: HttpResponseError) -> bool:
+    """Whether the error says that the table or queue as a whole is not there."""
+    return error_code(error) in {_NO_TABLE, _NO_QUEUE}
+
+
+@contextmanager
+def already_exists() -> Iterator[None]:
+    """Let pass that the table or queue, which is made in here, was made by another instance."""
+    try:
+        yield
+    except HttpResponseError as error:
+        if error_code(error) not in _MADE_BY_ANOTHER:
+            raise
 
 
 def error_code(error: HttpResponseError) -> str:
@@ -98,3 +214,17 @@ def error_code(error: HttpResponseError) -> str:
         found = _CODE_IN_BODY.search(str(error.message))
         code = found[1] if found else ""
     return str(getattr(code, "value", code))
+
+
+def _failure(error: AzureError, *, service: str) -> Failure:
+    kind = type(error).__name__
+    if not isinstance(error, HttpResponseError):
+        return Failure(service=service, status=0, code="", kind=kind, no_response=True)
+    no_token = isinstance(error, ClientAuthenticationError)
+    return Failure(
+        service=service,
+        status=error.status_code or 0,
+        code=error_code(error),
+        kind=kind,
+        no_token=no_token,
+    )

@@ -1,16 +1,20 @@
 """Poison: keep every message that is given up, by the consumer or by the host, whatever is in it.
 
-The host copies a message to the poison queue after `maxDequeueCount` deliveries without an
-outcome: with a new id, no reason and seven days to live. It runs the handler of that queue only
-`maxDequeueCount` times too, and then leaves the message to die of age. So nothing in a message's
-content may raise here, and while the ledger is out of reach a fresh copy is put back instead.
+The host gives a message up after `maxDequeueCount` deliveries without an outcome, and copies it to
+the poison queue with a new id, no reason and seven days to live. It counts deliveries that no fault
+of the message ended: it stops itself when storage is away, and what is in flight then comes back.
+So the handler puts a message back on the upload queue up to `MAX_PUT_BACK` times, and keeps it as
+poison only then. A handler that raises is run again every ten minutes, or never, by the version of
+the queue extension: nothing in a message's content may raise here, and while the ledger is out of
+reach a fresh copy is put on the poison queue instead.
 """
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from common.clock import Clock
-from common.envelope import Envelope, decode_envelope
+from common.envelope import Envelope, decode_envelope, encode_to_fit
 from common.errors import HaltError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.ledger import Ledger
@@ -27,6 +31,10 @@ from common.queues import SendQueue
 
 KEEP_AGAIN_AFTER: Final = 10 * 60.0
 """Seconds until a message that could not be kept is tried again."""
+
+MAX_PUT_BACK: Final = 3
+"""How often a message that the host gave up goes back to the upload queue: with the first time, 20
+deliveries without an outcome. An outage that stops the host costs the message one of them."""
 
 HOST_GAVE_UP: Final = (
     "the Functions host gave up: every delivery ended without an outcome (crash, time-out or "
@@ -55,7 +63,8 @@ class PoisonKeeper:
         except UndecodableError as error:
             self.keep_undecodable(message, str(error), by=PoisonedBy.HOST)
             return
-        self.keep_envelope(envelope, message, HOST_GAVE_UP, by=PoisonedBy.HOST)
+        again = f", {envelope.put_back + 1} times over" if envelope.put_back else ""
+        self.keep_envelope(envelope, message, HOST_GAVE_UP + again, by=PoisonedBy.HOST)
 
     def keep_undecodable(self, message: str, reason: str, *, by: PoisonedBy) -> None:
         """Keep a message that cannot be decoded, as it is."""
@@ -101,15 +110,39 @@ class PoisonKeeper:
             self._ledger.chunks.move(chunk, ChunkState.DISCARDED, at=self._clock.now())
 
 
-def handle_poison(message: str, *, keeper: PoisonKeeper, queue: SendQueue) -> None:
-    """Keep one message of the poison `queue`, or put it back while the ledger is out of reach.
+def handle_poison(
+    message: str, *, keeper: PoisonKeeper, queue: SendQueue, upload_queue: SendQueue
+) -> None:
+    """Put one message of the poison `queue` back on the `upload_queue`, or keep it.
 
-    Raises only when neither was possible.
+    While neither is possible a copy goes to the poison queue. Called twice: two copies of one
+    chunk, or one row. If it dies halfway: the host delivers the message again. Raises only when
+    even the copy was not possible.
     """
     try:
-        keeper.keep_from_host(message)
+        if not put_back(message, queue=upload_queue):
+            keeper.keep_from_host(message)
     except (TryLaterError, HaltError):
         queue.send(message, delay=KEEP_AGAIN_AFTER)
+
+
+def put_back(message: str, *, queue: SendQueue) -> bool:
+    """Send a message that the host gave up to the upload `queue` once more, and count it.
+
+    False for what is to be kept: it was put back `MAX_PUT_BACK` times, or it cannot be read.
+    Raises what the queue raises.
+    """
+    try:
+        envelope = decode_envelope(message)
+        if envelope.put_back >= MAX_PUT_BACK:
+            return False
+        again = replace(envelope, put_back=envelope.put_back + 1, slot=None)
+        text = encode_to_fit(again)
+    except (UndecodableError, ValueError):  # ValueError: no room for the count; none of ours
+        return False
+    queue.send(text)
+    emit(Event.CHUNK_PUT_BACK, run=again.run_id, chunk=again.key, put_back=again.put_back)
+    return True
 
 
 def _announce(record: PoisonRecord) -> None:

@@ -45,7 +45,7 @@ def sentinel_upload(message: func.QueueMessage) -> None:
 
 @blueprint.queue_trigger(arg_name="message", queue_name=POISON_QUEUE, connection=STORAGE_CONNECTION)
 def keep_poison(message: func.QueueMessage) -> None:
-    """Keep one message that the host gave up."""
+    """Put back, or keep, one message that the host gave up."""
     text = message.get_body().decode()
     queue = _queue(POISON_QUEUE)
     try:
@@ -53,7 +53,7 @@ def keep_poison(message: func.QueueMessage) -> None:
     except SettingsError:
         queue.send(text, delay=KEEP_AGAIN_AFTER)
         return
-    handle_poison(text, keeper=keeper, queue=queue)
+    handle_poison(text, keeper=keeper, queue=queue, upload_queue=_queue(UPLOAD_QUEUE))
 
 
 @cache

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import requests
 
 from local.azurite import DEVELOPMENT_ACCOUNT, Azurite, AzuriteUnavailableError
 from local.chaos_plan import Happening, draw_plan
-from local.chaos_stage import Lift, Stage
+from local.chaos_stage import STORAGE_PATIENCE, Lift, Stage
 from local.cloud import LocalCloud
 from local.demo_report import add_runs
 from local.feed import SyntheticFeed, expected_ids
 from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
+from local.functions_host.storage_failures import AZURE_PATIENCE
 from local.run_directory import fresh_directory
 from local.sentinel_api import digest
 from local.tls import LocalCertificates
@@ -58,6 +60,7 @@ class Options:
     seconds: float
     indicators: int = 20_000
     hosts: int = 3
+    outages: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,7 @@ class Verdict:
     gaps: int
     happenings: int
     kills: int
+    ended: int
     faults_met: int
     timers: int
     requests: int
@@ -107,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds=parsed.minutes * 60,
         indicators=parsed.indicators,
         hosts=parsed.hosts,
+        outages=parsed.outages,
     )
     try:
         with Azurite() as azurite:
@@ -150,9 +155,12 @@ def run_chaos(
         settings=SETTINGS,
     ) as cloud:
         watch(cloud)
-        plan = draw_plan(options.seed, seconds=options.seconds, hosts=options.hosts)
+        plan = draw_plan(
+            options.seed, seconds=options.seconds, hosts=options.hosts, outages=options.outages
+        )
+        patience = AZURE_PATIENCE.total_seconds() if options.outages else STORAGE_PATIENCE
         say(f"seed {options.seed}: {len(plan)} happenings in {options.seconds:.0f} s")
-        with Stage(cloud, feed, hosts=options.hosts) as stage:
+        with Stage(cloud, feed, hosts=options.hosts, storage_patience=patience) as stage:
             _play(plan, stage, seconds=options.seconds, say=say)
             say(f"{options.seconds:6.1f} s  calm: faults are lifted, instances run")
             started = time.monotonic()
@@ -211,8 +219,12 @@ def _settle(cloud: LocalCloud, stage: Stage, say: Say) -> tuple[list[dict[str, A
     shown = ""
     replayed = 0
     while time.monotonic() < deadline:
-        host = stage.alive[0]
+        stage.revive()
+        host = next(iter(stage.alive), None)
         report = _ask(host)
+        if host is None or report is None:
+            time.sleep(LOOK_EVERY)
+            continue
         runs = report["runs"][::-1]
         pending = sum(run["pending"] for run in runs)
         line = f"          pending {pending:,}, queue depth {report['queue_depth']:,}"
@@ -247,8 +259,14 @@ def _replay_all(cloud: LocalCloud, say: Say) -> int:
     return len(handled)
 
 
-def _ask(host: HostProcess) -> Any:
-    answer = host.get(f"/api/status?runs={SHOWN_RUNS}")
+def _ask(host: HostProcess | None) -> Any:
+    """Return an instance's status; None where it ends just now, which an outage began."""
+    if host is None:
+        return None
+    try:
+        answer = host.get(f"/api/status?runs={SHOWN_RUNS}")
+    except requests.ConnectionError:
+        return None
     answer.raise_for_status()
     return answer.json()
 
@@ -286,6 +304,7 @@ def _judge(
         gaps=sum(run["state"] == "gap" for run in runs),
         happenings=happenings,
         kills=stage.counts["kills"],
+        ended=stage.counts["ended"],
         faults_met=stage.counts["faults met"],
         timers=stage.counts["timers"],
         requests=sentinel.count(method="POST"),
@@ -311,6 +330,7 @@ def render_verdict(verdict: Verdict) -> str:
     numbers = {
         "happenings": verdict.happenings,
         "instances killed": verdict.kills,
+        "that ended themselves": verdict.ended,
         "requests that met a fault": verdict.faults_met,
         "timers fired": verdict.timers,
         "sync runs": verdict.runs,
@@ -352,6 +372,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=1.0, help="of chaos (default 1)")
     parser.add_argument("--indicators", type=int, default=20_000, help="at Lumen (default 20,000)")
     parser.add_argument("--hosts", type=int, default=3, help="function hosts (default 3)")
+    parser.add_argument(
+        "--outages",
+        type=int,
+        default=0,
+        help="storage is away so many times, each for 40 s, and hosts stand 24.8 s of it (default "
+        "0: it is away for seconds, and hosts stand 2)",
+    )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     return parser
 

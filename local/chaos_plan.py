@@ -14,6 +14,9 @@ BETWEEN = 0.9
 SHORTEST, LONGEST = 0.5, 4.0
 """Seconds that a fault lasts."""
 
+OUTAGE = 40.0
+"""Seconds that storage is away when it is asked for: longer than the Functions host stands it."""
+
 LEAST_SHARE, MOST_SHARE = 0.1, 0.7
 """Share of the requests that a fault of an API meets."""
 
@@ -42,6 +45,7 @@ class What(StrEnum):
     STORAGE_DROPS = "storage drops connections before it acts"
     STORAGE_FORGETS = "storage drops connections after it has acted"
     STORAGE_SLOW = "storage is slow"
+    STORAGE_AWAY = "storage is away"
 
 
 WEIGHTS = {
@@ -82,7 +86,13 @@ LUMEN_FAULTS = frozenset(
     }
 )
 STORAGE_FAULTS = frozenset(
-    {What.STORAGE_BUSY, What.STORAGE_DROPS, What.STORAGE_FORGETS, What.STORAGE_SLOW}
+    {
+        What.STORAGE_BUSY,
+        What.STORAGE_DROPS,
+        What.STORAGE_FORGETS,
+        What.STORAGE_SLOW,
+        What.STORAGE_AWAY,
+    }
 )
 """What lasts, by the side that it is about; the rest is about Sentinel."""
 
@@ -103,8 +113,11 @@ class Happening:
     seed: int
 
 
-def draw_plan(seed: int, *, seconds: float, hosts: int) -> tuple[Happening, ...]:
-    """Return what happens within `seconds` to `hosts` instances, in order."""
+def draw_plan(seed: int, *, seconds: float, hosts: int, outages: int = 0) -> tuple[Happening, ...]:
+    """Return what happens within `seconds` to `hosts` instances, in order.
+
+    On top of what is drawn storage is away `outages` times, evenly spread.
+    """
     rng = random.Random(seed)  # noqa: S311 - a plan, not a secret
     kinds = list(What)
     weights = [WEIGHTS.get(kind, 1) for kind in kinds]
@@ -123,4 +136,9 @@ def draw_plan(seed: int, *, seconds: float, hosts: int) -> tuple[Happening, ...]
             )
         )
         at += rng.expovariate(1 / BETWEEN)
-    return tuple(plan)
+    plan += [_outage(seconds * number / outages) for number in range(outages)]
+    return tuple(sorted(plan, key=lambda happening: happening.at))
+
+
+def _outage(at: float) -> Happening:
+    return Happening(at=at, what=What.STORAGE_AWAY, lasts=OUTAGE, host=0, share=1.0, seed=0)

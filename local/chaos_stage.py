@@ -1,7 +1,8 @@
 """Carries out what a chaos plan says on a running local cloud: instances, and faults of all kinds.
 
 Every fault can be lifted again. Instances that died are started anew by a thread of their own, one
-at a time, so that the plan goes on meanwhile. It must not judge.
+at a time, so that the plan goes on meanwhile. They also end themselves when storage is away for too
+long, as Azure's do. It must not judge.
 """
 
 import contextlib
@@ -27,7 +28,16 @@ from local.storage_requests import Service
 QUEUE_LEASE: Final = 5.0
 """Seconds after which the messages of a dead instance come back; ten minutes on Azure."""
 
+STORAGE_PATIENCE: Final = 2.0
+"""Seconds that storage is away before an instance ends itself; 24.8 on Azure."""
+
+DRAIN_SHARE: Final = 0.4
+"""Part of that time that it then waits for what runs: 10 s on Azure."""
+
 CHURN: Final = 0.2
+ENDED_ITSELF: Final = 1
+"""The exit status of an instance whose storage was away; a killed one has a signal's."""
+
 HITS: Final = 12
 """Requests to storage that one fault meets, spread over those that come."""
 
@@ -42,7 +52,15 @@ Lift = Callable[[], None]
 class Stage:
     """The instances of a local cloud and the faults that are up. Use it as a context manager."""
 
-    def __init__(self, cloud: LocalCloud, feed: SyntheticFeed, *, hosts: int) -> None:
+    def __init__(
+        self,
+        cloud: LocalCloud,
+        feed: SyntheticFeed,
+        *,
+        hosts: int,
+        storage_patience: float = STORAGE_PATIENCE,
+    ) -> None:
+        self._storage_patience = storage_patience
         self.feeds = [feed]
         """Every version of the feed, the last one being Lumen's now."""
         self.counts: Counter[str] = Counter()
@@ -113,11 +131,16 @@ class Stage:
         self._starter.shutdown(cancel_futures=True)
 
     def _start(self) -> HostProcess:
-        return self._cloud.start_host(queue_lease=QUEUE_LEASE)
+        return self._cloud.start_host(
+            queue_lease=QUEUE_LEASE,
+            storage_patience=self._storage_patience,
+            drain=self._storage_patience * DRAIN_SHARE,
+        )
 
     def _revive(self) -> None:
         for number, host in enumerate(self._hosts):
             if not host.alive:
+                self.counts["ended"] += host.process.returncode == ENDED_ITSELF
                 self._hosts[number] = self._start()
 
     def _kill(self, host: HostProcess | None) -> None:
@@ -149,6 +172,8 @@ class Stage:
         proxy = self._cloud.proxy
         if proxy is None:
             raise RuntimeError("a chaos run needs a proxy before storage")
+        if what is What.STORAGE_AWAY:
+            return [proxy.inject(Rule(drop="before"))]
         service: Service = rng.choice(("queue", "table"))
         step = max(1, round(1 / share))
         return [

@@ -150,11 +150,15 @@ class LocalCloud:
         queue_lease: float | None = None,
         disabled: Iterable[str] = (),
         clock_skew: float = 0.0,
+        timer_status: Path | None = None,
+        storage_patience: float | None = None,
+        drain: float | None = None,
     ) -> HostProcess:
         """Start one more instance of the function app, without the `disabled` functions.
 
         On Azure every function that is not HTTP scales, and dies, on its own. The instance's clock
-        is ahead by `clock_skew` seconds.
+        is ahead by `clock_skew` seconds. With `storage_patience` it ends itself when storage is
+        away for so many seconds, and waits `drain` seconds for what runs; see `HostProcess.start`.
         """
         skew = {CLOCK_SKEW_VARIABLE: str(clock_skew)} if clock_skew else {}
         log_path = self._directory / f"host-{len(self.hosts) + 1}.log"
@@ -166,6 +170,9 @@ class LocalCloud:
             log_path=log_path,
             timers=timers,
             queue_lease=queue_lease,
+            drain=drain,
+            timer_status=timer_status,
+            storage_patience=storage_patience,
         )
         self.hosts.append(host)
         return host

@@ -5,6 +5,7 @@ request rate: they work while the rest is misconfigured, and say what is wrong w
 """
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
@@ -30,11 +31,18 @@ blueprint = func.Blueprint()
 )
 def pipeline_status(request: func.HttpRequest) -> func.HttpResponse:
     """Return the health, the queue and the latest runs, reconciled; `?runs=N` says how many."""
-    asked = request.params.get("runs", str(DEFAULT_RUNS))
-    if not asked.isdecimal() or not 1 <= int(asked[:9]) <= MAX_RUNS:
+    runs = read_runs(request.params.get("runs", str(DEFAULT_RUNS)))
+    if runs is None:
         error = f"runs must be a number from 1 to {MAX_RUNS}"
         return _response({"error": error}, HTTPStatus.BAD_REQUEST)
-    return status_response(_toolbox, runs=int(asked))
+    return status_response(_toolbox, runs=runs)
+
+
+def read_runs(text: str) -> int | None:
+    """Return how many runs `?runs=` asks for; None unless it is a number from 1 to `MAX_RUNS`."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= MAX_RUNS:
+        return None
+    return int(text)
 
 
 def status_response(toolbox: Callable[[], Toolbox], *, runs: int) -> func.HttpResponse:

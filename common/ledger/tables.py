@@ -7,7 +7,7 @@ A missing table is made on first use. Nothing of azure-data-tables passes this m
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -17,21 +17,16 @@ from typing import Any, Final, Protocol, assert_never
 
 from azure.core import MatchConditions
 from azure.core.credentials import TokenCredential
-from azure.core.exceptions import (
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import HttpResponseError
 from azure.data.tables import (
     TableClient,
     TableServiceClient,
-    TableTransactionError,
     UpdateMode,
 )
 
 from common.errors import ConflictError, SettingsError
 from common.settings import STORAGE_CONNECTION, StorageSettings
-from common.storage_errors import CONFLICTS, error_code, storage_errors
+from common.storage_errors import already_exists, is_absent, is_unmade, storage_errors
 from common.storage_options import client_options
 
 MAX_BATCH_ENTITIES: Final = 100
@@ -53,7 +48,9 @@ _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE", "PO
 with reads, PUT and DELETE only (azure-core, RetryPolicy, read 2026-11-22): not with a merge (PATCH)
 nor a transaction (POST). An insert is a POST, too, and is not sent again: it would meet itself."""
 
-_NOT_FOUND: Final = 404
+MAX_PAGE_ENTITIES: Final = 1000
+"""Most entities that a query may ask for in one answer; more is refused
+(learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination, read 2026-11-28)."""
 
 Value = str | int | float | bool | bytes | datetime | None
 """What a property may hold. An int beyond 32 bits must be kept as text or bytes."""
@@ -212,7 +209,9 @@ class AzureTable:
                         response.http_response.headers.get("Date", "")
                     ),
                 )
-            except ResourceNotFoundError:
+            except HttpResponseError as error:
+                if not is_absent(error):
+                    raise
                 return None
         return replace(_row(entity), age=_age(entity.metadata.get("timestamp"), answered))
 
@@ -233,7 +232,9 @@ class AzureTable:
                 self._client.update_entity(
                     _entity(row), mode=UpdateMode.MERGE, retry_on_methods=_SAFE_TO_REPEAT
                 )
-            except ResourceNotFoundError:
+            except HttpResponseError as error:
+                if not is_absent(error):
+                    raise
                 return False
             return True
 
@@ -246,7 +247,9 @@ class AzureTable:
                     etag=row.etag,
                     match_condition=MatchConditions.IfNotModified,
                 )
-            except ResourceNotFoundError as error:
+            except HttpResponseError as error:
+                if not is_absent(error) or is_unmade(error):
+                    raise
                 raise ConflictError(
                     f"row {row.key} of {self._client.table_name} is gone"
                 ) from error
@@ -260,8 +263,8 @@ class AzureTable:
         def submit() -> Any:
             try:
                 return self._client.submit_transaction(batch, retry_on_methods=_SAFE_TO_REPEAT)
-            except (ResourceNotFoundError, TableTransactionError) as error:
-                if error.status_code != _NOT_FOUND or error_code(error) == "TableNotFound":
+            except HttpResponseError as error:
+                if not is_absent(error) or is_unmade(error):
                     raise
                 raise ConflictError(f"a row of table {self._client.table_name} is gone") from error
 
@@ -287,15 +290,16 @@ class AzureTable:
         columns = None if select is None else ["PartitionKey", "RowKey", *select]
         wanted = {"PartitionKey eq": partition, "RowKey eq": key, "RowKey ge": from_key}
         conditions = {test: value for test, value in wanted.items() if value is not None}
+        page = None if limit is None else min(limit, MAX_PAGE_ENTITIES)
         with _translated(self._client.table_name):
             try:
                 entities: Iterable[Any] = (
-                    self._client.list_entities(results_per_page=limit, select=columns)
+                    self._client.list_entities(results_per_page=page, select=columns)
                     if not conditions
                     else self._client.query_entities(
                         " and ".join(f"{test} @p{n}" for n, test in enumerate(conditions)),
                         parameters={f"p{n}": v for n, v in enumerate(conditions.values())},
-                        results_per_page=limit,
+                        results_per_page=page,
                         select=columns,
                     )
                 )
@@ -304,8 +308,9 @@ class AzureTable:
                         return
                     yield _row(entity) if select is None else _part(entity, select)
                     count += 1
-            except ResourceNotFoundError:
-                return
+            except HttpResponseError as error:
+                if count or not is_absent(error):  # a table that goes meanwhile was not read whole
+                    raise
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         ordered = sorted(_distinct(rows), key=lambda row: row.partition)
@@ -322,10 +327,10 @@ class AzureTable:
         with _translated(self._client.table_name):
             try:
                 return operation()
-            except (ResourceNotFoundError, TableTransactionError) as error:
-                if error_code(error) != "TableNotFound":
+            except HttpResponseError as error:
+                if not is_unmade(error):
                     raise
-                with suppress(ResourceExistsError):  # another instance made it at the same moment
+                with already_exists():
                     self._client.create_table()
                 return operation()
 
@@ -414,13 +419,6 @@ def _plain(value: Any) -> Any:
     return datetime.combine(value, value.timetz()) if isinstance(value, datetime) else value
 
 
-@contextmanager
-def _translated(table: str) -> Iterator[None]:
+def _translated(table: str) -> AbstractContextManager[None]:
     """Turn the SDK's errors into the pipeline's."""
-    try:
-        with storage_errors(f"table {table}", role="Storage Table Data Contributor"):
-            yield
-    except HttpResponseError as error:
-        if error.status_code not in CONFLICTS:
-            raise
-        raise ConflictError(f"a row of table {table} was changed by another instance") from error
+    return storage_errors(f"table {table}", role="Storage Table Data Contributor")

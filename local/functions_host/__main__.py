@@ -2,7 +2,8 @@
 
 When the app is listened to, one JSON line on standard output says so; logs go to standard error,
 one line per record. SIGTERM drains: no new work, a bounded wait for what runs, exit status 0.
-An app that cannot be loaded is one line on standard error and exit status 1.
+An app that cannot be loaded is one line on standard error and exit status 1. With
+`--stop-on-storage-error` the host ends itself where Azure's does, with exit status 1 too.
 """
 
 import argparse
@@ -21,9 +22,14 @@ from local.functions_host.host import Host, HostOptions
 from local.functions_host.host_settings import SettingsError, read_local_settings
 from local.functions_host.http_front import Keys
 from local.functions_host.queue_listener import AZURE_LEASE
+from local.functions_host.storage_failures import AZURE_PATIENCE
 from local.functions_host.worker import IndexingError
 
 log = logging.getLogger("host")
+
+# How long the Functions host waits for its job host when it ends itself: read in an old copy of
+# WebJobsScriptHostService.cs, not measured.
+AZURE_SHUTDOWN_SECONDS = 10.0
 
 # Loggers that report every invocation or connection; the host has its own lines for those. That of
 # azure.core is not among them: what it writes must be fit to be seen, so the tests look at it.
@@ -47,7 +53,7 @@ def main() -> NoReturn:
         signal.signal(number, lambda *_: stopping.set())
     try:
         enter_app(app_dir)
-        host = Host(app_dir, options_from(arguments))
+        host = Host(app_dir, options_from(arguments), stop=stopping.set)
     except (SettingsError, IndexingError, OSError) as error:
         leave(1, f"functions host: cannot run {app_dir}: {error}")
     host.start()
@@ -55,9 +61,10 @@ def main() -> NoReturn:
     print(json.dumps({"ready": True, "port": host.port, "functions": names}), flush=True)
     stopping.wait()
     log.info("stopping")
-    if not host.drain(timedelta(seconds=arguments.drain)):
-        log.warning("still running after %s s; their messages come back", arguments.drain)
-    leave(0)
+    drain = min(arguments.drain, AZURE_SHUTDOWN_SECONDS) if host.failed else arguments.drain
+    if not host.drain(timedelta(seconds=drain)):
+        log.warning("still running after %s s; their messages come back", drain)
+    leave(1 if host.failed else 0)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -72,11 +79,31 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--drain", type=float, metavar="SECONDS", default=30.0)
     parser.add_argument("--no-timers", action="store_true", help="do not fire on schedule")
+    parser.add_argument(
+        "--timer-status",
+        type=Path,
+        metavar="DIR",
+        help="remember there when timers ran, so that a missed run starts at once",
+    )
+    parser.add_argument(
+        "--stop-on-storage-error",
+        action="store_true",
+        help="end when storage refuses a call or stays away, as the Functions host does",
+    )
+    parser.add_argument(
+        "--storage-patience",
+        type=float,
+        metavar="SECONDS",
+        default=AZURE_PATIENCE.total_seconds(),
+        help="how long it may stay away until then (default: %(default)s)",
+    )
     return parser.parse_args()
 
 
 def options_from(arguments: argparse.Namespace) -> HostOptions:
     """The host's options; a key that was not given is one nobody knows."""
+    patience = timedelta(seconds=arguments.storage_patience)
+    status = arguments.timer_status
     return HostOptions(
         keys=Keys(
             function=arguments.host_key or secrets.token_urlsafe(32),
@@ -84,7 +111,9 @@ def options_from(arguments: argparse.Namespace) -> HostOptions:
         ),
         port=arguments.port,
         timers=not arguments.no_timers,
+        timer_status=status and status.resolve(),
         queue_lease=timedelta(seconds=arguments.queue_lease),
+        storage_patience=patience if arguments.stop_on_storage_error else None,
     )
 
 

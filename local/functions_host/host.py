@@ -8,8 +8,9 @@ processes can play the separate scale groups of a Flex Consumption plan.
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,8 @@ from local.functions_host.host_settings import (
 from local.functions_host.http_front import HttpFront, Keys
 from local.functions_host.queue_listener import AZURE_LEASE, QueueListener
 from local.functions_host.routes import Route, route_of
-from local.functions_host.timer import TimerListener
+from local.functions_host.storage_failures import StorageFailures
+from local.functions_host.timer import TimerListener, TimerStatusFile
 from local.functions_host.worker import Function, Worker
 
 log = logging.getLogger("host")
@@ -31,17 +33,26 @@ log = logging.getLogger("host")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostOptions:
+    """`timer_status`: the folder in which timers remember their last run. `storage_patience`: how
+    long storage may be away before the host ends itself; None: as long as it likes."""
+
     keys: Keys
     port: int = 0
     timers: bool = True
+    timer_status: Path | None = None
     queue_lease: timedelta = AZURE_LEASE
+    storage_patience: timedelta | None = None
 
 
 class Host:
     """Raises SettingsError or IndexingError when the app as a whole cannot run."""
 
-    def __init__(self, app_dir: Path, options: HostOptions) -> None:
+    def __init__(self, app_dir: Path, options: HostOptions, *, stop: Callable[[], None]) -> None:
+        """`stop` is called when the host has to end because of its storage; see `failed`."""
         self._options = options
+        self._failed = threading.Event()
+        self._stop = stop
+        self._failures = StorageFailures(patience=options.storage_patience, end_host=self._fail)
         self._settings = read_host_settings(app_dir)
         self._worker = Worker(app_dir, function_timeout=self._settings.function_timeout)
         self.functions: Sequence[Function] = self._worker.start()
@@ -61,6 +72,11 @@ class Host:
         )
         self.port = self._front.port
 
+    @property
+    def failed(self) -> bool:
+        """Whether the host ends itself because of its storage."""
+        return self._failed.is_set()
+
     def start(self) -> None:
         self._front.start()
         for listener in self._listeners:
@@ -76,6 +92,10 @@ class Host:
             part.in_flight.wait_until_at_most(0, max(0.0, deadline - time.monotonic()))
             for part in (*self._listeners, self._front)
         )
+
+    def _fail(self) -> None:
+        self._failed.set()
+        self._stop()
 
     def _add(self, function: Function) -> None:
         try:
@@ -106,12 +126,17 @@ class Host:
             connection=resolve_connection(str(trigger.get("connection") or "")),
             queue_name=resolve_placeholders(str(trigger["queueName"])),
             settings=self._settings.queues,
+            failures=self._failures,
             lease=self._options.queue_lease,
         )
 
     def _timer_listener(self, function: Function) -> TimerListener:
         schedule = resolve_placeholders(str(function.trigger["schedule"]))
-        return TimerListener(function=function, worker=self._worker, schedule=schedule)
+        folder = self._options.timer_status
+        status_file = None if folder is None else TimerStatusFile(folder / f"{function.name}.json")
+        return TimerListener(
+            function=function, worker=self._worker, schedule=schedule, status_file=status_file
+        )
 
 
 def is_disabled(name: str) -> bool:

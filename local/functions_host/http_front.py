@@ -27,7 +27,7 @@ from local.functions_host.in_flight import InFlight
 from local.functions_host.protos import RpcHttp, TypedData
 from local.functions_host.queue_rules import trigger_metadata
 from local.functions_host.routes import Route, find_route
-from local.functions_host.timer import NEVER, timer_info
+from local.functions_host.timer import TimerStatus, timer_info
 from local.functions_host.worker import Function, Worker
 
 log = logging.getLogger("host.http")
@@ -179,7 +179,7 @@ def _admin_input(function: Function, given: str) -> tuple[TypedData, dict[str, T
     """What the trigger would have passed, made up where no trigger was involved."""
     now = datetime.now(UTC)
     if function.trigger_type == "timerTrigger":
-        return timer_info(last=NEVER, due=now, updated=NEVER), {}
+        return timer_info(TimerStatus(due=now)), {}
     message = QueueMessage(content=given, id=str(uuid.uuid4()), pop_receipt="", dequeue_count=1)
     message.inserted_on = message.next_visible_on = now
     message.expires_on = now + MESSAGE_LIFE

@@ -1,9 +1,11 @@
 """NCRONTAB expressions: when is a timer due next?
 
-Six fields: second, minute, hour, day, month, weekday (0 = Sunday), in UTC. Unlike Unix cron, day
-*and* weekday must both match. Pure: no clock, no settings.
+Six fields: second, minute, hour, day, month, weekday (0 = Sunday), in UTC; of five fields the first
+is the minute, and the second is 0. Unlike Unix cron, day *and* weekday must both match. Stricter
+than the real one in two places, on purpose: a range that runs backwards (`50-10`) and a step of 0
+are refused, as nobody means what NCrontab makes of them. Pure: no clock, no settings.
 
-Source: github.com/atifaziz/NCrontab and
+Source: github.com/atifaziz/NCrontab, NCrontab.Signed 3.4.0 (measured 2026-11-28), and
 learn.microsoft.com/azure/azure-functions/functions-bindings-timer (read 2026-11-22).
 """
 
@@ -11,10 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 
-# The longest gap a valid date can have: 29 February around a century that is no leap year.
-_SEARCH_DAYS = 8 * 366 + 1
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+# The longest gap a valid date can have: 29 February on one weekday, across a century that is no
+# leap year (2076 to 2116).
+_SEARCH_DAYS = 40 * 366
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+_WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +62,11 @@ def next_occurrence(expression: str, after: datetime) -> datetime:
 
 def parse(expression: str) -> tuple[tuple[int, ...], ...]:
     """The allowed values of each field, ascending. Raises ValueError."""
-    parts = expression.split()
+    parts = [part for part in expression.split(" ") if part]
+    if len(parts) == len(_FIELDS) - 1:
+        parts.insert(0, "0")
     if len(parts) != len(_FIELDS):
-        raise ValueError(f"schedule {expression!r} has {len(parts)} fields, not {len(_FIELDS)}")
+        raise ValueError(f"schedule {expression!r} has {len(parts)} fields, not five or six")
     return tuple(
         tuple(sorted({value for item in part.split(",") for value in _values(item, field)}))
         for part, field in zip(parts, _FIELDS, strict=True)
@@ -83,9 +91,11 @@ def _values(item: str, field: _Field) -> range:
 
 
 def _number(text: str, field: _Field) -> int:
+    """A number, or a name by its beginning: of several that begin so, the first."""
     lowered = text.lower()
-    if lowered in field.names:
-        return field.names.index(lowered) + field.lowest
+    for position, name in enumerate(field.names):
+        if lowered and name.startswith(lowered):
+            return position + field.lowest
     if not text.isdecimal() or not field.lowest <= int(text) <= field.highest:
         raise ValueError(f"{text!r} is not a {field.name} ({field.lowest} to {field.highest})")
     return int(text)

@@ -56,7 +56,8 @@ class HostProcess:
         self.url = ""
         self.functions: list[str] = []
         self._ready = threading.Event()
-        threading.Thread(target=self._read_output, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_output, daemon=True)
+        self._reader.start()
 
     @classmethod
     def start(
@@ -68,15 +69,24 @@ class HostProcess:
         timers: bool = False,
         queue_lease: float | None = None,
         drain: float | None = None,
+        timer_status: Path | None = None,
+        storage_patience: float | None = None,
         ready_within: float = READY_WITHIN,
     ) -> Self:
-        """Start a host and wait until it listens. Raises HostFailedError."""
+        """Start a host and wait until it listens. Raises HostFailedError.
+
+        With `storage_patience` it ends itself when storage refuses a call, or is away for so many
+        seconds. `timer_status` is the folder in which its timers remember when they ran.
+        """
         host_key, master_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         command = [sys.executable, "-m", "local.functions_host", "--app", str(app_dir.resolve())]
         command += [f"--host-key={host_key}", f"--master-key={master_key}"]
         command += [] if timers else ["--no-timers"]
         command += [] if queue_lease is None else [f"--queue-lease={queue_lease}"]
         command += [] if drain is None else [f"--drain={drain}"]
+        command += [] if timer_status is None else [f"--timer-status={timer_status}"]
+        if storage_patience is not None:
+            command += ["--stop-on-storage-error", f"--storage-patience={storage_patience}"]
         with log_path.open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -165,6 +175,9 @@ class HostProcess:
         while not self._ready.wait(0.05):
             if self.alive and time.monotonic() < deadline:
                 continue
+            self._reader.join(0 if self.alive else seconds)
+            if self._ready.is_set():  # it was, and has ended itself since
+                return
             status = self.process.poll()
             story = "is not ready" if status is None else f"ended with status {status}"
             self.kill()

@@ -3,14 +3,13 @@
 Behaves like the queue extension of the Functions host: leases that are renewed while a function
 runs, a bounded number of messages in flight, five deliveries, then a copy in `<queue>-poison`. A
 process that dies leaves its messages leased; they come back when the lease expires. What becomes
-of a message is decided in `queue_rules`; this module does the storage calls.
-
-Unlike the real host it logs every storage error and carries on, so that a test may restart the
-storage. It must not know which app it serves.
+of a message is decided in `queue_rules`, what a failed call means in `storage_failures`; this
+module does the storage calls. It must not know which app it serves.
 """
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import assert_never
@@ -32,6 +31,7 @@ from local.functions_host.queue_rules import (
     polling_delays,
     trigger_metadata,
 )
+from local.functions_host.storage_failures import Call, StorageFailures, brief, is_harmless
 from local.functions_host.worker import Function, Result, Worker
 
 log = logging.getLogger("host.queue")
@@ -41,9 +41,8 @@ AZURE_LEASE = timedelta(minutes=10)
 # A message added without a time to live lives for seven days, and so does a poison copy.
 POISON_TTL = timedelta(days=7)
 POISON_SUFFIX = "-poison"
-# Answers that say the message is someone else's by now.
-# Compared one by one: the client gives an enum member, which equals its text and hashes otherwise.
-LEASE_LOST = ("MessageNotFound", "PopReceiptMismatch", "QueueNotFound")
+# Retries of a host that carries on; one that ends itself has `storage_failures` count its tries.
+CLIENT_RETRIES = 4
 
 
 class QueueListener:
@@ -57,21 +56,25 @@ class QueueListener:
         connection: str,
         queue_name: str,
         settings: QueueSettings,
+        failures: StorageFailures,
         lease: timedelta = AZURE_LEASE,
     ) -> None:
         self.in_flight = InFlight()
+        self._failures = failures
         self._function = function
         self._worker = worker
         self._settings = settings
         self._lease = lease
         threads = settings.max_in_flight + 1
-        self._queue = _client(connection, queue_name, threads=threads)
+        retries = 0 if failures.end_the_host else CLIENT_RETRIES
+        self._queue = _client(connection, queue_name, threads=threads, retries=retries)
         self._poison_queue = (
             None
             if queue_name.endswith(POISON_SUFFIX)
-            else _client(connection, queue_name + POISON_SUFFIX, threads=threads)
+            else _client(connection, queue_name + POISON_SUFFIX, threads=threads, retries=retries)
         )
         self._stopping = threading.Event()
+        self._never = threading.Event()
         name = f"listen-{queue_name}"
         self._listening = threading.Thread(target=self._listen, name=name, daemon=True)
         self._threads = ThreadPoolExecutor(settings.max_in_flight, thread_name_prefix=queue_name)
@@ -101,24 +104,28 @@ class QueueListener:
     def _receive(self) -> list[QueueMessage]:
         """One batch under lease; none when the queue is missing or storage is not answering."""
         try:
-            pages = self._queue.receive_messages(
-                messages_per_page=self._settings.batch_size,
-                visibility_timeout=_seconds(self._lease),
-                retry_total=0,
-            ).by_page()
-            return list(next(pages, ()))
+            return self._failures.run(Call.RECEIVE, self._fetch, pause=self._stopping.wait)
         except ResourceNotFoundError:
             log.debug("queue %s does not exist yet", self._queue.queue_name)
         except AzureError as error:
-            log.warning("receiving from %s failed: %s", self._queue.queue_name, _brief(error))
+            log.warning("receiving from %s failed: %s", self._queue.queue_name, brief(error))
         return []
 
+    def _fetch(self) -> list[QueueMessage]:
+        pages = self._queue.receive_messages(
+            messages_per_page=self._settings.batch_size,
+            visibility_timeout=_seconds(self._lease),
+            retry_total=0,
+        ).by_page()
+        return list(next(pages, ()))
+
     def _handle(self, message: QueueMessage) -> None:
-        lease = _Lease(self._queue, message, self._lease)
+        lease = _Lease(self._queue, message, self._lease, self._failures)
         try:
             self._settle(message, lease, self._fate_of(message, lease))
         except AzureError as error:
-            log.warning("message %s was not settled: %s", message.id, _brief(error))
+            level = logging.DEBUG if is_harmless(error) else logging.WARNING
+            log.log(level, "message %s was not settled: %s", message.id, brief(error))
         except Exception:
             log.exception("message %s: the host itself failed", message.id)
         finally:
@@ -160,18 +167,23 @@ class QueueListener:
     def _settle(self, message: QueueMessage, lease: "_Lease", fate: Fate) -> None:
         match fate:
             case Fate.DELETE:
-                lease.delete()
+                self._try(Call.SETTLE, lease.delete)
             case Fate.RELEASE:
-                lease.release(self._settings.visibility_timeout)
+                delay = self._settings.visibility_timeout
+                self._try(Call.SETTLE, lambda: lease.release(delay))
             case Fate.POISON:
                 self._poison(message)
-                lease.delete()
+                self._try(Call.SETTLE, lease.delete)
             case Fate.LEAVE:
                 log.warning("message %s comes back when its lease expires", message.id)
             case Fate.RUN:
                 raise AssertionError("a message that was not run cannot be settled")
             case _:
                 assert_never(fate)
+
+    def _try(self, call: Call, action: Callable[[], object]) -> None:
+        """Call storage; what is in flight is settled also while the listener stops."""
+        self._failures.run(call, action, pause=self._never.wait)
 
     def _poison(self, message: QueueMessage) -> None:
         """Add a copy to the poison queue; it has an id of its own and seven days to live."""
@@ -187,38 +199,57 @@ class QueueListener:
             message.dequeue_count,
             name,
         )
-        try:
+
+        def copy() -> None:
             poison_queue.send_message(message.content, time_to_live=_seconds(POISON_TTL))
+
+        try:
+            self._try(Call.COPY, copy)
         except ResourceNotFoundError:
             try:
-                poison_queue.create_queue()
+                self._try(Call.COPY, poison_queue.create_queue)
             except ResourceExistsError:
                 log.debug("queue %s was created by another listener", name)
-            poison_queue.send_message(message.content, time_to_live=_seconds(POISON_TTL))
+            self._try(Call.COPY, copy)
 
 
 class _Lease:
     """This host's claim on a message: the pop receipt of its last receive or renewal."""
 
-    def __init__(self, queue: QueueClient, message: QueueMessage, length: timedelta) -> None:
+    def __init__(
+        self,
+        queue: QueueClient,
+        message: QueueMessage,
+        length: timedelta,
+        failures: StorageFailures,
+    ) -> None:
         self._queue = queue
         self._message_id = message.id
         self._receipt = message.pop_receipt
         self._length = length
+        self._failures = failures
+        self._waits = failures.waits()
         self.seconds_to_renewal: float | None = length.total_seconds() / 2
 
     def renew(self) -> None:
         """Extend the lease. A failure is tried again sooner; a lost lease is not."""
-        half = self._length.total_seconds() / 2
         try:
             self._receipt = self._update(self._length, retry_total=0)
         except AzureError as error:
-            lost = getattr(error, "error_code", None) in LEASE_LOST
-            self.seconds_to_renewal = None if lost else half / 5
-            log.warning("message %s: lease not renewed: %s", self._message_id, _brief(error))
+            self.seconds_to_renewal = self._wait_after(error)
+            log.warning("message %s: lease not renewed: %s", self._message_id, brief(error))
         else:
-            self.seconds_to_renewal = half
+            self._waits = self._failures.waits()
+            self.seconds_to_renewal = self._length.total_seconds() / 2
             log.info("message %s: lease renewed", self._message_id)
+
+    def _wait_after(self, error: AzureError) -> float | None:
+        """Seconds until the next try; None: there is none, while the function goes on."""
+        if is_harmless(error):
+            return None
+        if self._failures.end_the_host:
+            return self._failures.next_wait(Call.RENEW, error, self._waits)
+        return self._length.total_seconds() / 10
 
     def release(self, delay: timedelta) -> None:
         self._update(delay)
@@ -234,8 +265,8 @@ class _Lease:
         return updated.pop_receipt
 
 
-def _client(connection: str, queue_name: str, *, threads: int) -> QueueClient:
-    """A client that sends and returns text as it is, and retries within seconds.
+def _client(connection: str, queue_name: str, *, threads: int, retries: int) -> QueueClient:
+    """A client that sends and returns text as it is, and retries within seconds, if at all.
 
     Its pool has a connection for every thread; with the default of ten, urllib3 complains.
     """
@@ -245,15 +276,10 @@ def _client(connection: str, queue_name: str, *, threads: int) -> QueueClient:
     return QueueClient.from_connection_string(
         connection,
         queue_name,
-        retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=4),
+        retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=retries),
         transport=RequestsTransport(session=session, session_owner=False),
     )
 
 
 def _seconds(span: timedelta) -> int:
     return round(span.total_seconds())
-
-
-def _brief(error: Exception) -> str:
-    """An error's kind and first line, without the request's whole story."""
-    return f"{type(error).__name__}: {str(error).partition('\n')[0]}"

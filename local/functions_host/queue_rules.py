@@ -1,11 +1,12 @@
 """What the queue trigger decides: pure rules, without a queue.
 
-Two things that surprise: the dequeue count rises with every receive, whatever came of it; and a
-queue named `*-poison` has no poison queue of its own, so a message there that was received more
-than `maxDequeueCount` times is leased again and again *without being run*, until it expires.
+Two things that surprise. The dequeue count rises with every receive, whatever came of it. A queue
+named `*-poison` has no poison queue of its own: a message that fails there stays leased and runs
+again after each lease, however often (extension 5.3.8 and later; up to 5.3.7 it was not run again
+after `maxDequeueCount` receives).
 
-Source: azure-sdk-for-net, Microsoft.Azure.WebJobs.Extensions.Storage.Queues, QueueListener.cs and
-QueueProcessor.cs (read 2026-11-22). Nothing here may touch storage or the clock.
+Source: Microsoft.Azure.WebJobs.Extensions.Storage.Queues 5.3.10, measured 2026-11-28
+(docs/contracts.md). Nothing here may touch storage or the clock.
 """
 
 import base64
@@ -36,7 +37,7 @@ def fate_on_receipt(
     *, dequeue_count: int, max_dequeue_count: int, decodes: bool, has_poison_queue: bool
 ) -> Fate:
     """What to do with a message before any code has run."""
-    if decodes and dequeue_count <= max_dequeue_count:
+    if decodes and (dequeue_count <= max_dequeue_count or not has_poison_queue):
         return Fate.RUN
     return Fate.POISON if has_poison_queue else Fate.LEAVE
 

@@ -16,7 +16,8 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -68,6 +69,7 @@ class Worker:
     def __init__(self, app_dir: Path, *, function_timeout: timedelta | None) -> None:
         self._app_dir = app_dir
         self._function_timeout = function_timeout
+        self._running = Running()
         self._loop = asyncio.new_event_loop()
 
     def start(self) -> list[Function]:
@@ -105,7 +107,13 @@ class Worker:
         future = asyncio.run_coroutine_threadsafe(
             runtime.invocation_request(_envelope(invocation_request=request)), self._loop
         )
-        return Invocation(function.name, invocation_id, future, self._function_timeout)
+        return Invocation(
+            function.name,
+            invocation_id,
+            future,
+            timeout=self._function_timeout,
+            running=self._running,
+        )
 
     async def _index(self) -> list[Function]:
         request = protos.Message(capabilities={}, function_app_directory=str(self._app_dir))
@@ -127,41 +135,87 @@ class Worker:
         ]
 
 
+class Running:
+    """The invocations of one worker that have not ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._invocations: set[Invocation] = set()
+
+    def add(self, invocation: "Invocation") -> None:
+        with self._lock:
+            self._invocations.add(invocation)
+
+    def remove(self, invocation: "Invocation") -> None:
+        with self._lock:
+            self._invocations.discard(invocation)
+
+    def fail_all(self, message: str) -> None:
+        """End every one of them, as far as its trigger is concerned."""
+        with self._lock:
+            running = list(self._invocations)
+        for invocation in running:
+            invocation.end(Result(succeeded=False, message=message))
+
+
 class Invocation:
-    """A function that is running, or has ended."""
+    """A function that is running, or has ended. Wait for it in one thread."""
 
     def __init__(
-        self, name: str, invocation_id: str, future: Future[Any], timeout: timedelta | None
+        self,
+        name: str,
+        invocation_id: str,
+        future: Future[Any],
+        *,
+        timeout: timedelta | None,
+        running: Running,
     ) -> None:
         self._name = name
         self._id = invocation_id
-        self._future = future
         self._timeout = timeout
+        self._running = running
         self._started = time.monotonic()
+        self._outcome: Future[Result] = Future()
+        running.add(self)
+        future.add_done_callback(self._hear)
 
     def wait(self, seconds: float | None = None) -> Result | None:
         """The result, or None when `seconds` have passed first.
 
-        A function that outlives `functionTimeout` has failed as far as its trigger is concerned;
-        its thread cannot be stopped and stays occupied until the function returns. (Azure kills
-        the worker process at this point.)
+        A function that outlives `functionTimeout` has failed as far as its trigger is concerned,
+        and so has every other one that runs in this worker: Azure restarts the whole worker. Here
+        the code cannot be stopped: it keeps its thread until it returns.
         """
         left = self._seconds_left()
         patience = min((limit for limit in (seconds, left) if limit is not None), default=None)
         try:
-            response = self._future.result(patience)
+            result = self._outcome.result(patience)
         except TimeoutError:
             if self._seconds_left() != 0:
                 return None
-            result = Result(
-                succeeded=False,
-                message=f"Timeout value of {self._timeout} exceeded by function "
-                f"'Functions.{self._name}' (Id: '{self._id}')",
+            self._running.fail_all(
+                f"Timeout value of {self._timeout} exceeded by function "
+                f"'Functions.{self._name}' (Id: '{self._id}'). Initiating cancellation."
             )
-        else:
-            result = _result_of(response)
+            result = self._outcome.result()
         self._record(result)
         return result
+
+    def end(self, result: Result) -> None:
+        """Set how it ended; the first one to say so is believed."""
+        self._running.remove(self)
+        with suppress(InvalidStateError):
+            self._outcome.set_result(result)
+
+    def _hear(self, future: Future[Any]) -> None:
+        """Take what the worker says; an error of its own is raised where the result is awaited."""
+        error = future.exception()
+        if error is None:
+            self.end(_result_of(future.result()))
+            return
+        self._running.remove(self)
+        with suppress(InvalidStateError):
+            self._outcome.set_exception(error)
 
     def _seconds_left(self) -> float | None:
         if self._timeout is None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from common.errors import ConflictError, StorageRefusedError
+from common.errors import ConflictError, StorageRefusedError, UnavailableError
 from common.ledger.tables import (
     MAX_BATCH_ENTITIES,
     MAX_BINARY_PROPERTY,
@@ -48,6 +48,7 @@ class FakeTable:
         self._written: dict[tuple[str, str], float] = {}
         self._etags = itertools.count(1)
         self._lock = threading.Lock()
+        self._made = False
 
     @contextmanager
     def _call(self, operation: str) -> Iterator[None]:
@@ -82,6 +83,8 @@ class FakeTable:
 
     def replace(self, row: Row) -> str:
         with self._call("replace"):
+            if not self._made:
+                raise UnavailableError(f"table {self._name} is not there")
             (etag,) = self._transact([Operation(action=Action.REPLACE, row=row)])
         return etag
 
@@ -144,6 +147,7 @@ class FakeTable:
 
     def _put(self, row: Row, data: Mapping[str, Value]) -> str:
         present = _present(data)
+        self._made = True
         for value in present.values():
             _check(value)
         etag = f"etag-{next(self._etags)}"

@@ -27,6 +27,14 @@ def at(text: str) -> datetime:
         ("0 0 0 * * SUN,wed", "2026-01-01T00:00:00", "2026-01-04T00:00:00"),
         ("0 0 0 13 * Fri", "2026-01-01T00:00:00", "2026-02-13T00:00:00"),
         ("59 59 23 31 12 *", "2026-12-31T23:59:58", "2026-12-31T23:59:59"),
+        ("*/15 * * * *", "2026-01-01T00:00:00", "2026-01-01T00:15:00"),
+        ("0  0 0 1 1 *", "2026-01-01T00:00:00", "2027-01-01T00:00:00"),
+        ("0 0 0 * * Monday", "2026-01-01T00:00:00", "2026-01-05T00:00:00"),
+        ("0 0 0 * * Mo-tu", "2026-01-05T00:00:00", "2026-01-06T00:00:00"),
+        ("0 0 0 1 janu *", "2026-01-01T00:00:00", "2027-01-01T00:00:00"),
+        ("0 0 0 1 ju *", "2026-01-01T00:00:00", "2026-06-01T00:00:00"),
+        ("0 0 0 29 2 0", "2076-02-29T00:00:00", "2088-02-29T00:00:00"),
+        ("0 0 0 29 2 6", "2076-03-01T00:00:00", "2116-02-29T00:00:00"),
     ],
 )
 def test_next_occurrence(expression: str, after: str, due: str) -> None:
@@ -45,8 +53,12 @@ def test_occurrences_are_regular() -> None:
 @pytest.mark.parametrize(
     "expression",
     [
-        "*/15 * * * *",
+        "*/15 * * *",
+        "0 */15 * * * * *",
+        "0\t*/15 * * * *",
         "60 * * * * *",
+        "0 0 0 * * Mondays",
+        "0 0 0 1 -5 *",
         "0 0 0 0 * *",
         "0 0 0 * * 7",
         "0 */0 * * * *",
@@ -58,7 +70,7 @@ def test_occurrences_are_regular() -> None:
     ],
 )
 def test_malformed(expression: str) -> None:
-    """What is not a six-field expression is refused."""
+    """What is no expression is refused, and a few that nobody means: see the module."""
     with pytest.raises(ValueError, match=r"schedule|is not a|step|backwards"):
         parse(expression)
 

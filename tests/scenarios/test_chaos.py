@@ -21,6 +21,16 @@ def test_a_plan_is_a_matter_of_its_seed() -> None:
     assert [happening.at for happening in plan] == sorted(happening.at for happening in plan)
 
 
+def test_outages_come_on_top_of_the_plan() -> None:
+    """So many, evenly spread, each longer than a host stands; the rest is as it was drawn."""
+    plan = draw_plan(7, seconds=300, hosts=3)
+    longer = draw_plan(7, seconds=300, hosts=3, outages=5)
+    added = [happening for happening in longer if happening not in plan]
+    assert [happening.at for happening in added] == [0, 60, 120, 180, 240]
+    assert {(happening.what, happening.lasts) for happening in added} == {(What.STORAGE_AWAY, 40)}
+    assert [happening for happening in longer if happening not in added] == list(plan)
+
+
 def test_chaos_loses_nothing(
     azurite: Azurite,
     account: str,

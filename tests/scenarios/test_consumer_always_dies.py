@@ -6,7 +6,14 @@ from local.faults import Call, Fault
 from local.feed import SyntheticFeed
 from ops.poison import Selection, find
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import CONSUMER, PRODUCER, Victim, assert_conserved, until
+from tests.scenarios.world import (
+    CONSUMER,
+    PRODUCER,
+    Victim,
+    assert_conserved,
+    put_back_often,
+    until,
+)
 
 MAX_DEQUEUE_COUNT = 5
 
@@ -16,10 +23,13 @@ its lease for half of that gets the message twice, and dies once for two deliver
 
 
 def test_five_deaths_are_kept_as_poison_and_can_be_replayed(new_world: NewWorld) -> None:
-    """After five deliveries that ended in death the chunk is kept, and a replay delivers it."""
+    """Five deaths after it was put back for the last time it is kept, and a replay delivers it."""
     world = new_world(SyntheticFeed(100))
     world.sync(world.cloud.start_host(disabled=CONSUMER))
-    (text,) = world.messages()
+    (first,) = world.messages()
+    text = put_back_often(first)
+    world.take_all()
+    world.put(text)
     for _ in range(MAX_DEQUEUE_COUNT):
         victim = Victim()
         deadly = world.cloud.sentinel.inject(Fault(effect=Call(victim.kill), method="POST"))

@@ -9,6 +9,7 @@ from common.envelope import Envelope, chunk_id_of, encode_envelope
 from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, Secret, StorageSettings
+from consumer.poison import MAX_PUT_BACK
 from local.feed import ListFeed, SyntheticFeed
 from local.functions_host.process import HostProcess
 from tests.patience import PATIENCE
@@ -119,6 +120,7 @@ def test_what_the_host_gave_up_is_kept_whole(new_world: NewWorld) -> None:
         sequence=0,
         count=1,
         body=body,
+        put_back=MAX_PUT_BACK,
     ).deferred(at="2026-01-01T00:00:00+00:00", reason="Sentinel is unavailable (503)", counts=True)
     _put(world, POISON_QUEUE, encode_envelope(envelope))
     (record,) = until(lambda: list(world.ledger.poison.all()), "the message is kept")

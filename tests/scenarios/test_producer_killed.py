@@ -1,12 +1,16 @@
 """The producer dies by SIGKILL at every step of a run; the next tick makes good."""
 
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from common.ledger.states import RunState
 from local.faults import Call, Fault
 from local.functions_host.process import HostProcess
+from local.functions_host.timer import TimerStatus, TimerStatusFile
 from local.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH
 from local.storage_proxy import Rule
 from tests.scenarios.conftest import NewWorld
@@ -100,4 +104,36 @@ def test_a_token_that_lumen_forgot_is_a_gap_and_a_new_query(new_world: NewWorld)
     world.sync(world.cloud.start_host())
     world.deliver_all()
     assert [run.state for run in world.runs()] == [RunState.GAP, RunState.COMPLETE]
+    assert_conserved(world)
+
+
+def test_a_killed_run_starts_at_once_when_its_host_does(
+    new_world: NewWorld, tmp_path: Path
+) -> None:
+    """The timer fires past due at the start, as on Azure: once for a missed tick, once for a death.
+
+    Whether that run gets on or meets the dead one's lease, nothing is lost.
+    """
+    yearly = {"LUMEN_SCHEDULE": "0 0 0 1 1 *"}
+    world = new_world(page_size=400, settings=SHORT_LEASE | yearly)
+    last = datetime(2020, 6, 1, tzinfo=UTC)
+    missed = TimerStatus(last=last, due=datetime(2021, 1, 1, tzinfo=UTC), updated=last)
+    TimerStatusFile(tmp_path / "timers" / "lumen_sync.json").write(missed)
+    started, victims = threading.Event(), list[HostProcess]()
+
+    def kill(_request: object) -> None:
+        started.wait(60)
+        victims[0].kill()
+
+    fault = Fault(effect=Call(kill, when="before"), method="GET", path=PAGE_PATH, after=1)
+    world.cloud.lumen.inject(fault)
+    victims.append(world.cloud.start_host(timers=True, timer_status=tmp_path / "timers"))
+    started.set()
+    until(lambda: not victims[0].alive, "the host is killed in mid-run")
+    host = world.cloud.start_host(timers=True, timer_status=tmp_path / "timers")
+    until(lambda: "lumen_sync is due at" in host.log_text(), "the run at startup has ended")
+    for one in (victims[0], host):
+        assert "Timer fired at startup, past due" in one.log_text()
+    world.sync(host)
+    world.deliver_all()
     assert_conserved(world)

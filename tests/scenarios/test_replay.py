@@ -11,7 +11,7 @@ from local.faults import Answer, Fault
 from local.feed import SyntheticFeed
 from ops.poison import Result, Selection
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import CONSUMER, World, assert_conserved, until
+from tests.scenarios.world import CONSUMER, World, assert_conserved, put_back_often, until
 
 ALL = Selection(all_kept=True)
 
@@ -28,7 +28,7 @@ def poisoned(new_world: NewWorld) -> Callable[..., World]:
         producer.terminate()
         world.take_all()
         for text in texts:
-            world.put(text, queue=POISON_QUEUE)
+            world.put(put_back_often(text), queue=POISON_QUEUE)
         world.cloud.start_host(disabled=disabled)
         until(lambda: len(world.poison()) == len(texts), "every message is kept")
         until(lambda: world.fates()[0].poisoned == len(world.expected), "every row says so")

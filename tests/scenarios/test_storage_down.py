@@ -13,7 +13,15 @@ from local.storage_requests import Service
 from local.tls import LocalCertificates
 from tests.log_guard import LogGuard
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import World, assert_conserved, open_world, until
+from tests.scenarios.world import (
+    CONSUMER,
+    PRODUCER,
+    World,
+    assert_conserved,
+    log_lines,
+    open_world,
+    until,
+)
 
 SHORT_LEASE = {"RUN_LEASE": "1"}
 
@@ -50,6 +58,48 @@ def test_lost_connections_to_storage_cost_repetitions_only(
     world.sync(host)
     world.deliver_all()
     assert sum(one.hits for one in drops) > 3
+    assert not world.poison()
+    assert_conserved(world)
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ({"": (409, "TableBeingDeleted")}, "is being deleted"),
+        (
+            {"create_table": (409, "TableAlreadyExists"), "": (404, "TableNotFound")},
+            "was made just now",
+        ),
+    ],
+    ids=["being deleted", "just made"],
+)
+def test_tables_that_come_and_go_use_up_no_attempt(
+    new_world: NewWorld, answers: dict[str, tuple[int, str]], told: str
+) -> None:
+    """Every chunk waits and says why, as long as it lasts; then all arrive."""
+    world = new_world(SyntheticFeed(600), proxied=True, settings=SHORT_LEASE)
+    proxy = world.cloud.proxy
+    assert proxy is not None
+    world.sync(world.cloud.start_host(disabled=CONSUMER))
+    chunks = len(world.chunks())
+    rules = [
+        proxy.inject(
+            Rule(
+                service="table",
+                operation=operation or None,
+                answer=Refusal(status=status, code=code),
+            )
+        )
+        for operation, (status, code) in answers.items()
+    ]
+    host = world.cloud.start_host(disabled=PRODUCER)
+    until(lambda: len(log_lines(host, "chunk-deferred")) >= chunks, "every chunk is deferred")
+    for line in log_lines(host, "chunk-deferred"):
+        assert told in line
+        assert '"attempt":0' in line
+    for rule in rules:
+        rule.remove()
+    world.deliver_all()
     assert not world.poison()
     assert_conserved(world)
 

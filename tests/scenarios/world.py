@@ -8,12 +8,13 @@ what it holds: the two must tell the same story.
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from azure.storage.queue import QueueClient
 
 from common.clock import SystemClock
+from common.envelope import decode_envelope, encode_envelope
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk
 from common.ledger.poison import PoisonRecord, PoisonState
@@ -24,6 +25,7 @@ from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import AzureTables
 from common.queues import UPLOAD_QUEUE, AzureQueue
 from common.settings import Secret, StorageSettings
+from consumer.poison import MAX_PUT_BACK
 from local.cloud import LocalCloud
 from local.feed import Feed, expected_ids
 from local.functions_host.process import HostProcess
@@ -174,6 +176,11 @@ def open_world(cloud: LocalCloud, feed: Feed) -> World:
         problems=Problems(tables, clock=SystemClock()),
         slots=Slots(tables, clock=SystemClock(), requests_per_minute=6000),
     )
+
+
+def put_back_often(text: str) -> str:
+    """Return a message as the host gives it up for the last time: then it is kept as poison."""
+    return encode_envelope(replace(decode_envelope(text), put_back=MAX_PUT_BACK))
 
 
 def until[T](condition: Callable[[], T | None], what: str) -> T:

@@ -59,6 +59,7 @@ def envelopes(draw: st.DrawFn) -> Envelope:
         fingerprints=tuple(draw(st.one_of(st.just([]), exact))),
         attempt=draw(numbers),
         deferrals=draw(numbers),
+        put_back=draw(numbers),
         history=tuple(draw(st.lists(attempts, max_size=MAX_HISTORY))),
         trace_parent=draw(reasons)[:MAX_TRACE].strip(),
     )
@@ -213,6 +214,7 @@ MISTYPED: dict[str, list[object]] = {
     "count": [-1, 0, 2, MAX_COUNT, 1.0, "1", True],
     "attempt": [-1, MAX_COUNT, 0.0, "0", False],
     "deferrals": [-1, MAX_COUNT, 0.0, "0", False],
+    "put_back": [-1, MAX_COUNT, 0.0, "0", False],
     "history": ["x", 1, {}, [1], [[]], [["a"]], [["a", 1]], [["a", "b", "c"]], [{"a": "b"}]],
     "trace": [1, [], {}, True],
     "fingerprints": [1, [], "x", "é", "AAAA", "AAAAAAAAAAA=" * 2],
@@ -229,7 +231,7 @@ def test_a_wrong_field_is_refused(name: str, value: object) -> None:
         decode_envelope(json.dumps({**fields(), name: value}))
 
 
-@pytest.mark.parametrize("name", MISTYPED)
+@pytest.mark.parametrize("name", [name for name in MISTYPED if name != "put_back"])
 def test_a_missing_field_is_named(name: str) -> None:
     """A message without one of its fields is refused with the field's name."""
     with pytest.raises(UndecodableError, match=f"'{name}'"):
@@ -368,3 +370,16 @@ def test_what_just_fitted_before_fits_again() -> None:
     full = replace(envelope(), body=body, chunk_id=chunk_id_of(body))
     assert len(pack_body(body)) > MAX_ENVELOPE_BYTES
     assert decode_envelope(encode_envelope(full)).body == body
+
+
+def test_an_envelope_of_a_release_that_did_not_put_back_is_read() -> None:
+    """A message without the field was not put back."""
+    made = fields()
+    del made["put_back"]
+    assert decode_envelope(json.dumps(made)) == envelope()
+
+
+def test_what_was_put_back_is_no_first_delivery() -> None:
+    """The host delivered it before, so it may be uploaded already."""
+    assert envelope().is_first_delivery
+    assert not envelope(put_back=1).is_first_delivery

@@ -77,6 +77,7 @@ def test_what_needs_a_person_is_louder(event: Event, caplog: pytest.LogCaptureFi
         Event.CHUNKS_MISSING: logging.ERROR,
         Event.SYNC_INTERRUPTED: logging.WARNING,
         Event.CHUNK_DEFERRED: logging.WARNING,
+        Event.CHUNK_PUT_BACK: logging.WARNING,
     }
     with caplog.at_level(logging.DEBUG, LOGGER):
         emit(event)

@@ -301,10 +301,16 @@ class Pipeline(RuleBasedStateMachine):
     @precondition(lambda self: self.poison_messages)
     @rule(fault=faults)
     def keep_poison(self, fault: Any) -> None:
-        """The poison handler runs; the host deletes the message only when it returns."""
+        """The poison handler puts back or keeps; the host deletes only when it returns."""
         text = self.poison_messages[0]
         if self._under(
-            fault, lambda: handle_poison(text, keeper=self._keeper(), queue=self.poison_queue)
+            fault,
+            lambda: handle_poison(
+                text,
+                keeper=self._keeper(),
+                queue=self.poison_queue,
+                upload_queue=self.sender_queue,
+            ),
         ):
             self.poison_messages.remove(text)
 

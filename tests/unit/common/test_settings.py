@@ -12,6 +12,7 @@ from common.settings import (
     DEFAULT_SCHEDULE,
     Secret,
     Settings,
+    StorageSignIn,
     describe_settings,
     read_settings,
     read_storage_settings,
@@ -272,6 +273,31 @@ def test_storage_by_identity() -> None:
         "PipelineStorage__clientId": f" {GUID} ",
     }
     assert read_storage_settings({**IDENTITY, **extra}).client_id == GUID
+
+
+@pytest.mark.parametrize(
+    ("value", "sign_in"),
+    [
+        (None, StorageSignIn.MANAGED_IDENTITY),
+        ("", StorageSignIn.MANAGED_IDENTITY),
+        ("  ", StorageSignIn.MANAGED_IDENTITY),
+        ("managedidentity", StorageSignIn.MANAGED_IDENTITY),
+        ("azurecli", StorageSignIn.AZURE_CLI),
+        (" AzureCli ", StorageSignIn.AZURE_CLI),
+    ],
+)
+def test_the_way_to_sign_in(value: str | None, sign_in: StorageSignIn) -> None:
+    """Nothing, or nothing but blanks, is the managed identity."""
+    credential = {} if value is None else {"PipelineStorage__credential": value}
+    assert read_storage_settings({**IDENTITY, **credential}).sign_in is sign_in
+
+
+def test_a_secret_for_the_way_to_sign_in_is_not_shown() -> None:
+    """Whatever was pasted there."""
+    with pytest.raises(SettingsError, match="set 'managedidentity', or 'azurecli'") as caught:
+        read_storage_settings({**IDENTITY, "PipelineStorage__credential": ACCOUNT_KEY})
+    assert not shows_a_secret(str(caught.value).lower())
+    assert ACCOUNT_KEY.lower() not in str(caught.value).lower()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from azure.core.exceptions import (
     HttpResponseError,
     IncompleteReadError,
     ResourceExistsError,
-    ResourceModifiedError,
     ResourceNotFoundError,
     ServiceRequestError,
     ServiceResponseError,
@@ -21,12 +20,19 @@ from azure.identity import CredentialUnavailableError
 from azure.storage.queue import QueueServiceClient
 
 from common.errors import (
+    ConflictError,
     CredentialError,
     StorageRefusedError,
     ThrottledError,
     UnavailableError,
 )
-from common.storage_errors import CONFLICTS, error_code, storage_errors
+from common.storage_errors import (
+    already_exists,
+    error_code,
+    is_absent,
+    is_unmade,
+    storage_errors,
+)
 
 
 @dataclass
@@ -52,10 +58,10 @@ def http_error(
     return error
 
 
-def translated(error: Exception) -> Exception:
+def translated(error: Exception, *, what: str = "table runs") -> Exception:
     """What `error` becomes at the border."""
     try:
-        with storage_errors("table runs", role="Table Role"):
+        with storage_errors(what, role="Table Role"):
             raise error  # noqa: TRY301 - from outside the border
     except Exception as found:  # noqa: BLE001 - handed to the test
         return found
@@ -69,14 +75,14 @@ STATUSES: dict[int, type[Exception]] = {
     503: ThrottledError,
     **dict.fromkeys([*range(500, 503), *range(504, 600)], UnavailableError),
     **dict.fromkeys(range(200, 400), UnavailableError),
-    **dict.fromkeys(CONFLICTS, HttpResponseError),
+    412: ConflictError,
 }
 
 
 def test_every_status_has_a_meaning() -> None:
     """Refused access or requests need an operator, trouble and garbled answers pass.
 
-    Only a conflict goes on as it is: its caller asked for it.
+    Without a code, only a 412 is a conflict.
     """
     found = {status: type(translated(http_error(status))) for status in range(200, 600)}
     assert found == {status: STATUSES.get(status, StorageRefusedError) for status in found}
@@ -172,18 +178,66 @@ def test_a_message_says_what_and_why(status: int, code: str, message: str) -> No
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("what", "status", "code", "expected", "word"),
     [
-        http_error(404, "TableNotFound", kind=ResourceNotFoundError),
-        http_error(409, "EntityAlreadyExists", kind=ResourceExistsError),
-        http_error(412, "UpdateConditionNotSatisfied", kind=ResourceModifiedError),
-        ValueError("bug"),
-        ThrottledError("translated already"),
+        ("table runs", 409, "TableBeingDeleted", UnavailableError, "is being deleted"),
+        ("queue q", 409, "QueueBeingDeleted", UnavailableError, "is being deleted"),
+        ("table runs", 404, "TableNotFound", UnavailableError, "is not there, or was made just"),
+        ("queue q", 404, "QueueNotFound", UnavailableError, "is not there, or was made just"),
+        ("table runs", 404, "QueueNotFound", StorageRefusedError, "the endpoint"),
+        ("queue q", 404, "TableNotFound", StorageRefusedError, "the endpoint"),
+        ("table runs", 404, "ResourceNotFound", StorageRefusedError, "the endpoint"),
+        ("table runs", 409, "EntityAlreadyExists", ConflictError, "by another instance"),
+        ("table runs", 412, "UpdateConditionNotSatisfied", ConflictError, "by another instance"),
+        ("table runs", 412, "ConditionNotMet", ConflictError, "by another instance"),
+        ("table runs", 412, "", ConflictError, "by another instance"),
+        ("table runs", 409, "AccountIsDisabled", StorageRefusedError, "the endpoint"),
+        ("queue q", 409, "QueueDisabled", StorageRefusedError, "the endpoint"),
+        ("queue q", 409, "", StorageRefusedError, "the endpoint"),
     ],
 )
+def test_the_code_decides_not_the_status(
+    what: str, status: int, code: str, expected: type[Exception], word: str
+) -> None:
+    """Of one status, and of whatever class the SDK makes of it, each code means its own."""
+    for kind in (HttpResponseError, ResourceExistsError, ResourceNotFoundError):
+        found = translated(http_error(status, code, kind=kind), what=what)
+        assert type(found) is expected
+        assert word in str(found)
+        assert what in str(found)
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), ThrottledError("translated already")])
 def test_the_rest_passes_unchanged(error: Exception) -> None:
-    """What the caller asked for, bugs, and the pipeline's own errors are not touched."""
+    """Bugs and the pipeline's own errors are not touched."""
     assert translated(error) is error
+
+
+@pytest.mark.parametrize(
+    ("code", "absent", "unmade", "passes"),
+    [
+        ("ResourceNotFound", True, False, False),
+        ("EntityNotFound", True, False, False),
+        ("TableNotFound", True, True, False),
+        ("QueueNotFound", False, True, False),
+        ("TableAlreadyExists", False, False, True),
+        ("QueueAlreadyExists", False, False, True),
+        ("TableBeingDeleted", False, False, False),
+        ("QueueBeingDeleted", False, False, False),
+        ("", False, False, False),
+    ],
+)
+def test_what_a_caller_may_expect(code: str, absent: bool, unmade: bool, passes: bool) -> None:
+    """A row or table that is not there, and one that another instance made, by code alone."""
+    error = http_error(409, code, kind=ResourceExistsError)
+    assert (is_absent(error), is_unmade(error)) == (absent, unmade)
+    raised = False
+    try:
+        with already_exists():
+            raise error
+    except ResourceExistsError:
+        raised = True
+    assert raised is not passes
 
 
 def test_no_error_no_translation() -> None:

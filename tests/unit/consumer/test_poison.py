@@ -1,5 +1,6 @@
 """The poison keeper: whatever the host gives up is kept whole, and its content cannot break it."""
 
+import base64
 import json
 from dataclasses import replace
 
@@ -13,17 +14,32 @@ from common.envelope import (
     Attempt,
     Envelope,
     chunk_id_of,
+    decode_envelope,
     encode_envelope,
 )
 from common.errors import CredentialError, ThrottledError, UnavailableError
 from common.fingerprints import FINGERPRINT_BYTES
 from common.ledger.poison import UNKNOWN_RUN, PoisonedBy, PoisonState
 from common.ledger.states import ChunkState
-from consumer.poison import HOST_GAVE_UP, KEEP_AGAIN_AFTER, handle_poison
+from consumer.poison import HOST_GAVE_UP, KEEP_AGAIN_AFTER, MAX_PUT_BACK, handle_poison
 from consumer.receipts import ids_of
+from tests.fakes.queue import FakeQueue, Sent
 from tests.unit.consumer.samples import Bench, envelope
 
 FIELDS = tuple(json.loads(encode_envelope(envelope())))
+
+
+def handle(bench: Bench, text: str) -> list[Sent]:
+    """Handle one message of the poison queue; return what went back to that queue."""
+    poison_queue = FakeQueue()
+    poison_queue.before = bench.queue.before
+    handle_poison(text, keeper=bench.keeper, queue=poison_queue, upload_queue=bench.queue)
+    return poison_queue.sent
+
+
+def put_back_often(text: str) -> str:
+    """Return the message as the host gives it up for the last time."""
+    return json.dumps({**json.loads(text), "put_back": MAX_PUT_BACK}, separators=(",", ":"))
 
 
 def long_envelope(record: str, *, count: int) -> Envelope:
@@ -83,8 +99,8 @@ def test_a_message_of_any_size_is_kept_whole(size: int) -> None:
 def test_an_envelope_of_thousands_of_records_is_kept_whole(record: str, count: int) -> None:
     """More ids than the row of a chunk takes: the message is kept, and never put back."""
     bench, sent = Bench(), long_envelope(record, count=count)
-    text = encode_envelope(sent)
-    handle_poison(text, keeper=bench.keeper, queue=bench.queue)
+    text = put_back_often(encode_envelope(sent))
+    assert handle(bench, text) == []
     assert bench.queue.sent == []
     (kept,) = bench.poison
     assert kept.message == text
@@ -102,7 +118,8 @@ def test_an_envelope_with_all_the_fingerprints_that_fit_is_kept_whole() -> None:
     sent = replace(sent, count=count, fingerprints=tuple(range(count)))
     text = encode_envelope(sent)
     assert MAX_ENVELOPE_BYTES - 100 < len(text) <= MAX_ENVELOPE_BYTES
-    handle_poison(text, keeper=bench.keeper, queue=bench.queue)
+    text = put_back_often(text)
+    assert handle(bench, text) == []
     assert bench.queue.sent == []
     assert bench.poison[0].message == text
 
@@ -113,7 +130,8 @@ def test_an_envelope_that_counts_as_far_as_it_may_is_kept(name: str) -> None:
     for value in (MAX_COUNT - 1, MAX_COUNT, 2**63):
         bench = Bench()
         fields = {**json.loads(encode_envelope(long_envelope("0", count=3))), name: value}
-        handle_poison(json.dumps(fields), keeper=bench.keeper, queue=bench.queue)
+        fields["put_back"] = MAX_PUT_BACK
+        assert handle(bench, json.dumps(fields)) == []
         assert bench.queue.sent == []
         assert len(bench.poison) == 1
 
@@ -224,32 +242,88 @@ def test_a_discard_between_the_two_writes_is_followed() -> None:
     assert chunk.state is ChunkState.DISCARDED
 
 
-@pytest.mark.parametrize("text", [encode_envelope(envelope()), "no JSON"])
+@pytest.mark.parametrize("text", [put_back_often(encode_envelope(envelope())), "no JSON"])
 @pytest.mark.parametrize("error", [UnavailableError, ThrottledError, CredentialError])
-def test_while_the_ledger_is_out_of_reach_the_message_is_put_back(
-    text: str, error: type[Exception]
-) -> None:
-    """A fresh copy waits its time, so that the host's own tries are not used up."""
+def test_while_the_ledger_is_out_of_reach_a_copy_waits(text: str, error: type[Exception]) -> None:
+    """On the poison queue, for its time, so that the host's own tries are not needed."""
     bench = Bench()
 
     def before(_table: str, _operation: str) -> None:
         raise error("ledger")
 
     bench.tables.before = before
-    handle_poison(text, keeper=bench.keeper, queue=bench.queue)
-    (sent,) = bench.queue.sent
-    assert (sent.text, sent.delay) == (text, KEEP_AGAIN_AFTER)
+    assert handle(bench, text) == [Sent(text=text, delay=KEEP_AGAIN_AFTER)]
+    assert bench.queue.sent == []
 
 
 def test_a_message_that_is_kept_is_not_put_back() -> None:
     """The poison queue empties itself."""
     bench = Bench()
-    handle_poison("no JSON", keeper=bench.keeper, queue=bench.queue)
+    assert handle(bench, "no JSON") == []
     assert len(bench.poison) == 1
     assert bench.queue.sent == []
 
 
-def test_a_message_that_can_neither_be_kept_nor_put_back_stays_with_the_host() -> None:
+def test_what_the_host_gave_up_is_put_back_three_times() -> None:
+    """Each time counted, without its old slot, without a row; then it is kept, and says so."""
+    bench, text = Bench(), encode_envelope(envelope(attempt=2, deferrals=4))
+    for count in range(1, MAX_PUT_BACK + 1):
+        assert handle(bench, text) == []
+        (sent,) = bench.queue.sent
+        bench.queue.sent.clear()
+        again = decode_envelope(sent.text)
+        assert again == replace(decode_envelope(text), put_back=count, slot=None)
+        assert sent.delay == 0
+        assert bench.poison == []
+        text = sent.text
+    assert handle(bench, text) == []
+    assert bench.queue.sent == []
+    (record,) = bench.poison
+    assert (record.message, record.reason) == (text, f"{HOST_GAVE_UP}, 4 times over")
+
+
+@pytest.mark.parametrize("ledger_is_there", [True, False])
+def test_putting_back_needs_no_ledger(ledger_is_there: bool) -> None:
+    """The upload queue alone is asked: what ends hosts is often the ledger's own outage."""
+    bench = Bench()
+
+    def before(_table: str, _operation: str) -> None:
+        if not ledger_is_there:
+            raise UnavailableError("ledger")
+
+    bench.tables.before = before
+    assert handle(bench, encode_envelope(replace(envelope(), slot=5.0))) == []
+    assert len(bench.queue.sent) == 1
+
+
+def test_what_was_put_back_and_is_uploaded_is_not_sent_again() -> None:
+    """The upload was written down, only its message was not deleted."""
+    bench, sent = Bench(), envelope()
+    bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+    handle(bench, encode_envelope(sent))
+    (again,) = bench.queue.sent
+    bench.deliver(again.text)
+    assert bench.sentinel.posted == []
+    assert bench.poison == []
+
+
+def test_a_message_without_room_for_the_count_is_kept() -> None:
+    """Nobody of ours fills an envelope to the last byte; it is kept whole all the same."""
+    bench, sent = Bench(), long_envelope("0", count=6000)
+    fields = json.loads(encode_envelope(sent))
+    del fields["put_back"]
+    fields["trace"] = ""
+    bare = json.dumps(fields, separators=(",", ":"))
+    count = (MAX_ENVELOPE_BYTES - len(bare)) * 3 // 4 // FINGERPRINT_BYTES
+    packed = base64.b64encode(bytes(count * FINGERPRINT_BYTES)).decode()
+    full = json.dumps({**fields, "count": count, "fingerprints": packed}, separators=(",", ":"))
+    assert MAX_ENVELOPE_BYTES - 12 < len(full) <= MAX_ENVELOPE_BYTES
+    assert handle(bench, full) == []
+    assert bench.queue.sent == []
+    assert bench.poison[0].message == full
+
+
+def test_a_message_that_can_go_nowhere_stays_with_the_host() -> None:
     """Raising is what keeps it from being acknowledged."""
     bench = Bench()
 
@@ -257,5 +331,6 @@ def test_a_message_that_can_neither_be_kept_nor_put_back_stays_with_the_host() -
         raise UnavailableError("storage")
 
     bench.tables.before = bench.queue.before = before
-    with pytest.raises(UnavailableError):
-        handle_poison("no JSON", keeper=bench.keeper, queue=bench.queue)
+    for text in ("no JSON", encode_envelope(envelope())):
+        with pytest.raises(UnavailableError):
+            handle(bench, text)

@@ -19,7 +19,6 @@ from consumer.deliver import LONGEST_SEARCH
 from consumer.isolation import REQUEST_BUDGET, since_to_json, start_isolation, to_json
 from consumer.outcomes import REFUSING_EVERYTHING, THROTTLED_FOR
 from consumer.pacing import MAX_WAIT
-from consumer.poison import handle_poison
 from consumer.refusals import MANY_REFUSALS, SEARCH_EVERY
 from consumer.sentinel import (
     THROTTLED,
@@ -653,7 +652,7 @@ def test_a_problem_ends_with_a_chunk_that_the_host_gives_up(state: ChunkState) -
     copy = bench.queue.sent.pop()
     if state is ChunkState.UPLOADED:
         bench.ledger.chunks.record_uploaded(envelope(), accepted=3, rejected=0, at=START)
-    handle_poison(copy.text, keeper=bench.keeper, queue=bench.queue)
+    bench.keeper.keep_from_host(copy.text)
     assert len(bench.poison) == (0 if state is ChunkState.UPLOADED else 1)
     assert bench.open_problems == {}
 
@@ -701,7 +700,7 @@ def test_a_problem_that_cannot_be_closed_keeps_no_chunk() -> None:
     bench.deliver(envelope())
     copy = bench.queue.sent.pop()
     bench.tables.before = fail_in("control")
-    handle_poison(copy.text, keeper=bench.keeper, queue=bench.queue)
+    bench.keeper.keep_from_host(copy.text)
     assert len(bench.poison) == 1
     bench.repair()
     bench.ledger.chunks.record_uploaded(envelope(), accepted=3, rejected=0, at=START)

@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import CredentialError, PipelineError, ThrottledError, UnavailableError
 from ops.toolbox import open_toolbox
-from ops.triggers import status_response
+from ops.triggers import MAX_RUNS, read_runs, status_response
 from tests.unit.ops.samples import Bench
 
 
@@ -45,3 +45,25 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     response = status_response(open_toolbox, runs=5)
     assert response.status_code == 500
     assert name in json.loads(response.get_body())["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "runs"),
+    [
+        ("1", 1),
+        ("50", MAX_RUNS),
+        ("007", 7),
+        ("0", None),
+        ("51", None),
+        ("000000050999999", None),
+        ("9" * 5000, None),
+        ("", None),
+        ("-1", None),
+        (" 5", None),
+        ("5.0", None),
+        ("\u0665", None),
+    ],
+)
+def test_the_number_of_runs_is_checked_as_it_is_used(text: str, runs: int | None) -> None:
+    """The whole text is one number from 1 to the most; anything else is none."""
+    assert read_runs(text) == runs
