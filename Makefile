@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 
-.PHONY: help setup setup-python demo chaos bench bench-quick test test-unit test-collection check format package lock clean
+.PHONY: help setup setup-python demo chaos model bench bench-quick test test-unit test-collection check format package lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ demo: setup ## Run the pipeline on the local cloud (ARGS="--help" lists the opti
 
 chaos: setup ## Break everything at random on the local cloud (ARGS="--seed 1 --minutes 1")
 	@$(RUN) local.chaos $(ARGS)
+
+model: setup-python ## Play histories of the pipeline (ARGS="--histories 100000", ARGS=--rules)
+	@$(RUN) tests.model $(ARGS)
 
 bench: setup ## Measure everything against references (ARGS="--only 1,4 --markdown")
 	@$(RUN) benchmarks $(ARGS)

@@ -214,7 +214,7 @@ the record said so."""
 
 def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock) -> None:
     """Enqueue a copy without attempts and search, which counts as delivered before."""
-    fresh = replace(envelope.moved_to(slot.timestamp()), attempt=0, isolation=None)
+    fresh = replace(envelope.moved_to(slot.timestamp()), attempt=0, isolation=None, put_back=0)
     queue.send(encode_to_fit(fresh), delay=(slot - clock.now()).total_seconds())
 
 

@@ -5,7 +5,9 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from common.envelope import decode_envelope
 from common.errors import PipelineError
+from common.ledger.poison import PoisonState
 from common.ledger.runs import Run
 from common.ledger.states import RunState
 from ops.reconciliation import reconcile
@@ -317,9 +319,6 @@ class History:
         )
 
     def _was_given_up(self, number: int) -> bool:
-        from common.envelope import decode_envelope
-        from common.ledger.poison import PoisonState
-
         for record in self.world.ledger.poison.all():
             if record.state is PoisonState.DISCARDED:
                 body = decode_envelope(record.message).body
