@@ -35,7 +35,7 @@ from common.ledger import Ledger
 from common.ledger.chunks import Chunk, distinct_ids, voiding
 from common.ledger.control import Lease
 from common.ledger.runs import ROWS_A_WRITE, Cursor, Head, Run, new_run_id
-from common.ledger.states import RunState
+from common.ledger.states import ChunkState, RunState
 from common.queues import MAX_BACKLOG, SendQueue, drain_time
 from producer.drain import DrainConfig, Sender, drain_pages
 from producer.entries import Keeping
@@ -269,7 +269,8 @@ class _Sync:
             state = classify_exit(error, resumable=head.run.cache_id is not None)
             reason = str(error)
         if state in {RunState.GAP, RunState.FAILED}:
-            lost = distinct_ids(self._void_beyond(head))
+            beyond = self._void_beyond(head)
+            lost = distinct_ids([c for c in beyond if c.state is not ChunkState.UPLOADED])
             if lost:
                 reason = f"{reason}; {lost} indicators of void chunks belong to it"
         if state is RunState.COMPLETE and head.run.full_request is not None:
