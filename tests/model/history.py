@@ -110,14 +110,14 @@ class History:
             self._start("tick", self._tick)
         elif choice < 0.93:
             self._deliver_one(finish=False)
-        elif choice < 0.93 + self._kills and stage.actors:
+        elif choice < 0.90 + self._kills and stage.actors:
             stage.kill(rng.choice(stage.actors))
         else:
             self._rare()
 
     def _rare(self) -> None:
         rng, world = self._rng, self.world
-        match rng.randrange(7):
+        match rng.randrange(10):
             case 0 if world.queue.messages:
                 world.queue.put(rng.choice(world.queue.messages).text)
             case 1:
@@ -134,8 +134,20 @@ class History:
                 world.lumen.queries[-1].is_known = rng.random() < 0.7
             case 6:
                 world.lumen.list_again()
+            case 7 | 8:
+                self._overtake(0.0)
+            case 9:
+                self._overtake(rng.choice(STALLS))
             case _:
                 pass
+
+    def _overtake(self, stall: float) -> None:
+        """Let a newer version come all the way, while whoever is at work stands still."""
+        self._stage.advance(stall)
+        self._change()
+        self._run("tick", self._tick)
+        for _ in range(3):
+            self._deliver_one(finish=True)
 
     def _change(self) -> None:
         rng = self._rng
