@@ -16,9 +16,8 @@ from producer.indicators import (
     LeftOut,
     canonical_json,
     fingerprint_of,
-    judge,
 )
-from tests.unit.producer.samples import EVERYTHING, indicator, raw_indicator, without
+from tests.unit.producer.samples import EVERYTHING, indicator, judge, raw_indicator, without
 
 IPV4 = "[ipv4-addr:value = '198.18.0.1']"
 DOMAIN = "[domain-name:value = 'a.example']"
