@@ -67,8 +67,18 @@ class Known:
             void=[chunk.void for chunk in chunks],
         )
         self._tables.append(row_table([(c.run_id, c.key) for c in chunks], records))
-        for id_hash in records.ids.tolist():
-            self._latest.pop(id_hash, None)
+        for id_hash, fingerprint, modified in zip(
+            records.ids.tolist(),
+            records.fingerprints.tolist(),
+            records.modified.tolist(),
+            strict=True,
+        ):
+            latest = self._latest.get(id_hash)  # a newer one may wait for the next chunk
+            if latest is not None and (latest.fingerprint, latest.modified) == (
+                fingerprint,
+                modified,
+            ):
+                del self._latest[id_hash]
         while len(self._tables) > 2 and _is_small(self._tables[-2], self._tables[-1]):  # noqa: PLR2004 - the first one is of the rows that were read
             second, first = self._tables.pop(), self._tables.pop()
             self._tables.append(merged_tables(first, second))
