@@ -387,7 +387,9 @@ def test_more_records_than_a_request_takes_are_refused() -> None:
 
 def test_a_key_tells_place_and_epoch() -> None:
     """A message of an earlier epoch never fits a row of a later one; keys sort by place."""
-    made = [envelope(sequence=sequence, epoch=e) for sequence in (0, 9, 10, 99_999) for e in (1, 12)]
+    made = [
+        envelope(sequence=sequence, epoch=e) for sequence in (0, 9, 10, 99_999) for e in (1, 12)
+    ]
     keys = [found.key for found in made]
     assert keys == sorted(keys)
     assert len(set(keys)) == len(keys)

@@ -375,9 +375,7 @@ def test_an_answer_is_entered_where_it_was_given_and_the_rest_everywhere(
 def test_how_long_an_entry_is_kept(*, ends_on: int, expected: int, void: bool) -> None:
     """A week behind its end, at least ninety days; a year without an end; never past 2059."""
     records = arrays([PlainRow(((1, 2, 3),), ".", is_void=void)], ends_on=ends_on)
-    (found,) = plain(
-        entries_of(records, today=TODAY, keeping=Keeping(), chosen=np.array([True]))
-    )
+    (found,) = plain(entries_of(records, today=TODAY, keeping=Keeping(), chosen=np.array([True])))
     assert found == Entry(1, 2, 3, entered=TODAY, kept=expected, is_void=void)
 
 
@@ -394,7 +392,5 @@ def test_what_is_entered_is_the_newest_of_what_is_chosen(
         for index, record in enumerate(row.records)
     ]
     expected = reference_newest([entry for entry, is_in in zip(made, chosen, strict=True) if is_in])
-    found = entries_of(
-        records, today=TODAY, keeping=Keeping(), chosen=np.array(chosen, dtype=bool)
-    )
+    found = entries_of(records, today=TODAY, keeping=Keeping(), chosen=np.array(chosen, dtype=bool))
     assert plain(found) == expected

@@ -364,9 +364,7 @@ def test_a_newer_version_of_a_known_indicator_passes_every_filter(
 ) -> None:
     """A drop in confidence, a revocation, a kind that was switched off: Sentinel must hear of it."""
     known = known_as(raw_indicator())
-    (verdict,) = judged(
-        raw_indicator(modified=modified, **change), known=known, filters=STRICT
-    )
+    (verdict,) = judged(raw_indicator(modified=modified, **change), known=known, filters=STRICT)
     assert isinstance(verdict, Indicator)
     assert (verdict.correction, verdict.is_known, verdict.is_recent) == (True, True, False)
     assert known.versions[verdict.id_hash] == KnownVersion(
