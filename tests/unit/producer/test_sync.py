@@ -29,9 +29,17 @@ from common.events import Event
 from common.ledger.rejections import INVALID
 from common.ledger.runs import Counts, Cursor, Run
 from common.ledger.states import RunState
+from common.ledger.states import ChunkState
 from common.ledger.tables import Row
 from producer.lumen import QueryState
-from producer.sync import MAX_STALL, MIN_RESUMPTIONS, classify_exit, is_stalled, is_told
+from producer.sync import (
+    ASK_WITHIN,
+    MAX_STALL,
+    MIN_RESUMPTIONS,
+    classify_exit,
+    is_stalled,
+    is_told,
+)
 from tests.log_guard import LogGuard
 from tests.unit.producer.scripted_lumen import ScriptedLumen
 from tests.unit.producer.sync_world import (
@@ -39,7 +47,6 @@ from tests.unit.producer.sync_world import (
     TICK,
     Crash,
     FailAt,
-    LateTable,
     World,
     feed,
     wanted_ids,
@@ -99,7 +106,7 @@ def assert_complete(found: World, run: Run | None, *, counts: Counts = TOTAL) ->
     """Check that a run is complete, nothing is missing, and the books are balanced."""
     done = ended(run, RunState.COMPLETE)
     assert done.counts == counts
-    assert found.enqueued_ids == WANTED
+    assert found.sendable_ids == WANTED
     found.settle()
     (fate,) = found.fates()
     assert fate.balanced
@@ -263,7 +270,7 @@ def test_a_long_run_keeps_its_lease() -> None:
         found.clock.advance(LEASE / 5)
         now = found.clock.now()
         with pytest.raises(LeaseHeldError):
-            found.ledger.control.acquire_lease(owner="other", now=now, seconds=LEASE)
+            found.ledger.control.acquire_lease(owner="other", seconds=LEASE)
         held.append(now)
 
     found.lumen.before = slowly
@@ -409,7 +416,7 @@ def test_a_run_that_only_lacks_its_last_write_is_complete_without_lumen(
     found = world(inline=how == "inline", no_results=how == "no results")
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("runs", "replace"):
+        if (table, operation) == ("chunks", "replace"):
             (run,) = found.runs
             if run.cursor is not None and run.cursor.done:
                 raise error
@@ -448,7 +455,7 @@ def test_a_cache_id_that_could_not_be_written_at_once_is_not_forgotten() -> None
     replaced = iter(range(100))
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("runs", "replace") and next(replaced) == 1:
+        if (table, operation) == ("chunks", "replace") and next(replaced) == 1:
             raise UnavailableError("no ledger")
 
     found.tables.before = before
@@ -506,7 +513,7 @@ def test_a_tick_a_week_is_often_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stalled", "since", "expected"),
+    ("stalled", "beyond", "expected"),
     [
         (MIN_RESUMPTIONS, 1, True),
         (MIN_RESUMPTIONS - 1, 1, False),
@@ -514,19 +521,18 @@ def test_a_tick_a_week_is_often_enough() -> None:
         (1000, -1, False),
     ],
 )
-def test_when_a_run_is_stalled(stalled: int, since: int, expected: bool) -> None:
-    """It takes both: a day without progress, and some resumptions in it."""
-    found = world()
-    now = found.clock.now()
+def test_when_a_run_is_stalled(stalled: int, beyond: float, expected: bool) -> None:
+    """It takes both: a day without progress by the storage's clock, and some resumptions in it."""
+    now = world().clock.now()
     run = Run(
         run_id="x",
         state=RunState.INTERRUPTED,
         started_at=now - 9 * MAX_STALL,
         updated_at=now,
-        progress_at=now - MAX_STALL - timedelta(seconds=since),
+        stalled_for=MAX_STALL.total_seconds() + beyond,
         stalled=stalled,
     )
-    assert is_stalled(run, now=now) is expected
+    assert is_stalled(run) is expected
 
 
 def lost_start() -> GapError:
@@ -570,9 +576,12 @@ def test_a_gap_is_told_though_the_ledger_cannot_say_whether_it_was() -> None:
     """Twice is better than not at all."""
     found = world(before=fail_on("start", "", lost_start()))
 
+    failures = iter([UnavailableError("no answer")])
+
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("runs", "query"):
-            raise UnavailableError("no answer")
+        if (table, operation) == ("chunks", "query") and found.lumen.count("start"):
+            for failure in failures:
+                raise failure
 
     found.tables.before = before
     ended(found.tick(), RunState.GAP)
@@ -594,19 +603,29 @@ def test_a_gap_tells_until_lumen_has_answered(answered: str) -> None:
     assert not is_told([replace(gap, asked=False)])
 
 
-@pytest.mark.parametrize("write", range(12))
-def test_an_answer_of_the_ledger_that_got_lost_is_no_gap(write: int) -> None:
+def test_an_answer_of_the_ledger_that_got_lost_is_no_gap() -> None:
     """The storage client writes again and meets its own first write: nobody else was there."""
-    found = world()
-    replaced = iter(range(100))
+    writes = ("replace", "transact")
+    count = 0
 
-    def again(table: LateTable, row: Row) -> None:
-        if next(replaced) == write:
-            table.replace(row)
+    def counting(_table: str, operation: str) -> None:
+        nonlocal count
+        count += operation in writes
 
-    found.tables.replaced = again
-    assert_complete(found, found.tick())
-    assert next(replaced) > 12
+    rehearsal = world()
+    rehearsal.tables.after = counting
+    rehearsal.tick()
+    assert count > 12
+    for write in range(count):
+        found = world()
+        conflict = FailAt(lambda: ConflictError("changed, by ourselves"), at=write)
+
+        def again(_table: str, operation: str, conflict: FailAt = conflict) -> None:
+            if operation in writes:
+                conflict()
+
+        found.tables.after = again
+        assert_complete(found, found.tick())
 
 
 def test_two_faults_at_once_do_not_carry_one_another(log_guard: LogGuard) -> None:
@@ -630,12 +649,14 @@ def test_a_bug_is_raised_even_when_the_run_cannot_be_closed() -> None:
     found = world(before=fail_on("page", "query-1/2", ZeroDivisionError()))
 
     def before(_table: str, operation: str) -> None:
-        if operation == "replace" and found.lumen.calls[-1:] == [("page", "query-1/2")]:
-            raise UnavailableError("no ledger")
+        if operation == "replace":
+            for run in found.runs:
+                if run.cursor is not None and run.cursor.page == 2:
+                    raise UnavailableError("no ledger")
 
     found.tables.before = before
     with pytest.raises(ZeroDivisionError) as caught:
-        found.tick(max_pages=3)
+        found.tick(chunk_size=1)
     assert "no ledger" not in "".join(traceback.format_exception(caught.value))
     found.repair()
     found.clock.advance(TICK)
@@ -665,7 +686,7 @@ def test_a_held_lease_skips_the_tick(caplog: pytest.LogCaptureFixture) -> None:
     """A tick that finds another run at work does nothing and says so."""
     caplog.set_level(logging.INFO)
     found = world()
-    found.ledger.control.acquire_lease(owner="other", now=found.clock.now(), seconds=LEASE)
+    found.ledger.control.acquire_lease(owner="other", seconds=LEASE)
     assert found.tick() is None
     (line,) = logged(caplog, Event.SYNC_SKIPPED)
     assert "held by other" in line
@@ -716,7 +737,7 @@ def test_a_lease_that_is_taken_over_is_noticed_between_two_pages(
     def stall(call: str, argument: str) -> None:
         if (call, argument) == ("page", "query-1/2"):
             found.clock.advance(LEASE + 1)
-            found.ledger.control.acquire_lease(owner="other", now=found.clock.now(), seconds=LEASE)
+            found.ledger.control.acquire_lease(owner="other", seconds=LEASE)
 
     found.lumen.before = stall
     assert found.tick(chunk_size=100) is None
@@ -758,11 +779,11 @@ def test_a_conflict_while_folding_fails_the_run_with_that_reason() -> None:
     found.clock.advance(TICK)
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("known", "insert"):
-            raise ConflictError("a row of table known was changed")
+        if (table, operation) == ("versions", "merge"):
+            raise ConflictError("a row of table versions was changed")
 
     found.tables.before = before
-    assert "table known" in ended(found.tick(), RunState.FAILED).reason
+    assert "table versions" in ended(found.tick(), RunState.FAILED).reason
     found.repair()
     found.clock.advance(TICK)
     run = ended(found.tick(), RunState.COMPLETE)
