@@ -379,6 +379,15 @@ def test_how_long_an_entry_is_kept(*, ends_on: int, expected: int, void: bool) -
     assert found == Entry(1, 2, 3, entered=TODAY, kept=expected, is_void=void)
 
 
+@pytest.mark.parametrize(("known_for", "expected"), [(30, 365), (365, 365), (366, 366), (900, 900)])
+def test_without_an_end_it_is_known_for_as_long_as_is_asked(known_for: int, expected: int) -> None:
+    """A year, or `KNOWN_FOR_DAYS` where that is more."""
+    records = arrays([PlainRow(((1, 2, 3),), "A", is_void=False)])
+    keeping = Keeping(known_for=known_for)
+    (found,) = plain(entries_of(records, today=TODAY, keeping=keeping, chosen=np.array([True])))
+    assert found.kept == TODAY + expected
+
+
 @given(rows=plain_rows(), data=st.data())
 def test_what_is_entered_is_the_newest_of_what_is_chosen(
     rows: list[PlainRow], data: st.DataObject
