@@ -925,8 +925,7 @@ def test_whatever_breaks_wherever_nothing_is_lost(
         assert_healed(found)
 
 
-@pytest.mark.parametrize("arrange", [break_before, break_after])
-@pytest.mark.parametrize("chunk_size", [3, 100])
+@pytest.mark.parametrize(("chunk_size", "arrange"), [(3, break_before), (100, break_after)])
 @RESUMED
 def test_a_killed_tick_is_resumed_with_another_chunk_size(
     chunk_size: int, arrange: Callable[[World, FailAt], None], resumed: bool
