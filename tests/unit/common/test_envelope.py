@@ -374,7 +374,7 @@ def test_a_count_that_is_not_that_of_the_fingerprints_is_damage(count: int) -> N
     """A request is built by them: a chunk of which one is wrong must not be sent."""
     made = envelope(fingerprints=tuple(range(100)), count=100)
     assert decode_envelope(encode_envelope(made)) == made
-    with pytest.raises(UndecodableError, match="records|fingerprints"):
+    with pytest.raises(UndecodableError, match=r"records|fingerprints"):
         decode_envelope(encode_envelope(replace(made, count=count)))
 
 
