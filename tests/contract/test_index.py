@@ -97,8 +97,8 @@ def test_entering_nothing_writes_nothing(index: VersionIndex) -> None:
 
 def test_several_commits_of_one_tick(index: VersionIndex) -> None:
     """Each goes on from the manifest that the one before has returned."""
-    manifest = index.fence(HERE, tick="1")
-    for number in range(5):
+    manifest, segments, _ = add(index, index.fence(HERE, tick="1"), entries(0, fingerprint=0))
+    for number in range(1, 5):
         manifest, segments, _ = add(index, manifest, entries(number, fingerprint=number))
     assert stored(index) == known(segments) == {number: number for number in range(5)}
 

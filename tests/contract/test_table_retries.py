@@ -61,11 +61,11 @@ def row(key: str = "k", **data: int) -> Row:
     return Row(partition="p", key=key, data=data)
 
 
-WRITES: dict[str, tuple[str, Callable[[Table], None], dict[str, int] | None]] = {
+WRITES: dict[str, tuple[str, Callable[[Table], object], dict[str, int] | None]] = {
     "merge": ("merge_entity", lambda table: table.merge(row(b=2)), {"a": 1, "b": 2}),
     "merge_all": ("batch", lambda table: table.merge_all([row(b=2)]), {"a": 1, "b": 2}),
     "delete": ("delete_entity", lambda table: table.delete("p", "k"), None),
-    "update": ("merge_entity", lambda table: table.update(row(b=2)) and None, {"a": 1, "b": 2}),
+    "update": ("merge_entity", lambda table: table.update(row(b=2)), {"a": 1, "b": 2}),
 }
 
 

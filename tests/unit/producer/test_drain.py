@@ -87,7 +87,7 @@ class Bench:
         **config: Any,
     ) -> None:
         """Drain what `fetch` gives."""
-        values = {"filters": Filters(threshold=0), "chunk_size": 2, "destination": "here"}
+        values: dict[str, Any] = {"chunk_size": 2, "destination": "here"}
         drain_pages(
             self.head,
             first,
@@ -100,7 +100,7 @@ class Bench:
                 clock=self.clock,
                 rng=random.Random(0),  # noqa: S311 - a fixed seed
             ),
-            config=DrainConfig(**(values | config)),
+            config=DrainConfig(filters=Filters(threshold=0), **(values | config)),
             known=self.known,
             policy=Policy(today=20_000),
             ledger_id="0badcafe0badcafe",

@@ -348,7 +348,7 @@ def test_an_indicator_has_what_its_record_needs() -> None:
 def test_what_is_revoked_and_unknown_is_sent_only_on_request(
     revoked: object, *, wanted: bool
 ) -> None:
-    """Sentinel has nothing of it; an index that was lost may be a reason to send it all the same."""
+    """Sentinel has nothing of it; after the loss of an index it may be sent all the same."""
     verdict = judge(raw_indicator(revoked=revoked), Filters(threshold=0, unknown_revoked=wanted))
     assert isinstance(verdict, Indicator) is (wanted or revoked is not True)
 
@@ -362,7 +362,7 @@ def test_what_is_revoked_and_unknown_is_sent_only_on_request(
 def test_a_newer_version_of_a_known_indicator_passes_every_filter(
     change: dict[str, Any], modified: str
 ) -> None:
-    """A drop in confidence, a revocation, a kind that was switched off: Sentinel must hear of it."""
+    """A drop in confidence, a revocation, a kind switched off: Sentinel must hear of it."""
     known = known_as(raw_indicator())
     (verdict,) = judged(raw_indicator(modified=modified, **change), known=known, filters=STRICT)
     assert isinstance(verdict, Indicator)

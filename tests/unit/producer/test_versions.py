@@ -1,4 +1,4 @@
-"""The decision about a listed version: every row of its table, against plain rules, in any order."""
+"""The decision about a listed version: every row of its table, plain rules, any order."""
 
 import itertools
 from dataclasses import dataclass, replace
