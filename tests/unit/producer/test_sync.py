@@ -627,6 +627,36 @@ def test_an_answer_of_the_ledger_that_got_lost_is_no_gap() -> None:
         assert_complete(found, found.tick())
 
 
+def test_what_was_written_without_an_answer_is_gone_on_from() -> None:
+    """An outage after each write of the head in turn: how the tick ended is on record all the same.
+
+    So a run that never asked Lumen is no gap to the next tick, and the checkpoint never goes back.
+    """
+    for write in range(40):
+        found = world()
+        lost = FailAt(lambda: UnavailableError("no answer"), at=write)
+
+        def after(table: str, operation: str, lost: FailAt = lost) -> None:
+            if table == "chunks" and operation in ("replace", "transact"):
+                lost()
+
+        found.tables.after = after
+        with suppress(UnavailableError):
+            run = found.tick()
+            assert run is not None
+            if lost.calls > write:
+                assert found.runs == [run], write
+        if lost.calls <= write:
+            break
+        found.repair()
+        found.clock.advance(TICK)
+        ended(found.tick(), RunState.COMPLETE)
+        assert RunState.GAP not in {run.state for run in found.runs}
+        assert sorted(found.sendable_ids) == sorted(WANTED)
+    else:
+        raise AssertionError("more writes than were tried")
+
+
 def test_two_faults_at_once_do_not_carry_one_another(log_guard: LogGuard) -> None:
     """An error met while a run is closed does not show the trace of the one before it."""
     hidden = "page-token-that-no-log-line-may-show"
