@@ -235,7 +235,8 @@ def entries_of(records: RowRecords, *, today: int, keeping: Keeping, chosen: Any
     """Return the newest version of each id among the `chosen` records, as entered today."""
     ends_on = records.ends_on[chosen].astype(np.int64)
     until_end = np.maximum(today + keeping.known_for, ends_on + keeping.behind_end)
-    kept = np.where(ends_on == NO_END, today + keeping.without_end, until_end)
+    without_end = today + max(keeping.known_for, keeping.without_end)
+    kept = np.where(ends_on == NO_END, without_end, until_end)
     kept = np.minimum(kept, LAST_DAY).astype(np.uint16)
     kept |= np.where(records.is_void[chosen], np.uint16(VOID), np.uint16(0))
     return _newest(

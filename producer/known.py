@@ -67,11 +67,17 @@ class Known:
             void=[chunk.void for chunk in chunks],
         )
         self._tables.append(row_table([(c.run_id, c.key) for c in chunks], records))
-        pairs = zip(records.ids.tolist(), records.fingerprints.tolist(), strict=True)
-        for id_hash, fingerprint in pairs:
-            latest = self._latest.get(id_hash)
-            # Of a later version that still waits for its chunk, the table knows nothing yet.
-            if latest is not None and latest.fingerprint == fingerprint:
+        for id_hash, fingerprint, modified in zip(
+            records.ids.tolist(),
+            records.fingerprints.tolist(),
+            records.modified.tolist(),
+            strict=True,
+        ):
+            latest = self._latest.get(id_hash)  # a newer one may wait for the next chunk
+            if latest is not None and (latest.fingerprint, latest.modified) == (
+                fingerprint,
+                modified,
+            ):
                 del self._latest[id_hash]
         while len(self._tables) > 2 and _is_small(self._tables[-2], self._tables[-1]):  # noqa: PLR2004 - the first one is of the rows that were read
             second, first = self._tables.pop(), self._tables.pop()

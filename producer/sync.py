@@ -181,7 +181,7 @@ class _Sync:
             return self._close(mine, None)  # without Lumen, which may not know the query any more
         if is_stalled(run):
             why = f"made no progress since {run.progressed_at:%d %b %H:%M} UTC"
-            return self._close(mine, GapError(why))
+            return self._close(mine, GapError(f"{why}: {run.reason}" if run.reason else why))
         return self._work(mine)
 
     def start_new_run(self) -> Run:

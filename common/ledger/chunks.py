@@ -368,6 +368,7 @@ def _chunks(rows: Iterable[Row]) -> Iterator[Chunk]:
 def _from_row(row: Row) -> Chunk:
     """Return the chunk of a row; one that is damaged is of the state that is left alone."""
     data: dict[str, Any] = dict(row.data)
+    whole = row if row.etag else None
     fault = _fault(data)
     if fault:
         return Chunk(
@@ -378,7 +379,7 @@ def _from_row(row: Row) -> Chunk:
             count=0,
             state=ChunkState.OTHER,
             reason=f"the row cannot be read: {fault}",
-            row=row,
+            row=whole,
         )
     return Chunk(
         run_id=run_id_of(row.partition),
@@ -396,7 +397,7 @@ def _from_row(row: Row) -> Chunk:
         destination=data.get("destination", ""),
         records=data.get("records", b""),
         enqueued_at=data.get("enqueued_at", _NEVER),
-        row=row,
+        row=whole,
     )
 
 

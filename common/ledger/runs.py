@@ -193,16 +193,17 @@ class Runs:
         try:
             return replace(run, etag=self._table.insert(_to_row(run)))
         except ConflictError:
-            written = self._as_written(run)
-            if written is None:
+            found = self.get(run.run_id)
+            if found is None or (found.tick, found.step) != (run.tick, run.step):
                 raise
-            return written
+            return replace(run, etag=found.etag)  # our own: its answer was lost
 
     def save(self, run: Run, *, rows: Sequence[Operation] = (), **changes: Any) -> Run:
         """Write `run` with `changes` over the head that `run` was read from, and `rows` with it.
 
         Raises `ConflictError` when another tick has written the head since, or a row is not as its
-        operation needs it, and `ValueError` for a move that `RUN_MOVES` does not allow.
+        operation needs it, and `ValueError` for a move that `RUN_MOVES` does not allow. A conflict
+        with a write of this tick, told by `tick` and `step`, is none.
         """
         changed: Run = replace(run, step=run.step + 1, **changes)
         if changed.state != run.state and changed.state not in RUN_MOVES[run.state]:
@@ -214,22 +215,15 @@ class Runs:
             else:
                 etag = self._table.replace(head)
         except ConflictError:
-            written = self._as_written(changed)
-            if written is None:
+            found = self.get(run.run_id)
+            if found is None or (found.tick, found.step) != (changed.tick, changed.step):
                 raise
-            return written
+            if found == replace(_from_row(head), etag=found.etag):
+                # This very write: its answer was lost, and the storage client wrote again.
+                return replace(changed, etag=found.etag)
+            # An earlier write of this tick, whose answer never came: go on from there.
+            return self.save(found, rows=rows, **changes)
         return replace(changed, etag=etag)
-
-    def _as_written(self, run: Run) -> Run | None:
-        """Return `run` if its head is just as it should be after a conflict, else None.
-
-        Then it was our own write that came first: its answer was lost, and the storage client
-        wrote again. No other write has the same tick and step.
-        """
-        found = self.get(run.run_id)
-        if found is None or (found.tick, found.step) != (run.tick, run.step):
-            return None
-        return replace(run, etag=found.etag)
 
     def get(self, run_id: str) -> Run | None:
         """Return the run, or None."""

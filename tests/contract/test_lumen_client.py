@@ -41,10 +41,11 @@ from local.http_simulator import (
 from local.lumen_api import LumenApi
 from local.tls import LocalCertificates
 from producer import lumen
-from producer.indicators import Filters, Indicator, Invalid, judge
+from producer.indicators import Filters, Indicator, Invalid
 from producer.lumen import LumenClient, Page, QueryState
 from producer.ordinary import to_record
 from tests.fakes.clock import FakeClock
+from tests.unit.producer.samples import judge
 
 KEY = "k3y-of-the-contract-suite"
 TRIES = 4

@@ -14,7 +14,9 @@ from common.errors import (
 from common.ledger.tables import (
     MAX_BATCH_ENTITIES,
     MAX_BINARY_PROPERTY,
+    Action,
     AzureTables,
+    Operation,
     Row,
     Table,
     Tables,
@@ -37,6 +39,26 @@ def table(tables: Tables) -> Table:
 def row(key: str = "k", *, partition: str = "p", etag: str = "", **data: Value) -> Row:
     """A row of the usual partition."""
     return Row(partition=partition, key=key, data=data, etag=etag)
+
+
+def insert(made: Row) -> Operation:
+    """A row to create in a transaction."""
+    return Operation(action=Action.INSERT, row=made)
+
+
+def replacement(made: Row) -> Operation:
+    """A row to replace in a transaction."""
+    return Operation(action=Action.REPLACE, row=made)
+
+
+def update(made: Row) -> Operation:
+    """A row to overlay in a transaction."""
+    return Operation(action=Action.UPDATE, row=made)
+
+
+def removal(made: Row) -> Operation:
+    """A row to remove in a transaction."""
+    return Operation(action=Action.DELETE, row=made)
 
 
 def read(table: Table, key: str = "k", *, partition: str = "p") -> Row:
@@ -281,21 +303,159 @@ def test_rows_of_the_same_keys_overlay_each_other(table: Table) -> None:
     assert read(table, "other").data == {"a": 1}
 
 
-def test_many_rows_are_deleted_at_once(table: Table) -> None:
-    """More rows than a transaction holds, of several partitions, go; the others stay."""
-    names = [(f"p{number % 2}", f"{number:03d}") for number in range(2 * MAX_BATCH_ENTITIES + 50)]
-    table.merge_all([row(key, partition=partition, a=1) for partition, key in names])
-    table.delete_all(names[2:])
-    assert [(found.partition, found.key) for found in table.query()] == names[:2]
+def test_an_update_overlays_only_what_is_there(table: Table) -> None:
+    """It never creates a row, nor the table; what it does not name stays."""
+    assert table.update(row(a=1)) is False
+    assert table.get("p", "k") is None
+    etag = table.insert(row(a=1, b=1))
+    assert table.update(row("other", a=1)) is False
+    assert table.update(row(b=2, c=None)) is True
+    assert read(table).data == {"a": 1, "b": 2}
+    assert keys(table) == ["k"]
+    with pytest.raises(ConflictError):
+        table.replace(row(a=3, etag=etag))
 
 
-def test_deleting_what_is_gone_is_harmless(table: Table) -> None:
-    """Rows that are not there, or named twice, keep no other from being deleted."""
-    table.delete_all([("p", "k")])
-    table.delete_all([])
-    table.merge_all([row("1"), row("2"), row("3")])
-    table.delete_all([("p", "0"), ("p", "1"), ("p", "1"), ("q", "1"), ("p", "2")])
-    assert keys(table) == ["3"]
+# Transactions
+
+
+def test_a_transaction_does_all_it_says(table: Table) -> None:
+    """Insert, replace, update and delete at once; each row's next ETag comes back in order."""
+    head = table.insert(row("head", a=1, b=1))
+    table.insert(row("note", a=1, b=1))
+    gone = table.insert(row("gone"))
+    etags = table.transact(
+        [
+            replacement(row("head", a=2, etag=head)),
+            insert(row("new", a=3, b=None)),
+            update(row("note", b=4)),
+            removal(row("gone", etag=gone)),
+        ]
+    )
+    assert {found.key: dict(found.data) for found in table.query("p")} == {
+        "head": {"a": 2},
+        "new": {"a": 3},
+        "note": {"a": 1, "b": 4},
+    }
+    assert [read(table, key).etag for key in ("head", "new", "note")] == etags[:3]
+    assert etags[3] == ""
+    table.transact([replacement(row("head", a=5, etag=etags[0]))])
+    assert read(table, "head").data == {"a": 5}
+
+
+def test_a_transaction_makes_the_table(table: Table) -> None:
+    """A first write of any kind does."""
+    table.transact([insert(row("1", a=1)), insert(row("2", a=2))])
+    assert keys(table) == ["1", "2"]
+
+
+def test_no_operations_are_no_transaction(table: Table) -> None:
+    """Nothing to do, nothing asked."""
+    assert table.transact([]) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        insert(row("there", a=9)),
+        replacement(row("there", a=9, etag=STALE)),
+        replacement(row("absent", a=9, etag=STALE)),
+        removal(row("there", etag=STALE)),
+        removal(row("absent", etag=STALE)),
+        update(row("absent", a=9)),
+    ],
+    ids=["insert", "replace", "replace absent", "delete", "delete absent", "update absent"],
+)
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_transaction_is_all_or_nothing(table: Table, fault: Operation, position: int) -> None:
+    """One operation that does not find its row as it must: a conflict, and nothing is written."""
+    head = table.insert(row("head", a=1))
+    table.insert(row("there", a=1))
+    operations = [replacement(row("head", a=2, etag=head)), insert(row("new", a=2))]
+    operations.insert(position, fault)
+    with pytest.raises(ConflictError):
+        table.transact(operations)
+    assert {found.key: dict(found.data) for found in table.query("p")} == {
+        "head": {"a": 1},
+        "there": {"a": 1},
+    }
+    assert read(table, "head").etag == head
+
+
+@pytest.mark.parametrize("between", ["replace", "merge", "update", "transact", "delete"])
+def test_a_stale_head_fails_the_whole_transaction(table: Table, between: str) -> None:
+    """However the head changed since it was read: the fence of a run holds at the storage."""
+    stale = table.insert(row("head", a=1))
+    match between:
+        case "replace":
+            table.replace(row("head", a=2, etag=stale))
+        case "merge":
+            table.merge(row("head", a=2))
+        case "update":
+            table.update(row("head", a=2))
+        case "transact":
+            table.transact([replacement(row("head", a=2, etag=stale)), insert(row("0", a=1))])
+        case _:
+            table.delete("p", "head")
+    before = list(table.query("p"))
+    chunks = [insert(row(f"chunk-{number}", a=number)) for number in range(MAX_BATCH_ENTITIES - 1)]
+    with pytest.raises(ConflictError):
+        table.transact([replacement(row("head", a=3, etag=stale)), *chunks])
+    assert list(table.query("p")) == before
+
+
+def test_a_transaction_has_room_for_a_hundred_rows(table: Table) -> None:
+    """The head and 99 chunk rows, each with the records of a hundred indicators."""
+    head = table.insert(row("head", a=1))
+    chunks = [insert(row(f"{number:03d}", records=bytes(2400))) for number in range(99)]
+    table.transact([replacement(row("head", a=2, etag=head)), *chunks])
+    assert len(keys(table, "p")) == MAX_BATCH_ENTITIES
+
+
+# Places and ages
+
+
+@pytest.mark.parametrize("partition", [None, "p"])
+def test_a_query_by_row_key(table: Table, partition: str | None) -> None:
+    """Only rows of that key come, of one partition or of all, with a limit or none."""
+    for owner in ("p", "q", "r"):
+        table.merge_all([row(key, partition=owner, a=1) for key in ("1", "head", "it's")])
+    found = list(table.query(partition, key="head"))
+    assert [item.partition for item in found] == (["p"] if partition else ["p", "q", "r"])
+    assert {item.key for item in found} == {"head"}
+    assert [item.partition for item in table.query(key="it's", limit=2)] == ["p", "q"]
+    assert [item.data for item in table.query("p", key="1", select=["a"])] == [{"a": 1}]
+    assert list(table.query(partition, key="absent")) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ("", ["0", "000001-1", "000001-2", "000002-1", "head"]),
+        ("000001", ["000001-1", "000001-2", "000002-1", "head"]),
+        ("000001-2", ["000001-2", "000002-1", "head"]),
+        ("000002", ["000002-1", "head"]),
+        ("9", ["head"]),
+        ("i", []),
+    ],
+)
+def test_a_query_from_a_key_on(table: Table, start: str, expected: list[str]) -> None:
+    """Rows at or behind that key, in order: a run's chunks from a number on."""
+    table.merge_all([row(key) for key in ["0", "000001-1", "000001-2", "000002-1", "head"]])
+    table.merge(row("000009-1", partition="q"))
+    assert [item.key for item in table.query("p", from_key=start)] == expected
+    assert [item.key for item in table.query("p", from_key=start, limit=2)] == expected[:2]
+
+
+def test_the_age_of_a_row_is_told_by_the_storage(table: Table) -> None:
+    """Small for one that was written now, by whatever write, and no part of what is compared."""
+    assert table.get("p", "k") is None
+    table.insert(row(a=1))
+    first = read(table)
+    assert first.age is not None
+    assert timedelta() <= first.age < timedelta(minutes=1)
+    assert next(iter(table.query("p"))).age is None
+    assert next(iter(table.query("p"))) == first
 
 
 def test_a_large_batch_is_split(table: Table) -> None:

@@ -18,18 +18,21 @@ from common.envelope import (
     MAX_CHUNKS,
     MAX_COUNT,
     MAX_ENVELOPE_BYTES,
+    MAX_EPOCH,
     MAX_HISTORY,
     MAX_NEW_ENVELOPE_BYTES,
     MAX_REASON,
     MAX_TRACE,
+    VERSION,
     Attempt,
     Envelope,
     chunk_id_of,
     decode_envelope,
     encode_envelope,
     pack_body,
+    sequence_key,
 )
-from common.errors import UndecodableError
+from common.errors import LaterVersionError, TryLaterError, UndecodableError
 
 BODY = '[{"type":"indicator","name":"bücher.example"}]'.encode()
 AT = "2026-01-01T00:00:00+00:00"
@@ -56,7 +59,9 @@ def envelopes(draw: st.DrawFn) -> Envelope:
         sequence=draw(st.integers(0, MAX_CHUNKS - 1)),
         count=count,
         body=body,
-        fingerprints=tuple(draw(st.one_of(st.just([]), exact))),
+        fingerprints=tuple(draw(exact)),
+        epoch=draw(st.integers(0, MAX_EPOCH - 1)),
+        ledger_id=draw(ids),
         attempt=draw(numbers),
         deferrals=draw(numbers),
         put_back=draw(numbers),
@@ -74,6 +79,7 @@ def envelope(body: bytes = BODY, **changes: Any) -> Envelope:
         count=1,
         body=body,
         fingerprints=(2**64 - 1,),
+        ledger_id="0badcafe0badcafe",
         trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     )
     return replace(made, **changes)
@@ -140,7 +146,7 @@ def test_the_largest_envelope_is_exactly_64_kib() -> None:
     text = encode_envelope(largest)
     assert len(text) == MAX_ENVELOPE_BYTES
     assert decode_envelope(text) == largest
-    with pytest.raises(ValueError, match=largest.chunk_id):
+    with pytest.raises(ValueError, match=largest.key):
         encode_envelope(replace(largest, trace_parent=largest.trace_parent + "t"))
 
 
@@ -186,17 +192,24 @@ def test_only_what_counts_is_an_attempt(counts: bool, attempt: int) -> None:
     assert replace(made, attempt=0, deferrals=0, history=()) == original
 
 
-def test_version_1_is_still_read() -> None:
-    """A message from before fingerprints is decoded without them, even if the field is there."""
-    expected = replace(envelope(), fingerprints=())
-    for changes in ({"version": 1}, {"version": 1, "fingerprints": None}):
-        assert decode_envelope(json.dumps(fields(**changes))) == expected
+def test_a_field_of_a_later_release_is_ignored() -> None:
+    """A release that adds a field to version 1 is read by this one."""
+    assert decode_envelope(json.dumps(fields(extra={"more": [1]}, zone="x"))) == envelope()
 
 
-@pytest.mark.parametrize("version", [0, 3, -1, "2", True, False, 1.5, [], {}, 10**40])
-def test_an_unknown_version_is_named(version: object) -> None:
-    """A version that this code does not read is refused, with what it is and what is read."""
-    with pytest.raises(UndecodableError, match=r"version '.{1,20}' is unknown .* 1 to 2"):
+@pytest.mark.parametrize("version", [VERSION + 1, VERSION + 2, 10**40])
+@pytest.mark.parametrize("changes", [{}, {"body": 7, "run": None, "count": "many"}])
+def test_a_later_version_is_no_fault_of_the_message(version: int, changes: dict[str, Any]) -> None:
+    """It is to be tried later, whatever else is in it: nothing of it is looked at."""
+    with pytest.raises(LaterVersionError, match="of a later release; this one reads 1") as caught:
+        decode_envelope(json.dumps(fields(version=version, **changes)))
+    assert isinstance(caught.value, TryLaterError)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", True, False, 1.0, 1.5, [], {}])
+def test_what_is_no_version_is_named(version: object) -> None:
+    """What no release has written is refused, with what it is."""
+    with pytest.raises(UndecodableError, match=r"version '.{1,20}' is unknown"):
         decode_envelope(json.dumps(fields(version=version)))
 
 
@@ -211,13 +224,15 @@ MISTYPED: dict[str, list[object]] = {
     "run": [1, "", "a" * 65, "a/b", "a b", "é", "---", [], {}],
     "chunk": [1, "", "a" * 65, "a#b", "0" * 32],
     "sequence": [-1, MAX_CHUNKS, 1.0, "1", True, [], {}],
-    "count": [-1, 0, 2, MAX_COUNT, 1.0, "1", True],
+    "count": [-1, 0, 2, 101, MAX_COUNT, 1.0, "1", True],
+    "epoch": [-1, MAX_EPOCH, 1.0, "1", True, [], {}],
+    "ledger": [1, 1.0, True, [], {}],
     "attempt": [-1, MAX_COUNT, 0.0, "0", False],
     "deferrals": [-1, MAX_COUNT, 0.0, "0", False],
     "put_back": [-1, MAX_COUNT, 0.0, "0", False],
     "history": ["x", 1, {}, [1], [[]], [["a"]], [["a", 1]], [["a", "b", "c"]], [{"a": "b"}]],
     "trace": [1, [], {}, True],
-    "fingerprints": [1, [], "x", "é", "AAAA", "AAAAAAAAAAA=" * 2],
+    "fingerprints": [1, [], "", "x", "é", "AAAA", "AAAAAAAAAAA=" * 2],
     "body": [1, [], "", "x", "é", "AAAA", "\ud800"],
 }
 
@@ -343,7 +358,7 @@ def test_any_damage_is_decoded_or_undecodable(data: st.DataObject) -> None:
 def _decoded_or_undecodable(text: str) -> None:
     try:
         decoded = decode_envelope(text)
-    except UndecodableError:
+    except (UndecodableError, LaterVersionError):
         return
     assert decoded.chunk_id == chunk_id_of(decoded.body)
 
@@ -354,6 +369,34 @@ def _base64(data: bytes | bytearray) -> str:
 
 def _bomb(size: int) -> str:
     return json.dumps(fields(body=_base64(zlib.compress(bytes(size), 9))))
+
+
+@pytest.mark.parametrize("count", [99, 101])
+def test_a_count_that_is_not_that_of_the_fingerprints_is_damage(count: int) -> None:
+    """A request is built by them: a chunk of which one is wrong must not be sent."""
+    made = envelope(fingerprints=tuple(range(100)), count=100)
+    assert decode_envelope(encode_envelope(made)) == made
+    with pytest.raises(UndecodableError, match=r"records|fingerprints"):
+        decode_envelope(encode_envelope(replace(made, count=count)))
+
+
+def test_more_records_than_a_request_takes_are_refused() -> None:
+    """Sentinel takes a hundred: a hundred and one of them, fingerprints and all, are damage."""
+    made = envelope(fingerprints=tuple(range(101)), count=101)
+    with pytest.raises(UndecodableError, match="1 to 100"):
+        decode_envelope(encode_envelope(made))
+
+
+def test_a_key_tells_place_and_epoch() -> None:
+    """A message of an earlier epoch never fits a row of a later one; keys sort by place."""
+    made = [
+        envelope(sequence=sequence, epoch=e) for sequence in (0, 9, 10, 99_999) for e in (1, 12)
+    ]
+    keys = [found.key for found in made]
+    assert keys == sorted(keys)
+    assert len(set(keys)) == len(keys)
+    assert all(found.key.startswith(sequence_key(found.sequence)) for found in made)
+    assert made[0].name == "20260101T000000-0badcafe/000000-1"
 
 
 def test_what_just_fitted_before_fits_again() -> None:

@@ -74,10 +74,10 @@ def test_what_needs_a_person_is_louder(event: Event, caplog: pytest.LogCaptureFi
         Event.SYNC_FAILED: logging.ERROR,
         Event.CHUNK_POISONED: logging.ERROR,
         Event.CONTRACT_DRIFT: logging.ERROR,
-        Event.CHUNKS_MISSING: logging.ERROR,
         Event.SYNC_INTERRUPTED: logging.WARNING,
         Event.CHUNK_DEFERRED: logging.WARNING,
         Event.CHUNK_PUT_BACK: logging.WARNING,
+        Event.VERSIONS_DROPPED: logging.WARNING,
     }
     with caplog.at_level(logging.DEBUG, LOGGER):
         emit(event)

@@ -4,33 +4,33 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
 from common.backoff import Backoff
 from common.envelope import Envelope, decode_envelope
-from common.fingerprints import id_hash, pack
 from common.ledger import Ledger, open_ledger
+from common.ledger.chunks import Chunk
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
-from common.ledger.tables import Row
+from consumer.look import Sendable, judge_look
 from ops.reconciliation import Reconciliation, reconcile
 from producer.drain import DrainConfig, Sender
+from producer.index import VersionIndex
 from producer.indicators import Filters
 from producer.lumen import LumenClient
 from producer.sync import SyncConfig, SyncTools, run_sync
 from tests.fakes.clock import FakeClock
 from tests.fakes.queue import FakeQueue
-from tests.fakes.tables import FakeTable, FakeTables
+from tests.fakes.tables import FakeTables
 from tests.unit.producer.samples import raw_indicator
 from tests.unit.producer.scripted_lumen import ScriptedLumen
 
 LEASE = 600.0
 TICK = 900.0
-REUPLOAD_AFTER = timedelta(days=7)
 RATE = 95.0
+WORKSPACE = "workspace|sentinel"
 
 
 class Crash(BaseException):
@@ -55,65 +55,16 @@ class FailAt:
             raise self.error()
 
 
-class LateTables(FakeTables):
-    """Tables that call `after` once a write is applied: its answer can get lost.
-
-    `replaced` is called with what a replace has written.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.after: Callable[[], None] = lambda: None
-        self.replaced: Callable[[LateTable, Row], None] = lambda _table, _row: None
-        self._late: dict[str, LateTable] = {}
-
-    def table(self, name: str) -> FakeTable:
-        return self._late.setdefault(name, LateTable(name, self))
-
-
-class LateTable(FakeTable):
-    """One of them."""
-
-    def __init__(self, name: str, tables: LateTables) -> None:
-        super().__init__(name, tables)
-        self._late = tables
-
-    def insert(self, row: Row) -> str:
-        etag = super().insert(row)
-        self._late.after()
-        return etag
-
-    def merge(self, row: Row) -> None:
-        super().merge(row)
-        self._late.after()
-
-    def replace(self, row: Row) -> str:
-        etag = super().replace(row)
-        self._late.after()
-        self._late.replaced(self, row)
-        return etag
-
-    def delete(self, partition: str, key: str) -> None:
-        super().delete(partition, key)
-        self._late.after()
-
-    def merge_all(self, rows: Sequence[Row]) -> None:
-        super().merge_all(rows)
-        self._late.after()
-
-    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
-        super().delete_all(keys)
-        self._late.after()
-
-
 @dataclass
 class World:
     """One pipeline's producer."""
 
     lumen: ScriptedLumen
     clock: FakeClock = field(default_factory=FakeClock)
-    tables: LateTables = field(default_factory=LateTables)
     queue: FakeQueue = field(default_factory=FakeQueue)
+
+    def __post_init__(self) -> None:
+        self.tables = FakeTables(self.clock.monotonic)
 
     @property
     def ledger(self) -> Ledger:
@@ -125,25 +76,36 @@ class World:
         return list(self.ledger.runs.latest(100))
 
     @property
+    def chunks(self) -> list[Chunk]:
+        """Every chunk that has a row."""
+        return list(self.ledger.chunks.all())
+
+    @property
     def envelopes(self) -> list[Envelope]:
         """Every message on the queue, in the order of their runs' chunks."""
         found = [decode_envelope(sent.text) for sent in self.queue.sent]
-        return sorted(found, key=lambda envelope: (envelope.run_id, envelope.sequence))
+        return sorted(found, key=lambda envelope: (envelope.run_id, envelope.key))
 
     @property
     def enqueued_ids(self) -> list[str]:
         """The ids of the indicators on the queue, repeats included."""
         return [found for envelope in self.envelopes for found in ids_of(envelope)]
 
+    @property
+    def sendable_ids(self) -> list[str]:
+        """The ids of the indicators on the queue that a consumer would send."""
+        return [found for e, look in self._looks() for found in _chosen(e, look)]
+
     def tick(
         self,
         *,
         chunk_size: int = 4,
         max_pages: int = 1000,
-        time_budget: float = 1500.0,
         poll_timeout: float = 300.0,
         threshold: int = 65,
-        reupload_after: timedelta = REUPLOAD_AFTER,
+        destination: str = WORKSPACE,
+        owner: str = "test",
+        **settings: Any,
     ) -> Run | None:
         """Run what is due once, as a fresh process would."""
         backoff = Backoff(tries=3)
@@ -160,58 +122,79 @@ class World:
         tools = SyncTools(
             lumen=cast("LumenClient", self.lumen),
             ledger=ledger,
+            index=VersionIndex(self.tables),
             sender=sender,
             queue=self.queue,
-            poison_queue=FakeQueue(),
             clock=self.clock,
         )
         config = SyncConfig(
             drain=DrainConfig(
-                filters=Filters(threshold=threshold), chunk_size=chunk_size, max_pages=max_pages
+                filters=Filters(threshold=threshold),
+                destination=destination,
+                chunk_size=chunk_size,
+                max_pages=max_pages,
             ),
             poll_timeout=poll_timeout,
-            time_budget=time_budget,
             lease=LEASE,
-            reupload_after=reupload_after,
             requests_per_minute=RATE,
+            **settings,
         )
-        return run_sync(config, tools, owner="test")
+        return run_sync(config, tools, owner=owner)
 
     def settle(self) -> None:
-        """Let the consumer upload everything that is on the queue."""
-        for envelope in self.envelopes:
-            self.ledger.chunks.record_uploaded(
-                envelope, accepted=envelope.count, rejected=0, at=self.clock.now()
-            )
+        """Let the consumer upload everything on the queue that may be sent; messages stay."""
+        for envelope, look in self._looks():
+            self._upload(envelope, look)
 
-    def consume(
-        self, *, rejected: int = 0, late: bool = False, of_run: str | None = None
-    ) -> list[str]:
-        """Upload and take away what is on the queue; return its indicators' ids, in order."""
-        uploaded = [found for found in self.envelopes if of_run in (None, found.run_id)]
-        for envelope in uploaded:
-            refused = min(rejected, envelope.count)
-            self.ledger.chunks.record_uploaded(
-                envelope,
-                accepted=envelope.count - refused,
-                rejected=refused,
-                at=self.clock.now(),
-                late_ids=pack(map(id_hash, ids_of(envelope))) if late else b"",
-            )
-        keys = {found.key for found in uploaded}
-        self.queue.sent = [s for s in self.queue.sent if decode_envelope(s.text).key not in keys]
-        return [found for envelope in uploaded for found in ids_of(envelope)]
+    def consume(self, *, rejected: int = 0, of_run: str | None = None) -> list[str]:
+        """Upload and take away what is on the queue; return the ids that were sent, in order."""
+        sent: list[str] = []
+        keys = set()
+        for envelope, look in self._looks():
+            if of_run in (None, envelope.run_id):
+                sent += _chosen(envelope, look)
+                self._upload(envelope, look, rejected=rejected)
+                keys.add(envelope.name)
+        self.queue.sent = [s for s in self.queue.sent if decode_envelope(s.text).name not in keys]
+        return sent
 
     def fates(self) -> list[Reconciliation]:
         """Return the fate of every run's indicators, the newest first."""
-        return [reconcile(run, self.ledger.chunks.of_run(run.run_id)) for run in self.runs]
+        return [reconcile(run, self.ledger.chunks.outcomes(run.run_id)) for run in self.runs]
 
     def repair(self) -> None:
         """Let everything work again."""
         self.tables.before = lambda _table, _operation: None
+        self.tables.after = lambda _table, _operation: None
         self.queue.before = lambda _text: None
         self.lumen.before = lambda _call, _argument: None
-        self.tables.after = lambda: None
+
+    def _looks(self) -> list[tuple[Envelope, Sendable]]:
+        """Return what may be sent of each message, judged as the consumer does."""
+        chunks = self.ledger.chunks
+        found = []
+        for envelope in self.envelopes:
+            look = judge_look(
+                envelope,
+                chunks.get(envelope.run_id, envelope.key),
+                ledger_id=chunks.known_ledger_id(),
+                destination=WORKSPACE,
+            )
+            if isinstance(look, Sendable):
+                found.append((envelope, look))
+        return found
+
+    def _upload(self, envelope: Envelope, look: Sendable, *, rejected: int = 0) -> None:
+        row = self.ledger.chunks.get(envelope.run_id, envelope.key)
+        assert row is not None
+        self.ledger.chunks.record_uploaded(
+            row, sent=look.indexes, rejected=set(look.indexes[:rejected]), at=self.clock.now()
+        )
+
+
+def _chosen(envelope: Envelope, look: Sendable) -> list[str]:
+    ids = ids_of(envelope)
+    return [ids[index] for index in look.indexes]
 
 
 def ids_of(envelope: Envelope) -> list[str]:

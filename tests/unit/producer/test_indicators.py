@@ -7,18 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.fingerprints import id_hash
+from common.records import NO_END
 from producer.indicators import (
     FILTERED,
+    OLDER,
     REQUIRED_TEXTS,
+    TOO_LARGE,
+    UNCHANGED,
     Filters,
     Indicator,
     Invalid,
     LeftOut,
+    Verdict,
     canonical_json,
     fingerprint_of,
-    judge,
+    judge_page,
 )
-from tests.unit.producer.samples import EVERYTHING, indicator, raw_indicator, without
+from producer.versions import KnownVersion, Policy
+from tests.unit.producer.samples import (
+    EVERYTHING,
+    DictKnown,
+    indicator,
+    judge,
+    raw_indicator,
+    without,
+)
 
 IPV4 = "[ipv4-addr:value = '198.18.0.1']"
 DOMAIN = "[domain-name:value = 'a.example']"
@@ -287,3 +301,160 @@ def test_judging_never_raises_for_one_odd_property(name: str, value: object) -> 
         assert canonical_json(found) == verdict.body
         assert type(found["confidence"]) is int
         assert 0 <= found["confidence"] <= 100
+
+
+# Versions
+
+STRICT = Filters(threshold=65, ipv4=False, domain=False)
+TODAY = 20_000
+
+
+def version(found: Indicator, **changes: Any) -> KnownVersion:
+    """Return an indicator as a version that is known."""
+    values = {"is_recent": False, **changes}
+    return KnownVersion(found.fingerprint, found.modified, **values)
+
+
+def judged(
+    *records: object, known: DictKnown | None = None, filters: Filters = EVERYTHING, **options: Any
+) -> list[Verdict]:
+    """Return what becomes of the objects of a page."""
+    return list(judge_page(records, filters, known or DictKnown(), Policy(today=TODAY), **options))
+
+
+def known_as(record: dict[str, Any], **changes: Any) -> DictKnown:
+    """Return a tick's knowledge of one indicator."""
+    return DictKnown({id_hash(record["id"]): version(indicator_of(record), **changes)})
+
+
+def indicator_of(record: dict[str, Any]) -> Indicator:
+    """Return a record as it is sent."""
+    found = judge(record, EVERYTHING)
+    assert isinstance(found, Indicator)
+    return found
+
+
+def test_an_indicator_has_what_its_record_needs() -> None:
+    """A hash of its id, the fingerprint, milliseconds of `modified`, the day of `valid_until`."""
+    found = indicator(7, valid_until="2026-02-01T12:00:00Z")
+    assert found.id_hash == id_hash(raw_indicator(7)["id"])
+    assert (found.modified, found.ends_on) == (1_767_312_000_000, 20_485)
+    assert indicator(7).ends_on == NO_END
+    assert indicator(7, valid_until="some day").ends_on == NO_END
+
+
+@pytest.mark.parametrize("revoked", [True, False, None, "true", 1])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_what_is_revoked_and_unknown_is_sent_only_on_request(
+    revoked: object, *, wanted: bool
+) -> None:
+    """Sentinel has nothing of it; after the loss of an index it may be sent all the same."""
+    verdict = judge(raw_indicator(revoked=revoked), Filters(threshold=0, unknown_revoked=wanted))
+    assert isinstance(verdict, Indicator) is (wanted or revoked is not True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"confidence": 1}, {"revoked": True}, {"pattern": IPV4}, {"name": "x"}],
+    ids=["less confidence", "revoked", "another kind", "anything"],
+)
+@pytest.mark.parametrize("modified", ["2026-01-02T00:00:00.000Z", "2026-01-03T00:00:00.000Z"])
+def test_a_newer_version_of_a_known_indicator_passes_every_filter(
+    change: dict[str, Any], modified: str
+) -> None:
+    """A drop in confidence, a revocation, a kind switched off: Sentinel must hear of it."""
+    known = known_as(raw_indicator())
+    (verdict,) = judged(raw_indicator(modified=modified, **change), known=known, filters=STRICT)
+    assert isinstance(verdict, Indicator)
+    assert (verdict.correction, verdict.is_known, verdict.is_recent) == (True, True, False)
+    assert known.versions[verdict.id_hash] == KnownVersion(
+        verdict.fingerprint, verdict.modified, is_on_its_way=True
+    )
+
+
+def test_a_newer_version_that_passes_is_no_correction() -> None:
+    """Only what the filters would have dropped is counted as one."""
+    record = raw_indicator()
+    (verdict,) = judged(raw_indicator(name="x"), known=known_as(record, is_recent=True))
+    assert isinstance(verdict, Indicator)
+    assert (verdict.correction, verdict.is_known, verdict.is_recent) == (False, True, True)
+    (fresh,) = judged(record)
+    assert isinstance(fresh, Indicator)
+    assert (fresh.is_known, fresh.is_recent) == (False, False)
+
+
+@pytest.mark.parametrize("filters", [EVERYTHING, STRICT])
+def test_the_same_and_older_versions_are_left_out(filters: Filters) -> None:
+    """Whether they pass or not."""
+    record = raw_indicator(modified="2026-01-02T00:00:00.001Z")
+    known = known_as(record)
+    before = dict(known.versions)
+    assert judged(record, known=known, filters=filters) == [UNCHANGED]
+    assert judged(raw_indicator(name="x"), known=known, filters=filters) == [OLDER]
+    assert known.versions == before
+
+
+def test_an_older_version_that_json_cannot_carry_is_older() -> None:
+    """It would not be sent anyway, so nobody has to be told of it."""
+    known = known_as(raw_indicator())
+    older = raw_indicator(modified="2025-01-01T00:00:00Z", note="\ud800")
+    assert judged(older, known=known) == [OLDER]
+    (newer,) = judged(raw_indicator(note="\ud800"), known=known)
+    assert isinstance(newer, Invalid)
+
+
+def test_versions_of_one_page_are_compared_with_each_other() -> None:
+    """In the order of listing: newer ones are sent each, the same and older ones are not."""
+    first, second = raw_indicator(name="a"), raw_indicator(modified="2026-02-01T00:00:00Z")
+    verdicts = judged(first, first, second, first, second, raw_indicator(1))
+    assert [v if isinstance(v, LeftOut) else type(v) for v in verdicts] == [
+        Indicator,
+        UNCHANGED,
+        Indicator,
+        OLDER,
+        UNCHANGED,
+        Indicator,
+    ]
+    later = verdicts[2]
+    assert isinstance(later, Indicator)
+    assert (later.is_known, later.is_recent) == (True, True)
+
+
+def test_what_was_filtered_is_not_known() -> None:
+    """So a later version that passes is enqueued, and one that does not is filtered again."""
+    low = raw_indicator(confidence=1)
+    found = judged(low, low, raw_indicator(confidence=90), low, filters=Filters(threshold=65))
+    assert found[:2] == [FILTERED, FILTERED]
+    assert isinstance(found[2], Indicator)
+    assert isinstance(found[3], Indicator)
+    assert found[3].correction
+
+
+def test_what_does_not_fit_is_invalid_and_not_known() -> None:
+    """It is kept with that reason, its content, id and pattern; its neighbours go on."""
+    known = DictKnown()
+    big = raw_indicator(1, name="big")
+    verdicts = judged(
+        raw_indicator(0), big, known=known, fits=lambda found: b"big" not in found.body
+    )
+    assert isinstance(verdicts[0], Indicator)
+    refused = verdicts[1]
+    assert isinstance(refused, Invalid)
+    assert (refused.reason, refused.indicator_id) == (TOO_LARGE, big["id"])
+    assert refused.pattern == big["pattern"]
+    assert json.loads(refused.content) == big
+    assert list(known.versions) == [id_hash(raw_indicator(0)["id"])]
+
+
+def test_positions_count_only_valid_objects() -> None:
+    """What is known is found for the right object, whatever stands between them."""
+    known = known_as(raw_indicator(3))
+    verdicts = judged(None, raw_indicator(1), {}, raw_indicator(3), "x", known=known)
+    assert [type(verdict) for verdict in verdicts] == [
+        Invalid,
+        Indicator,
+        Invalid,
+        LeftOut,
+        Invalid,
+    ]
+    assert verdicts[3] is UNCHANGED

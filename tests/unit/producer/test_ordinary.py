@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.feed import SyntheticFeed
-from producer.indicators import FILTERED, Filters, Indicator, Invalid, canonical_json, judge
+from producer.indicators import FILTERED, Filters, Indicator, Invalid, canonical_json
 from producer.lumen import read_page
 from producer.ordinary import OrdinaryIndicator, decode_ordinary_page, to_record
 from producer.ordinary import canonical_json as ordinary_json
-from tests.unit.producer.samples import EVERYTHING, raw_indicator
+from tests.unit.producer.samples import EVERYTHING, judge, raw_indicator
 
 PROPERTIES = tuple(OrdinaryIndicator.__struct_fields__)
 

@@ -28,10 +28,17 @@ from common.errors import (
 from common.events import Event
 from common.ledger.rejections import INVALID
 from common.ledger.runs import Counts, Cursor, Run
-from common.ledger.states import RunState
+from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row
 from producer.lumen import QueryState
-from producer.sync import MAX_STALL, MIN_RESUMPTIONS, classify_exit, is_stalled, is_told
+from producer.sync import (
+    ASK_WITHIN,
+    MAX_STALL,
+    MIN_RESUMPTIONS,
+    classify_exit,
+    is_stalled,
+    is_told,
+)
 from tests.log_guard import LogGuard
 from tests.unit.producer.scripted_lumen import ScriptedLumen
 from tests.unit.producer.sync_world import (
@@ -39,7 +46,6 @@ from tests.unit.producer.sync_world import (
     TICK,
     Crash,
     FailAt,
-    LateTable,
     World,
     feed,
     wanted_ids,
@@ -99,7 +105,7 @@ def assert_complete(found: World, run: Run | None, *, counts: Counts = TOTAL) ->
     """Check that a run is complete, nothing is missing, and the books are balanced."""
     done = ended(run, RunState.COMPLETE)
     assert done.counts == counts
-    assert found.enqueued_ids == WANTED
+    assert found.sendable_ids == WANTED
     found.settle()
     (fate,) = found.fates()
     assert fate.balanced
@@ -263,7 +269,7 @@ def test_a_long_run_keeps_its_lease() -> None:
         found.clock.advance(LEASE / 5)
         now = found.clock.now()
         with pytest.raises(LeaseHeldError):
-            found.ledger.control.acquire_lease(owner="other", now=now, seconds=LEASE)
+            found.ledger.control.acquire_lease(owner="other", seconds=LEASE)
         held.append(now)
 
     found.lumen.before = slowly
@@ -409,7 +415,7 @@ def test_a_run_that_only_lacks_its_last_write_is_complete_without_lumen(
     found = world(inline=how == "inline", no_results=how == "no results")
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("runs", "replace"):
+        if (table, operation) == ("chunks", "replace"):
             (run,) = found.runs
             if run.cursor is not None and run.cursor.done:
                 raise error
@@ -448,7 +454,7 @@ def test_a_cache_id_that_could_not_be_written_at_once_is_not_forgotten() -> None
     replaced = iter(range(100))
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("runs", "replace") and next(replaced) == 1:
+        if (table, operation) == ("chunks", "replace") and next(replaced) == 1:
             raise UnavailableError("no ledger")
 
     found.tables.before = before
@@ -506,7 +512,7 @@ def test_a_tick_a_week_is_often_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stalled", "since", "expected"),
+    ("stalled", "beyond", "expected"),
     [
         (MIN_RESUMPTIONS, 1, True),
         (MIN_RESUMPTIONS - 1, 1, False),
@@ -514,19 +520,18 @@ def test_a_tick_a_week_is_often_enough() -> None:
         (1000, -1, False),
     ],
 )
-def test_when_a_run_is_stalled(stalled: int, since: int, expected: bool) -> None:
-    """It takes both: a day without progress, and some resumptions in it."""
-    found = world()
-    now = found.clock.now()
+def test_when_a_run_is_stalled(stalled: int, beyond: float, expected: bool) -> None:
+    """It takes both: a day without progress by the storage's clock, and some resumptions in it."""
+    now = world().clock.now()
     run = Run(
         run_id="x",
         state=RunState.INTERRUPTED,
         started_at=now - 9 * MAX_STALL,
         updated_at=now,
-        progress_at=now - MAX_STALL - timedelta(seconds=since),
+        stalled_for=MAX_STALL.total_seconds() + beyond,
         stalled=stalled,
     )
-    assert is_stalled(run, now=now) is expected
+    assert is_stalled(run) is expected
 
 
 def lost_start() -> GapError:
@@ -570,9 +575,12 @@ def test_a_gap_is_told_though_the_ledger_cannot_say_whether_it_was() -> None:
     """Twice is better than not at all."""
     found = world(before=fail_on("start", "", lost_start()))
 
+    failures = iter([UnavailableError("no answer")])
+
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("runs", "query"):
-            raise UnavailableError("no answer")
+        if (table, operation) == ("chunks", "query") and found.lumen.count("start"):
+            for failure in failures:
+                raise failure
 
     found.tables.before = before
     ended(found.tick(), RunState.GAP)
@@ -594,19 +602,59 @@ def test_a_gap_tells_until_lumen_has_answered(answered: str) -> None:
     assert not is_told([replace(gap, asked=False)])
 
 
-@pytest.mark.parametrize("write", range(12))
-def test_an_answer_of_the_ledger_that_got_lost_is_no_gap(write: int) -> None:
+def test_an_answer_of_the_ledger_that_got_lost_is_no_gap() -> None:
     """The storage client writes again and meets its own first write: nobody else was there."""
-    found = world()
-    replaced = iter(range(100))
+    writes = ("replace", "transact")
+    count = 0
 
-    def again(table: LateTable, row: Row) -> None:
-        if next(replaced) == write:
-            table.replace(row)
+    def counting(_table: str, operation: str) -> None:
+        nonlocal count
+        count += operation in writes
 
-    found.tables.replaced = again
-    assert_complete(found, found.tick())
-    assert next(replaced) > 12
+    rehearsal = world()
+    rehearsal.tables.after = counting
+    rehearsal.tick()
+    assert count > 12
+    for write in range(count):
+        found = world()
+        conflict = FailAt(lambda: ConflictError("changed, by ourselves"), at=write)
+
+        def again(_table: str, operation: str, conflict: FailAt = conflict) -> None:
+            if operation in writes:
+                conflict()
+
+        found.tables.after = again
+        assert_complete(found, found.tick())
+
+
+def test_what_was_written_without_an_answer_is_gone_on_from() -> None:
+    """An outage after each write of the head in turn: how the tick ended is on record all the same.
+
+    So a run that never asked Lumen is no gap to the next tick, and the checkpoint never goes back.
+    """
+    for write in range(40):
+        found = world()
+        lost = FailAt(lambda: UnavailableError("no answer"), at=write)
+
+        def after(table: str, operation: str, lost: FailAt = lost) -> None:
+            if table == "chunks" and operation in ("replace", "transact"):
+                lost()
+
+        found.tables.after = after
+        with suppress(UnavailableError):
+            run = found.tick()
+            assert run is not None
+            if lost.calls > write:
+                assert found.runs == [run], write
+        if lost.calls <= write:
+            break
+        found.repair()
+        found.clock.advance(TICK)
+        ended(found.tick(), RunState.COMPLETE)
+        assert RunState.GAP not in {run.state for run in found.runs}
+        assert sorted(found.sendable_ids) == sorted(WANTED)
+    else:
+        raise AssertionError("more writes than were tried")
 
 
 def test_two_faults_at_once_do_not_carry_one_another(log_guard: LogGuard) -> None:
@@ -630,12 +678,14 @@ def test_a_bug_is_raised_even_when_the_run_cannot_be_closed() -> None:
     found = world(before=fail_on("page", "query-1/2", ZeroDivisionError()))
 
     def before(_table: str, operation: str) -> None:
-        if operation == "replace" and found.lumen.calls[-1:] == [("page", "query-1/2")]:
-            raise UnavailableError("no ledger")
+        if operation == "replace":
+            for run in found.runs:
+                if run.cursor is not None and run.cursor.page == 2:
+                    raise UnavailableError("no ledger")
 
     found.tables.before = before
     with pytest.raises(ZeroDivisionError) as caught:
-        found.tick(max_pages=3)
+        found.tick(chunk_size=1)
     assert "no ledger" not in "".join(traceback.format_exception(caught.value))
     found.repair()
     found.clock.advance(TICK)
@@ -665,7 +715,7 @@ def test_a_held_lease_skips_the_tick(caplog: pytest.LogCaptureFixture) -> None:
     """A tick that finds another run at work does nothing and says so."""
     caplog.set_level(logging.INFO)
     found = world()
-    found.ledger.control.acquire_lease(owner="other", now=found.clock.now(), seconds=LEASE)
+    found.ledger.control.acquire_lease(owner="other", seconds=LEASE)
     assert found.tick() is None
     (line,) = logged(caplog, Event.SYNC_SKIPPED)
     assert "held by other" in line
@@ -716,7 +766,7 @@ def test_a_lease_that_is_taken_over_is_noticed_between_two_pages(
     def stall(call: str, argument: str) -> None:
         if (call, argument) == ("page", "query-1/2"):
             found.clock.advance(LEASE + 1)
-            found.ledger.control.acquire_lease(owner="other", now=found.clock.now(), seconds=LEASE)
+            found.ledger.control.acquire_lease(owner="other", seconds=LEASE)
 
     found.lumen.before = stall
     assert found.tick(chunk_size=100) is None
@@ -758,11 +808,11 @@ def test_a_conflict_while_folding_fails_the_run_with_that_reason() -> None:
     found.clock.advance(TICK)
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("known", "insert"):
-            raise ConflictError("a row of table known was changed")
+        if (table, operation) == ("versions", "merge"):
+            raise ConflictError("a row of table versions was changed")
 
     found.tables.before = before
-    assert "table known" in ended(found.tick(), RunState.FAILED).reason
+    assert "table versions" in ended(found.tick(), RunState.FAILED).reason
     found.repair()
     found.clock.advance(TICK)
     run = ended(found.tick(), RunState.COMPLETE)
@@ -848,46 +898,74 @@ def broken_tick(found: World) -> None:
     found.clock.advance(TICK)
 
 
-def assert_healed(found: World) -> None:
-    """Check that one clean tick makes everything good: nothing missing, the books balanced."""
-    run = ended(found.tick(), RunState.COMPLETE)
-    assert set(found.enqueued_ids) == set(WANTED)
+def assert_healed(found: World, *, chunk_size: int = 4) -> None:
+    """Check that one clean tick makes everything good: nothing missing, the books balanced.
+
+    Every wanted indicator is on the queue in a chunk that is not void, and in one only.
+    """
+    run = ended(found.tick(chunk_size=chunk_size), RunState.COMPLETE)
+    assert sorted(found.sendable_ids) == sorted(WANTED)
     found.settle()
     assert run == found.runs[0]
     for ended_run, fate in zip(found.runs, found.fates(), strict=True):
+        assert not ended_run.is_open
         assert fate.balanced, (ended_run, fate)
         assert fate.pending == 0
         if ended_run.state is RunState.COMPLETE:
             counts = ended_run.counts
             assert (counts.fetched, counts.filtered, counts.invalid) == (29, 7, 3)
             assert counts.unchanged + counts.enqueued == len(WANTED)
+    accepted = sum(fate.accepted for fate in found.fates())
+    assert accepted == len(WANTED)
+
+
+def prepared(*, resumed: bool) -> World:
+    """Return a world before the tick that breaks: the first one, or one that resumes a run."""
+    found = world()
+    if resumed:
+        found.tick(max_pages=3)
+        found.clock.advance(TICK)
+    return found
+
+
+def calls_of_a_tick(arrange: Callable[[World, FailAt], None], *, resumed: bool) -> int:
+    """Return how many operations a whole tick has."""
+    counting = FailAt(Crash)
+    rehearsal = prepared(resumed=resumed)
+    arrange(rehearsal, counting)
+    rehearsal.tick()
+    assert counting.calls > 10
+    return counting.calls
+
+
+RESUMED = pytest.mark.parametrize("resumed", [False, True], ids=["first tick", "resuming tick"])
 
 
 @pytest.mark.parametrize("arrange", [break_before, break_after])
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("resumed", [False, True], ids=["first tick", "resuming tick"])
+@RESUMED
 def test_whatever_breaks_wherever_nothing_is_lost(
     fault: str, arrange: Callable[[World, FailAt], None], resumed: bool
 ) -> None:
     """A failure at each single operation in turn: one clean tick later everything is there."""
-
-    def prepared() -> World:
-        found = world()
-        if resumed:
-            found.tick(max_pages=3)
-            found.clock.advance(TICK)
-        return found
-
-    counting = FailAt(Crash)
-    rehearsal = prepared()
-    arrange(rehearsal, counting)
-    rehearsal.tick()
-    assert counting.calls > 10
-    for at in range(counting.calls):
-        found = prepared()
+    for at in range(calls_of_a_tick(arrange, resumed=resumed)):
+        found = prepared(resumed=resumed)
         arrange(found, FAULTS[fault](at))
         broken_tick(found)
         assert_healed(found)
+
+
+@pytest.mark.parametrize(("chunk_size", "arrange"), [(3, break_before), (100, break_after)])
+@RESUMED
+def test_a_killed_tick_is_resumed_with_another_chunk_size(
+    chunk_size: int, arrange: Callable[[World, FailAt], None], resumed: bool
+) -> None:
+    """What lies beyond the checkpoint is void, however it was cut; nothing is there twice."""
+    for at in range(calls_of_a_tick(arrange, resumed=resumed)):
+        found = prepared(resumed=resumed)
+        arrange(found, FailAt(Crash, at, lasting=True))
+        broken_tick(found)
+        assert_healed(found, chunk_size=chunk_size)
 
 
 @pytest.mark.parametrize("call", ["start", "status", "page"])
@@ -904,3 +982,278 @@ def test_a_process_killed_at_any_call_to_lumen_loses_nothing(call: str) -> None:
         found.lumen.before = before
         broken_tick(found)
         assert_healed(found)
+
+
+# Runs that cannot be overtaken
+
+
+def test_a_tick_raises_the_epoch_of_the_run_that_it_resumes() -> None:
+    """Its rows and messages carry it, so that none of an earlier epoch fits a row of this one."""
+    found = world()
+    for number in range(3):
+        run = found.tick(max_pages=1, chunk_size=1)
+        assert run is not None
+        assert run.epoch == number + 1
+        found.clock.advance(TICK)
+    epochs = {envelope.epoch for envelope in found.envelopes}
+    assert epochs == {row.epoch for row in found.chunks} == {1, 3}  # page 2 is empty
+    assert {e.ledger_id for e in found.envelopes} == {found.ledger.chunks.known_ledger_id()}
+
+
+def test_what_lies_beyond_the_checkpoint_is_made_void() -> None:
+    """The rows of a tick that was killed before its checkpoint stay, out of the books."""
+    found = world()
+    found.queue.before = FailAt(Crash, at=3, lasting=True)
+    with pytest.raises(Crash):
+        found.tick(chunk_size=1)
+    assert [row.void for row in found.chunks] == [False] * 5
+    found.repair()
+    found.clock.advance(TICK)
+    ended(found.tick(chunk_size=2), RunState.COMPLETE)
+    assert {row.epoch: row.void for row in found.chunks} == {1: True, 2: False}
+    assert sorted(found.sendable_ids) == sorted(WANTED)
+    assert len(found.enqueued_ids) == len(WANTED) + 3
+
+
+def test_an_answer_that_comes_for_a_void_chunk_is_knowledge() -> None:
+    """What Sentinel took before the chunk was made void is not sent a second time."""
+    found = world(pages=PAGES[:1])
+    found.queue.before = FailAt(Crash, at=2, lasting=True)
+    with pytest.raises(Crash):
+        found.tick(chunk_size=1)
+    taken = found.consume()
+    assert len(taken) == 2
+    found.repair()
+    found.clock.advance(TICK)
+    run = ended(found.tick(chunk_size=1), RunState.COMPLETE)
+    assert (run.counts.unchanged, run.counts.enqueued) == (2, 3)
+    assert sorted(found.consume() + taken) == sorted(wanted_ids(PAGES[:1]))
+    assert found.fates()[0].balanced
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_run_that_no_lease_names_is_closed_by_the_next_tick(
+    *, asked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a gap if Lumen was asked, else as failed; then the tick goes about its own run."""
+    found = world()
+    now = found.clock.now()
+    orphan = Run(
+        run_id="20251231T235959-0badcafe",
+        state=RunState.RUNNING,
+        started_at=now,
+        updated_at=now,
+        asked=asked,
+    )
+    found.ledger.runs.create(orphan)
+    ended(found.tick(), RunState.COMPLETE)
+    closed = found.ledger.runs.get(orphan.run_id)
+    assert closed is not None
+    assert closed.state is (RunState.GAP if asked else RunState.FAILED)
+    assert "no lease names the run" in closed.reason
+    assert len(logged(caplog, Event.SYNC_GAP if asked else Event.SYNC_FAILED)) == 1
+
+
+def test_a_run_whose_tick_died_before_the_lease_named_it_is_closed() -> None:
+    """Nobody was asked, so nothing is missing: it is failed, and the tick begins a new one."""
+    found = world()
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("control", "replace"):
+            raise Crash
+
+    found.tables.before = before
+    with pytest.raises(Crash):
+        found.tick()
+    (orphan,) = found.runs
+    assert orphan.is_open
+    found.repair()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.FAILED]
+    assert found.sendable_ids == WANTED
+
+
+def test_lumen_is_asked_within_seconds_of_writing_so() -> None:
+    """A tick that stalls after that write writes it again, however often it takes."""
+    found = world()
+    stalls = iter([ASK_WITHIN + 1, 500.0, ASK_WITHIN])
+    written: list[float] = []
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("chunks", "replace") and not found.lumen.calls:
+            written.append(found.clock.monotonic())
+
+    def after(table: str, operation: str) -> None:
+        if (table, operation) == ("chunks", "replace") and not found.lumen.calls:
+            found.clock.advance(next(stalls))
+
+    asked: list[float] = []
+
+    def ask(call: str, _argument: str) -> None:
+        if call == "start":
+            asked.append(found.clock.monotonic())
+
+    found.tables.before, found.tables.after, found.lumen.before = before, after, ask
+    assert_complete(found, found.tick())
+    assert len(written) == 3
+    assert asked[0] - written[-1] <= ASK_WITHIN
+
+
+def test_an_instance_that_stalled_before_it_asked_does_not_ask() -> None:
+    """Meanwhile another one has closed its run, as a gap: the query might have begun."""
+    found = world()
+    others: list[Run | None] = []
+
+    def after(table: str, operation: str) -> None:
+        if (table, operation) == ("chunks", "replace") and not found.lumen.calls and not others:
+            others.append(None)
+            found.clock.advance(LEASE + 1)
+            others.append(found.tick(owner="other"))
+
+    found.tables.after = after
+    assert found.tick() is None
+    assert found.lumen.count("start") == 1
+    ended(others[-1], RunState.COMPLETE)
+    assert [run.state for run in found.runs] == [RunState.COMPLETE, RunState.GAP]
+    assert sorted(found.sendable_ids) == sorted(WANTED)
+
+
+@pytest.mark.parametrize("at", range(0, 60, 3))
+def test_a_tick_that_stalls_at_any_call_does_no_harm(at: int) -> None:
+    """Another one does all of its work meanwhile: it stops, nothing is lost and nothing doubled."""
+    found = world()
+    found.tick(max_pages=2)
+    found.clock.advance(TICK)
+    calls = 0
+
+    def stall(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at + 1:
+            found.clock.advance(LEASE + 1)
+            ended(found.tick(owner="other", chunk_size=3), RunState.COMPLETE)
+
+    found.tables.before = stall
+    with suppress(PipelineError):
+        found.tick()
+    found.repair()
+    assert sorted(found.sendable_ids) == sorted(WANTED)
+    found.settle()
+    assert all(fate.balanced and fate.pending == 0 for fate in found.fates())
+    found.clock.advance(TICK)
+    run = ended(found.tick(), RunState.COMPLETE)
+    assert run.counts.enqueued == 0
+
+
+def test_a_gap_says_how_many_indicators_of_void_chunks_belong_to_it() -> None:
+    """Their rows were written, their messages not all: nobody can read their page again."""
+    found = world()
+    found.queue.before = FailAt(Crash, at=2, lasting=True)
+    with pytest.raises(Crash):
+        found.tick(chunk_size=1)
+    found.repair()
+    found.lumen.forget()
+    found.clock.advance(TICK)
+    ended(found.tick(chunk_size=1), RunState.COMPLETE)
+    gap = found.runs[1]
+    assert gap.state is RunState.GAP
+    assert gap.reason.endswith("; 5 indicators of void chunks belong to it")
+    assert sorted(found.sendable_ids) == sorted(WANTED)
+
+
+# Ticks and runs
+
+
+@pytest.mark.parametrize("how", ["pages", "time"])
+def test_a_limit_ends_a_tick_and_never_a_run(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """While the run comes further, each such tick says that it goes on, and nothing louder."""
+    caplog.set_level(logging.INFO)
+    found = world()
+    if how == "time":
+        found.lumen.before = lambda _call, _argument: found.clock.advance(40)
+    options: dict[str, Any] = {"max_pages": 2} if how == "pages" else {"time_budget": 150}
+    runs = tick_until_complete(found, **options)
+    assert len(runs) > 2
+    assert len(logged(caplog, Event.SYNC_CONTINUES)) == len(runs) - 1
+    assert logged(caplog, Event.SYNC_INTERRUPTED) == []
+    assert all(record.levelno == logging.INFO for record in caplog.records)
+
+
+def test_a_limit_without_progress_is_an_interruption(caplog: pytest.LogCaptureFixture) -> None:
+    """The second tick that came no further than the first one is worth a warning."""
+    caplog.set_level(logging.INFO)
+    found = world(states=[QueryState.RUNNING] * 100)
+    for _ in range(3):
+        ended(found.tick(poll_timeout=1), RunState.INTERRUPTED)
+        found.clock.advance(TICK)
+    assert len(logged(caplog, Event.SYNC_CONTINUES)) == 1
+    assert len(logged(caplog, Event.SYNC_INTERRUPTED)) == 2
+
+
+def test_a_feed_of_2300_pages_takes_many_ticks_and_is_healthy_all_the_way(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Tokens without an index, three ticks of a thousand pages at most: one run, no gap."""
+    caplog.set_level(logging.INFO)
+    pages = feed(["i"] * 2300)
+    found = world(pages=pages)
+    runs = tick_until_complete(found, max_pages=1000, chunk_size=100)
+    assert len(runs) == 3
+    assert len(logged(caplog, Event.SYNC_CONTINUES)) == 2
+    assert len(found.runs) == 1
+    assert runs[-1].counts == Counts(fetched=2300, enqueued=2300)
+    assert found.sendable_ids == wanted_ids(pages)
+
+
+def test_paging_in_circles_is_a_gap_across_ticks() -> None:
+    """The token that repeats was followed by an earlier tick: the run's head tells."""
+    found = world()
+    real = found.lumen.fetch_page
+
+    def circling(token: str, **options: Any) -> object:
+        page = real(token, **options)
+        if token == "query-1/4":
+            return type(page)(objects=page.objects, next_token="query-1/1")
+        return page
+
+    found.lumen.fetch_page = circling  # type: ignore[method-assign, assignment]
+    for _ in range(2):
+        ended(found.tick(max_pages=2), RunState.INTERRUPTED)
+        found.clock.advance(TICK)
+    found.tick(max_pages=2)
+    gap = found.runs[1]
+    assert (gap.state, gap.counts.fetched) == (RunState.GAP, 25)
+    assert "repeats a token" in gap.reason
+    assert found.sendable_ids == wanted_ids(PAGES[:5])
+
+
+@pytest.mark.parametrize("state", ["invented", ""])
+def test_a_run_of_a_later_release_is_left_alone(state: str) -> None:
+    """It is listed, and neither resumed nor closed; the tick works on a run of its own."""
+    found = world()
+    table = found.tables.table("chunks")
+    found.tick()
+    head = next(row for row in table.query() if row.key == "head")
+    later = replace(head, partition="79739898X000000-later", data={**head.data, "state": state})
+    table.merge(later)
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    assert sorted(run.state for run in found.runs) == ["complete", "complete", "other"]
+    kept = table.get(later.partition, later.key)
+    assert kept is not None
+    assert kept.data == later.data
+
+
+def test_a_damaged_row_ends_neither_a_run_nor_a_fold() -> None:
+    """One bad row of the ledger costs itself: it is left alone, and everything else goes on."""
+    found = world()
+    found.tick()
+    table = found.tables.table("chunks")
+    first = next(row for row in table.query() if row.key != "head")
+    table.merge(Row(partition=first.partition, key=first.key, data={"records": b"cut"}))
+    found.settle()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    assert [row.state for row in found.chunks][-1:] == [ChunkState.OTHER]
+    assert found.sendable_ids == WANTED[:4]

@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -12,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import GapError, PipelineError, UnavailableError
+from common.delivery import LONGEST_DELIVERY
+from common.errors import UnavailableError
+from common.ledger.chunks import Chunk
 from common.ledger.runs import Run
 from common.ledger.states import ChunkState, RunState
 from common.queues import MAX_BACKLOG
-from consumer.receipts import ids_of as packed_ids
-from producer.indicators import Indicator, canonical_json, judge
-from tests.unit.producer.samples import EVERYTHING, raw_indicator
+from producer.indicators import Indicator, canonical_json
+from tests.unit.producer.samples import EVERYTHING, judge, raw_indicator
 from tests.unit.producer.scripted_lumen import ScriptedLumen
-from tests.unit.producer.sync_world import RATE, REUPLOAD_AFTER, TICK, Crash, FailAt, World
+from tests.unit.producer.sync_world import RATE, TICK, Crash, FailAt, World
 
 FEED = [raw_indicator(number) for number in range(500)]
 
@@ -90,150 +90,166 @@ def test_what_is_still_on_the_queue_is_not_sent_twice() -> None:
     assert found.queue.sent == []
 
 
-def poison_one(found: World) -> list[str]:
-    """Give the first chunk on the queue up and upload the others; return its indicators' ids."""
-    first = found.envelopes[0]
-    found.ledger.chunks.record_poisoned(first, at=found.clock.now(), reason="why")
-    found.queue.sent.pop(0)
-    found.consume()
-    return [record["id"] for record in orjson.loads(first.body)]
-
-
-def test_what_was_given_up_waits_for_the_operator() -> None:
-    """A poisoned chunk is not sent again by itself; once it is discarded, it is."""
-    found = world()
-    tick(found)
-    given_up = poison_one(found)
-    assert tick(found).counts.unchanged == len(FEED)
-    (row,) = [c for c in found.ledger.chunks.all() if c.state is ChunkState.POISONED]
-    assert found.ledger.chunks.move(row, ChunkState.DISCARDED, at=found.clock.now())
-    assert tick(found).counts.enqueued == 100
-    assert sorted(found.consume()) == sorted(given_up)
-
-
-def test_a_newer_version_is_sent_again_when_an_older_one_was_uploaded_after_it() -> None:
-    """Once, and nothing else: neither what did not change nor what was not in the late chunk."""
-    found = world(FEED[:250])
-    tick(found)
-    newer = [{**record, "revoked": False} for record in FEED[:30]]
-    found.lumen.pages = pages_of(newer + FEED[30:250])
-    run = tick(found)
-    assert run.counts.enqueued == 30
-    found.consume(of_run=run.run_id)
-    found.consume(late=True)
-    assert tick(found).counts.enqueued == 30
-    assert found.consume() == listed_ids(FEED[:30])
-    assert tick(found).counts.enqueued == 0
-
-
-def test_a_late_upload_is_not_forgotten_by_a_run_that_fails() -> None:
-    """Whichever run is the first to be complete sends the newer versions again."""
-    found = world(FEED[:100])
-    tick(found)
-    found.lumen.pages = pages_of([{**record, "revoked": False} for record in FEED[:100]])
-    found.consume(of_run=tick(found).run_id)
-    found.consume(late=True)
-    found.lumen.before = FailAt(lambda: GapError("gone"), lasting=True, at=1)
-    failed = found.tick(chunk_size=100)
-    assert failed is not None
-    assert failed.state is RunState.GAP
-    found.repair()
-    assert tick(found).counts.enqueued == 100
-    assert found.consume() == listed_ids(FEED[:100])
-    assert tick(found).counts.enqueued == 0
-
-
-def give_up(found: World, *, discarding: bool = True) -> None:
-    """Let everything on the queue be given up, parts of it uploaded, and discarded."""
+def give_up(found: World, *, discarding: bool) -> None:
+    """Let everything on the queue be given up, and discarded by an operator or not."""
     for envelope in found.envelopes:
         found.ledger.chunks.record_poisoned(
-            envelope, at=found.clock.now(), reason="why", late_ids=packed_ids(envelope)
+            envelope.run_id, envelope.key, at=found.clock.now(), reason="why"
         )
     found.queue.sent.clear()
-    if discarding:
-        discard_poison(found)
-
-
-def discard_poison(found: World) -> None:
-    """Discard what was given up, as an operator does."""
-    for chunk in list(found.ledger.chunks.all()):
+    for chunk in found.chunks if discarding else []:
         if chunk.state is ChunkState.POISONED:
             assert found.ledger.chunks.move(chunk, ChunkState.DISCARDED, at=found.clock.now())
 
 
-def newer(feed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+@pytest.mark.parametrize("discarding", [False, True])
+def test_what_was_given_up_is_known(*, discarding: bool) -> None:
+    """Neither a poisoned nor a discarded version is sent again by itself: a newer one is."""
+    found = world(FEED[:100])
+    tick(found)
+    give_up(found, discarding=discarding)
+    for _ in range(3):
+        assert tick(found).counts.unchanged == 100
+    found.lumen.pages = pages_of(newer(FEED[:30]) + FEED[30:100])
+    assert tick(found).counts.enqueued == 30
+    assert found.consume() == listed_ids(FEED[:30])
+    assert [fate.poisoned for fate in found.fates() if fate.enqueued == 100] == (
+        [100] if discarding else [70]
+    )
+    assert [fate.struck for fate in found.fates() if fate.enqueued == 100] == (
+        [0] if discarding else [30]
+    )
+
+
+def newer(feed: list[dict[str, Any]], **changes: object) -> list[dict[str, Any]]:
     """Return a later version of every indicator."""
-    return [{**record, "revoked": False} for record in feed]
+    return [{**record, "modified": "2026-03-01T00:00:00.000Z", **changes} for record in feed]
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
-@pytest.mark.parametrize("when", ["before", "during"])
-def test_an_old_version_that_was_discarded_does_not_stay(*, interrupted: bool, when: str) -> None:
-    """Parts of it were uploaded over the newer one: a run in two ticks decides as one in one."""
-    feed = FEED[:200]
-    found = world(feed)
+def rows_of(found: World, run: Run) -> list[Chunk]:
+    """Return the chunk rows of a run."""
+    return [chunk for chunk in found.chunks if chunk.run_id == run.run_id]
+
+
+@pytest.mark.parametrize(
+    "change", [{"confidence": 1}, {"revoked": True}], ids=["downgrade", "revocation"]
+)
+@pytest.mark.parametrize("state", ["in the index", "in a row", "on its way"])
+def test_a_correction_reaches_sentinel_though_it_is_listed_once(
+    change: dict[str, object], state: str
+) -> None:
+    """A drop in confidence and a revocation are sent as they are, wherever the version is known."""
+    found = world(FEED[:200])
     tick(found)
-    old = found.envelopes[:]
-    found.lumen.pages = pages_of(newer(feed))
-    found.consume(of_run=tick(found).run_id)
-    assert found.envelopes == old
-    give_up(found, discarding=when == "before")
-    if interrupted:
-        first = found.tick(chunk_size=100, max_pages=1)
-        assert first is not None
-        assert first.state is RunState.INTERRUPTED
-        found.clock.advance(TICK)
-    if when == "during" and interrupted:
-        discard_poison(found)
-    tick(found)
-    discard_poison(found)
-    for _ in range(2):
+    if state != "on its way":
+        found.consume()
+    if state == "in the index":
         tick(found)
-    assert set(found.consume()) == set(listed_ids(feed))
+        assert found.chunks == []
+    found.lumen.pages = pages_of(newer(FEED[:10], **change))
+    run = tick(found)
+    assert (run.counts.enqueued, run.counts.corrections) == (10, 10)
+    found.lumen.pages = []
     tick(found)
-    assert tick(found).counts.enqueued == 0
+    sent = found.consume()
+    assert [number for number in sent if number in listed_ids(FEED[:10])] == listed_ids(FEED[:10])
+    assert all(fate.balanced and fate.pending == 0 for fate in found.fates())
 
 
-def test_a_repair_that_was_discarded_is_made_again() -> None:
-    """The newest version was uploaded before, and replaced since: known, and yet sent."""
-    feed = FEED[:100]
-    found = world(feed)
+def test_what_was_never_sent_needs_no_correction() -> None:
+    """Of an unknown indicator a low or revoked version is filtered, however often it is listed."""
+    low = [{**record, "confidence": 1} for record in FEED[:10]]
+    revoked = [{**record, "revoked": True} for record in FEED[10:20]]
+    found = world(low + revoked)
+    for _ in range(2):
+        run = tick(found)
+        assert (run.counts.filtered, run.counts.enqueued) == (20, 0)
+    assert found.queue.sent == []
+
+
+def test_a_newer_version_strikes_the_one_on_its_way() -> None:
+    """The older one is struck in its row and not sent; the newer one is, after the delay."""
+    found = world(FEED[:100])
+    first = tick(found)
+    found.lumen.pages = pages_of(newer(FEED[:30]))
+    second = tick(found)
+    (old,) = rows_of(found, first)
+    assert old.letters == "S" * 30 + "." * 70
+    delays = [sent.delay for sent in found.queue.sent[1:]]
+    assert min(delays) >= LONGEST_DELIVERY
+    assert sorted(found.consume()) == sorted(listed_ids(FEED[:100]))
+    fates = {run.run_id: fate for run, fate in zip(found.runs, found.fates(), strict=True)}
+    assert (fates[first.run_id].struck, fates[first.run_id].accepted) == (30, 70)
+    assert fates[second.run_id].accepted == 30
+
+
+def test_an_older_version_is_not_sent_wherever_the_newer_one_is() -> None:
+    """On its way, in a settled row, in the index: it is counted as older."""
+    found = world(newer(FEED[:50]))
     tick(found)
-    found.lumen.pages = pages_of(newer(feed))
-    found.consume(of_run=tick(found).run_id)
-    found.consume(late=True)
-    assert tick(found).counts.enqueued == 100
-    give_up(found)
-    assert tick(found).counts.enqueued == 100
-    assert found.consume() == listed_ids(feed)
-    assert [tick(found).counts.enqueued for _ in range(3)] == [0, 0, 0]
+    found.lumen.pages = pages_of(FEED[:50])
+    assert tick(found).counts.older == 50
+    found.consume()
+    assert tick(found).counts.older == 50
+    assert found.chunks == []
+    assert tick(found).counts.older == 50
+    assert found.queue.sent == []
 
 
-@pytest.mark.parametrize("how", ["discarded", "queue cleared"])
-def test_what_a_full_run_sent_in_vain_is_sent_again(how: str) -> None:
-    """It is known from before; but Sentinel has lost it, or nobody would have asked."""
-    feed = FEED[:200]
-    found = world(feed)
+@pytest.mark.parametrize("order", ["rising", "falling"])
+def test_two_versions_in_one_query_leave_the_newer_one(order: str) -> None:
+    """In both orders, across pages, and listed again and again: it is what Sentinel holds last."""
+    both = FEED[:80] + newer(FEED[:80])
+    found = world(both if order == "rising" else both[::-1])
+    run = tick(found)
+    assert run.counts.enqueued == (160 if order == "rising" else 80)
+    assert len(found.sendable_ids) == 80
+    bodies = [
+        record
+        for envelope in found.envelopes
+        for record in orjson.loads(envelope.body)
+        if record["modified"].startswith("2026-03")
+    ]
+    found.settle()
+    assert len(bodies) == 80
+    for _ in range(3):
+        again = tick(found)
+        assert (again.counts.enqueued, again.counts.older + again.counts.unchanged) == (0, 160)
+
+
+def test_a_change_of_what_was_settled_long_ago_leaves_without_the_delay() -> None:
+    """No request with an older version can be about to leave, so it takes the next slot."""
+    found = world(FEED[:50])
     tick(found)
     found.consume()
     tick(found)
-    found.ledger.control.request_full(at=found.clock.now())
-    assert tick(found).counts.enqueued == 200
-    if how == "discarded":
-        give_up(found)
-    else:
-        found.queue.sent.clear()
-    assert tick(found).counts.enqueued == 200
-    assert found.consume() == listed_ids(feed)
-    assert [tick(found).counts.enqueued for _ in range(3)] == [0, 0, 0]
+    found.lumen.pages = pages_of(newer(FEED[:50]))
+    assert tick(found).counts.enqueued == 50
+    (sent,) = found.queue.sent
+    assert sent.delay < LONGEST_DELIVERY
+
+
+def test_a_change_of_what_was_entered_just_now_waits() -> None:
+    """Its row is gone, but a request with the older version may still be under way."""
+    found = world(FEED[:50])
+    tick(found)
+    found.consume()
+    found.lumen.pages = []
+    assert found.tick() is not None
+    assert found.chunks == []
+    found.clock.advance(LONGEST_DELIVERY - 10)
+    found.lumen.pages = pages_of(newer(FEED[:50]))
+    assert tick(found).counts.enqueued == 50
+    (sent,) = found.queue.sent
+    assert sent.delay >= LONGEST_DELIVERY
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_a_full_run_sends_what_was_uploaded_late(*, interrupted: bool) -> None:
-    """Its rows are still there, for the doubt; but everything is asked for."""
+def test_a_full_run_sends_everything_that_is_not_on_its_way(*, interrupted: bool) -> None:
+    """Settled rows are no reason to leave it out; everything is asked for."""
     found = world()
     tick(found)
-    found.consume(late=True)
+    found.consume()
     found.ledger.control.request_full(at=found.clock.now())
     if interrupted:
         assert found.tick(chunk_size=100, max_pages=1) is not None
@@ -244,31 +260,33 @@ def test_a_full_run_sends_what_was_uploaded_late(*, interrupted: bool) -> None:
     assert tick(found).counts.enqueued == 0
 
 
+def test_an_indicator_that_is_listed_twice_is_sent_once() -> None:
+    """In one query, over page borders."""
+    found = world(FEED[:100] + FEED[:10])
+    run = tick(found)
+    assert (run.counts.enqueued, run.counts.unchanged) == (100, 10)
+    assert found.consume() == listed_ids(FEED[:100])
+
+
 @pytest.mark.parametrize("late", [False, True])
-def test_an_indicator_that_is_listed_twice_is_sent_once(*, late: bool) -> None:
-    """Twice the same version came late: that is no doubt."""
-    found = world(FEED[:50] + FEED[:10])
-    tick(found)
-    found.consume(late=late)
-    for _ in range(4):
-        assert tick(found).counts.enqueued == 0
-
-
-def test_an_instance_that_stalled_does_no_harm_by_marking_rows_late() -> None:
-    """Another one took over and removed the rows: what is left of them is no chunk."""
+def test_what_another_destination_has_is_sent_to_this_one(*, late: bool) -> None:
+    """Each workspace has an index of its own, so going back to the first one forgets nothing."""
     found = world(FEED[:100])
-    tick(found)
-    found.consume(late=True)
-    chunks = list(found.ledger.chunks.all())
-    tick(found)
-    tick(found)
-    assert list(found.ledger.chunks.all()) == []
-    found.ledger.chunks.record_seen(chunks, run_id="20260101T000000-0badcafe")
-    assert list(found.ledger.chunks.all()) == []
-    assert list(found.ledger.chunks.of_run(chunks[0].run_id)) == []
-    assert list(found.ledger.chunks.outcomes()) == []
-    assert found.ledger.chunks.get(chunks[0].run_id, chunks[0].key) is None
+    tick(found, destination="another|sentinel")
+    for chunk in found.chunks:
+        found.ledger.chunks.record_uploaded(
+            chunk, sent=range(100), rejected=(), at=found.clock.now()
+        )
+    found.queue.sent.clear()
+    if late:
+        tick(found, destination="another|sentinel")
+    else:
+        assert tick(found).counts.unchanged == 100  # its row still stands
+    assert tick(found).counts.enqueued == 100
+    assert found.consume() == listed_ids(FEED[:100])
     assert tick(found).counts.unchanged == 100
+    assert tick(found, destination="another|sentinel").counts.unchanged == 100
+    assert found.queue.sent == []
 
 
 def test_what_sentinel_rejected_is_sent_again_only_once_it_changed() -> None:
@@ -277,7 +295,7 @@ def test_what_sentinel_rejected_is_sent_again_only_once_it_changed() -> None:
     tick(found)
     found.consume(rejected=3)
     assert tick(found).counts.unchanged == 10
-    mended = [{**record, "revoked": False} for record in FEED[:3]]
+    mended = newer(FEED[:3])
     found.lumen.pages = pages_of(mended + FEED[3:10])
     tick(found)
     assert found.consume() == listed_ids(FEED[:3])
@@ -446,85 +464,42 @@ def test_an_unfinished_run_is_finished_however_long_the_queue_is() -> None:
     assert (run.state, run.resumed) == (RunState.COMPLETE, 1)
 
 
-def test_nothing_is_sent_again_on_the_day_it_was_sent() -> None:
-    """However short the lifetime, and though it is counted from midnight."""
-    found = world()
+def test_nothing_is_sent_again_by_itself() -> None:
+    """Sentinel republishes what it holds: a re-send every week would be for nothing."""
+    found = world(FEED[:100])
+    tick(found)
+    found.consume()
+    for _ in range(60):
+        assert tick(found).counts.enqueued == 0
+        found.clock.advance(86_400)
+
+
+@pytest.mark.parametrize("after", [1, 7, 400])
+def test_what_is_to_be_refreshed_is_sent_again_after_so_many_days(after: int) -> None:
+    """Counted from the day on which it was entered in the index, once for each time."""
+    found = world(FEED[:100])
     found.clock.elapsed = 23 * 3600.0
-    tick(found, reupload_after=timedelta(days=1))
+    options = {"reupload_after_days": after, "known_for_days": 1000}
+    tick(found, **options)
     found.consume()
     for _ in range(2):
-        assert tick(found, reupload_after=timedelta(days=1)).counts.enqueued == 0
+        assert tick(found, **options).counts.enqueued == 0
+    found.clock.advance((after - 1) * 86_400)
+    assert tick(found, **options).counts.enqueued == 0
     found.clock.advance(86_400)
-    assert tick(found, reupload_after=timedelta(days=1)).counts.enqueued == len(FEED)
-
-
-def test_an_indicator_is_sent_again_before_analytic_rules_forget_it() -> None:
-    """Within `REUPLOAD_AFTER_DAYS` everything is sent a second time, and never all at once."""
-    found = world()
-    tick(found)
+    assert tick(found, **options).counts.enqueued == 100
     found.consume()
-    tick(found)
-    found.clock.elapsed = REUPLOAD_AFTER.total_seconds() / 2 - 1
-    sent: list[str] = []
-    most = 0
-    while found.clock.elapsed <= REUPLOAD_AFTER.total_seconds() + 6 * 3600 + TICK:
-        tick(found)
-        again = found.consume()
-        most = max(most, len(again))
-        sent += again
-        found.clock.advance(6 * 3600)
-    assert set(sent) == set(listed_ids(FEED))
-    assert most <= len(FEED) / 4
+    for _ in range(3):
+        assert tick(found, **options).counts.enqueued == 0
 
 
-@pytest.mark.parametrize("expiring", [False, True], ids=["at once", "days later"])
-@pytest.mark.parametrize(
-    "fault", [Crash, lambda: UnavailableError("storage")], ids=["killed", "failing"]
-)
-def test_a_run_resumed_with_much_known_makes_the_same_chunks(
-    fault: Callable[[], BaseException], expiring: bool
-) -> None:
-    """Broken at each operation in turn: the same ids as without, though much expires meanwhile.
-
-    Between crash and resumption other chunks are uploaded, too; nothing of it may change what
-    the resumed run decides.
-    """
-    feed = FEED[:60]
-    age = REUPLOAD_AFTER.total_seconds() * 0.7
-    pause = 20 * 3600.0 if expiring else TICK
-
-    def prepared() -> World:
-        found = world(feed[:40])
-        tick(found)
-        found.consume()
-        tick(found)
-        found.clock.elapsed = age
-        found.lumen.pages = pages_of(feed[:50], size=9)
-        tick(found, chunk_size=4)
-        found.lumen.pages = pages_of(feed, size=9)
-        return found
-
-    def keys(found: World, run: Run) -> set[str]:
-        return {e.key for e in found.envelopes if e.run_id == run.run_id}
-
-    rehearsal, counting = prepared(), FailAt(Crash)
-    rehearsal.tables.before = rehearsal.queue.before = counting
-    expected = keys(rehearsal, tick(rehearsal, chunk_size=4))
-    assert len(expected) > 2
-    for at in range(counting.calls):
-        found = prepared()
-        in_flight = found.envelopes
-        found.tables.before = found.queue.before = FailAt(fault, at, lasting=True)
-        with suppress(Crash, PipelineError):
-            found.tick(chunk_size=4)
-        found.repair()
-        for envelope in in_flight:
-            found.ledger.chunks.record_uploaded(
-                envelope, accepted=envelope.count, rejected=0, at=found.clock.now()
-            )
-        found.clock.advance(pause)
-        run = tick(found, chunk_size=4)
-        if run.started_at == rehearsal.runs[0].started_at:
-            assert keys(found, run) == expected, at
-        found.consume()
-        assert all(fate.balanced and fate.pending == 0 for fate in found.fates())
+def test_what_is_forgotten_is_sent_again_and_no_more() -> None:
+    """Known for as long as the settings say; a repeated upload is all that forgetting costs."""
+    found = world([{**record, "valid_until": "2026-01-02T00:00:00Z"} for record in FEED[:100]])
+    tick(found, known_for_days=3)
+    found.consume()
+    tick(found, known_for_days=3)
+    found.clock.advance(8 * 86_400)
+    assert tick(found, known_for_days=3).counts.unchanged == 100
+    found.clock.advance(86_400)
+    assert tick(found, known_for_days=3).counts.enqueued == 100

@@ -1,0 +1,284 @@
+"""What version 1 has stored is read by this release, and by every later one.
+
+The files under `tests/fixtures/stored_v1` are never written again: a release that cannot read them
+cannot be deployed next to an older one, nor taken back.
+"""
+
+import base64
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from common.envelope import VERSION, Attempt, Envelope, decode_envelope, encode_envelope
+from common.errors import LaterVersionError
+from common.ledger import Ledger, open_ledger
+from common.ledger.chunks import Fate
+from common.ledger.poison import PoisonedBy, PoisonState
+from common.ledger.problems import Kind, Problems
+from common.ledger.rejections import RejectedBy
+from common.ledger.runs import Counts, Cursor, Folded
+from common.ledger.slots import Slots
+from common.ledger.states import ChunkState, RunState
+from common.ledger.tables import Row, Value
+from common.records import NO_END, Record
+from consumer.deferral import Deferrer
+from consumer.deliver import Deliverer
+from consumer.pacing import Pacer
+from consumer.poison import PoisonKeeper, handle_poison
+from consumer.sentinel import SentinelClient
+from producer.entries import VOID
+from producer.index import VersionIndex
+from tests.fakes.clock import START, FakeClock
+from tests.fakes.queue import FakeQueue
+from tests.fakes.tables import FakeTables
+
+STORED = Path(__file__).parents[2] / "fixtures" / "stored_v1"
+TABLES = ("chunks", "control", "poison", "rejections", "versions")
+RUN = "20260101T000000-0badcafe"
+HERE = "0badcafe|https://sentinel.example"
+LEDGER = "0badcafe0badcafe"
+
+
+def value(stored: Any) -> Value:
+    """Return a stored property: bytes and times are marked as such."""
+    match stored:
+        case {"bytes": text}:
+            return base64.b64decode(text)
+        case {"time": text}:
+            return datetime.fromisoformat(text)
+        case _:
+            return cast("Value", stored)
+
+
+def stored_tables(*, more: dict[str, Value] | None = None) -> FakeTables:
+    """Return tables with every stored row; `more` are properties that a later release has added."""
+    tables = FakeTables(lambda: 0.0)
+    for name in TABLES:
+        for row in json.loads((STORED / f"{name}.json").read_text("ascii")):
+            data = {key: value(item) for key, item in row["properties"].items()}
+            tables.table(name).insert(
+                Row(partition=row["partition"], key=row["key"], data={**data, **(more or {})})
+            )
+    return tables
+
+
+@pytest.fixture(params=[False, True], ids=["as stored", "with unknown fields"])
+def tables(request: pytest.FixtureRequest) -> FakeTables:
+    """The stored rows, and the same with fields that this release does not know."""
+    more: dict[str, Value] = {"of_a_later_release": b"\x01", "zone": "x", "weight": 7}
+    return stored_tables(more=more if request.param else None)
+
+
+@pytest.fixture
+def ledger(tables: FakeTables) -> Ledger:
+    """The ledger of the stored rows."""
+    return open_ledger(tables)
+
+
+def message(name: str, **changes: Any) -> str:
+    """Return a stored message, with changes."""
+    fields = json.loads((STORED / "envelopes.json").read_text("ascii"))[name]
+    return json.dumps({**fields, **changes})
+
+
+def test_the_head_of_a_run(ledger: Ledger) -> None:
+    """Every field of it, and that of a run that has hardly begun."""
+    later, run = ledger.runs.latest(9)
+    assert (later.run_id, later.state) == ("20260102T000000-0badcafe", RunState.COMPLETE)
+    assert (later.cursor, later.cache_id, later.counts) == (None, None, Counts())
+    assert (run.run_id, run.state, run.epoch, run.tick, run.step) == (
+        RUN,
+        RunState.RUNNING,
+        3,
+        "host:7:0badcafe",
+        9,
+    )
+    assert run.cursor == Cursor(token="token-9", offset=4, page=9, sequence=8)
+    assert run.counts == Counts(
+        fetched=36,
+        filtered=1,
+        invalid=2,
+        unchanged=3,
+        older=4,
+        enqueued=26,
+        corrections=5,
+        other_kind=6,
+    )
+    assert run.folded == Folded(accepted=4, rejected=3, struck=2, discarded=1)
+    assert (run.cache_id, run.asked, run.full_request) == ("query-1", True, START)
+    assert (run.resumed, run.stalled, run.stalled_for) == (2, 1, 900.0)
+    assert (run.started_at, run.updated_at, run.progress_at) == (START, START, START)
+    assert (run.reason, len(run.trail)) == ("reached MAX_PAGES (1000); the next tick goes on", 12)
+    assert [found.run_id for found in ledger.runs.open()] == [RUN]
+
+
+def test_the_rows_of_chunks(ledger: Ledger) -> None:
+    """Each state, with and without letters, void, and one that waits."""
+    chunks = list(ledger.chunks.all())
+    assert {(chunk.run_id, chunk.epoch, chunk.count, chunk.destination) for chunk in chunks} == {
+        (RUN, 3, 2, HERE)
+    }
+    assert [(c.sequence, c.key, c.state, c.void, c.each) for c in chunks] == [
+        (0, "000000-3", ChunkState.QUEUED, False, ".."),
+        (1, "000001-3", ChunkState.UPLOADED, False, "AA"),
+        (2, "000002-3", ChunkState.POISONED, False, "PP"),
+        (3, "000003-3", ChunkState.DISCARDED, False, "DD"),
+        (4, "000004-3", ChunkState.STRUCK, False, "SS"),
+        (5, "000005-3", ChunkState.UPLOADED, False, "SR"),
+        (6, "000006-3", ChunkState.QUEUED, True, ".."),
+        (7, "000007-3", ChunkState.QUEUED, False, ".."),
+    ]
+    assert chunks[1].fate == Fate(accepted=1, rejected=1)
+    assert (chunks[2].reason, chunks[7].reason) == ("503 ten times", "429: told to wait")
+    assert (chunks[7].deferrals, chunks[7].enqueued_at) == (1, START)
+    assert list(chunks[5].unpacked()) == [
+        Record(id_hash=51, fingerprint=2**64 - 6, modified=1_767_312_000_005, ends_on=20_500),
+        Record(id_hash=52, fingerprint=5, modified=0, ends_on=NO_END),
+    ]
+    assert ledger.chunks.known_ledger_id() == LEDGER
+    assert len(list(ledger.chunks.outcomes())) == 8
+
+
+def test_the_version_index(tables: FakeTables) -> None:
+    """Manifest and segment: ids, fingerprints, times, days and the bit."""
+    index = VersionIndex(tables)
+    assert index.destinations() == [HERE]
+    manifest = index.fence(HERE, tick="test")
+    (segment,) = index.load(manifest, today=20_454)
+    entries = segment.entries
+    assert segment.info.name in index.segment_names()
+    assert entries.ids.tolist() == [1, 2, 2**64 - 1]
+    assert entries.fingerprints.tolist() == [3, 2**64 - 1, 5]
+    assert entries.modified.tolist() == [1_767_312_000_000, 0, 2**48 - 1]
+    assert entries.entered.tolist() == [20_454, 20_454, 20_400]
+    assert entries.kept.tolist() == [20_544, 20_819 | VOID, 32_767]
+
+
+def test_the_control_rows(ledger: Ledger, tables: FakeTables) -> None:
+    """Lease, open run, the request for a full run, the next send slot, problems."""
+    lease = ledger.control.read_lease()
+    assert lease is not None
+    assert (lease.owner, lease.seconds, lease.open_run) == ("host:7:0badcafe", 600.0, RUN)
+    assert lease.is_held
+    assert ledger.control.full_request() == START
+    slots = Slots(tables, clock=FakeClock(), requests_per_minute=60)
+    assert slots.reserve(1).slot(0) == START + timedelta(seconds=3)
+    (problem,) = Problems(tables, clock=FakeClock()).open()
+    assert (problem.kind, problem.what) == (Kind.ACCESS, "403 at Sentinel")
+    assert (problem.since, problem.last_seen) == (START, START)
+
+
+def test_rejections_and_poison(ledger: Ledger) -> None:
+    """With their contents, so that an operator can still send them again."""
+    (rejection,) = ledger.rejections.of_run(RUN)
+    assert (rejection.position, rejection.rejected_by) == ("chunk-000001-3-1", RejectedBy.SENTINEL)
+    assert (rejection.reason, rejection.content) == ("no pattern_type", b'{"id":"indicator--12"}')
+    (poison,) = ledger.poison.all()
+    assert (poison.run_id, poison.poison_id, poison.count) == (RUN, "000002-3", 2)
+    assert (poison.state, poison.poisoned_by) == (PoisonState.KEPT, PoisonedBy.CONSUMER)
+    assert decode_envelope(poison.message).key == "000002-3"
+
+
+STORED_ENVELOPE = Envelope(
+    run_id=RUN,
+    chunk_id="06ee04eaa09139e641069a9464b42590",
+    sequence=7,
+    count=2,
+    body=b'[{"id":"indicator--1"},{"id":"indicator--2"}]',
+    fingerprints=(2**64 - 8, 7),
+    epoch=3,
+    ledger_id=LEDGER,
+    slot=1_767_225_600.5,
+    trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+)
+
+
+@pytest.mark.parametrize("more", [{}, {"zone": "x", "parts": [1, 2]}], ids=["stored", "unknown"])
+def test_the_messages(more: dict[str, Any]) -> None:
+    """A new one, and one with a story."""
+    assert decode_envelope(message("new", **more)) == STORED_ENVELOPE
+    assert decode_envelope(message("deferred", **more)) == replace(
+        STORED_ENVELOPE,
+        slot=None,
+        attempt=4,
+        deferrals=1,
+        postponed=2,
+        history=(Attempt(at="2026-01-01T00:00:00+00:00", reason="429: told to wait"),),
+    )
+
+
+def test_this_release_still_writes_version_1() -> None:
+    """The one before reads what it writes, field by field: both run during an update."""
+    assert VERSION == 1
+    written = json.loads(encode_envelope(STORED_ENVELOPE))
+    assert written.keys() == json.loads(message("new")).keys()
+
+
+@pytest.mark.parametrize("name", ["chunk", "head"])
+def test_an_unknown_state_is_listed_and_left_alone(name: str) -> None:
+    """Nobody resumes, sends, folds or moves it; nothing that lists it fails."""
+    tables = stored_tables()
+    table, ledger = tables.table("chunks"), open_ledger(tables)
+    key = "head" if name == "head" else "000000-3"
+    row = next(row for row in table.query(key=key) if row.data.get("epoch") == 3)
+    table.merge(replace(row, data={"state": "split"}))
+    before = table.get(row.partition, row.key)
+    if name == "head":
+        assert [run.state for run in ledger.runs.latest(9)] == [RunState.COMPLETE, RunState.OTHER]
+        assert ledger.runs.open() == []
+    else:
+        chunk = next(ledger.chunks.all())
+        assert chunk.state is ChunkState.OTHER
+        assert (chunk.count, chunk.is_settled, len(list(ledger.chunks.outcomes()))) == (2, False, 8)
+        ledger.chunks.record_uploaded(chunk, sent=[0, 1], rejected=(), at=START)
+        ledger.chunks.record_poisoned(RUN, key, at=START, reason="why")
+        ledger.chunks.strike(RUN, key, [0])
+        assert not ledger.chunks.move(chunk, ChunkState.DISCARDED, at=START)
+    assert table.get(row.partition, row.key) == before
+
+
+class Unreachable:
+    """A service that must not be asked."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        raise AssertionError(name)
+
+
+def test_an_envelope_of_a_later_version_is_put_back_unchanged() -> None:
+    """By consumer and poison handler alike: deferred, never poisoned, nothing counted."""
+    text = message("new", version=2, body="of another form", sequence="vii")
+    with pytest.raises(LaterVersionError):
+        decode_envelope(text)
+    tables, clock, queue, poison_queue = stored_tables(), FakeClock(), FakeQueue(), FakeQueue()
+    ledger, problems = open_ledger(tables), Problems(tables, clock=clock)
+    before = list(ledger.poison.all())
+    keeper = PoisonKeeper(ledger=ledger, problems=problems, clock=clock)
+    deliverer = Deliverer(
+        sentinel=cast("SentinelClient", Unreachable()),
+        tokens=cast("Any", Unreachable()),
+        ledger=ledger,
+        problems=problems,
+        pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=60), clock=clock),
+        deferrer=Deferrer(
+            queue=queue,
+            ledger=ledger,
+            clock=clock,
+            rng=random.Random(0),  # noqa: S311 - a fixed seed
+            first_delay=60.0,
+        ),
+        keeper=keeper,
+        clock=clock,
+    )
+    deliverer.deliver(text)
+    handle_poison(text, keeper=keeper, queue=poison_queue)
+    for found in (queue, poison_queue):
+        (sent,) = found.sent
+        assert sent.text == text
+        assert sent.delay >= 60.0
+    assert list(ledger.poison.all()) == before
