@@ -366,6 +366,27 @@ def test_an_answer_that_still_comes_to_a_void_chunk_is_written() -> None:
     assert bench.queue.sent == []
 
 
+def test_an_answer_does_not_settle_a_chunk_that_was_turned_over_meanwhile() -> None:
+    """It says nothing of the new destination: the message comes back and is sent there."""
+    bench, sent = Bench(), envelope()
+    bench.enqueue(sent)
+    upload = bench.sentinel.upload
+
+    def turning_over(objects: bytes, *, count: int, token: str) -> Answer:
+        assert bench.ledger.chunks.turn_over(bench.row(sent), ELSEWHERE)
+        answered: Answer = upload(objects, count=count, token=token)
+        return answered
+
+    bench.sentinel.upload = turning_over
+    bench.deliver(sent)
+    assert bench.row(sent).state is QUEUED
+    copy, _ = bench.take()
+    assert (copy.attempt, copy.deferrals) == (0, 1)
+    bench.sentinel.upload, bench.sentinel.destination = upload, ELSEWHERE
+    bench.deliver(copy)
+    assert bench.row(sent).accepted == 3
+
+
 def test_a_chunk_for_another_destination_is_deferred_for_as_long_as_it_takes() -> None:
     """Uncounted, with the reason in its row, and sent once it was turned over."""
     bench, sent = Bench(), envelope()

@@ -250,11 +250,11 @@ def test_a_discard_between_the_two_writes_is_followed() -> None:
             discarded.append(True)
             assert bench.ledger.poison.settle(record, PoisonState.DISCARDED, at=bench.clock.now())
 
+    bench.enqueue(sent)
     bench.tables.before = before
     bench.keeper.keep_from_host(encode_envelope(sent))
-    chunk = bench.chunk(sent)
     assert discarded
-    assert chunk.state is ChunkState.DISCARDED
+    assert bench.row(sent).state is ChunkState.DISCARDED
 
 
 @pytest.mark.parametrize("text", [encode_envelope(envelope()), "no JSON"])

@@ -31,7 +31,6 @@ from consumer.sentinel import (
     Throttled,
     Unavailable,
 )
-from tests.fakes.clock import START
 from tests.unit.consumer.samples import Bench, PickySentinel, envelope, named_in_200
 
 

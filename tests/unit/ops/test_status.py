@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-
 from common.ledger.fold import fold_chunks
+
 from common.ledger.problems import Kind
 from common.ledger.runs import Counts, Cursor
 from common.ledger.states import RunState
