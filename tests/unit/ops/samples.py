@@ -46,7 +46,7 @@ class Bench:
         self.tables.table("chunks").merge(ledger_row)
 
     def enqueue(self, *sequences: int) -> None:
-        """Write the rows of chunks and put them on the queue at slots of their own, as a run does."""
+        """Write the rows of chunks and enqueue them at slots of their own, as a sync run does."""
         self.toolbox.slots.reserve(len(sequences))
         for sequence in sequences:
             self.write_row(sequence)
@@ -132,6 +132,12 @@ class Bench:
             reason=reason,
         )
         return self.toolbox.ledger.runs.create(run)
+
+    def lease(self, run: Run | None) -> None:
+        """Let the run lease name a run as the one that is open."""
+        control = self.toolbox.ledger.control
+        lease = control.acquire_lease(owner="tick", seconds=600)
+        control.release_lease(control.set_open_run(lease, None if run is None else run.run_id))
 
     def run_at(self, seconds: float) -> Run:
         """Record a complete run, `seconds` from now."""
