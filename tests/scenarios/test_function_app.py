@@ -117,6 +117,7 @@ def test_what_the_host_gave_up_is_kept_whole(new_world: NewWorld) -> None:
         sequence=0,
         count=1,
         body=body,
+        fingerprints=(0,),
     ).deferred(at="2026-01-01T00:00:00+00:00", reason="Sentinel is unavailable (503)", counts=True)
     _put(world, POISON_QUEUE, encode_envelope(envelope))
     (record,) = until(lambda: list(world.ledger.poison.all()), "the message is kept")

@@ -21,7 +21,7 @@ from common.ledger.poison import PoisonRecord, PoisonState
 from common.ledger.problems import Kind, Problem, Problems
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
-from common.ledger.states import ChunkState, RunState
+from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
 from common.queues import UPLOAD_QUEUE, AzureQueue
 from common.settings import Secret, StorageSettings, destination_of
@@ -258,25 +258,26 @@ def assert_conserved(
     assert not unexpected, f"{len(unexpected)} indicators should not be at Sentinel"
 
 
-def versions_of(feed: Feed) -> dict[str, tuple[str, int]]:
-    """Return `modified` and the digest at Sentinel of every whole indicator of a feed."""
-    found = (json.loads(one) for one in feed.encoded(0, len(feed)))
-    return {
-        one["id"]: (one["modified"], digest({**one, "confidence": int(one["confidence"])}))
-        for one in found
-    }
+def versions_of(*feeds: Feed) -> dict[str, tuple[str, int]]:
+    """Return `modified` and the digest at Sentinel of the newest version of every indicator.
 
-
-def assert_last_word(world: World, *feeds: Feed) -> None:
-    """Assert that of all that Sentinel holds it holds the newest version that was listed.
-
-    `feeds` are those that Lumen listed, in order; of equal `modified` the later one counts.
+    `feeds` are those that Lumen listed, in order; of equal `modified` the later one counts. All
+    their indicators are whole.
     """
     newest: dict[str, tuple[str, int]] = {}
     for feed in feeds:
-        for name, version in versions_of(feed).items():
-            if name not in newest or version[0] >= newest[name][0]:
-                newest[name] = version
+        for encoded in feed.encoded(0, len(feed)):
+            found = json.loads(encoded)
+            sent = {**found, "confidence": int(found["confidence"])}
+            known, _ = newest.get(found["id"], ("", 0))
+            if found["modified"] >= known:
+                newest[found["id"]] = found["modified"], digest(sent)
+    return newest
+
+
+def assert_last_word(world: World, *feeds: Feed) -> None:
+    """Assert that of all that Sentinel holds it holds the newest version in `feeds`."""
+    newest = versions_of(*feeds)
     accepted = world.cloud.sentinel.accepted
     assert accepted, "Sentinel holds nothing"
     stale = {name for name in accepted if accepted[name].digest != newest[name][1]}
