@@ -133,7 +133,7 @@ def test_a_producer_that_stalls_in_its_fold_is_overtaken(new_world: NewWorld) ->
     feed = SyntheticFeed(600)
     later = feed.changed(0.2, 1)
     world = new_world(feed, proxied=True, settings={"RUN_LEASE": "1"})
-    stalled, other = world.cloud.start_host(), world.cloud.start_host()
+    stalled, other = world.cloud.start_host(disabled=CONSUMER), world.cloud.start_host()
     world.sync(stalled)
     world.deliver_all()
     stop = Suspension(stalled)
@@ -142,12 +142,12 @@ def test_a_producer_that_stalls_in_its_fold_is_overtaken(new_world: NewWorld) ->
     world.fire_timer(stalled)
     until(stop.began.is_set, "the producer stands still in its fold")
     world.sync(other)
+    world.deliver_all()
     world.fold_all(other)
     books = world.fates()
     stop.end()
     until(lambda: log_lines(stalled, "sync-skipped"), "the stalled one has noticed")
     assert world.fates() == books
-    world.deliver_all()
-    world.sync(other)
+    assert world.sync(other).counts.enqueued == 0
     assert_conserved(world, also=later)
     assert_last_word(world, feed, later)
