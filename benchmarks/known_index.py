@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Final
 
 from azure.data.tables import TableClient, TableEntity, TableServiceClient
+from common.ledger.fold import fold_chunks
+from common.ledger.known import TABLE as KNOWN_TABLE
 
 from benchmarks.in_memory import MemoryTables
 from benchmarks.table import Figure, Scale, shown
@@ -29,8 +31,6 @@ from common.envelope import Envelope, chunk_id_of
 from common.fingerprints import KnownSet
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import TABLE as CHUNKS_TABLE
-from common.ledger.fold import fold_chunks
-from common.ledger.known import TABLE as KNOWN_TABLE
 from common.ledger.runs import Counts, Cursor, Run, new_run_id
 from common.ledger.states import RunState
 from common.ledger.tables import MAX_BATCH_ENTITIES, AzureTables

@@ -20,14 +20,14 @@ from statistics import fmean
 from typing import Final
 
 import orjson
+from common.ledger.known import TABLE as KNOWN_TABLE
+from common.ledger.known import Known
 
 from benchmarks.feeds import Changed, open_feed
 from benchmarks.in_memory import MemoryTables
 from benchmarks.pages import PAGE
 from benchmarks.pipeline import deliver_all, open_cloud, sync
 from benchmarks.table import SHOWN, Figure, Scale
-from common.ledger.known import TABLE as KNOWN_TABLE
-from common.ledger.known import Known
 from common.ledger.tables import AzureTables, Row
 from common.settings import Secret, StorageSettings
 from local.accepted_objects import Accepted, digest

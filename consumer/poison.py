@@ -136,11 +136,10 @@ def put_back(message: str, *, queue: SendQueue) -> bool:
         envelope = decode_envelope(message)
         if envelope.put_back >= MAX_PUT_BACK:
             return False
-        again = replace(envelope, put_back=envelope.put_back + 1, slot=None)
-        text = encode_to_fit(again)
-    except (UndecodableError, ValueError):  # ValueError: no room for the count; none of ours
+    except UndecodableError:
         return False
-    queue.send(text)
+    again = replace(envelope, put_back=envelope.put_back + 1, slot=None)
+    queue.send(encode_to_fit(again))
     emit(Event.CHUNK_PUT_BACK, run=again.run_id, chunk=again.key, put_back=again.put_back)
     return True
 

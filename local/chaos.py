@@ -68,7 +68,8 @@ class Verdict:
     """How a chaos run ended; numbers of indicators unless named otherwise.
 
     `lost` are expected ones that Sentinel lacks, `stale` those of which it has an older version
-    than Lumen, `duplicates` those accepted again without a change. `replayed` counts messages.
+    than Lumen, whether that passes the filters or not, `duplicates` those accepted again without a
+    change. `replayed` counts messages.
     """
 
     seed: int
@@ -234,6 +235,10 @@ def _settle(cloud: LocalCloud, stage: Stage, say: Say) -> tuple[list[dict[str, A
         newest = runs[-1] if runs else {"run": None, "state": None, "enqueued": 0}
         ended = newest["state"] == "complete"
         quiet = ended and not pending and not report["queue_depth"]
+        if cloud.held is not None and 0 < report["queue_depth"] == len(cloud.held.waiting):
+            # Nothing else is on the queue, so no request with an older version is under way.
+            say(f"          {cloud.held.bring_forward()} messages are brought forward")
+            continue
         if quiet and report["poison_kept"]:
             replayed += _replay_all(cloud, say)
             continue
@@ -285,6 +290,7 @@ def _judge(
     fates = add_runs(runs)
     last = stage.feeds[-1]
     expected = expected_ids(last, threshold=THRESHOLD)
+    # What was sent once is kept true, also where its last version would not pass the filters.
     allowed = set().union(*(expected_ids(feed, threshold=THRESHOLD) for feed in stage.feeds))
     sentinel = cloud.sentinel
     missing = sentinel.missing(expected)
@@ -292,7 +298,7 @@ def _judge(
         seed=options.seed,
         expected=len(expected),
         lost=len(missing),
-        stale=_count_stale(cloud, last, expected - missing),
+        stale=_count_stale(cloud, last),
         unexpected=len(set(sentinel.accepted) - allowed),
         replayed=replayed,
         rejected=fates["rejected"],
@@ -313,13 +319,13 @@ def _judge(
     )
 
 
-def _count_stale(cloud: LocalCloud, feed: SyntheticFeed, names: set[str]) -> int:
-    """Return how many of these are at Sentinel in another version than Lumen's last."""
+def _count_stale(cloud: LocalCloud, feed: SyntheticFeed) -> int:
+    """Return of how many indicators Sentinel holds another version than Lumen's last."""
     accepted = cloud.sentinel.accepted
     stale = 0
     for encoded in feed.encoded(0, len(feed)):
         found = orjson.loads(encoded)
-        if found["id"] in names:
+        if found["id"] in accepted:
             version = digest({**found, "confidence": int(found["confidence"])})
             stale += accepted[found["id"]].digest != version
     return stale

@@ -16,6 +16,7 @@ from local.azurite import DEVELOPMENT_ACCOUNT, Azurite, Service
 from local.entra import Entra
 from local.feed import Feed
 from local.functions_host.process import CLOCK_SKEW_VARIABLE, PROJECT_ROOT, HostProcess
+from local.held_messages import HeldMessages
 from local.lumen_api import LumenApi, LumenBehaviour
 from local.sentinel_api import SentinelApi, SentinelBehaviour
 from local.storage_proxy import StorageProxy
@@ -35,6 +36,10 @@ QUICK = {
 }
 """Settings that make a local run quick: nobody is spared by waiting for a simulator."""
 
+
+LONG_DELAY = 60.0
+"""Seconds for which a message is put out of sight only so that older requests end first: far more
+than any other wait of a local run, and less than the app's two minutes."""
 
 PACE = 0.95
 """Share of Sentinel's limit that the app is told to use: 95 of the real 100 a minute."""
@@ -80,6 +85,12 @@ class LocalCloud:
         self._settings = {**QUICK, **(paced or {}), **(settings or {})}
         ports = {service: azurite.port(service) for service in SERVICES}
         self.proxy = StorageProxy(ports) if proxied else None
+        self.held = (
+            HeldMessages(self.proxy, self.connection_string, at_least=LONG_DELAY)
+            if self.proxy is not None
+            else None
+        )
+        """Messages that wait for long; None without a proxy to see them."""
         self.lumen = LumenApi(
             feed,
             api_key=secrets.token_urlsafe(32),
@@ -138,6 +149,14 @@ class LocalCloud:
             **self._certificates.environment(),
             **self._settings,
         }
+
+    def change_workspace(self, workspace_id: str = "") -> None:
+        """Let there be another workspace from now on, by default a new one, for new hosts.
+
+        Sentinel knows only that one: what is sent to another is refused.
+        """
+        self._workspace_id = workspace_id or str(uuid.uuid4())
+        self.sentinel.move_to(self._workspace_id)
 
     def override_settings(self, settings: Mapping[str, str]) -> None:
         """Give hosts that are started from now on other settings."""

@@ -80,6 +80,8 @@ class Play:
     settings: dict[str, str] = field(default_factory=dict)
     queue_lease: float | None = None
     hosts: int = 1
+    holds: bool = False
+    """Whether messages may be put out of sight for minutes, which the demo then brings forward."""
     pages: int = 1
 
     def page_size(self, objects: int, *, at_most: int) -> int:
@@ -203,6 +205,7 @@ PLAYS = {
             was_met=lambda seen: seen.deaths > 0 and seen.resumed > 0,
             unmet="no instance died with a run in its hands",
             settings=CRASH_SETTINGS,
+            holds=True,
             queue_lease=CRASH_QUEUE_LEASE,
             hosts=2,
             pages=CRASH_PAGES,

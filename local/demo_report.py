@@ -4,7 +4,7 @@ The numbers of the pipeline come from its own status function; the judge is the 
 simulator, which remembers every object that it accepted. Both have to agree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
@@ -14,21 +14,31 @@ FATES = (
     "filtered",
     "invalid",
     "unchanged",
+    "older",
     "enqueued",
+    "corrections",
     "accepted",
     "rejected",
+    "struck",
     "poisoned",
     "pending",
 )
+
+READ = ("filtered", "invalid", "unchanged", "older", "enqueued")
+SENT = ("accepted", "rejected", "struck", "poisoned", "pending")
+"""The two laws of conservation: what is fetched, and what is enqueued, add up from these."""
 
 MEANINGS = {
     "fetched": "objects read from Lumen",
     "filtered": "below the confidence threshold, or of a kind switched off",
     "invalid": "not usable as Lumen sent them (kept with the reason)",
-    "unchanged": "already in Sentinel",
+    "unchanged": "known in this version: sent or on its way",
+    "older": "older than the version that is known",
     "enqueued": "put on the queue",
+    "corrections": "of these, known ones that the filters would have dropped",
     "accepted": "taken by Sentinel",
     "rejected": "refused by Sentinel one by one (kept with the reason)",
+    "struck": "superseded by a newer version before they were sent",
     "poisoned": "given up as a whole chunk (kept for replay)",
     "pending": "still on the queue",
 }
@@ -81,14 +91,12 @@ def render_table(outcome: Outcome) -> str:
     width = max(len(f"{count:,}") for count in fates.values())
     lines = []
     for fate in FATES:
-        indent = "" if fate == "fetched" else "  " if fate in FATES[1:5] else "    "
+        indent = "" if fate == "fetched" else "  " if fate in READ else "    "
         lines.append(f"  {indent + fate:<14}{fates[fate]:>{width},}   {MEANINGS[fate]}")
-    read = fates["filtered"] + fates["invalid"] + fates["unchanged"] + fates["enqueued"]
-    sent = fates["accepted"] + fates["rejected"] + fates["poisoned"] + fates["pending"]
     lines += [
         "",
-        f"  {_law(fates['fetched'], read)}  fetched  = filtered + invalid + unchanged + enqueued",
-        f"  {_law(fates['enqueued'], sent)}  enqueued = accepted + rejected + poisoned + pending",
+        f"  {_law(fates, 'fetched', READ)}  fetched  = {' + '.join(READ)}",
+        f"  {_law(fates, 'enqueued', SENT)}  enqueued = {' + '.join(SENT)}",
     ]
     return "\n".join(lines)
 
@@ -150,5 +158,6 @@ def _faults(outcome: Outcome) -> list[str]:
     return faults
 
 
-def _law(left: int, right: int) -> str:
+def _law(fates: Mapping[str, int], whole: str, parts: Sequence[str]) -> str:
+    left, right = fates[whole], sum(fates[part] for part in parts)
     return "ok      " if left == right else f"OFF {left - right:+d}"

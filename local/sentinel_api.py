@@ -135,6 +135,10 @@ class SentinelApi(HttpSimulator):
         """The most requests that ever arrived within one window, whatever they were answered."""
         return peak_rate((e.at for e in self.exchanges), seconds=self._window_seconds)
 
+    def move_to(self, workspace_id: str) -> None:
+        """Be another workspace from now on; what the one before has accepted stays known."""
+        self._workspace_id = workspace_id
+
     def accept_count(self, identifier: str) -> int:
         """How often this id was accepted."""
         with self._changed:

@@ -34,6 +34,8 @@ UPSTREAM_TIMEOUT = 60.0
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
 
 type Hook = Callable[[StorageRequest], None]
+type Watcher = Callable[[StorageRequest, int, bytes], None]
+"""Is told of a request that storage has answered, with the status and the body of the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,7 @@ class StorageProxy:
     def __init__(self, upstream: Mapping[Service, int]) -> None:
         self._lock = threading.Lock()
         self._injections: list[Injection] = []
+        self._watchers: list[Watcher] = []
         self._counts: Counter[tuple[Service, str]] = Counter()
         self._servers = {
             service: _Server(("127.0.0.1", 0), _handler_for(self, service, port))
@@ -135,8 +138,12 @@ class StorageProxy:
             self._injections.append(injection)
         return injection
 
+    def watch(self, watcher: Watcher) -> None:
+        """Tell a watcher of everything from now on, whether the caller hears of it or not."""
+        self._watchers.append(watcher)
+
     def clear(self) -> None:
-        """Withdraw all rules and start counting anew."""
+        """Withdraw all rules and start counting anew; watchers stay."""
         with self._lock:
             self._injections.clear()
             self._counts.clear()
@@ -159,6 +166,11 @@ class StorageProxy:
                 if injection.claims(request):
                     return injection.rule
         return Rule()
+
+    def tell(self, request: StorageRequest, reply: "_Reply") -> None:
+        """Tell the watchers of a request that was forwarded."""
+        for watcher in self._watchers:
+            watcher(request, reply.status, reply.body)
 
     def _withdraw(self, injection: Injection) -> None:
         with self._lock:
@@ -271,11 +283,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def forward(self, request: StorageRequest) -> _Reply | None:
         try:
-            return self.upstream.forward(request)
+            reply = self.upstream.forward(request)
         except (OSError, http.client.HTTPException) as error:
             log.debug("storage does not answer: %s", error)
             self.upstream.close()
             return None
+        self.proxy.tell(request, reply)
+        return reply
 
     def read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

@@ -29,7 +29,9 @@ WRONG: Final = 2
 INTERRUPTED: Final = 130
 """What a shell reports of a command that SIGINT ended."""
 
-NOT_DONE: Final = frozenset({Result.UNDECODABLE, Result.GIVEN_UP_AGAIN, Result.GONE})
+NOT_DONE: Final = frozenset(
+    {Result.UNDECODABLE, Result.LATER_RELEASE, Result.GIVEN_UP_AGAIN, Result.GONE}
+)
 """Results that leave a message to see to, or say that there is none."""
 
 BAD_ENDS: Final = frozenset({RunState.FAILED, RunState.GAP})

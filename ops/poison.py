@@ -15,7 +15,7 @@ from typing import Final
 
 from common.clock import Clock
 from common.envelope import Envelope, decode_envelope, encode_to_fit
-from common.errors import ConflictError, UndecodableError
+from common.errors import ConflictError, LaterVersionError, UndecodableError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.poison import PoisonEntry, PoisonRecord, PoisonState
@@ -63,8 +63,11 @@ class Result(StrEnum):
     ALREADY_REPLAYED = "already replayed"
     ALREADY_DISCARDED = "already discarded"
     ALREADY_UPLOADED = "already uploaded"
+    ALREADY_SETTLED = "already settled"
+    """Its chunk's row was folded away: accepted, struck, void or discarded."""
     SUPERSEDED = "superseded"
     UNDECODABLE = "cannot be decoded"
+    LATER_RELEASE = "of a later release"
     GIVEN_UP_AGAIN = "given up again meanwhile"
     GONE = "not there any more"
 
@@ -184,18 +187,22 @@ def _replay_kept(
     """Replay one; return None when the chunk's row was changed before it could be moved.
 
     The row first: once the message is on the queue, the row is the consumer's to write. What was
-    struck stays so. Superseded is a chunk that is void, or of which newer versions have been sent.
+    struck stays so.
     """
     try:
         envelope = decode_envelope(record.message)
     except UndecodableError:
         return Result.UNDECODABLE
+    except LaterVersionError:
+        return Result.LATER_RELEASE
     chunk = ledger.chunks.get(envelope.run_id, envelope.key)
-    if chunk is not None and chunk.is_settled:
-        state, result = _SETTLED_BY.get(chunk.state, (PoisonState.REPLAYED, Result.SUPERSEDED))
+    settled = _settled_chunk(chunk, envelope, ledger)
+    if settled is not None:
         if not dry_run:
+            is_discarded = settled is Result.ALREADY_DISCARDED
+            state = PoisonState.DISCARDED if is_discarded else PoisonState.REPLAYED
             ledger.poison.settle(record, state, at=clock.now())
-        return result
+        return settled
     if dry_run:
         return Result.WOULD_REPLAY
     if not _move(ledger, chunk, ChunkState.QUEUED, clock):
@@ -204,12 +211,24 @@ def _replay_kept(
     return _settle(ledger, record, PoisonState.REPLAYED, clock) or Result.REPLAYED
 
 
-_SETTLED_BY: Final = {
-    ChunkState.UPLOADED: (PoisonState.REPLAYED, Result.ALREADY_UPLOADED),
-    ChunkState.DISCARDED: (PoisonState.DISCARDED, Result.ALREADY_DISCARDED),
-}
-"""What a replay finds done already, by the state of the chunk: somebody discarded it, and died before
-the record said so."""
+def _settled_chunk(chunk: Chunk | None, envelope: Envelope, ledger: Ledger) -> Result | None:
+    """Return what became of a chunk of which nothing is to be sent; None when something is.
+
+    Without a row it is settled, unless the ledger that had the row was lost. Superseded is a chunk
+    that is void, or of which newer versions were sent.
+    """
+    if chunk is None:
+        is_ours = ledger.chunks.known_ledger_id() == envelope.ledger_id
+        return Result.ALREADY_SETTLED if is_ours else None
+    if not chunk.is_settled:
+        return None
+    match chunk.state:
+        case ChunkState.UPLOADED:
+            return Result.ALREADY_UPLOADED
+        case ChunkState.DISCARDED if not chunk.void:
+            return Result.ALREADY_DISCARDED
+        case _:
+            return Result.SUPERSEDED
 
 
 def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock) -> None:

@@ -113,8 +113,8 @@ class Chunk:
 
     @property
     def to_send(self) -> tuple[int, ...]:
-        """The indexes of the records that may still be sent."""
-        if self.is_settled:
+        """The indexes of the records that may still be sent; none of a row that is left alone."""
+        if self.is_settled or self.state is ChunkState.OTHER:
             return ()
         if not self.letters:
             return tuple(range(self.count))
@@ -196,10 +196,16 @@ class Chunks:
 
         Accepted are the records at the indexes in `sent`, without those in `rejected` and as many
         as the answer's `stray` errors. A fact: recorded on a void chunk, too, and on what was
-        struck or discarded meanwhile.
+        struck or discarded meanwhile. Raises `ConflictError` when the chunk was turned over to
+        another destination meanwhile, of which the answer says nothing.
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
+            if known.destination != chunk.destination:
+                raise ConflictError(
+                    f"the answer of {chunk.destination} came after the chunk was turned over to "
+                    f"{known.destination}"
+                )
             if not known.letters and len(sent) == known.count:
                 refused = len(rejected) + stray
                 return {

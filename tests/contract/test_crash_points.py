@@ -185,7 +185,7 @@ class Pipeline:
         tables = DoomedTables(self._tables, guillotine, suffix=self._suffix)
         queue = DoomedQueue(self._queue, guillotine)
         ledger = open_ledger(tables)
-        backoff, rng = Backoff(tries=1), random.Random(0)
+        backoff, rng = Backoff(tries=1), random.Random(0)  # noqa: S311 - a fixed seed
         sender = Sender(
             queue=queue,
             ledger=ledger,
@@ -244,7 +244,7 @@ class Pipeline:
 def test_a_producer_killed_at_any_call_loses_nothing(
     storage: StorageSettings, next_chunk_size: int
 ) -> None:
-    """Resumed with the same or another chunk size: books balance, everything is there to be sent."""
+    """Resumed with the same chunk size or another: books balance, and all is there to be sent."""
     calls = Pipeline(storage, suffix="0").tick(chunk_size=2)
     wrong = {}
     gaps = 0

@@ -90,8 +90,7 @@ class FakeTable:
 
     def transact(self, operations: Sequence[Operation]) -> list[str]:
         with self._call("transact"):
-            etags = self._transact(operations)
-        return etags
+            return self._transact(operations)
 
     def delete(self, partition: str, key: str) -> None:
         with self._call("delete"):

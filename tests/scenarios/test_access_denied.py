@@ -9,6 +9,7 @@ from common.ledger.problems import Kind
 from local.cloud import LocalCloud
 from local.feed import SyntheticFeed
 from local.functions_host.process import HostProcess
+from ops.destination import adopt
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import PRODUCER, World, assert_conserved, log_lines, until
 
@@ -88,7 +89,7 @@ def test_tokens_that_end_early_are_renewed(new_world: NewWorld) -> None:
 
 
 def test_chunks_for_an_unknown_workspace_wait_for_the_right_one(new_world: NewWorld) -> None:
-    """404 gives nothing up: an instance with the corrected id delivers what waited."""
+    """404 gives nothing up: with the corrected id, the chunks are turned over and delivered."""
     world = new_world(SyntheticFeed(600))
     right = world.cloud.app_settings()["WORKSPACE_ID"]
     world.cloud.override_settings({"WORKSPACE_ID": str(uuid.uuid4())})
@@ -102,6 +103,8 @@ def test_chunks_for_an_unknown_workspace_wait_for_the_right_one(new_world: NewWo
 
     world.cloud.override_settings({"WORKSPACE_ID": right})
     world.cloud.start_host(disabled=PRODUCER)
+    adopted = adopt(world.ledger, world.problems, destination=world.destination)
+    assert (adopted.indicators, adopted.waits) == (len(world.expected), "")
     world.deliver_all()
     assert_conserved(world)
     until(lambda: world.problems.open() == [], "the problem is closed")

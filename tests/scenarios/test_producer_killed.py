@@ -52,16 +52,26 @@ STEPS = {
     "query accepted, its id not yet kept": _at_lumen("POST", QUERY_PATH, when="after"),
     "while polling": _at_lumen("GET", STATUS_PATH, when="before", after=1),
     "while fetching the second page": _at_lumen("GET", PAGE_PATH, when="before", after=1),
-    "some messages sent, no row written": _at_storage("put_message", "", skip=3),
-    "rows written, checkpoint not moved": _at_storage("batch", "", skip=1),
-    "checkpoint about to move": _at_storage("put_entity", "/runs", skip=4, before=True),
-    "run complete, lease not released": _at_storage("put_entity", "/runs", skip=8),
+    "head written, lease does not name it": _at_storage("insert_entity", "/chunks", skip=0),
+    "lease names the run, Lumen not asked": _at_storage("put_entity", "/control", skip=0),
+    "rows written, no message sent": _at_storage("batch", r"\$batch", skip=1),
+    "rows about to be written": _at_storage("batch", r"\$batch", skip=1, before=True),
+    "some messages sent": _at_storage("put_message", "", skip=3),
+    "checkpoint about to move": _at_storage("put_entity", "/chunks", skip=4, before=True),
+    "run complete, lease not released": _at_storage("put_entity", "/chunks", skip=8),
 }
+OTHER_SIZE = {"some messages sent", "rows written, no message sent"}
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_a_killed_producer_loses_nothing(new_world: NewWorld, step: str) -> None:
-    """After a SIGKILL at any step, the next tick resumes or restarts and nothing is missing."""
+@pytest.mark.parametrize(
+    ("step", "chunk_size"),
+    [*((step, "100") for step in STEPS), *((step, "70") for step in sorted(OTHER_SIZE))],
+)
+def test_a_killed_producer_loses_nothing(new_world: NewWorld, step: str, chunk_size: str) -> None:
+    """After a SIGKILL at any step, the next tick resumes or restarts and nothing is missing.
+
+    Also if it makes chunks of another size; and nothing is sent twice.
+    """
     world = new_world(page_size=400, proxied=True, settings=SHORT_LEASE)
     world.cloud.lumen.behaviour.statuses = ("QUEUED", "RUNNING")
     first = world.cloud.start_host(disabled=CONSUMER)
@@ -69,10 +79,12 @@ def test_a_killed_producer_loses_nothing(new_world: NewWorld, step: str) -> None
     world.fire_timer(first)
     until(lambda: not first.alive, f"the host is killed: {step}")
 
+    world.cloud.override_settings({"CHUNK_SIZE": chunk_size})
     second = world.cloud.start_host()
     world.sync(second)
     world.deliver_all()
     assert_conserved(world)
+    assert world.cloud.sentinel.accepted_total == len(world.expected)
 
 
 def test_a_resumed_run_goes_on_with_its_own_query(new_world: NewWorld) -> None:

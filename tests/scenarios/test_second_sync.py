@@ -1,47 +1,46 @@
 """The second run and those after it: only what has changed is sent."""
 
-import json
 import math
 
-from local.feed import Feed, SyntheticFeed, expected_ids
-from local.sentinel_api import SentinelBehaviour, digest
+import pytest
+
+from local.feed import SyntheticFeed, expected_ids
+from local.sentinel_api import SentinelBehaviour
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import THRESHOLD, assert_conserved
+from tests.scenarios.world import THRESHOLD, assert_conserved, assert_last_word, versions_of
 
 
-def _versions(feed: Feed) -> dict[str, int]:
-    """The digest under which each wanted indicator of a feed must be at Sentinel."""
-    wanted = expected_ids(feed, threshold=THRESHOLD)
-    found = (json.loads(one) for one in feed.encoded(0, len(feed)))
-    return {
-        one["id"]: digest({**one, "confidence": int(one["confidence"])})
-        for one in found
-        if one["id"] in wanted
-    }
+@pytest.mark.parametrize("age", ["just now", "long ago"])
+def test_one_percent_of_change_costs_its_share_of_requests(new_world: NewWorld, age: str) -> None:
+    """Of two feeds that differ in 1 %, the second sends the difference, in as few requests.
 
-
-def test_one_percent_of_change_costs_its_share_of_requests(new_world: NewWorld) -> None:
-    """Of two feeds that differ in 1 %, the second sends the difference, in as few requests."""
+    What was settled long ago leaves at once; what a request may still be under way with, waits.
+    """
     feed = SyntheticFeed(3000)
-    world = new_world(feed)
+    world = new_world(feed, proxied=True)
     host = world.cloud.start_host()
     world.sync(host)
     world.deliver_all()
     assert_conserved(world)
+    if age == "long ago":
+        world.fold_all(host)
+        world.let_time_pass()
     later = feed.changed(0.01, 1)
-    before, after = _versions(feed), _versions(later)
-    changed = {name for name, version in after.items() if before.get(name) != version}
+    before, after = versions_of(feed), versions_of(later)
+    known, wanted = world.expected, expected_ids(later, threshold=THRESHOLD)
+    changed = {name for name in known | wanted if before[name] != after[name]}
     requests = world.cloud.sentinel.requests
 
-    world.cloud.lumen.replace_feed(later)
+    world.now_lists(later)
     run = world.sync(host)
+    assert bool(world.held.seen) is (age == "just now")
     world.deliver_all()
     assert 0 < len(changed) < 60
     assert run.counts.enqueued == len(changed)
-    assert run.counts.unchanged == len(after) - len(changed)
+    assert run.counts.corrections == len(changed - wanted)
+    assert run.counts.unchanged == len(known - changed)
     assert world.cloud.sentinel.requests - requests == math.ceil(len(changed) / 100)
-    accepted = world.cloud.sentinel.accepted
-    assert all(accepted[name].digest == version for name, version in after.items())
+    assert_last_word(world, feed, later)
     assert_conserved(world, also=later)
 
 
@@ -74,8 +73,7 @@ def test_what_is_still_on_the_queue_is_not_sent_again(new_world: NewWorld) -> No
 
 def test_a_rejected_indicator_is_not_sent_again(new_world: NewWorld) -> None:
     """What Sentinel has refused is refused for good, until it changes."""
-    feed = SyntheticFeed(600)
-    world = new_world(feed, sentinel=SentinelBehaviour())
+    world = new_world(SyntheticFeed(600), sentinel=SentinelBehaviour())
     bad = sorted(world.expected)[::40]
     world.cloud.sentinel.behaviour.reject_record = lambda record: record["id"] in bad
     host = world.cloud.start_host()

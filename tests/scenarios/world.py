@@ -5,12 +5,14 @@ the ledger with the product's own code and asks the Sentinel simulator, which kn
 what it holds: the two must tell the same story.
 """
 
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
+from azure.data.tables import TableServiceClient
 from azure.storage.queue import QueueClient
 
 from common.clock import SystemClock
@@ -21,14 +23,16 @@ from common.ledger.poison import PoisonRecord, PoisonState
 from common.ledger.problems import Kind, Problem, Problems
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
-from common.ledger.states import ChunkState, RunState
+from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
 from common.queues import UPLOAD_QUEUE, AzureQueue
-from common.settings import Secret, StorageSettings
+from common.settings import Secret, StorageSettings, destination_of
 from consumer.poison import MAX_PUT_BACK
 from local.cloud import LocalCloud
 from local.feed import Feed, expected_ids
 from local.functions_host.process import HostProcess
+from local.held_messages import HeldMessages
+from local.sentinel_api import digest
 from ops.poison import Handled, Selection, discard, find, replay
 from ops.reconciliation import Reconciliation, reconcile
 from tests.patience import PATIENCE
@@ -51,6 +55,7 @@ class World:
     queue: AzureQueue
     problems: Problems
     slots: Slots
+    tables: AzureTables
 
     @property
     def expected(self) -> set[str]:
@@ -61,13 +66,30 @@ class World:
         """Every run, oldest first."""
         return sorted(self.ledger.runs.latest(100), key=lambda run: run.started_at)
 
-    def chunks(self) -> list[Chunk]:
-        """Every chunk of every run."""
-        return [chunk for run in self.runs() for chunk in self.ledger.chunks.of_run(run.run_id)]
+    def chunks(self, run_id: str = "") -> list[Chunk]:
+        """Every chunk that has a row, or those of a run, in the order in which they were made."""
+        rows = [chunk for chunk in self.ledger.chunks.all() if run_id in ("", chunk.run_id)]
+        return sorted(rows, key=lambda chunk: (chunk.run_id, chunk.epoch, chunk.sequence))
 
     def fates(self) -> list[Reconciliation]:
         """The reconciliation of every run, oldest first."""
-        return [reconcile(run, self.ledger.chunks.of_run(run.run_id)) for run in self.runs()]
+        return [reconcile(run, self.ledger.chunks.outcomes(run.run_id)) for run in self.runs()]
+
+    @property
+    def destination(self) -> str:
+        """The present workspace, as chunk rows name it."""
+        settings = self.cloud.app_settings()
+        return destination_of(settings["SENTINEL_BASE_URL"], settings["WORKSPACE_ID"])
+
+    def now_lists(self, feed: Feed) -> None:
+        """Let Lumen list another feed from the next query on."""
+        self.cloud.lumen.replace_feed(feed)
+
+    @property
+    def held(self) -> HeldMessages:
+        """The messages that wait out of sight; the world has to be `proxied`."""
+        assert self.cloud.held is not None
+        return self.cloud.held
 
     def poison(self) -> list[PoisonRecord]:
         """Every message that was given up."""
@@ -115,6 +137,12 @@ class World:
         with queue:
             queue.clear_messages()
 
+    def lose_ledger(self) -> None:
+        """Delete every table of the account."""
+        with TableServiceClient.from_connection_string(self.cloud.connection_string) as service:
+            for table in list(service.list_tables()):
+                service.delete_table(table.name)
+
     def put(self, text: str, *, queue: str = UPLOAD_QUEUE, delay: float = 0.0) -> None:
         """Put a message on a queue of the pipeline, invisible for `delay` seconds."""
         storage = StorageSettings(connection_string=Secret(self.cloud.connection_string))
@@ -138,14 +166,42 @@ class World:
         return until(complete, "a sync run is complete")
 
     def deliver_all(self) -> None:
-        """Wait until no chunk is without an outcome and the queue is empty."""
-        until(
-            lambda: (
-                not any(c.state is ChunkState.QUEUED for c in self.chunks())
-                and self.queue.depth() == 0
-            ),
-            "everything is delivered",
-        )
+        """Wait until no chunk is without an outcome and the queue is empty.
+
+        What waits out of sight for older requests to end is brought forward once nothing else is on
+        the queue: then no such request is under way.
+        """
+        held = self.cloud.held
+
+        def delivered() -> bool:
+            depth = self.queue.depth()
+            if held is not None and 0 < depth == len(held.waiting):
+                held.bring_forward()
+            return not depth and not any(chunk.fate.pending for chunk in self.waiting())
+
+        until(delivered, "everything is delivered")
+
+    def waiting(self) -> list[Chunk]:
+        """The chunks of which something is still to be sent."""
+        return [chunk for chunk in self.chunks() if chunk.to_send]
+
+    def fold_all(self, host: HostProcess) -> None:
+        """Let ticks fold every row away, as those of the next hour would."""
+
+        def folded() -> bool:
+            self.sync(host)
+            return not self.chunks()
+
+        until(folded, "every row is folded")
+
+    def let_time_pass(self, seconds: float = 900.0) -> None:
+        """Let what is in the version index have been entered so much earlier."""
+        table = self.tables.table("versions")
+        for row in list(table.query("manifest")):
+            packed = row.data["segments"]
+            assert isinstance(packed, bytes)
+            older = [[name, count, age + seconds] for name, count, age in json.loads(packed)]
+            table.merge(replace(row, data={"segments": json.dumps(older).encode()}))
 
 
 class Victim:
@@ -175,6 +231,7 @@ def open_world(cloud: LocalCloud, feed: Feed) -> World:
         queue=AzureQueue(UPLOAD_QUEUE, storage),
         problems=Problems(tables, clock=SystemClock()),
         slots=Slots(tables, clock=SystemClock(), requests_per_minute=6000),
+        tables=tables,
     )
 
 
@@ -226,6 +283,32 @@ def assert_conserved(
     assert len(missing) <= excused, f"{len(missing)} indicators were lost"
     unexpected = set(world.cloud.sentinel.accepted) - expected
     assert not unexpected, f"{len(unexpected)} indicators should not be at Sentinel"
+
+
+def versions_of(*feeds: Feed) -> dict[str, tuple[str, int]]:
+    """Return `modified` and the digest at Sentinel of the newest version of every indicator.
+
+    `feeds` are those that Lumen listed, in order; of equal `modified` the later one counts. All
+    their indicators are whole.
+    """
+    newest: dict[str, tuple[str, int]] = {}
+    for feed in feeds:
+        for encoded in feed.encoded(0, len(feed)):
+            found = json.loads(encoded)
+            sent = {**found, "confidence": int(found["confidence"])}
+            known, _ = newest.get(found["id"], ("", 0))
+            if found["modified"] >= known:
+                newest[found["id"]] = found["modified"], digest(sent)
+    return newest
+
+
+def assert_last_word(world: World, *feeds: Feed) -> None:
+    """Assert that of all that Sentinel holds it holds the newest version in `feeds`."""
+    newest = versions_of(*feeds)
+    accepted = world.cloud.sentinel.accepted
+    assert accepted, "Sentinel holds nothing"
+    stale = {name for name in accepted if accepted[name].digest != newest[name][1]}
+    assert not stale, f"{len(stale)} of {len(accepted)} indicators are of an older version"
 
 
 def log_lines(host: HostProcess, event: str) -> list[str]:

@@ -8,6 +8,8 @@ from random import Random
 
 import orjson
 import pytest
+from common.ledger.known import TABLE as KNOWN_TABLE
+from common.ledger.known import Known
 
 from benchmarks import cold_start, first_load, known_index, losses, scale_out, steady_state
 from benchmarks.cold_start import Spent
@@ -18,8 +20,6 @@ from benchmarks.known_index import Taken
 from benchmarks.losses import TROUBLES, Loss
 from benchmarks.scale_out import Phase
 from benchmarks.table import Scale
-from common.ledger.known import TABLE as KNOWN_TABLE
-from common.ledger.known import Known
 from common.settings import DEFAULT_SCHEDULE, read_setting
 from local.accepted_objects import AcceptedObjects
 from local.feed import SyntheticFeed, expected_ids

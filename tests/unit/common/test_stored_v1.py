@@ -276,7 +276,7 @@ def test_an_envelope_of_a_later_version_is_put_back_unchanged() -> None:
         clock=clock,
     )
     deliverer.deliver(text)
-    handle_poison(text, keeper=keeper, queue=poison_queue)
+    handle_poison(text, keeper=keeper, queue=poison_queue, upload_queue=queue)
     for found in (queue, poison_queue):
         (sent,) = found.sent
         assert sent.text == text

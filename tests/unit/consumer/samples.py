@@ -3,16 +3,23 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from common.envelope import Attempt, Envelope, chunk_id_of, decode_envelope, encode_envelope
+from common.fingerprints import id_hash
 from common.ledger import Ledger, open_ledger
-from common.ledger.chunks import Chunk
+from common.ledger.chunks import Chunk, insertion, voiding
+from common.ledger.partitions import partition_of
 from common.ledger.poison import PoisonRecord
 from common.ledger.problems import Kind, Problem, Problems
+from common.ledger.runs import Run
 from common.ledger.slots import Slots
+from common.ledger.states import RunState
+from common.ledger.tables import Row
+from common.records import Record, pack_records
 from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
@@ -26,6 +33,8 @@ RUN = "20260101T000000-0badcafe"
 FIRST_DELAY = 60.0
 RATE = 95.0
 INSTANCE = "bench"
+LEDGER = "00c0ffee00c0ffee"
+HERE = "sentinel.example/workspace"
 
 
 def envelope(
@@ -41,9 +50,28 @@ def envelope(
         count=count,
         body=body,
         fingerprints=tuple(range(count)),
+        epoch=2,
+        ledger_id=LEDGER,
         attempt=attempt,
         deferrals=deferrals,
         history=tuple(history),
+    )
+
+
+def row_of(sent: Envelope, *, destination: str = HERE) -> Chunk:
+    """Return the row that the producer writes before it enqueues an envelope."""
+    return Chunk(
+        run_id=sent.run_id,
+        key=sent.key,
+        sequence=sent.sequence,
+        epoch=sent.epoch,
+        count=sent.count,
+        destination=destination,
+        records=pack_records(
+            Record(id_hash=id_hash(f"indicator--{number}"), fingerprint=fingerprint)
+            for number, fingerprint in enumerate(sent.fingerprints)
+        ),
+        enqueued_at=START,
     )
 
 
@@ -53,6 +81,7 @@ class ScriptedSentinel:
 
     answers: list[Answer | BaseException] = field(default_factory=lambda: [Uploaded()])
     posted: list[tuple[bytes, int, str]] = field(default_factory=list)
+    destination: str = HERE
 
     def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
         self.posted.append((objects, count, token))
@@ -77,6 +106,7 @@ class PickySentinel:
     accepted: set[str] = field(default_factory=set)
     refused: Counter[tuple[str, ...]] = field(default_factory=Counter)
     requests: int = 0
+    destination: str = HERE
 
     def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
         ids = tuple(record["id"] for record in json.loads(objects))
@@ -132,6 +162,7 @@ class Bench:
     queue: FakeQueue = field(default_factory=FakeQueue)
 
     def __post_init__(self) -> None:
+        self.name_ledger(LEDGER)
         self.restart()
 
     @property
@@ -189,10 +220,62 @@ class Bench:
         self.tables.before = lambda _table, _operation: None
         self.queue.before = lambda _text: None
 
-    def deliver(self, message: Envelope | str, *, dequeue_count: int = 1) -> None:
-        """Deliver one message."""
-        text = message if isinstance(message, str) else encode_envelope(message)
-        self.deliverer.deliver(text, dequeue_count=dequeue_count)
+    def name_ledger(self, ledger_id: str) -> None:
+        """Give the ledger this id, as the first run does or a restored account has it."""
+        with self._untouched():
+            row = Row(partition="ledger", key="id", data={"ledger_id": ledger_id})
+            self.tables.table("chunks").merge(row)
+
+    def enqueue(self, *sent: Envelope, destination: str = HERE) -> None:
+        """Write the rows of envelopes, where they have none, as the producer does."""
+        with self._untouched():
+            for envelope_sent in sent:
+                if self.chunk(envelope_sent) is not None:
+                    continue
+                run = self.ledger.runs.get(envelope_sent.run_id) or self.ledger.runs.create(
+                    Run(
+                        run_id=envelope_sent.run_id,
+                        state=RunState.RUNNING,
+                        started_at=START,
+                        updated_at=START,
+                    )
+                )
+                row = row_of(envelope_sent, destination=destination)
+                self.ledger.runs.save(run, rows=[insertion(row)])
+
+    def settle(
+        self, sent: Envelope, *, accepted: Sequence[int] = (), rejected: Sequence[int] = ()
+    ) -> None:
+        """Record an answer, as another delivery does."""
+        with self._untouched():
+            self.ledger.chunks.record_uploaded(
+                self.row(sent), sent=[*accepted, *rejected], rejected=rejected, at=self.clock.now()
+            )
+
+    def void(self, sent: Envelope) -> None:
+        """Make a chunk void, as the next tick of its run does."""
+        run = self.ledger.runs.get(sent.run_id)
+        assert run is not None
+        self.ledger.runs.save(run, rows=[voiding(self.row(sent))])
+
+    def remove_row(self, sent: Envelope) -> None:
+        """Fold a chunk away."""
+        self.tables.table("chunks").delete(partition_of(sent.run_id), sent.key)
+
+    def deliver(self, message: Envelope | str) -> None:
+        """Deliver a message. An envelope has its row, which is written first; a text as it is."""
+        if isinstance(message, Envelope):
+            self.enqueue(message)
+            message = encode_envelope(message)
+        self.deliverer.deliver(message)
+
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """Let what others do neither fail nor be counted."""
+        hooks = self.tables.before, self.tables.after
+        self.tables.before = self.tables.after = lambda _table, _operation: None
+        yield
+        self.tables.before, self.tables.after = hooks
 
     def take(self) -> tuple[Envelope, float]:
         """Take the one message from the queue; return it with its delay."""
@@ -204,12 +287,13 @@ class Bench:
         """Return the chunk's row."""
         return self.ledger.chunks.get(of.run_id, of.key)
 
+    def row(self, of: Envelope) -> Chunk:
+        """Return the chunk's row, which is there."""
+        chunk = self.chunk(of)
+        assert chunk is not None
+        return chunk
+
     @property
     def poison(self) -> list[PoisonRecord]:
         """Every poison record."""
         return list(self.ledger.poison.all())
-
-
-def with_count(of: Envelope, count: int) -> Envelope:
-    """Return an envelope that claims another number of indicators."""
-    return replace(of, count=count)

@@ -18,11 +18,18 @@ from common.envelope import (
 from common.errors import CredentialError, UnavailableError
 from common.ledger.problems import Moment
 from common.ledger.states import ChunkState
-from consumer.deferral import ATTEMPT_CAP, OPERATOR_CAP, Defer, defer_for_operator, growing
+from consumer.deferral import (
+    ATTEMPT_CAP,
+    OPERATOR_CAP,
+    Defer,
+    defer_for_operator,
+    defer_message,
+    growing,
+)
 from consumer.isolation import start_isolation, to_json
 from consumer.pacing import ComeBack
 from tests.fakes.clock import START
-from tests.unit.consumer.samples import FIRST_DELAY, Bench, envelope
+from tests.unit.consumer.samples import FIRST_DELAY, Bench, envelope, row_of
 
 DEFER = Defer(reason="why", seconds=100.0, counts=True)
 
@@ -54,13 +61,13 @@ def test_a_delay_is_a_multiple_of_the_operators_first(units: float) -> None:
 def test_a_postponed_copy_has_not_failed() -> None:
     """It waits for its new slot; history, attempts and the ledger know nothing of it."""
     bench, sent = Bench(), envelope(attempt=2, deferrals=3)
+    bench.enqueue(sent)
     bench.deferrer.postpone(sent, ComeBack(slot=1e9, delay=7.0))
     copy, delay = bench.take()
     assert (copy.slot, delay, copy.postponed) == (1e9, 7.0, 1)
     assert (copy.attempt, copy.deferrals, copy.history) == (2, 3, ())
     assert copy.body == sent.body
-    assert not copy.is_first_delivery
-    assert bench.chunk(sent) is None
+    assert bench.row(sent) == row_of(sent)
 
 
 @pytest.mark.parametrize("counts", [True, False])
@@ -112,6 +119,7 @@ def test_the_ledger_is_not_needed(error: Exception) -> None:
 def test_a_copy_that_cannot_be_sent_is_raised() -> None:
     """The host still has the message, and the ledger says nothing else."""
     bench, sent = Bench(), envelope()
+    bench.enqueue(sent)
 
     def before(_text: str) -> None:
         raise UnavailableError("queue is down")
@@ -119,50 +127,59 @@ def test_a_copy_that_cannot_be_sent_is_raised() -> None:
     bench.queue.before = before
     with pytest.raises(UnavailableError):
         bench.deferrer.defer(sent, DEFER)
+    assert bench.row(sent) == row_of(sent)
+
+
+def test_the_reason_is_noted_on_the_row_and_never_makes_one() -> None:
+    """A row that was folded away is settled: a late deferral must not bring it back."""
+    bench, sent = Bench(), envelope(deferrals=4)
+    bench.deferrer.defer(sent, DEFER)
     assert bench.chunk(sent) is None
+    bench.enqueue(sent)
+    bench.deferrer.defer(sent, DEFER)
+    assert bench.row(sent) == replace(row_of(sent), deferrals=5, reason="why")
 
 
 def test_an_outcome_recorded_meanwhile_stays() -> None:
     """A late deferral of a chunk that another delivery uploaded does not undo it."""
     bench, sent = Bench(), envelope()
-    bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+    bench.enqueue(sent)
+    bench.settle(sent, accepted=range(3))
     bench.deferrer.defer(sent, DEFER)
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 3)
 
 
-def full_message(*, version: int, free: int, story: bool = True) -> dict[str, Any]:
+def full_message(*, free: int, search: bool = False, story: bool = True) -> dict[str, Any]:
     """Return a message that leaves hardly more bytes free than said, with a story or without."""
     noise = random.Random(0).randbytes(MAX_ENVELOPE_BYTES)  # noqa: S311 - a fixed seed
     fields = json.loads(encode_envelope(envelope(count=3)))
-    fields |= {"version": version, "fingerprints": ""}
     if story:
         times = [f"2026-01-01T00:00:{second:02d}+00:00" for second in range(12)]
         fields |= {"history": [[time, "x" * 60] for time in times], "trace": "t" * 55}
-        fields |= {"isolation": SEARCH} if version > 1 else {}
+        fields |= {"isolation": SEARCH} if search else {}
     room = MAX_ENVELOPE_BYTES - free - len(json.dumps(fields, separators=(",", ":")))
     body = noise[: (room + len(fields["body"])) // 4 * 3 - 20]
     return {**fields, "chunk": chunk_id_of(body), "body": pack_body(body)}
 
 
-SEARCH = to_json(start_isolation(3, (), since=Moment(at=START, by="f" * 8)))
+SEARCH = to_json(start_isolation(range(3), (), since=Moment(at=START, by="f" * 8)))
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("search", [False, True])
 @pytest.mark.parametrize("free", [0, 100, 300, 600, 1000, 4096])
 def test_an_envelope_that_has_no_room_for_its_story_is_deferred_without_it(
-    free: int, version: int
+    free: int, search: bool
 ) -> None:
     """Its records are kept whole, for ever, with the latest failure and the search."""
     bench = Bench()
-    sent = decode_envelope(json.dumps(full_message(version=version, free=free)))
+    sent = decode_envelope(json.dumps(full_message(free=free, search=search)))
     for number in range(30):
         bench.deferrer.defer(sent, Defer(reason=f"{number}: " + "why" * 90, counts=True))
         copy, _ = bench.take()
         assert (copy.body, copy.attempt, copy.count) == (sent.body, number + 1, 3)
         assert copy.history[-1].reason.startswith(f"{number}: ")
-        assert copy.isolation == (SEARCH if version > 1 else None)
+        assert copy.isolation == (SEARCH if search else None)
         bench.deferrer.postpone(copy, ComeBack(slot=1e9 + 1 / 3, delay=1.0))
         sent, _ = bench.take()
 
@@ -170,11 +187,22 @@ def test_an_envelope_that_has_no_room_for_its_story_is_deferred_without_it(
 def test_a_search_that_does_not_fit_is_begun_anew() -> None:
     """The last that is left out, of an envelope that has no other story."""
     bench = Bench()
-    message = full_message(version=1, free=100, story=False)
+    message = full_message(free=100, story=False)
     sent = replace(decode_envelope(json.dumps(message)), isolation=SEARCH)
     bench.deferrer.postpone(sent, ComeBack(slot=1e9 + 1 / 3, delay=1.0))
     copy, _ = bench.take()
     assert (copy.body, copy.isolation, copy.slot) == (sent.body, None, 1e9 + 1 / 3)
+
+
+@pytest.mark.parametrize("text", ['{"version": 99}', '{"version": 2, "run": 7}'])
+def test_a_message_of_a_later_release_goes_back_as_it_is(text: str) -> None:
+    """Every character of it, after the first delay; nothing is counted or noted."""
+    bench = Bench()
+    before = dict(bench.tables.table("chunks")._rows)
+    defer_message(text, "why", deferrer=bench.deferrer)
+    (sent,) = bench.queue.sent
+    assert (sent.text, sent.delay) == (text, FIRST_DELAY)
+    assert bench.tables.table("chunks")._rows == before
 
 
 def test_a_history_without_end_still_fits() -> None:

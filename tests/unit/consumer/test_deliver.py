@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from common.envelope import (
     MAX_HISTORY,
     Attempt,
     Envelope,
+    chunk_id_of,
     decode_envelope,
     encode_envelope,
 )
@@ -51,9 +51,8 @@ from tests.unit.consumer.samples import (
     FIRST_DELAY,
     RATE,
     Bench,
-    PickySentinel,
     envelope,
-    with_count,
+    row_of,
 )
 
 UNAVAILABLE_ATTEMPTS = 6 + LONG_ATTEMPTS
@@ -70,6 +69,9 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
+ALL = (0, 1, 2)
+
+
 class Crash(BaseException):
     """The process ends here."""
 
@@ -82,12 +84,12 @@ def test_the_decision_for_every_answer_and_attempt(
 ) -> None:
     """Only what fails while others pass counts, and only that is given up."""
     sent = envelope(attempt=attempt, deferrals=attempt)
-    outcome = decide(ANSWERS[name], sent, others_pass=others_pass)
+    outcome = decide(ANSWERS[name], sent, sent=ALL, others_pass=others_pass)
     waiting = min(2.0**attempt, OPERATOR_CAP)
     limits = {"unavailable": UNAVAILABLE_ATTEMPTS, "drift": DRIFT_ATTEMPTS}
     match name:
         case "uploaded":
-            assert outcome == Done(accepted=3, rejected=())
+            assert outcome == Done(sent=ALL)
         case "isolate":
             assert outcome == Defer(reason=REFUSING_EVERYTHING, units=waiting)
         case "refresh" | "operator":
@@ -113,7 +115,7 @@ def test_delays_grow_from_the_first_to_their_cap(name: str, first: float, last: 
     delays = []
     for failures in range(DRIFT_ATTEMPTS - 1 if name == "drift" else 10):
         sent = envelope(attempt=failures, deferrals=failures)
-        outcome = decide(ANSWERS[name], sent, others_pass=True)
+        outcome = decide(ANSWERS[name], sent, sent=ALL, others_pass=True)
         assert isinstance(outcome, Defer)
         delays.append(outcome.units)
     assert (delays[0], delays[-1]) == (first, last)
@@ -124,7 +126,8 @@ def test_trouble_is_borne_for_hours_before_a_chunk_is_given_up() -> None:
     """The attempts that count last more than five hours together."""
     total = 0.0
     for attempt in range(100):
-        outcome = decide(ANSWERS["unavailable"], envelope(attempt=attempt), others_pass=True)
+        tired = envelope(attempt=attempt)
+        outcome = decide(ANSWERS["unavailable"], tired, sent=ALL, others_pass=True)
         if not isinstance(outcome, Defer):
             break
         total += outcome.units * FIRST_DELAY
@@ -139,7 +142,7 @@ def test_what_is_not_the_messages_fault_never_poisons_it(
 ) -> None:
     """However often it was deferred, and whatever else it has been through."""
     tired = envelope(deferrals=deferrals, attempt=min(deferrals, 9))
-    outcome = decide(ANSWERS[name], tired, others_pass=others_pass)
+    outcome = decide(ANSWERS[name], tired, sent=ALL, others_pass=others_pass)
     assert isinstance(outcome, Defer)
     assert not outcome.counts
     assert outcome.units <= OPERATOR_CAP
@@ -155,8 +158,10 @@ def test_accepted_and_rejected_add_up_to_the_chunk(
     """A stray error counts as a rejected record: what is not known to be accepted is not."""
     errors = tuple(RecordError(index=index, messages=()) for index in range(rejected))
     strays = tuple(RecordError(index=100 + index, messages=()) for index in range(stray))
-    outcome = decide(Uploaded(rejected=errors, stray=strays), envelope(), others_pass=True)
-    assert outcome == Done(accepted=accepted, rejected=errors, stray=strays)
+    answer = Uploaded(rejected=errors, stray=strays)
+    outcome = decide(answer, envelope(), sent=ALL, others_pass=True)
+    assert outcome == Done(sent=ALL, rejected=errors, stray=strays)
+    assert outcome.accepted == accepted
 
 
 def test_an_upload_is_recorded() -> None:
@@ -164,8 +169,7 @@ def test_an_upload_is_recorded() -> None:
     bench, sent = Bench(), envelope()
     bench.deliver(sent)
     assert bench.sentinel.posted == [(sent.body, 3, "token-1")]
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert (chunk.state, chunk.accepted, chunk.rejected) == (ChunkState.UPLOADED, 3, 0)
     assert (chunk.sequence, chunk.count) == (7, 3)
     assert bench.queue.sent == []
@@ -184,23 +188,25 @@ def test_rejected_records_are_kept_with_what_is_known_of_them() -> None:
     )
     bench.deliver(sent)
     assert [write for write in writes if not write.startswith("control")] == [
+        "chunks get",
         "rejections merge_all",
-        "chunks merge",
+        "chunks replace",
     ]
     stray, known = bench.ledger.rejections.of_run(sent.run_id)
     assert (known.indicator_id, known.pattern) == ("indicator--1", "[x = '1']")
     assert (known.reason, known.rejected_by) == ("bad; worse", RejectedBy.SENTINEL)
     assert json.loads(known.content) == json.loads(sent.body)[1]
     assert (stray.indicator_id, stray.content, stray.reason) == ("", b"", "no reason given")
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert (chunk.accepted, chunk.rejected) == (1, 2)
 
 
 def test_rejections_of_records_that_are_no_objects_are_made_all_the_same() -> None:
     """The body is not trusted to hold what its count says."""
-    sent = with_count(envelope(count=1), 5)
-    done = Done(accepted=3, rejected=tuple(RecordError(index=i, messages=()) for i in (0, 4)))
+    sent = replace(envelope(count=1), count=5)
+    done = Done(
+        sent=(0, 1, 2, 3, 4), rejected=tuple(RecordError(index=i, messages=()) for i in (0, 4))
+    )
     first, second = rejections_of(done, sent, at=START)
     assert first.indicator_id == "indicator--0"
     assert (second.indicator_id, second.content) == ("", b"")
@@ -275,8 +281,7 @@ def test_without_a_token_a_chunk_waits_and_nothing_counts(when: str, error: Exce
     copy, _ = bench.take()
     assert (copy.attempt, copy.deferrals) == (0, 1)
     assert copy.history[-1].reason == str(error)
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert (chunk.state, chunk.reason, chunk.deferrals) == (ChunkState.QUEUED, str(error), 1)
 
 
@@ -355,8 +360,7 @@ def test_a_chunk_is_never_poisoned_for_what_is_not_its_fault(name: str) -> None:
     bench.answer(Uploaded())
     bench.clock.advance(delay)
     bench.deliver(copy)
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert chunk.state is ChunkState.UPLOADED
 
 
@@ -422,8 +426,7 @@ def test_an_outcome_that_cannot_be_written_is_deferred(
         bench.others_pass()
 
     serve(bench, copy, 3, between=others_pass)
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert chunk.state is not ChunkState.QUEUED
     assert bench.queue.sent == []
 
@@ -442,7 +445,9 @@ def test_an_envelope_that_counts_as_far_as_it_may_is_given_up() -> None:
     """One attempt more is a number that the ledger takes."""
     bench = Bench()
     bench.answer(Isolate(reason="400"))
-    bench.deliver(replace(envelope(attempt=MAX_COUNT - 1), count=2, fingerprints=()))
+    body = b'[{"id":"indicator--0"}]'
+    sent = replace(envelope(attempt=MAX_COUNT - 1), body=body, chunk_id=chunk_id_of(body))
+    bench.deliver(sent)
     assert [record.attempts for record in bench.poison] == [MAX_COUNT]
     assert bench.queue.sent == []
 
@@ -471,89 +476,32 @@ def test_with_nowhere_to_write_the_host_keeps_the_message(answer: Answer) -> Non
         bench.deliver(envelope())
 
 
-@pytest.mark.parametrize("repeated", ["by the host", "as a copy"])
-def test_a_repeated_delivery_of_an_uploaded_chunk_uploads_nothing(repeated: str) -> None:
-    """It is acknowledged: the ledger already has the receipt."""
-    bench, sent = Bench(), envelope(deferrals=int(repeated == "as a copy"))
-    bench.ledger.chunks.record_uploaded(sent, accepted=2, rejected=1, at=bench.clock.now())
-    bench.deliver(sent, dequeue_count=2 if repeated == "by the host" else 1)
-    assert bench.sentinel.posted == []
-    assert bench.tokens.asked == []
-    assert bench.queue.sent == []
-    chunk = bench.chunk(sent)
-    assert chunk is not None
-    assert (chunk.accepted, chunk.rejected) == (2, 1)
-
-
-def test_a_first_delivery_does_not_ask_the_ledger() -> None:
-    """The common case, on time while all goes well, costs one write and no read."""
+def test_an_ordinary_delivery_costs_one_look_and_one_write() -> None:
+    """The row is read right before the request and replaced by its ETag after it."""
     bench = Bench()
     bench.deliver(envelope(count=1))
+    sent = replace(envelope(), sequence=8, slot=bench.clock.now().timestamp())
+    bench.enqueue(sent)
     operations: list[str] = []
     bench.tables.before = lambda table, operation: operations.append(f"{table} {operation}")
-    bench.deliver(replace(envelope(), slot=bench.clock.now().timestamp()))
-    assert operations == ["chunks merge"]
-
-
-@pytest.mark.parametrize("state", ["unknown", "queued", "poisoned", "unreachable"])
-def test_a_repeated_delivery_that_is_not_known_as_uploaded_uploads(state: str) -> None:
-    """Uploading twice is safe; not uploading is not."""
-    bench, sent = Bench(), envelope()
-    if state == "queued":
-        bench.ledger.chunks.record_enqueued([sent], at=bench.clock.now())
-    if state == "poisoned":
-        bench.ledger.chunks.record_poisoned(sent, at=bench.clock.now(), reason="why")
-    if state == "unreachable":
-        bench.tables.before = failing("chunks", "get")
-    bench.deliver(sent, dequeue_count=3)
-    assert len(bench.sentinel.posted) == 1
-    bench.repair()
-    chunk = bench.chunk(sent)
-    assert chunk is not None
-    assert chunk.state is ChunkState.UPLOADED
-
-
-@pytest.mark.parametrize(("seconds", "is_late"), [(0, False), (3, False), (4, True)])
-def test_an_upload_is_late_when_its_last_request_left_after_the_slot(
-    seconds: int, is_late: bool
-) -> None:
-    """However long the answer takes, what counts is when the accepted request was sent."""
-    bench = Bench()
-    answers: list[Answer | None] = [Unavailable(reason="503"), None]
-
-    def before() -> Answer | None:
-        bench.clock.advance(seconds if len(answers) == 2 else 60)
-        return answers.pop(0)
-
-    bench.sentinel = PickySentinel(before=before)
-    bench.restart()
-    sent = replace(envelope(), slot=bench.clock.now().timestamp())
     bench.deliver(sent)
-    chunk = bench.chunk(sent)
-    assert chunk is not None
-    assert chunk.state is ChunkState.UPLOADED
-    assert bool(chunk.late_ids) is is_late
+    assert operations == ["chunks get", "chunks replace"]
 
 
-@pytest.mark.parametrize(
-    ("dequeue_count", "changes", "is_late"),
-    [(1, {}, False), (2, {}, True), (1, {"deferrals": 1}, True), (1, {"postponed": 1}, True)],
-)
-def test_what_is_not_a_first_delivery_is_recorded_as_late(
-    dequeue_count: int, changes: dict[str, Any], is_late: bool
-) -> None:
-    """Redelivered, deferred, or postponed as a replay is: a newer version may be there already."""
-    bench = Bench()
-    slot = bench.clock.now().timestamp()
-    sent = replace(envelope(), slot=slot, **changes)
-    bench.deliver(sent, dequeue_count=dequeue_count)
-    chunk = bench.chunk(sent)
-    assert chunk is not None
-    assert chunk.state is ChunkState.UPLOADED
-    assert bool(chunk.late_ids) is is_late
+def test_a_delivery_whose_row_cannot_be_read_waits() -> None:
+    """Without a look no request leaves, and nothing counts against the chunk."""
+    bench, sent = Bench(), envelope()
+    bench.tables.before = failing("chunks", "get")
+    bench.deliver(sent)
+    assert bench.sentinel.posted == []
+    copy, _ = bench.take()
+    assert (copy.attempt, copy.deferrals, copy.body) == (0, 1, sent.body)
+    bench.repair()
+    bench.deliver(copy)
+    assert bench.row(sent).state is ChunkState.UPLOADED
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "{}", '{"version": 99}', "\u2028\x00é"])
+@pytest.mark.parametrize("text", ["", "no JSON", "{}", '{"version": 0}', "\u2028\x00é"])
 def test_what_cannot_be_decoded_is_kept_raw(text: str) -> None:
     """No upload is tried and the message is acknowledged; its row has every character."""
     bench = Bench()
@@ -584,7 +532,7 @@ def test_a_damaged_body_is_not_uploaded() -> None:
     assert "damaged" in bench.poison[0].reason
 
 
-def test_a_chunk_in_the_full_ledger_and_twice_on_the_queue_is_uploaded_once() -> None:
+def test_a_chunk_that_is_twice_on_the_queue_is_uploaded_once() -> None:
     """A crash between copy and acknowledgement leaves two messages; the later one is a no-op."""
     bench, sent = Bench(), envelope()
     bench.answer(ANSWERS["throttled"], Uploaded())
@@ -593,7 +541,7 @@ def test_a_chunk_in_the_full_ledger_and_twice_on_the_queue_is_uploaded_once() ->
     bench.clock.advance(delay)
     bench.deliver(copy)
     bench.deliver(copy)
-    bench.deliver(sent, dequeue_count=2)
+    bench.deliver(sent)
     assert len(bench.sentinel.posted) == 2
     assert bench.queue.sent == []
 
@@ -606,7 +554,7 @@ def test_a_bug_is_raised_for_the_host_to_count(error: BaseException) -> None:
     with pytest.raises(type(error)):
         bench.deliver(sent)
     assert bench.queue.sent == []
-    assert bench.chunk(sent) is None
+    assert bench.row(sent) == row_of(sent)
 
 
 @pytest.mark.parametrize("answer", [*ANSWERS.values(), REJECTING], ids=repr)
@@ -615,6 +563,7 @@ def test_a_process_killed_at_any_write_leaves_the_chunk_safe(answer: Answer) -> 
 
     def deliver_killed_at(at: int, sent: Envelope) -> tuple[Bench, int]:
         bench, calls = Bench(), []
+        bench.enqueue(sent)
         bench.answer(answer)
 
         def before(*_: object) -> None:
@@ -628,7 +577,7 @@ def test_a_process_killed_at_any_write_leaves_the_chunk_safe(answer: Answer) -> 
         except Crash:
             bench.repair()
             bench.restart()
-            bench.deliver(sent, dequeue_count=2)
+            bench.deliver(sent)
         if bench.queue.sent and decode_envelope(bench.queue.sent[-1].text).slot is not None:
             postponed = bench.queue.sent.pop()  # the crash came after the slots were moved
             bench.clock.advance(postponed.delay)

@@ -3,7 +3,7 @@
 import json
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -50,11 +50,14 @@ MODERATE = 48
 class Judge:
     """A Sentinel that refuses every group with a bad record, and keeps what was said of each.
 
-    If it `names` the bad ones it takes the rest of a group.
+    If it `names` the bad ones it takes the rest of a group. The search is among the records `of`.
     """
 
-    def __init__(self, bad: Collection[int], *, names: bool = False) -> None:
+    def __init__(
+        self, bad: Collection[int], *, names: bool = False, of: Sequence[int] = range(100)
+    ) -> None:
         self.bad = frozenset(bad)
+        self.of = of
         self.names = names
         self.accepted: list[int] = []
         self.refused: list[tuple[int, ...]] = []
@@ -62,7 +65,7 @@ class Judge:
 
     def answer(self, state: Isolation) -> Isolation:
         """Take the next group, or refuse it; a probe is a record that was taken before."""
-        indexes = next_indexes(state)
+        indexes = next_indexes(state, self.of)
         if state.needs_probe:
             self.probes += 1
             assert set(indexes) <= set(self.accepted)
@@ -92,7 +95,7 @@ def search(
     between: Callable[[Isolation], Isolation] = lambda state: state,
 ) -> Isolation:
     """Search to the end without a budget; `between` is what happens to the state on its way."""
-    state = start_isolation(count, errors(named), since=None)
+    state = start_isolation(range(count), errors(named), since=None)
     while not state.is_over or state.needs_probe:
         state = judge.answer(between(state))
     return state
@@ -121,6 +124,36 @@ def test_exactly_the_bad_records_are_rejected(chunk: tuple[int, set[int], set[in
     assert bad - named <= refused_alone <= bad
 
 
+@given(chunk=chunks(), data=st.data())
+def test_a_search_among_some_records_of_a_chunk_leaves_the_others_alone(
+    chunk: tuple[int, set[int], set[int]], data: st.DataObject
+) -> None:
+    """What was struck is neither sent nor counted, not even as the probe."""
+    count, bad, named = chunk
+    others = data.draw(st.sets(st.integers(0, count - 1), max_size=count - 1))
+    of = tuple(number for number in range(count) if number not in others)
+    judge = Judge(bad - others, of=of)
+    state = start_isolation(of, errors(named), since=None)
+    while not state.is_over or state.needs_probe:
+        assert set(next_indexes(state, of)) <= set(of)
+        state = judge.answer(state)
+    assert {error.index for error in state.rejected} == bad - others
+    assert state.accepted == len(of) - len(state.rejected)
+
+
+@given(chunk=chunks(), struck=st.integers(0, 99))
+def test_a_search_does_not_go_on_among_other_records(
+    chunk: tuple[int, set[int], set[int]], struck: int
+) -> None:
+    """One that was struck since makes the search begin again, for what is left."""
+    count, _, named = chunk
+    fields = to_json(start_isolation(range(count), errors(named), since=None))
+    left = [number for number in range(count) if number != struck]
+    if len(left) < count:
+        with pytest.raises(ValueError, match="search"):
+            from_json(fields, indexes=left)
+
+
 @given(chunk=chunks())
 def test_a_group_known_to_be_bad_is_not_sent(chunk: tuple[int, set[int], set[int]]) -> None:
     """Neither one that was refused, nor the second half of one whose first half passed."""
@@ -131,7 +164,7 @@ def test_a_group_known_to_be_bad_is_not_sent(chunk: tuple[int, set[int], set[int
     def check(state: Isolation) -> Isolation:
         if state.needs_probe:
             return state
-        indexes = next_indexes(state)
+        indexes = next_indexes(state, range(count))
         assert len(indexes) == 1 or indexes not in doomed
         if bad.intersection(indexes):
             doomed.add(indexes)
@@ -165,7 +198,7 @@ def test_a_search_survives_its_journey_at_every_step(
 
     def travel(state: Isolation) -> Isolation:
         text = json.dumps(to_json(state))
-        arrived = from_json(json.loads(text), count=count)
+        arrived = from_json(json.loads(text), indexes=range(count))
         assert json.dumps(to_json(arrived)) == text
         return arrived
 
@@ -213,9 +246,9 @@ def test_a_search_fits_whatever_the_service_says(
     whole = with_story(largest_new_envelope(), Isolation(groups=(), since=LATEST))
     room = MAX_ENVELOPE_BYTES - len(encode_envelope(whole))
     refused = tuple(RecordError(index=index, messages=tuple(messages)) for index in named)
-    state = start_isolation(count, refused, since=LATEST)
+    state = start_isolation(range(count), refused, since=LATEST)
     while not state.is_over or state.needs_probe:
-        if bad.intersection(next_indexes(state)):
+        if bad.intersection(next_indexes(state, range(count))):
             state = after_refused(state, " ".join(messages))
         else:
             state = after_accepted(state, ())
@@ -257,16 +290,16 @@ FIELDS = ["groups", "rejected", "since", "by", "accepted", "requests", "in_a_row
 )
 def test_a_damaged_search_is_refused_or_whole(damage: dict[str, object], dropped: str) -> None:
     """It raises one of three errors, or accounts for every record of the chunk."""
-    fields = {**to_json(start_isolation(5, errors({1}), since=None)), **damage}
+    fields = {**to_json(start_isolation(range(5), errors({1}), since=None)), **damage}
     fields.pop(dropped, None)
     try:
-        state = from_json(fields, count=5)
+        state = from_json(fields, indexes=range(5))
     except (KeyError, TypeError, ValueError):
         return
     waiting = [index for group in state.groups for index in group.indexes]
     refused = [error.index for error in state.rejected]
     assert len({*waiting, *refused}) + state.accepted == 5
-    assert set(next_indexes(state)) <= set(range(5))
+    assert set(next_indexes(state, range(5))) <= set(range(5))
     for error in state.rejected:
         assert all(message.isascii() and message.isprintable() for message in error.messages)
     assert state.requests >= 1
@@ -275,30 +308,33 @@ def test_a_damaged_search_is_refused_or_whole(damage: dict[str, object], dropped
 @pytest.mark.parametrize(
     "fields",
     [
-        {"groups": [], "rejected": [], "accepted": 5, "requests": 9},
-        {"groups": [], "rejected": [[n, "bad"] for n in range(5)], "accepted": 0, "requests": 9},
-        {"groups": [], "rejected": [[4, "bad"]], "accepted": 4, "requests": 9, "in_a_row": 0},
-        {"groups": [], "rejected": [[4, "bad"]], "accepted": 4, "requests": 9, "in_a_row": -1},
+        {"rejected": [], "accepted": 5, "in_a_row": 0},
+        {"rejected": [[n, "bad"] for n in range(5)], "accepted": 0, "in_a_row": 0},
+        {"rejected": [[4, "bad"]], "accepted": 4, "in_a_row": 0},
+        {"rejected": [[4, "bad"]], "accepted": 4, "in_a_row": -1},
     ],
     ids=["all accepted", "all rejected", "nothing in doubt", "less than none"],
 )
 def test_a_search_that_claims_to_be_over_is_refused(fields: dict[str, object]) -> None:
     """Nothing is put back on the queue when it is over: what says so did not come from here."""
     with pytest.raises(ValueError, match="search"):
-        from_json(fields, count=5)
+        from_json({"groups": [], "requests": 9, **fields}, indexes=range(5))
 
 
 def test_what_was_refused_after_the_last_acceptance_is_proven_by_a_probe() -> None:
     """The last record alone is refused: a record that was taken goes out once more, and decides."""
-    state = start_isolation(2, (), since=None)
+    state = start_isolation(range(2), (), since=None)
     state = after_refused(after_accepted(state, ()), "bad")
     assert state.is_over
-    assert next_indexes(state) == (0,)
+    assert next_indexes(state, range(2)) == (0,)
     passed, denied = after_accepted(state, ()), after_refused(state, "bad")
-    assert conclude(state, others_pass=False) is None
-    assert conclude(passed, others_pass=False) == Done(accepted=1, rejected=state.rejected)
-    assert conclude(denied, others_pass=True) == Unproven()
-    assert conclude(after_refused(state, "bad", errors({0})), others_pass=True) == Unproven()
+    both, named = (0, 1), after_refused(state, "bad", errors({0}))
+    assert conclude(state, sent=both, others_pass=False) is None
+    done = Done(sent=both, rejected=state.rejected)
+    assert conclude(passed, sent=both, others_pass=False) == done
+    assert done.accepted == 1
+    assert conclude(denied, sent=both, others_pass=True) == Unproven()
+    assert conclude(named, sent=both, others_pass=True) == Unproven()
 
 
 @given(chunk=chunks())
@@ -325,7 +361,7 @@ def test_a_group_that_is_named_as_a_whole_is_not_halved() -> None:
 
 def test_what_a_refusal_says_of_a_record_is_kept() -> None:
     """In its words if it has any, else in those of the refusal; translated to the chunk's index."""
-    state = start_isolation(4, (), since=None)
+    state = start_isolation(range(4), (), since=None)
     state = after_accepted(state, ())
     named = (
         RecordError(index=0, messages=("first", "second")),
@@ -346,17 +382,17 @@ def test_a_refusal_of_everything_that_begins_in_a_search_rejects_nothing(
     """From some request on all is refused: soon the search ends without proof, or it had ended."""
     count, bad, named = chunk
     judge = Judge(bad)
-    state = start_isolation(count, errors(named), since=None)
-    outcome = conclude(state, others_pass=False)
+    state = start_isolation(range(count), errors(named), since=None)
+    outcome = conclude(state, sent=range(count), others_pass=False)
     for _ in range(works):
         if outcome is not None:
             return
         state = judge.answer(state)
-        outcome = conclude(state, others_pass=False)
+        outcome = conclude(state, sent=range(count), others_pass=False)
     accepted, requests = state.accepted, state.requests
     while outcome is None:
         state = after_refused(state, "all of it")
-        outcome = conclude(state, others_pass=False)
+        outcome = conclude(state, sent=range(count), others_pass=False)
     if state.requests > requests:
         assert outcome == Unproven()
         limit = PROBE_AFTER + 1 if accepted else 7 + 2 * (FEW_REFUSED + 1)
@@ -368,14 +404,14 @@ def test_a_refusal_of_everything_that_ends_in_a_search_rejects_nothing(
     count: int, refusals: int
 ) -> None:
     """What was refused alone before the first acceptance goes out once more, and passes."""
-    state = start_isolation(count, (), since=None)
+    state = start_isolation(range(count), (), since=None)
     for _ in range(refusals):
-        if conclude(state, others_pass=False) is not None:
+        if conclude(state, sent=range(count), others_pass=False) is not None:
             return
         state = after_refused(state, "all of it")
-    while (outcome := conclude(state, others_pass=False)) is None:
+    while (outcome := conclude(state, sent=range(count), others_pass=False)) is None:
         state = after_accepted(state, ())
-    assert outcome in (Done(accepted=count), Unproven())
+    assert outcome in (Done(sent=tuple(range(count))), Unproven())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
@@ -389,10 +425,10 @@ def test_a_chunk_that_is_only_too_large_loses_nothing(count: int) -> None:
 @given(count=st.integers(2, 100), data=st.data())
 def test_records_that_a_200_names_are_the_groups_own(count: int, data: st.DataObject) -> None:
     """Indexes in an answer count within its group, and are translated to those of the chunk."""
-    state = start_isolation(count, (), since=None)
+    state = start_isolation(range(count), (), since=None)
     expected: set[int] = set()
     while not state.is_over:
-        indexes = next_indexes(state)
+        indexes = next_indexes(state, range(count))
         named = data.draw(st.sets(st.integers(0, len(indexes) - 1), max_size=len(indexes) - 1))
         expected |= {indexes[number] for number in named}
         state = after_accepted(state, errors(named))

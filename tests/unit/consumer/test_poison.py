@@ -1,6 +1,5 @@
 """The poison keeper: whatever the host gives up is kept whole, and its content cannot break it."""
 
-import base64
 import json
 from dataclasses import replace
 
@@ -12,19 +11,17 @@ from common.envelope import (
     MAX_COUNT,
     MAX_ENVELOPE_BYTES,
     Attempt,
-    Envelope,
     chunk_id_of,
     decode_envelope,
     encode_envelope,
 )
 from common.errors import CredentialError, ThrottledError, UnavailableError
-from common.fingerprints import FINGERPRINT_BYTES
 from common.ledger.poison import UNKNOWN_RUN, PoisonedBy, PoisonState
 from common.ledger.states import ChunkState
+from common.settings import MAX_OBJECTS_PER_REQUEST
 from consumer.poison import HOST_GAVE_UP, KEEP_AGAIN_AFTER, MAX_PUT_BACK, handle_poison
-from consumer.receipts import ids_of
 from tests.fakes.queue import FakeQueue, Sent
-from tests.unit.consumer.samples import Bench, envelope
+from tests.unit.consumer.samples import Bench, envelope, row_of
 
 FIELDS = tuple(json.loads(encode_envelope(envelope())))
 
@@ -40,22 +37,6 @@ def handle(bench: Bench, text: str) -> list[Sent]:
 def put_back_often(text: str) -> str:
     """Return the message as the host gives it up for the last time."""
     return json.dumps({**json.loads(text), "put_back": MAX_PUT_BACK}, separators=(",", ":"))
-
-
-def long_envelope(record: str, *, count: int) -> Envelope:
-    """Return an envelope with 9,000 records that says it has `count`."""
-    body = f"[{','.join([record] * 9000)}]".encode()
-    return replace(envelope(), chunk_id=chunk_id_of(body), body=body, count=count, fingerprints=())
-
-
-def test_a_chunk_that_is_given_up_may_have_been_uploaded_in_part() -> None:
-    """Its row has the ids, so that the next run doubts which versions are at Sentinel."""
-    bench, sent = Bench(), envelope()
-    bench.keeper.keep_from_host(encode_envelope(sent))
-    chunk = bench.chunk(sent)
-    assert chunk is not None
-    assert (chunk.state, chunk.late_ids) == (ChunkState.POISONED, ids_of(sent))
-    assert chunk.late_ids
 
 
 @given(text=st.text(st.characters()))
@@ -77,12 +58,20 @@ def test_any_text_is_kept_whole(text: str) -> None:
     ),
 )
 def test_an_envelope_with_any_one_field_replaced_is_kept_whole(name: str, value: object) -> None:
-    """Decoded or raw, the message is in the ledger as it was on the queue."""
+    """Decoded or raw, the message is in the ledger as it was on the queue, or goes back there.
+
+    The ledger is another one than the envelope names, so that a message without a row is kept.
+    """
     bench = Bench()
-    text = json.dumps({**json.loads(encode_envelope(envelope())), name: value})
-    bench.keeper.keep_from_host(text)
-    (record,) = bench.poison
-    assert record.message == text
+    bench.name_ledger("another")
+    fields = {**json.loads(encode_envelope(envelope())), "put_back": MAX_PUT_BACK}
+    text = json.dumps({**fields, name: value})
+    waits = [sent.text for sent in handle(bench, text)]
+    again = [json.loads(sent.text) for sent in bench.queue.sent]
+    kept = [record.message for record in bench.poison]
+    assert kept + waits == ([] if again else [text])
+    assert not waits or name == "version"
+    assert not again or name == "put_back"
 
 
 @pytest.mark.parametrize("size", [0, 60 * 1024, MAX_ENVELOPE_BYTES, 3 * MAX_ENVELOPE_BYTES])
@@ -94,34 +83,46 @@ def test_a_message_of_any_size_is_kept_whole(size: int) -> None:
     assert bench.poison[0].message == text
 
 
-@pytest.mark.parametrize("count", [3, 9000])
+@pytest.mark.parametrize("count", [3, MAX_OBJECTS_PER_REQUEST])
 @pytest.mark.parametrize("record", ["0", '{"id":"indicator--1"}'])
-def test_an_envelope_of_thousands_of_records_is_kept_whole(record: str, count: int) -> None:
-    """More ids than the row of a chunk takes: the message is kept, and never put back."""
-    bench, sent = Bench(), long_envelope(record, count=count)
+def test_an_envelope_with_thousands_of_records_in_its_body_is_kept_whole(
+    record: str, count: int
+) -> None:
+    """Whatever its count claims: the message is kept, and never put back."""
+    bench = Bench()
+    body = f"[{','.join([record] * 9000)}]".encode()
+    sent = replace(envelope(count=count), chunk_id=chunk_id_of(body), body=body)
+    bench.enqueue(sent)
     text = put_back_often(encode_envelope(sent))
     assert handle(bench, text) == []
     assert bench.queue.sent == []
     (kept,) = bench.poison
     assert kept.message == text
-    chunk = bench.chunk(sent)
-    assert chunk is not None
-    assert (chunk.state, chunk.late_ids) == (ChunkState.POISONED, b"")
+    assert bench.row(sent).state is ChunkState.POISONED
 
 
-def test_an_envelope_with_all_the_fingerprints_that_fit_is_kept_whole() -> None:
-    """As many as a message of 64 KiB holds are fewer than a row takes."""
-    bench = Bench()
-    sent = long_envelope("0", count=6000)
-    head = len(encode_envelope(sent))
-    count = (MAX_ENVELOPE_BYTES - head) * 3 // 4 // FINGERPRINT_BYTES
-    sent = replace(sent, count=count, fingerprints=tuple(range(count)))
-    text = encode_envelope(sent)
-    assert MAX_ENVELOPE_BYTES - 100 < len(text) <= MAX_ENVELOPE_BYTES
-    text = put_back_often(text)
+@pytest.mark.parametrize("count", [0, 2, 4, 101, 9000])
+def test_an_envelope_that_counts_other_than_its_fingerprints_is_read_by_nobody_else(
+    count: int,
+) -> None:
+    """It is damaged, so that its row is not marked: the message is kept as it is, under no run."""
+    bench, sent = Bench(), envelope()
+    bench.enqueue(sent)
+    text = json.dumps({**json.loads(encode_envelope(sent)), "count": count})
     assert handle(bench, text) == []
-    assert bench.queue.sent == []
-    assert bench.poison[0].message == text
+    (kept,) = bench.poison
+    assert (kept.run_id, kept.message) == (UNKNOWN_RUN, text)
+    assert bench.row(sent) == row_of(sent)
+
+
+@pytest.mark.parametrize("version", [2, 99])
+def test_an_envelope_of_a_later_release_is_put_back_and_not_kept(version: int) -> None:
+    """It waits on the poison queue for the release that can read it, however long that takes."""
+    bench = Bench()
+    text = json.dumps({**json.loads(encode_envelope(envelope())), "version": version})
+    (sent,) = handle(bench, text)
+    assert bench.poison == bench.queue.sent == []
+    assert (sent.text, sent.delay) == (text, KEEP_AGAIN_AFTER)
 
 
 @pytest.mark.parametrize("name", ["count", "attempt", "deferrals"])
@@ -129,7 +130,8 @@ def test_an_envelope_that_counts_as_far_as_it_may_is_kept(name: str) -> None:
     """One more than it counts is a number that the ledger takes; further it is not decoded."""
     for value in (MAX_COUNT - 1, MAX_COUNT, 2**63):
         bench = Bench()
-        fields = {**json.loads(encode_envelope(long_envelope("0", count=3))), name: value}
+        bench.enqueue(envelope())
+        fields = {**json.loads(encode_envelope(envelope())), name: value}
         fields["put_back"] = MAX_PUT_BACK
         assert handle(bench, json.dumps(fields)) == []
         assert bench.queue.sent == []
@@ -140,31 +142,62 @@ def test_an_envelope_is_kept_with_its_past() -> None:
     """Count, attempts and history come from it; its chunk's row says poisoned."""
     history = (Attempt(at="2025-12-31T00:00:00+00:00", reason="503"),)
     bench, sent = Bench(), envelope(attempt=4, deferrals=9, history=history)
+    bench.enqueue(sent)
     bench.keeper.keep_from_host(encode_envelope(sent))
     (record,) = bench.poison
     assert (record.run_id, record.poison_id) == (sent.run_id, sent.key)
     assert (record.count, record.attempts, record.history) == (3, 4, history)
     assert (record.reason, record.message) == (HOST_GAVE_UP, encode_envelope(sent))
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert (chunk.state, chunk.reason) == (ChunkState.POISONED, HOST_GAVE_UP)
 
 
-def test_an_uploaded_chunk_needs_nothing() -> None:
-    """The host gave up a repeated delivery of what Sentinel already has."""
+@pytest.mark.parametrize("settled", ["uploaded", "struck", "void", "gone"])
+def test_a_settled_chunk_needs_nothing(settled: str) -> None:
+    """The host gave up a repeated delivery of what is not to be sent any more."""
     bench, sent = Bench(), envelope()
-    bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+    bench.enqueue(sent)
+    match settled:
+        case "uploaded":
+            bench.settle(sent, accepted=range(3))
+        case "struck":
+            bench.ledger.chunks.strike(sent.run_id, sent.key, range(3))
+        case "void":
+            bench.void(sent)
+        case "gone":
+            bench.remove_row(sent)
+    row = bench.chunk(sent)
     bench.keeper.keep_from_host(encode_envelope(sent))
     assert bench.poison == []
-    chunk = bench.chunk(sent)
-    assert chunk is not None
-    assert chunk.state is ChunkState.UPLOADED
+    assert bench.chunk(sent) == row
+
+
+@pytest.mark.parametrize("ledger_id", ["another", ""])
+def test_a_message_of_a_lost_ledger_is_kept_and_makes_no_row(ledger_id: str) -> None:
+    """It has no row to mark; it can be replayed all the same."""
+    bench, sent = Bench(), replace(envelope(), ledger_id=ledger_id)
+    bench.keeper.keep_from_host(encode_envelope(sent))
+    (kept,) = bench.poison
+    assert (kept.run_id, kept.poison_id) == (sent.run_id, sent.key)
+    assert bench.chunk(sent) is None
+
+
+def test_only_what_could_still_be_sent_is_poisoned() -> None:
+    """What was accepted, refused or struck before stays so, letter by letter."""
+    bench, sent = Bench(), envelope(count=5)
+    bench.enqueue(sent)
+    bench.ledger.chunks.strike(sent.run_id, sent.key, {0})
+    bench.settle(sent, accepted=(1,), rejected=(2,))
+    bench.keeper.keep_from_host(encode_envelope(sent))
+    row = bench.row(sent)
+    assert (row.letters, row.state) == ("SARPP", ChunkState.POISONED)
 
 
 @pytest.mark.parametrize("text", [encode_envelope(envelope()), "no JSON"])
 def test_kept_twice_is_one_row(text: str) -> None:
     """It has the first and the last time that the message was given up."""
     bench = Bench()
+    bench.enqueue(envelope())
     bench.keeper.keep_from_host(text)
     bench.clock.advance(600)
     bench.keeper.keep_from_host(text)
@@ -181,20 +214,21 @@ def test_only_an_unreachable_ledger_raises_and_then_nothing_is_half_done(table: 
         if name == table and operation != "get":
             raise UnavailableError("ledger is down")
 
+    bench.enqueue(sent)
     bench.tables.before = before
     with pytest.raises(UnavailableError):
         bench.keeper.keep_from_host(encode_envelope(sent))
     bench.tables.before = lambda _table, _operation: None
     bench.keeper.keep_from_host(encode_envelope(sent))
     assert len(bench.poison) == 1
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert chunk.state is ChunkState.POISONED
 
 
 def test_the_message_is_kept_before_its_chunk_is_marked() -> None:
     """A chunk that says poisoned has its message in the ledger."""
-    bench = Bench()
+    bench, sent = Bench(), envelope()
+    bench.enqueue(sent)
     writes: list[str] = []
 
     def before(table: str, operation: str) -> None:
@@ -202,7 +236,7 @@ def test_the_message_is_kept_before_its_chunk_is_marked() -> None:
             writes.append(table)
 
     bench.tables.before = before
-    bench.keeper.keep_from_host(encode_envelope(envelope()))
+    bench.keeper.keep_from_host(encode_envelope(sent))
     assert writes == ["poison", "chunks"]
 
 
@@ -212,34 +246,33 @@ def test_an_upload_at_the_same_moment_wins() -> None:
     uploaded: list[bool] = []
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("chunks", "insert") and not uploaded:
+        if (table, operation) == ("chunks", "replace") and not uploaded:
             uploaded.append(True)
-            bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+            bench.settle(sent, accepted=range(3))
 
+    bench.enqueue(sent)
     bench.tables.before = before
     bench.keeper.keep_from_host(encode_envelope(sent))
-    chunk = bench.chunk(sent)
-    assert chunk is not None
+    chunk = bench.row(sent)
     assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 3)
 
 
 def test_a_discard_between_the_two_writes_is_followed() -> None:
-    """The chunk had no row yet that the operator could discard; one must not stay poisoned."""
+    """The operator found the chunk queued and settled the record; it must not stay poisoned."""
     bench, sent = Bench(), envelope()
     discarded: list[bool] = []
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("chunks", "insert") and not discarded:
+        if (table, operation) == ("chunks", "replace") and not discarded:
             (record,) = bench.ledger.poison.all()
             discarded.append(True)
             assert bench.ledger.poison.settle(record, PoisonState.DISCARDED, at=bench.clock.now())
 
+    bench.enqueue(sent)
     bench.tables.before = before
     bench.keeper.keep_from_host(encode_envelope(sent))
-    chunk = bench.chunk(sent)
     assert discarded
-    assert chunk is not None
-    assert chunk.state is ChunkState.DISCARDED
+    assert bench.row(sent).state is ChunkState.DISCARDED
 
 
 @pytest.mark.parametrize("text", [put_back_often(encode_envelope(envelope())), "no JSON"])
@@ -267,6 +300,7 @@ def test_a_message_that_is_kept_is_not_put_back() -> None:
 def test_what_the_host_gave_up_is_put_back_three_times() -> None:
     """Each time counted, without its old slot, without a row; then it is kept, and says so."""
     bench, text = Bench(), encode_envelope(envelope(attempt=2, deferrals=4))
+    bench.enqueue(envelope())
     for count in range(1, MAX_PUT_BACK + 1):
         assert handle(bench, text) == []
         (sent,) = bench.queue.sent
@@ -299,28 +333,13 @@ def test_putting_back_needs_no_ledger(ledger_is_there: bool) -> None:
 def test_what_was_put_back_and_is_uploaded_is_not_sent_again() -> None:
     """The upload was written down, only its message was not deleted."""
     bench, sent = Bench(), envelope()
-    bench.ledger.chunks.record_uploaded(sent, accepted=3, rejected=0, at=bench.clock.now())
+    bench.enqueue(sent)
+    bench.settle(sent, accepted=range(3))
     handle(bench, encode_envelope(sent))
     (again,) = bench.queue.sent
     bench.deliver(again.text)
     assert bench.sentinel.posted == []
     assert bench.poison == []
-
-
-def test_a_message_without_room_for_the_count_is_kept() -> None:
-    """Nobody of ours fills an envelope to the last byte; it is kept whole all the same."""
-    bench, sent = Bench(), long_envelope("0", count=6000)
-    fields = json.loads(encode_envelope(sent))
-    del fields["put_back"]
-    fields["trace"] = ""
-    bare = json.dumps(fields, separators=(",", ":"))
-    count = (MAX_ENVELOPE_BYTES - len(bare)) * 3 // 4 // FINGERPRINT_BYTES
-    packed = base64.b64encode(bytes(count * FINGERPRINT_BYTES)).decode()
-    full = json.dumps({**fields, "count": count, "fingerprints": packed}, separators=(",", ":"))
-    assert MAX_ENVELOPE_BYTES - 12 < len(full) <= MAX_ENVELOPE_BYTES
-    assert handle(bench, full) == []
-    assert bench.queue.sent == []
-    assert bench.poison[0].message == full
 
 
 def test_a_message_that_can_go_nowhere_stays_with_the_host() -> None:

@@ -5,45 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from common.fingerprints import id_hash, unpack
-from common.ledger.tables import MAX_BINARY_PROPERTY
+from common.envelope import Envelope
+from common.ledger.chunks import Chunk, Fate
+from common.ledger.states import ChunkState
 from consumer.outcomes import Done
-from consumer.receipts import MAX_IDS, ids_of, rejections_of
+from consumer.receipts import ReceiptWriter, rejections_of
 from consumer.sentinel import RecordError
 from tests.fakes.clock import START
-from tests.unit.consumer.samples import envelope
-
-
-def test_each_object_of_a_chunk_has_its_id_there() -> None:
-    """One hash an object in its order, whatever the object is."""
-    assert unpack(ids_of(envelope())) == tuple(id_hash(f"indicator--{n}") for n in range(3))
-    odd = replace(envelope(count=2), body=b'[{"id": "a"}, 5]')
-    assert unpack(ids_of(odd)) == (id_hash("a"), id_hash(""))
-
-
-def records(count: int) -> bytes:
-    """Return a body with so many records."""
-    return json.dumps([{"id": f"indicator--{number}"} for number in range(count)]).encode()
-
-
-@pytest.mark.parametrize("count", [2, 4])
-def test_a_body_of_another_number_of_records_has_no_ids(count: int) -> None:
-    """They would not stand beside the fingerprints."""
-    assert ids_of(replace(envelope(count=3), body=records(count))) == b""
-
-
-def test_more_ids_than_a_property_takes_are_left_out() -> None:
-    """A row takes 64 KiB of them; nothing that a message may hold makes that more."""
-    at_most = replace(envelope(), count=MAX_IDS, body=records(MAX_IDS))
-    assert len(ids_of(at_most)) == MAX_BINARY_PROPERTY
-    more = replace(envelope(), count=MAX_IDS + 1, body=records(MAX_IDS + 1))
-    assert ids_of(more) == b""
+from tests.unit.consumer.samples import Bench, envelope
 
 
 @pytest.mark.parametrize("body", [b"{}", b"7", b"null", b"{", b"[" * 100_000])
 def test_an_error_about_a_body_without_records_is_kept(body: bytes) -> None:
     """Sentinel may name what is not there: the reason is kept, and nothing fails."""
-    done = Done(accepted=2, rejected=(RecordError(index=0, messages=("bad",)),))
+    done = Done(sent=(0, 1, 2), rejected=(RecordError(index=0, messages=("bad",)),))
     (rejection,) = rejections_of(done, replace(envelope(), body=body), at=START)
     assert (rejection.reason, rejection.content, rejection.indicator_id) == ("bad", b"", "")
 
@@ -51,13 +26,78 @@ def test_an_error_about_a_body_without_records_is_kept(body: bytes) -> None:
 def test_odd_texts_of_a_record_are_kept_as_every_store_takes_them() -> None:
     """A lone surrogate is replaced, what is no text is left out; the content has it all."""
     body = b'[{"id": "a\\ud800", "pattern": ["[x]"]}]'
-    done = Done(accepted=0, rejected=(RecordError(index=0, messages=()),))
+    done = Done(sent=(0,), rejected=(RecordError(index=0, messages=()),))
     (rejection,) = rejections_of(done, replace(envelope(count=1), body=body), at=START)
     assert (rejection.indicator_id, rejection.pattern) == ("a?", "")
     assert json.loads(rejection.content) == json.loads(body)[0]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"7", b"[" * 100_000, b"\xff"])
-def test_a_body_that_holds_no_records_has_no_ids(body: bytes) -> None:
-    """A message that is given up may hold anything, and keeping it must not fail for that."""
-    assert ids_of(replace(envelope(), body=body)) == b""
+def write(bench: Bench, sent: Envelope, done: Done, row: Chunk | None) -> None:
+    """Write a receipt for the row that was seen before the request."""
+    ReceiptWriter(ledger=bench.ledger, clock=bench.clock).write(done, sent, row)
+
+
+def refused(*indexes: int) -> tuple[RecordError, ...]:
+    """Return what Sentinel says of these records."""
+    return tuple(RecordError(index=index, messages=("bad",)) for index in indexes)
+
+
+@pytest.mark.parametrize("between", ["nothing", "a deferral", "a strike", "an answer"])
+def test_a_receipt_is_merged_into_what_the_row_has_become(between: str) -> None:
+    """It is written on the row as it was seen; a conflict is read again and nothing undone."""
+    bench, sent = Bench(), envelope()
+    bench.enqueue(sent)
+    seen = bench.row(sent)
+    match between:
+        case "a deferral":
+            bench.ledger.chunks.record_deferred(sent, at=START, reason="why")
+        case "a strike":
+            bench.ledger.chunks.strike(sent.run_id, sent.key, {0, 1})
+        case "an answer":
+            bench.settle(sent, accepted=(0, 1))
+    write(bench, sent, Done(sent=(0, 1, 2), rejected=refused(1)), seen)
+    chunk = bench.row(sent)
+    assert chunk.state is ChunkState.UPLOADED
+    letters, fate = {
+        "a strike": ("ASA", Fate(accepted=2, struck=1)),
+        "an answer": ("AAA", Fate(accepted=3)),
+    }.get(between, ("", Fate(accepted=2, rejected=1)))
+    assert (chunk.letters, chunk.fate) == (letters, fate)
+
+
+def test_a_receipt_for_a_void_chunk_is_written_all_the_same() -> None:
+    """What Sentinel has is known, in the books or not."""
+    bench, sent = Bench(), envelope()
+    bench.enqueue(sent)
+    seen = bench.row(sent)
+    bench.void(sent)
+    write(bench, sent, Done(sent=(0, 1, 2)), seen)
+    chunk = bench.row(sent)
+    assert (chunk.void, chunk.state, chunk.accepted) == (True, ChunkState.UPLOADED, 3)
+
+
+@pytest.mark.parametrize("row", ["went", "never was"])
+def test_a_receipt_makes_no_row(row: str) -> None:
+    """A row that is gone is settled, and a chunk of a lost ledger has none; rejections are kept."""
+    bench, sent = Bench(), envelope()
+    seen = None
+    if row == "went":
+        bench.enqueue(sent)
+        seen = bench.row(sent)
+        bench.remove_row(sent)
+    write(bench, sent, Done(sent=(0, 1, 2), rejected=refused(2)), seen)
+    assert bench.chunk(sent) is None
+    (kept,) = bench.ledger.rejections.of_run(sent.run_id)
+    assert kept.indicator_id == "indicator--2"
+
+
+def test_a_receipt_twice_is_the_same_row() -> None:
+    """Nothing is counted twice."""
+    bench, sent = Bench(), envelope()
+    bench.enqueue(sent)
+    seen = bench.row(sent)
+    for _ in range(2):
+        write(bench, sent, Done(sent=(0, 1, 2), rejected=refused(0)), seen)
+    fate = bench.row(sent).fate
+    assert (fate.accepted, fate.rejected) == (2, 1)
+    assert len(list(bench.ledger.rejections.of_run(sent.run_id))) == 1

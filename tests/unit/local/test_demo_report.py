@@ -1,11 +1,14 @@
 """The demo's verdict: good only when everything is where it should be."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from local.demo_report import (
     FATES,
+    MEANINGS,
+    READ,
+    SENT,
     Outcome,
     Verdict,
     add_runs,
@@ -13,16 +16,20 @@ from local.demo_report import (
     render_table,
     render_verdict,
 )
+from ops.reconciliation import Reconciliation
 
 GOOD = Outcome(
     fates={
-        "fetched": 10,
+        "fetched": 14,
         "filtered": 3,
         "invalid": 1,
         "unchanged": 0,
-        "enqueued": 6,
+        "older": 2,
+        "enqueued": 8,
+        "corrections": 1,
         "accepted": 5,
         "rejected": 1,
+        "struck": 2,
         "poisoned": 0,
         "pending": 0,
     },
@@ -83,8 +90,23 @@ def test_what_is_wrong_outweighs_a_fault_that_was_not_met() -> None:
 def test_the_table_shows_a_broken_law() -> None:
     """A law of conservation that is off is shown with its difference."""
     assert "OFF" not in render_table(GOOD)
-    lost = replace(GOOD, fates={**GOOD.fates, "accepted": 4})
-    assert "OFF +1  enqueued" in render_table(lost)
+    for fate in SENT:
+        off = replace(GOOD, fates={**GOOD.fates, fate: GOOD.fates[fate] - 1})
+        assert "OFF +1  enqueued" in render_table(off)
+        assert "ok        fetched" in render_table(off)
+    for fate in set(READ) - {"enqueued"}:
+        off = replace(GOOD, fates={**GOOD.fates, fate: GOOD.fates[fate] - 1})
+        assert "OFF +1  fetched" in render_table(off)
+    corrected = replace(GOOD, fates={**GOOD.fates, "corrections": 8})
+    assert "OFF" not in render_table(corrected), "a part of what is enqueued"
+
+
+def test_every_fate_of_the_pipeline_has_its_line() -> None:
+    """The table has what the app's status tells of a run, each with its meaning."""
+    told = {f.name for f in fields(Reconciliation)}
+    assert set(FATES) == set(MEANINGS) == told
+    table = render_table(GOOD)
+    assert all(f"{fate} " in table and MEANINGS[fate] in table for fate in FATES)
 
 
 def test_runs_are_added_and_told_as_json() -> None:

@@ -4,27 +4,33 @@ from datetime import timedelta
 
 from common.envelope import Envelope, chunk_id_of, encode_envelope
 from common.ledger import open_ledger
+from common.ledger.chunks import Chunk, insertion, voiding
+from common.ledger.partitions import partition_of
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
 from common.ledger.problems import Problems
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
+from common.ledger.tables import Row, Value
+from common.records import Record, pack_records
 from ops.toolbox import Toolbox
 from tests.fakes.clock import FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
 
 RUN = "20260101T000000-0badcafe"
+LEDGER = "00c0ffee00c0ffee"
+HERE = "sentinel.example/here"
 
 
 class Bench:
     """A toolbox with its fakes in reach."""
 
     def __init__(self, *, tables: FakeTables | None = None) -> None:
-        self.tables = tables or FakeTables()
+        self.clock = FakeClock()
+        self.tables = tables or FakeTables(self.clock.monotonic)
         self.queue = FakeQueue()
         self.poison_queue = FakeQueue()
-        self.clock = FakeClock()
         self.toolbox = Toolbox(
             ledger=open_ledger(self.tables),
             problems=Problems(self.tables, clock=self.clock),
@@ -34,15 +40,61 @@ class Bench:
             clock=self.clock,
             requests_per_minute=60,
             stale_after=timedelta(minutes=45),
+            destination=HERE,
         )
+        ledger_row = Row(partition="ledger", key="id", data={"ledger_id": LEDGER})
+        self.tables.table("chunks").merge(ledger_row)
 
     def enqueue(self, *sequences: int) -> None:
-        """Put chunks on the queue at slots of their own and record it, as a sync run does."""
+        """Write the rows of chunks and enqueue them at slots of their own, as a sync run does."""
         self.toolbox.slots.reserve(len(sequences))
-        envelopes = [chunk(sequence) for sequence in sequences]
-        for envelope in envelopes:
-            self.queue.send(encode_envelope(envelope))
-        self.toolbox.ledger.chunks.record_enqueued(envelopes, at=self.clock.now())
+        for sequence in sequences:
+            self.write_row(sequence)
+            self.queue.send(encode_envelope(chunk(sequence)))
+
+    def write_row(self, sequence: int, *, destination: str = HERE, count: int = 2) -> None:
+        """Write a chunk's row if there is none."""
+        envelope = chunk(sequence)
+        if self.toolbox.ledger.chunks.get(RUN, envelope.key) is not None:
+            return
+        records = [Record(id_hash=10 * sequence + n, fingerprint=n) for n in range(count)]
+        row = Chunk(
+            run_id=RUN,
+            key=envelope.key,
+            sequence=sequence,
+            epoch=envelope.epoch,
+            count=count,
+            destination=destination,
+            records=pack_records(records),
+            enqueued_at=self.clock.now(),
+        )
+        self.tables.table("chunks").transact([insertion(row)])
+
+    def row(self, sequence: int = 0) -> Chunk:
+        """Return a chunk's row, which is there."""
+        found = self.toolbox.ledger.chunks.get(RUN, chunk(sequence).key)
+        assert found is not None
+        return found
+
+    def set_row(self, sequence: int = 0, **properties: Value) -> None:
+        """Overlay properties on a chunk's row, as somebody else may."""
+        row = Row(partition=partition_of(RUN), key=chunk(sequence).key, data=properties)
+        self.tables.table("chunks").merge(row)
+
+    def remove_row(self, sequence: int = 0) -> None:
+        """Fold a chunk away."""
+        self.tables.table("chunks").delete(partition_of(RUN), chunk(sequence).key)
+
+    def void(self, sequence: int = 0) -> None:
+        """Make a chunk void, as a later tick of its run does."""
+        self.tables.table("chunks").transact([voiding(self.row(sequence))])
+
+    def upload(self, sequence: int = 0) -> None:
+        """Let Sentinel accept what may be sent of a chunk."""
+        row = self.row(sequence)
+        self.toolbox.ledger.chunks.record_uploaded(
+            row, sent=row.to_send, rejected=(), at=self.clock.now()
+        )
 
     def poison(self, sequence: int = 0, *, reason: str = "Sentinel is broken") -> PoisonRecord:
         """Keep the message of a chunk as poison, as the consumer would; return the record."""
@@ -54,8 +106,11 @@ class Bench:
             poisoned_by=PoisonedBy.CONSUMER,
             at=self.clock.now(),
         )
+        self.write_row(sequence)
         self.toolbox.ledger.poison.keep(record)
-        self.toolbox.ledger.chunks.record_poisoned(envelope, at=self.clock.now(), reason=reason)
+        self.toolbox.ledger.chunks.record_poisoned(
+            RUN, envelope.key, at=self.clock.now(), reason=reason
+        )
         return record
 
     def rubbish(self) -> PoisonRecord:
@@ -78,6 +133,12 @@ class Bench:
         )
         return self.toolbox.ledger.runs.create(run)
 
+    def lease(self, run: Run | None) -> None:
+        """Let the run lease name a run as the one that is open."""
+        control = self.toolbox.ledger.control
+        lease = control.acquire_lease(owner="tick", seconds=600)
+        control.release_lease(control.set_open_run(lease, None if run is None else run.run_id))
+
     def run_at(self, seconds: float) -> Run:
         """Record a complete run, `seconds` from now."""
         self.clock.advance(seconds)
@@ -94,5 +155,6 @@ def chunk(sequence: int = 0) -> Envelope:
         count=2,
         body=body,
         fingerprints=(1, 2),
+        ledger_id=LEDGER,
         attempt=7,
     )

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it asks, and its exit status."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,8 @@ from common.ledger.poison import PoisonState
 from common.ledger.problems import Kind
 from common.ledger.states import RunState
 from ops.cli import BAD_NEWS, GOOD, INTERRUPTED, NEWER_VERSIONS, WRONG, main
-from tests.unit.ops.samples import Bench
+from ops.toolbox import open_toolbox
+from tests.unit.ops.samples import HERE, Bench
 
 
 def _run(bench: Bench, *arguments: str) -> int:
@@ -158,6 +160,55 @@ def test_a_full_sync_is_asked_for_once(capsys: pytest.CaptureFixture[str]) -> No
     assert "next new sync run" in capsys.readouterr().out
 
 
+def test_adopting_says_what_goes_where(capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run first, then the rows are turned over; a second time there is nothing to do."""
+    bench = Bench()
+    bench.write_row(0, destination="sentinel.example/before")
+    for options, said in (
+        (["--dry-run"], f"1 chunks (2 indicators) would go to {HERE}"),
+        ([], f"1 chunks (2 indicators) go to {HERE}"),
+        ([], f"0 chunks (0 indicators) go to {HERE}"),
+    ):
+        assert _run(bench, "destination", "adopt", *options) == GOOD
+        assert capsys.readouterr().out.strip() == said
+    assert bench.row(0).destination == HERE
+
+
+def test_adopting_too_soon_is_bad_news(capsys: pytest.CaptureFixture[str]) -> None:
+    """Why and when to try again, for people and for scripts."""
+    bench = Bench()
+    bench.write_row(0, destination="sentinel.example/before")
+    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+    assert _run(bench, "destination", "adopt") == BAD_NEWS
+    assert "try again in 120 s" in capsys.readouterr().err
+    assert _run(bench, "destination", "adopt", "--json") == BAD_NEWS
+    told = json.loads(capsys.readouterr().out)
+    assert (told["chunks"], told["indicators"]) == (0, 0)
+    assert "try again" in told["waits"]
+
+
+def test_adopting_needs_to_know_the_present_workspace(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it in the environment the answer is what to set."""
+    bench = Bench()
+    bench.toolbox = replace(bench.toolbox, destination="")
+    assert _run(bench, "destination", "adopt") == WRONG
+    assert "WORKSPACE_ID" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workspace", ["", "0a0b0c0d-0000-4000-8000-000000000000"])
+def test_the_present_workspace_is_read_from_the_settings(
+    workspace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the consumer names it; a laptop without the settings can do all the rest."""
+    account = "AccountName=a;AccountKey=a2V5;EndpointSuffix=storage.example"
+    monkeypatch.setenv("PipelineStorage", f"DefaultEndpointsProtocol=https;{account}")
+    monkeypatch.delenv("SENTINEL_BASE_URL", raising=False)
+    monkeypatch.setenv("WORKSPACE_ID", workspace)
+    destination = open_toolbox().destination
+    assert destination.endswith(workspace)
+    assert bool(destination) is bool(workspace)
+
+
 def test_missing_storage_settings_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +219,7 @@ def test_missing_storage_settings_are_named(
 
 
 def test_a_replay_says_what_becomes_of_newer_versions(capsys: pytest.CaptureFixture[str]) -> None:
-    """An old chunk may overwrite a newer version; that the next run mends it is said, once."""
+    """What was superseded since is left out; that is said, once, where something was replayed."""
     bench = Bench()
     bench.poison()
     assert _run(bench, "poison", "replay", "--all") == GOOD

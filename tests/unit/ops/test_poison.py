@@ -1,27 +1,27 @@
 """Replay and discard: nothing is lost, nothing is done twice, and everything is said."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from common.envelope import decode_envelope
 from common.errors import UnavailableError
-from common.ledger.fold import Fold, fold_chunks
 from common.ledger.poison import PoisonState
-from common.ledger.runs import Counts, Cursor, Run
-from common.ledger.states import ChunkState
-from ops.poison import Result, Selection, discard, find, replay
-from ops.reconciliation import Reconciliation, reconcile
+from common.ledger.states import ChunkState, state_of
+from common.ledger.tables import Row
+from ops.poison import Result, Selection, discard, find
+from ops.poison import replay as replay_poison
 from tests.unit.ops.samples import RUN, Bench, chunk
 
 ALL = Selection(all_kept=True)
-A_DAY = timedelta(days=1)
 
 
 def _replay(bench: Bench, selection: Selection = ALL, *, dry_run: bool = False) -> list[Result]:
     tools = bench.toolbox
-    handled = replay(
+    handled = replay_poison(
         find(tools.ledger, selection),
         ledger=tools.ledger,
         queue=tools.queue,
@@ -41,9 +41,7 @@ def _discard(bench: Bench, selection: Selection = ALL, *, dry_run: bool = False)
 
 
 def _state(bench: Bench, sequence: int = 0) -> ChunkState:
-    found = bench.toolbox.ledger.chunks.get(RUN, chunk(sequence).key)
-    assert found is not None
-    return found.state
+    return bench.row(sequence).state
 
 
 def test_a_replayed_message_is_on_the_queue_and_its_chunk_is_pending() -> None:
@@ -54,7 +52,6 @@ def test_a_replayed_message_is_on_the_queue_and_its_chunk_is_pending() -> None:
     (sent,) = bench.queue.sent
     copy = decode_envelope(sent.text)
     assert (copy.body, copy.attempt, copy.slot is not None) == (chunk().body, 0, True)
-    assert not copy.is_first_delivery
     assert _state(bench) is ChunkState.QUEUED
 
 
@@ -92,9 +89,7 @@ def test_a_chunk_that_was_uploaded_meanwhile_is_not_sent() -> None:
     """When another copy got through, replaying only says so."""
     bench = Bench()
     bench.poison()
-    bench.toolbox.ledger.chunks.record_uploaded(
-        chunk(), accepted=2, rejected=0, at=bench.clock.now()
-    )
+    bench.upload()
     assert _replay(bench) == [Result.ALREADY_UPLOADED]
     assert not bench.queue.sent
     assert _state(bench) is ChunkState.UPLOADED
@@ -134,9 +129,7 @@ def test_a_message_uploaded_while_it_is_replayed_stays_uploaded() -> None:
     def upload(table: str, operation: str) -> None:
         if (table, operation) == ("poison", "replace"):
             bench.tables.before = lambda _table, _operation: None
-            bench.toolbox.ledger.chunks.record_uploaded(
-                chunk(), accepted=2, rejected=0, at=bench.clock.now()
-            )
+            bench.upload()
 
     bench.tables.before = upload
     assert _replay(bench) == [Result.REPLAYED]
@@ -195,26 +188,11 @@ def test_a_discard_that_dies_is_completed_by_another(step: int) -> None:
         _live_on(bench)
         (record,) = bench.toolbox.ledger.poison.all()
         assert record.state is PoisonState.KEPT
-        _fold(bench)
         assert _discard(bench) == [Result.DISCARDED]
     else:
         assert step == 3, "two writes were to fail"
     _live_on(bench)
-    assert not list(_fold(bench).in_flight.fingerprints), "a new run sends them again"
-
-
-def _fold(bench: Bench, *, queues_are_empty: bool = False) -> Fold:
-    ledger = bench.toolbox.ledger
-    return fold_chunks(
-        run_id="20260101T010000-0badcafe",
-        is_full=False,
-        runs=ledger.runs,
-        chunks=ledger.chunks,
-        known=ledger.known,
-        at=bench.clock.now(),
-        queues_are_empty=queues_are_empty,
-        keep_going=lambda: None,
-    )
+    assert (_state(bench), bench.row().to_send) == (ChunkState.DISCARDED, ())
 
 
 def _before(bench: Bench, table: str, operation: str, act: Callable[[], object]) -> None:
@@ -228,41 +206,86 @@ def _before(bench: Bench, table: str, operation: str, act: Callable[[], object])
     bench.tables.before = hook
 
 
-def _sent_run(bench: Bench) -> Run:
-    """A run with one chunk, which was given up."""
-    run = bench.run()
-    run = bench.toolbox.ledger.runs.save(
-        run, cursor=Cursor(sequence=1), counts=Counts(fetched=2, enqueued=2)
-    )
-    bench.poison()
-    return run
+@pytest.mark.parametrize(
+    ("letters", "to_send", "result"),
+    [
+        ("PP", (0, 1), Result.REPLAYED),
+        ("SP", (1,), Result.REPLAYED),
+        ("PA", (0,), Result.REPLAYED),
+        ("SS", (), Result.SUPERSEDED),
+        ("SA", (), Result.ALREADY_UPLOADED),
+        ("RS", (), Result.ALREADY_UPLOADED),
+        ("DS", (), Result.ALREADY_DISCARDED),
+    ],
+)
+def test_a_replay_leaves_out_what_was_struck(
+    letters: str, to_send: tuple[int, ...], result: Result
+) -> None:
+    """Letters that are final stay; where nothing else is left, no message is sent."""
+    for dry_run in (True, False):
+        bench = Bench()
+        bench.poison()
+        bench.set_row(letters=letters, state=state_of(letters).value)
+        expected = Result.WOULD_REPLAY if dry_run and to_send else result
+        assert _replay(bench, dry_run=dry_run) == [expected]
+        assert len(bench.queue.sent) == (0 if dry_run or not to_send else 1)
+        assert bench.row().to_send == to_send
+        (record,) = bench.toolbox.ledger.poison.all()
+        assert (record.state is PoisonState.KEPT) is dry_run
+        if not dry_run:
+            assert bench.row().letters == letters.replace("P", ".")
 
 
-def _fate(bench: Bench) -> Reconciliation:
-    ledger = bench.toolbox.ledger
-    (run,) = ledger.runs.latest(9)
-    return reconcile(run, ledger.chunks.of_run(run.run_id))
-
-
-@pytest.mark.parametrize("table", ["chunks", "control", "poison"])
-def test_a_fold_that_saw_an_empty_queue_during_a_replay_loses_nothing(table: str) -> None:
-    """At worst the chunk is sent twice: the new run takes it for missing, and the copy arrives."""
+def test_a_chunk_that_is_void_is_superseded() -> None:
+    """Its page was read again: nothing is sent, and the record is settled."""
     bench = Bench()
-    _sent_run(bench)
-    _before(bench, table, "replace", lambda: _fold(bench, queues_are_empty=True))
-    bench.toolbox.slots.reserve(1)
-    assert _replay(bench) == [Result.REPLAYED]
-    assert len(bench.queue.sent) == 1
-    assert _fate(bench).balanced
-    bench.toolbox.ledger.chunks.record_uploaded(
-        chunk(), accepted=2, rejected=0, at=bench.clock.now()
-    )
-    assert _fate(bench).balanced
-    _fold(bench)
-    fate = _fate(bench)
-    assert fate.balanced
-    assert fate.accepted + fate.poisoned == 2, "counted once"
-    assert any(bench.toolbox.ledger.known.load(as_of=bench.clock.now(), lifetime=A_DAY))
+    bench.poison()
+    bench.void()
+    assert _replay(bench) == [Result.SUPERSEDED]
+    assert not bench.queue.sent
+    assert _replay(bench) == []
+
+
+def test_a_strike_before_the_row_is_moved_is_seen() -> None:
+    """The row changes between reading and moving it: the replay begins again with what is there."""
+    bench = Bench()
+    record = bench.poison()
+    chunks = bench.toolbox.ledger.chunks
+    _before(bench, "chunks", "replace", lambda: chunks.strike(RUN, record.poison_id, {0, 1}))
+    assert _replay(bench) == [Result.SUPERSEDED]
+    assert not bench.queue.sent
+    assert bench.row().letters == "SS"
+
+
+@pytest.mark.parametrize("ledger_id", ["00c0ffee00c0ffee", "another"])
+def test_without_a_row_a_replay_says_whether_anything_would_be_sent(ledger_id: str) -> None:
+    """In its own ledger it is settled, and a consumer would drop it; else it is sent as it is."""
+    bench = Bench()
+    bench.poison()
+    bench.remove_row()
+    row = Row(partition="ledger", key="id", data={"ledger_id": ledger_id})
+    bench.tables.table("chunks").merge(row)
+    is_lost = ledger_id == "another"
+    assert _replay(bench) == [Result.REPLAYED if is_lost else Result.ALREADY_SETTLED]
+    assert len(bench.queue.sent) == is_lost
+    assert _replay(bench) == []
+
+
+def test_a_message_of_a_later_release_is_left_for_it() -> None:
+    """After a rollback it can be neither read nor sent: it stays kept, and the others go on."""
+    bench = Bench()
+    bench.poison(0)
+    bench.poison(1)
+    found = bench.toolbox.ledger.poison.get(RUN, chunk(0).key)
+    assert found is not None
+    message = json.dumps({**json.loads(found.message), "version": 2})
+    bench.toolbox.ledger.poison.keep(replace(found, message=message))
+    assert sorted(_replay(bench)) == sorted([Result.LATER_RELEASE, Result.REPLAYED])
+    (sent,) = bench.queue.sent
+    assert decode_envelope(sent.text).sequence == 1
+    kept = bench.toolbox.ledger.poison.get(RUN, chunk(0).key)
+    assert kept is not None
+    assert kept.state is PoisonState.KEPT
 
 
 def test_a_deferred_copy_does_not_keep_its_chunk_from_being_pending() -> None:
@@ -307,9 +330,7 @@ def test_discarding_what_is_uploaded_says_so() -> None:
     """A late delivery got through: the record is settled, and nothing was given up."""
     bench = Bench()
     bench.poison()
-    bench.toolbox.ledger.chunks.record_uploaded(
-        chunk(), accepted=2, rejected=0, at=bench.clock.now()
-    )
+    bench.upload()
     assert _discard(bench) == [Result.ALREADY_UPLOADED]
     assert _state(bench) is ChunkState.UPLOADED
     assert _discard(bench) == []
@@ -329,7 +350,7 @@ def test_two_operators_at_once_are_told_of_each_other(
     stale = find(tools.ledger, ALL)
     other(bench)
     sent = len(bench.queue.sent)
-    handled = replay(
+    handled = replay_poison(
         stale, ledger=tools.ledger, queue=tools.queue, slots=tools.slots, clock=tools.clock
     )
     assert [item.result for item in handled] == [said]
@@ -371,9 +392,7 @@ def test_a_replay_that_sends_nothing_takes_no_slot() -> None:
     bench.rubbish()
     bench.poison()
     _replay(bench, dry_run=True)
-    bench.toolbox.ledger.chunks.record_uploaded(
-        chunk(), accepted=2, rejected=0, at=bench.clock.now()
-    )
+    bench.upload()
     _replay(bench)
     assert bench.toolbox.slots.next_free() is None
 

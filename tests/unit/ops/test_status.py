@@ -6,15 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from common.ledger.fold import fold_chunks
 from common.ledger.problems import Kind
-from common.ledger.runs import Counts, Cursor
+from common.ledger.runs import Counts, Cursor, Head
 from common.ledger.states import RunState
 from common.ledger.tables import Row
 from ops.poison import Selection, find, replay
 from ops.status import SILENT_AFTER, Health, describe, judge_health
+from producer.entries import Keeping
+from producer.fold import FoldConfig, survey
+from producer.index import VersionIndex
 from tests.fakes.tables import FakeTable, FakeTables
-from tests.unit.ops.samples import Bench, chunk
+from tests.unit.ops.samples import HERE, RUN, Bench, chunk
 
 LONG = SILENT_AFTER / timedelta(seconds=1) + 1
 
@@ -98,14 +100,141 @@ def test_the_diagnosis_does_not_depend_on_how_many_runs_are_shown() -> None:
     assert judge_health(view).health is Health.HEALTHY
 
 
-def test_a_long_run_at_work_is_degraded_not_down() -> None:
-    """A first load that takes hours arrives page by page: it is told, and it is no outage."""
+def _long_run(bench: Bench, *, cursor: Cursor, ticks: int) -> None:
+    """Take a run on by a page a tick, every 15 minutes; each tick ends at its limits."""
+    runs = bench.toolbox.ledger.runs
+    run = bench.run(RunState.INTERRUPTED, reason="the time budget is used up")
+    for number in range(ticks):
+        bench.clock.advance(900)
+        head = Head(runs, run, tick=f"tick-{number}", clock=bench.clock)
+        head.save(epoch=run.epoch + 1, stalled=run.stalled + 1, state=RunState.RUNNING)
+        cursor = replace(cursor, page=cursor.page + 1)
+        counts = Counts(fetched=1000 * cursor.page, filtered=1000 * cursor.page)
+        run = head.save(cursor=cursor, counts=counts)
+        run = head.save(state=RunState.INTERRUPTED, reason="the time budget is used up")
+
+
+@pytest.mark.parametrize("ticks", [1, 4, 100])
+def test_a_long_run_that_comes_further_is_healthy(ticks: int) -> None:
+    """A first load of days, over many ticks: neither limit of a tick is anything to tell."""
     bench = Bench()
-    run = bench.run(RunState.INTERRUPTED, reason="reached MAX_PAGES")
-    bench.toolbox.ledger.runs.save(run, counts=Counts(fetched=1000, filtered=1000))
+    _long_run(bench, cursor=Cursor(), ticks=ticks)
+    assert judge_health(bench.toolbox.look(runs=5)).findings == ()
+    bench.clock.advance(bench.toolbox.stale_after.total_seconds())
+    assert judge_health(bench.toolbox.look(runs=5)).health is Health.HEALTHY
+
+
+def test_a_long_run_that_comes_no_further_is_told() -> None:
+    """Without progress for as long as a run may take, the feed is down, with the reason."""
+    bench = Bench()
+    _long_run(bench, cursor=Cursor(), ticks=4)
+    (run,) = bench.toolbox.ledger.runs.latest(9)
+    for _ in range(4):
+        bench.clock.advance(900)
+        run = Head(bench.toolbox.ledger.runs, run, tick="t", clock=bench.clock).save(
+            reason="Lumen is unavailable (503)"
+        )
     diagnosis = judge_health(bench.toolbox.look(runs=5))
-    assert diagnosis.health is Health.DEGRADED
-    assert diagnosis.findings == ("none of the last 1 sync runs is complete: reached MAX_PAGES",)
+    assert diagnosis.health is Health.DOWN
+    assert diagnosis.findings == (
+        "none of the last 1 sync runs is complete: Lumen is unavailable (503)",
+    )
+
+
+def test_a_run_that_was_not_answered_yet_is_not_at_work() -> None:
+    """Its query may never complete: nothing was fetched."""
+    bench = Bench()
+    bench.run(RunState.RUNNING)
+    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DEGRADED
+    bench.clock.advance(bench.toolbox.stale_after.total_seconds() + 1)
+    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
+
+
+@pytest.mark.parametrize("state", list(RunState))
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("is_newest", [False, True])
+def test_an_open_run_that_no_lease_names_is_told(
+    state: RunState, named: bool, is_newest: bool
+) -> None:
+    """Until the next tick closes it; the newest is not, as its tick may be about to name it."""
+    bench = Bench()
+    run = bench.run(state)
+    if not is_newest:
+        bench.run_at(1)
+    if named:
+        bench.lease(run)
+    is_told = run.is_open and not named and not is_newest
+    view = bench.toolbox.look(runs=5)
+    assert view.orphans == ((run.run_id,) if is_told else ())
+    told = [finding for finding in judge_health(view).findings if "run lease" in finding]
+    assert len(told) == is_told
+    assert all(run.run_id in finding and "the next tick closes it" in finding for finding in told)
+
+
+def test_rows_that_cannot_be_read_are_told_and_counted_nowhere_else() -> None:
+    """One of a later release and one that is damaged: neither waits, here or for elsewhere."""
+    bench = Bench()
+    bench.run()
+    bench.enqueue(0, 1)
+    bench.queue.sent.clear()
+    bench.set_row(0, state="sent-twice", destination="another")
+    bench.set_row(1, count="two")
+    bench.clock.advance(LONG)
+    view = bench.toolbox.look(runs=5)
+    assert (view.strange, view.elsewhere, view.missing) == (2, 0, 0)
+    (finding,) = [text for text in judge_health(view).findings if "cannot read" in text]
+    assert "chunk rows that this release cannot read: 2" in finding
+
+
+@pytest.mark.parametrize("settled", ["", "uploaded", "void", "struck"])
+def test_what_waits_for_another_workspace_is_told(settled: str) -> None:
+    """Indicators that are still to be sent count, with the command that turns them over."""
+    bench = Bench()
+    bench.run()
+    bench.write_row(0)
+    bench.write_row(1, destination="sentinel.example/before")
+    bench.queue.send("one")
+    match settled:
+        case "uploaded":
+            bench.upload(1)
+        case "void":
+            bench.void(1)
+        case "struck":
+            bench.toolbox.ledger.chunks.strike(RUN, chunk(1).key, {1})
+    expected = {"": 2, "struck": 1}.get(settled, 0)
+    view = bench.toolbox.look(runs=5)
+    assert view.elsewhere == expected
+    told = [text for text in judge_health(view).findings if "destination adopt" in text]
+    assert len(told) == bool(expected)
+    assert all(f"the present one: {expected};" in finding for finding in told)
+
+
+def test_without_the_settings_of_a_workspace_nothing_is_elsewhere() -> None:
+    """A laptop need not know them to ask for the status."""
+    bench = Bench()
+    bench.run()
+    bench.write_row(0)
+    bench.queue.send("one")
+    assert replace(bench.toolbox, destination="").look(runs=5).elsewhere == 0
+
+
+@pytest.mark.parametrize("queue", ["empty", "one", "one given up"])
+@pytest.mark.parametrize("seconds", [LONG - 2, LONG])
+def test_chunks_without_a_message_are_told(queue: str, seconds: float) -> None:
+    """While both queues are empty for long, what waits has no message: it was cleared."""
+    bench = Bench()
+    bench.enqueue(0, 1)
+    bench.queue.sent.clear()
+    bench.upload(1)
+    bench.clock.advance(seconds)
+    bench.run()
+    if queue != "empty":
+        (bench.queue if queue == "one" else bench.poison_queue).send("message")
+    is_told = queue == "empty" and seconds == LONG
+    view = bench.toolbox.look(runs=5)
+    assert view.missing == (2 if is_told else 0)
+    told = [text for text in judge_health(view).findings if "no message is on the queue" in text]
+    assert len(told) == is_told
 
 
 def _accept(bench: Bench) -> None:
@@ -183,14 +312,8 @@ def _long_throttled(bench: Bench) -> None:
 
 def _deferred_only(bench: Bench) -> None:
     bench.enqueue(0)
-    copy = chunk(0).deferred(at="", reason="Sentinel is unavailable (503)", counts=True)
+    copy = chunk().deferred(at="", reason="Sentinel is unavailable (503)", counts=True)
     bench.toolbox.ledger.chunks.record_deferred(copy, at=bench.clock.now(), reason="503")
-    bench.clock.advance(LONG)
-
-
-def _message_gone(bench: Bench) -> None:
-    bench.enqueue(0)
-    bench.queue.sent.clear()
     bench.clock.advance(LONG)
 
 
@@ -213,7 +336,6 @@ def _replayed_just_now(bench: Bench) -> None:
         _accepted_just_now,
         _long_throttled,
         _deferred_only,
-        _message_gone,
         _replayed_just_now,
     ],
 )
@@ -267,16 +389,19 @@ class SelectingTable(FakeTable):
         self,
         partition: str | None = None,
         *,
+        key: str | None = None,
+        from_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
-        assert isinstance(self._tables, SelectingTables)
-        self._tables.selected.add((self._name, None if select is None else frozenset(select)))
-        return super().query(partition, limit=limit, select=select)
+        if key is None:  # heads are read whole, and stand in the same table
+            assert isinstance(self._tables, SelectingTables)
+            self._tables.selected.add((self._name, None if select is None else frozenset(select)))
+        return super().query(partition, key=key, from_key=from_key, limit=limit, select=select)
 
 
 def test_the_report_reads_no_more_of_many_rows_than_it_needs() -> None:
-    """Neither message nor reason of poison, nor fingerprints of chunks, also on a second look."""
+    """Neither message nor reason of poison, nor records of chunks, also on a second look."""
     tables = SelectingTables()
     bench = Bench(tables=tables)
     bench.poison()
@@ -284,7 +409,7 @@ def test_the_report_reads_no_more_of_many_rows_than_it_needs() -> None:
     unbalanced = runs.save(bench.run(), counts=Counts(fetched=1, enqueued=1))
 
     def change_in_between(table: str, operation: str) -> None:
-        if (table, operation) == ("chunks", "query"):
+        if (table, operation) == ("chunks", "get"):
             tables.before = lambda _table, _operation: None
             runs.save(unbalanced, reason="looked at again")
 
@@ -295,8 +420,8 @@ def test_the_report_reads_no_more_of_many_rows_than_it_needs() -> None:
     assert whole.isdisjoint({"chunks", "poison"})
     read = {name for _, fields in tables.selected for name in fields or ()}
     assert read == {
-        *("sequence", "count", "state", "accepted", "rejected", "deferrals", "enqueued_at"),
-        "settled_at",
+        *("sequence", "epoch", "count", "state", "void", "letters", "accepted", "rejected"),
+        *("deferrals", "destination", "enqueued_at", "settled_at"),
     }
 
 
@@ -312,41 +437,45 @@ def test_the_schedule_says_when_a_run_is_missing() -> None:
 
 
 def _fold(bench: Bench) -> None:
+    """Fold what is settled, as the next tick does."""
     ledger = bench.toolbox.ledger
-    fold_chunks(
-        run_id="20260101T010000-0badcafe",
-        is_full=False,
+    survey(
         runs=ledger.runs,
         chunks=ledger.chunks,
-        known=ledger.known,
-        at=bench.clock.now(),
-        queues_are_empty=False,
+        index=VersionIndex(bench.tables),
+        config=FoldConfig(destination=HERE, keeping=Keeping(known_for=90)),
+        tick="next",
+        today=20_000,
         keep_going=lambda: None,
     )
 
 
-def test_a_fold_while_the_books_are_read_is_no_imbalance() -> None:
-    """Rows that a new run folds away between two reads are in the run's row, which is read anew."""
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_fold_while_the_books_are_read_is_no_imbalance(at: int) -> None:
+    """Rows that a new run folds away between two reads are in the run's head, read once more."""
     bench = Bench()
     ledger = bench.toolbox.ledger
     run = bench.run()
-    ledger.runs.save(run, cursor=Cursor(sequence=2), counts=Counts(fetched=4, enqueued=4))
-    for sequence in range(2):
-        ledger.chunks.record_uploaded(chunk(sequence), accepted=2, rejected=0, at=bench.clock.now())
-    seen: list[tuple[str, str]] = []
+    ledger.runs.save(run, cursor=Cursor(sequence=3), counts=Counts(fetched=6, enqueued=6))
+    for sequence in range(3):
+        bench.write_row(sequence)
+    ledger.chunks.strike(RUN, chunk(2).key, {0})
+    for sequence in range(3):
+        bench.upload(sequence)
+    calls: list[int] = []
 
-    def fold_in_between(table: str, operation: str) -> None:
-        seen.append((table, operation))
-        if (table, operation) == ("chunks", "query"):
+    def fold_in_between(_table: str, _operation: str) -> None:
+        calls.append(1)
+        if len(calls) == at:
             bench.tables.before = lambda _table, _operation: None
             _fold(bench)
 
     bench.tables.before = fold_in_between
     view = bench.toolbox.look(runs=5)
-    assert ("chunks", "query") in seen
+    assert len(calls) == at
     assert not list(ledger.chunks.all())
     assert judge_health(view).findings == ()
-    assert view.runs[0].fate.accepted == 4
+    assert (view.runs[0].fate.accepted, view.runs[0].fate.struck) == (5, 1)
 
 
 def test_books_that_do_not_balance_are_told_though_they_are_read_again() -> None:

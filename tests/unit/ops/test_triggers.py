@@ -32,7 +32,7 @@ def test_trouble_with_the_storage_is_told(error: type[PipelineError]) -> None:
     bench.tables.before = fail
     response = status_response(lambda: bench.toolbox, runs=5)
     assert (response.status_code, response.mimetype) == (503, "application/json")
-    assert json.loads(response.get_body()) == {"error": "table runs is away"}
+    assert json.loads(response.get_body()) == {"error": "table control is away"}
 
 
 @pytest.mark.parametrize(

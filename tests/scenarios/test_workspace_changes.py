@@ -1,0 +1,84 @@
+"""The app is set for another workspace while chunks wait for the one before."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from local.feed import SyntheticFeed
+from local.functions_host.process import PROJECT_ROOT
+from tests.scenarios.conftest import NewWorld
+from tests.scenarios.world import CONSUMER, PRODUCER, World, assert_conserved, until
+
+
+def _ops(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as an operator next to the storage does."""
+    return subprocess.run(
+        [sys.executable, "-m", "ops", *arguments],
+        cwd=PROJECT_ROOT,
+        env={**os.environ, **world.cloud.app_settings()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def _wait_elsewhere(world: World) -> None:
+    """Set the app for another workspace; return once every chunk was deferred there."""
+    world.cloud.change_workspace()
+    world.cloud.start_host(disabled=PRODUCER)
+    until(lambda: all(chunk.deferrals for chunk in world.chunks()), "every chunk is deferred")
+
+
+@pytest.fixture
+def queued(new_world: NewWorld) -> World:
+    """A world whose chunks wait on the queue for the first workspace."""
+    world = new_world(SyntheticFeed(700))
+    producer = world.cloud.start_host(disabled=CONSUMER)
+    world.sync(producer)
+    producer.terminate()
+    return world
+
+
+def test_chunks_for_another_workspace_wait_until_an_operator_turns_them_over(
+    queued: World,
+) -> None:
+    """They are not sent to the wrong one, the status says what to do, and the command does it."""
+    world = queued
+    count = len(world.expected)
+    _wait_elsewhere(world)
+    assert world.cloud.sentinel.requests == 0
+    report = json.loads(_ops(world, "status", "--json").stdout)
+    assert report["health"] == "degraded"
+    (finding,) = [text for text in report["findings"] if "destination adopt" in text]
+    assert f"another workspace than the present one: {count};" in finding
+    assert not world.poison()
+
+    dry = json.loads(_ops(world, "destination", "adopt", "--dry-run", "--json").stdout)
+    assert dry["indicators"] == count
+    assert world.destination not in {chunk.destination for chunk in world.chunks()}
+    done = _ops(world, "destination", "adopt")
+    assert done.returncode == 0, done.stderr
+    assert f"({count} indicators) go to {world.destination}" in done.stdout
+    world.deliver_all()
+    assert_conserved(world)
+    assert world.cloud.sentinel.accepted_total == count
+    again = _ops(world, "destination", "adopt")
+    assert again.returncode == 1, "soon after a success it waits"
+    assert "try again in 120 s" in again.stderr
+
+
+def test_chunks_go_to_their_workspace_when_the_settings_are_put_right(queued: World) -> None:
+    """A typing error that is corrected costs a wait, and no command."""
+    world = queued
+    workspace = world.cloud.app_settings()["WORKSPACE_ID"]
+    _wait_elsewhere(world)
+    world.cloud.hosts[-1].terminate()
+    world.cloud.change_workspace(workspace)
+    world.cloud.start_host()
+    world.deliver_all()
+    assert_conserved(world)
+    assert world.cloud.sentinel.accepted_total == len(world.expected)

@@ -1,0 +1,132 @@
+"""Adopting: chunks that wait for another destination go to the present one, when that is safe."""
+
+from collections.abc import Callable
+
+import pytest
+
+from common.delivery import LONGEST_DELIVERY
+from common.errors import UnavailableError
+from common.ledger.states import ChunkState
+from ops.destination import Adoption, adopt
+from tests.unit.ops.samples import HERE, RUN, Bench, chunk
+
+BEFORE = "sentinel.example/before"
+
+
+def _adopt(bench: Bench, *, dry_run: bool = False) -> Adoption:
+    tools = bench.toolbox
+    return adopt(tools.ledger, tools.problems, destination=HERE, dry_run=dry_run)
+
+
+def _accept(bench: Bench) -> None:
+    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+
+
+def test_what_waits_for_another_destination_is_turned_over() -> None:
+    """Only that: what is for the present one, settled or void stays as it is."""
+    bench = Bench()
+    bench.write_row(0)
+    for sequence in range(1, 6):
+        bench.write_row(sequence, destination=BEFORE)
+    bench.upload(2)
+    bench.void(3)
+    bench.toolbox.ledger.chunks.strike(RUN, chunk(4).key, {0})
+    bench.toolbox.ledger.chunks.record_poisoned(
+        RUN, chunk(5).key, at=bench.clock.now(), reason="why"
+    )
+    untouched = {sequence: bench.row(sequence) for sequence in (0, 2, 3)}
+    assert _adopt(bench) == Adoption(chunks=3, indicators=5)
+    assert {sequence: bench.row(sequence) for sequence in (0, 2, 3)} == untouched
+    assert [bench.row(sequence).destination for sequence in (1, 4, 5)] == [HERE] * 3
+    assert bench.row(4).letters == "S."
+    assert bench.row(5).state is ChunkState.POISONED
+    assert _adopt(bench) == Adoption()
+
+
+def test_a_row_that_cannot_be_read_is_left_alone() -> None:
+    """It is of a later release, or damaged: neither counted nor written."""
+    bench = Bench()
+    bench.write_row(0, destination=BEFORE)
+    bench.write_row(1, destination=BEFORE)
+    bench.set_row(0, state="sent-twice")
+    bench.set_row(1, count="two")
+    rows = [bench.row(0).etag, bench.row(1).etag]
+    assert _adopt(bench) == Adoption()
+    assert [bench.row(0).etag, bench.row(1).etag] == rows
+
+
+@pytest.mark.parametrize("seconds", [0.0, LONGEST_DELIVERY - 0.1, LONGEST_DELIVERY, 10_000.0])
+def test_nothing_is_turned_over_soon_after_a_success(seconds: float) -> None:
+    """A request to the earlier workspace may be under way; by the storage's clock."""
+    bench = Bench()
+    bench.write_row(0, destination=BEFORE)
+    _accept(bench)
+    bench.clock.advance(seconds)
+    done = _adopt(bench)
+    if seconds < LONGEST_DELIVERY:
+        assert (done.chunks, done.indicators) == (0, 0)
+        assert f"accepted {seconds:.0f} s ago" in done.waits
+        assert f"try again in {LONGEST_DELIVERY:.0f} s" in done.waits
+        assert bench.row(0).destination == BEFORE
+    else:
+        assert done == Adoption(chunks=1, indicators=2)
+
+
+def test_a_dry_run_says_what_would_go_and_changes_nothing() -> None:
+    """Neither a row nor its ETag; soon after a success it waits, too."""
+    bench = Bench()
+    bench.write_row(0, destination=BEFORE)
+    row = bench.row(0)
+    assert _adopt(bench, dry_run=True) == Adoption(chunks=1, indicators=2)
+    assert (bench.row(0), bench.row(0).etag) == (row, row.etag)
+    _accept(bench)
+    assert _adopt(bench, dry_run=True).waits
+
+
+def _upload(bench: Bench) -> None:
+    bench.upload(0)
+
+
+def _strike(bench: Bench) -> None:
+    bench.toolbox.ledger.chunks.strike(RUN, chunk(0).key, {1})
+
+
+@pytest.mark.parametrize("happen", [_upload, _strike, Bench.void, Bench.remove_row])
+def test_a_row_that_changes_at_the_same_moment_is_not_overwritten(
+    happen: Callable[[Bench], None],
+) -> None:
+    """What came since stays and is not counted; called again, the command takes what is left."""
+    bench = Bench()
+    bench.write_row(0, destination=BEFORE)
+
+    def before(table: str, operation: str) -> None:
+        if (table, operation) == ("chunks", "replace"):
+            bench.tables.before = lambda _table, _operation: None
+            happen(bench)
+
+    bench.tables.before = before
+    assert _adopt(bench) == Adoption()
+    expected = Adoption(chunks=1, indicators=1) if happen is _strike else Adoption()
+    assert _adopt(bench) == expected
+
+
+@pytest.mark.parametrize("at", range(1, 4))
+def test_adopting_that_dies_goes_on_when_it_is_called_again(at: int) -> None:
+    """Each row is a write of its own, and one that is turned over is not counted twice."""
+    bench = Bench()
+    for sequence in range(3):
+        bench.write_row(sequence, destination=BEFORE)
+    writes: list[int] = []
+
+    def before(_table: str, operation: str) -> None:
+        if operation == "replace":
+            writes.append(1)
+            if len(writes) == at:
+                raise UnavailableError("storage is away")
+
+    bench.tables.before = before
+    with pytest.raises(UnavailableError):
+        _adopt(bench)
+    bench.tables.before = lambda _table, _operation: None
+    assert _adopt(bench).chunks == 4 - at
+    assert all(bench.row(sequence).destination == HERE for sequence in range(3))
