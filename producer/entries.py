@@ -5,7 +5,7 @@ every instance imports all triggers, and only the producer needs this.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -134,6 +134,32 @@ def concatenate(parts: Sequence[Entries]) -> Entries:
         modified=np.concatenate([part.modified for part in parts] or [np.empty(0, np.uint64)]),
         entered=np.concatenate([part.entered for part in parts] or [np.empty(0, np.uint16)]),
         kept=np.concatenate([part.kept for part in parts] or [np.empty(0, np.uint16)]),
+    )
+
+
+def gather(parts: Iterable[Entries], *, count: int) -> Entries:
+    """Return the entries of parts that follow each other in order of ids, `count` at most.
+
+    No part is kept: an index of ten million is held once, not twice.
+    """
+    ids, fingerprints, modified = (np.empty(count, dtype=np.uint64) for _ in range(3))
+    entered, kept = (np.empty(count, dtype=np.uint16) for _ in range(2))
+    end = 0
+    for part in parts:
+        place = slice(end, end + len(part))
+        ids[place], fingerprints[place], modified[place] = (
+            part.ids,
+            part.fingerprints,
+            part.modified,
+        )
+        entered[place], kept[place] = part.entered, part.kept
+        end = place.stop
+    return Entries(
+        ids=ids[:end],
+        fingerprints=fingerprints[:end],
+        modified=modified[:end],
+        entered=entered[:end],
+        kept=kept[:end],
     )
 
 
