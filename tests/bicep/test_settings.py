@@ -30,6 +30,9 @@ LEFT_TO_DEFAULT = {
     "RETRY_MAX_DELAY",
     "RUN_TIME_BUDGET",
     "RUN_LEASE",
+    "KNOWN_FOR_DAYS",
+    "KNOWN_MAX",
+    "SEND_UNKNOWN_REVOKED",
     "DEFERRAL_DELAY",
 }
 """Settings that are tuned against measurements and not chosen at a deployment."""

@@ -108,7 +108,28 @@ def test_the_memory_row_answers_as_lumen_does() -> None:
     assert sizes == [1_000, 500]
 
 
-@pytest.mark.parametrize(("puts", "met"), [(100, True), (400, False)])
+def test_each_look_finds_the_row_as_it_was_inserted() -> None:
+    """So each round of the consumer row delivers, and none finds the chunk settled."""
+    table = consumer_cpu.RestoredTables().table("chunks")
+    row = Row(partition="run", key="chunk", data={"count": 100})
+    table.insert(row)
+    table.replace(Row(partition="run", key="chunk", data={"count": 100, "state": "uploaded"}))
+    assert table.get("run", "chunk") == row
+    assert [found.data["state"] for found in table.query()] == ["uploaded"]
+
+
+def test_the_table_client_reads_a_row_that_is_there() -> None:
+    """With its bytes and times, and nothing where there is none."""
+    data = {"count": 100, "records": b"\x00\xff", "enqueued_at": producer_cpu.NOW}
+    acceptor = TableAcceptor([Row(partition="run", key="chunk", data=data)])
+    table = tables_without_connection(acceptor).table("chunks")
+    found = table.get("run", "chunk")
+    assert found is not None
+    assert found.data == data
+    assert table.get("run", "another") is None
+
+
+@pytest.mark.parametrize(("puts", "met"), [(100, True), (500, False)])
 def test_operations_are_counted_with_one_poll_a_chunk(puts: int, *, met: bool) -> None:
     """Polls that bring several messages do not flatter, those that bring none do not harm."""
     first = Counter({("queue", "put_message"): puts, ("queue", "delete_message"): 100})
