@@ -28,8 +28,8 @@ from benchmarks.pipeline import open_cloud
 from benchmarks.producer_cpu import pages_of, produce
 from benchmarks.table import Figure, Scale
 from common.ledger import open_ledger
-from common.ledger.chunks import TABLE as CHUNKS_TABLE
 from common.ledger.chunks import insertion
+from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.states import ChunkState
 from common.ledger.tables import AzureTables
 from common.settings import Secret, StorageSettings, destination_of

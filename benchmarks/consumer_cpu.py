@@ -36,8 +36,8 @@ from benchmarks.timing import best_cpu
 from common.clock import SystemClock
 from common.events import Event
 from common.ledger import open_ledger
-from common.ledger.chunks import TABLE as CHUNKS_TABLE
 from common.ledger.chunks import insertion
+from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.problems import Problems
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState

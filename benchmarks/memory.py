@@ -25,9 +25,9 @@ from benchmarks.app_settings import APP_SETTINGS
 from benchmarks.pages import PAGE, encode_page
 from benchmarks.table import Figure, Scale
 from common.ledger import open_ledger
-from common.ledger.chunks import TABLE as CHUNKS_TABLE
+from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.states import ChunkState, RunState
-from common.ledger.tables import AzureTables, Row
+from common.ledger.tables import AzureTables, Row, Value
 from common.settings import Secret, StorageSettings, read_settings
 from local.azurite import ACCOUNTS, Azurite
 from local.feed import SyntheticFeed
@@ -100,7 +100,7 @@ def _deliver(storage: str) -> int:
     tables = _tables(storage)
     chunks = list(open_ledger(tables).chunks.all())
     rows = [chunk.row for chunk in chunks if chunk.row is not None]
-    outcome = {"state": ChunkState.UPLOADED.value, "rejected": 0}
+    outcome: dict[str, Value] = {"state": ChunkState.UPLOADED.value, "rejected": 0}
     tables.table(CHUNKS_TABLE).merge_all(
         [
             Row(

@@ -31,11 +31,11 @@ from benchmarks.memory import high_water_mark
 from benchmarks.producer_cpu import DESTINATION, NOW, RUN, TODAY, random_segment
 from benchmarks.table import Figure, Scale, shown
 from common.ledger import Ledger, open_ledger
-from common.ledger.chunks import TABLE as CHUNKS_TABLE
-from common.ledger.chunks import Chunk, ChunkState, insertion
+from common.ledger.chunks import Chunk, insertion
+from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.runs import Counts, Cursor, Run
-from common.ledger.states import RunState
-from common.ledger.tables import MAX_BATCH_ENTITIES, AzureTables
+from common.ledger.states import ChunkState, RunState
+from common.ledger.tables import MAX_BATCH_ENTITIES, AzureTables, Row, Value
 from common.records import Record, pack_records
 from common.settings import Secret, StorageSettings, read_storage_settings
 from local.azurite import ACCOUNTS, Azurite
@@ -230,9 +230,13 @@ def _finish_run(ledger: Ledger, tables: MemoryTables, chunks: int) -> None:
             enqueued_at=NOW,
         )
         row = insertion(chunk).row
-        outcome = {"state": ChunkState.UPLOADED.value, "accepted": CHUNK, "rejected": 0}
+        outcome: dict[str, Value] = {
+            "state": ChunkState.UPLOADED.value,
+            "accepted": CHUNK,
+            "rejected": 0,
+        }
         table.insert(row)
-        table.merge(type(row)(partition=row.partition, key=row.key, data=outcome))
+        table.merge(Row(partition=row.partition, key=row.key, data=outcome))
 
 
 def _tables(storage: str) -> AzureTables:

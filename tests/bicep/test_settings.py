@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import common.ledger
+import producer.index
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE
 from common.settings import (
     STORAGE_CONNECTION,
@@ -88,6 +89,7 @@ def ledger_tables() -> Iterator[str]:
         part = importlib.import_module(f"common.ledger.{module.name}")
         if isinstance(table := getattr(part, "TABLE", None), str):
             yield table
+    yield producer.index.TABLE
 
 
 def clouds() -> dict[str, dict[str, str]]:

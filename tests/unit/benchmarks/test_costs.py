@@ -16,7 +16,7 @@ from common.backoff import Backoff
 from common.clock import SystemClock
 from common.envelope import decode_envelope
 from common.events import Event, emit
-from common.ledger.tables import Row
+from common.ledger.tables import Row, Value
 from common.settings import Secret
 from local.feed import SyntheticFeed, expected_ids
 from producer.lumen import LumenClient
@@ -120,7 +120,7 @@ def test_each_look_finds_the_row_as_it_was_inserted() -> None:
 
 def test_the_table_client_reads_a_row_that_is_there() -> None:
     """With its bytes and times, and nothing where there is none."""
-    data = {"count": 100, "records": b"\x00\xff", "enqueued_at": producer_cpu.NOW}
+    data: dict[str, Value] = {"count": 100, "records": b"\x00\xff", "enqueued_at": producer_cpu.NOW}
     acceptor = TableAcceptor([Row(partition="run", key="chunk", data=data)])
     table = tables_without_connection(acceptor).table("chunks")
     found = table.get("run", "chunk")
