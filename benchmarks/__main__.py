@@ -32,8 +32,9 @@ MODULES: Final = {
     "6": "scale_out",
     "7": "cold_start",
     "8": "storage_operations",
-    "9": "known_index",
+    "9": "version_index",
     "10": "losses",
+    "11": "outage",
 }
 """The module of each row; its `measure(scale, feed)` returns the lines of that row."""
 

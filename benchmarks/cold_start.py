@@ -5,8 +5,8 @@ message waits. The first message is a chunk of 100 indicators, on time for its s
 reads its settings, makes all the clients of a consumer, gets a token, posts the chunk and writes
 its row; Entra and Sentinel are simulators that answer at once. The reference imports the Azure SDK
 packages that the app cannot do without (and what these import), gets a token by azure-identity,
-posts the same chunk and writes one row with a bare client. Files are in the operating system's
-cache, and byte code is compiled: as good as a cold start gets.
+posts the same chunk, reads one row and writes one with a bare client. Files are in the operating
+system's cache, and byte code is compiled: as good as a cold start gets.
 
 Not obvious: a start varies by half with what else the machine does, for seconds on end. So starts
 come in pairs, ours and the reference's in turn, and the figure is the median of the pairs' ratios.
@@ -18,22 +18,26 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
 from benchmarks.pipeline import open_cloud
-from benchmarks.producer_cpu import make_messages
+from benchmarks.producer_cpu import pages_of, produce
 from benchmarks.table import Figure, Scale
-from common.envelope import Envelope, decode_envelope, encode_envelope
 from common.ledger import open_ledger
+from common.ledger.chunks import insertion
+from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.states import ChunkState
 from common.ledger.tables import AzureTables
-from common.settings import Secret, StorageSettings
+from common.settings import Secret, StorageSettings, destination_of
 from local.cloud import LocalCloud
 from local.feed import ListFeed, SyntheticFeed
 from local.functions_host.process import child_environment
+from producer.chunking import PackedChunk
+from producer.drain import new_row
 
 GOAL: Final = 1.3
 PAIRS: Final = {Scale.QUICK: 10, Scale.FULL: 40}
@@ -89,6 +93,10 @@ service = azure.data.tables.TableServiceClient.from_connection_string(
 table = service.get_table_client("reference")
 row = {"PartitionKey": "a", "RowKey": "b"}
 try:
+    table.get_entity("a", "b")
+except ResourceNotFoundError:
+    pass
+try:
     table.upsert_entity(row)
 except ResourceNotFoundError:
     service.create_table("reference")
@@ -116,12 +124,16 @@ class Start:
 def measure(scale: Scale, feed: Path | None) -> list[Figure]:  # noqa: ARG001 - one chunk will do
     """Start both in turn, often."""
     ours, reference = [], []
-    chunk = _chunk()
+    chunk = produce(tuple(pages_of(SyntheticFeed(FEED))))[0]
     with open_cloud(ListFeed()) as cloud:
-        environment = child_environment(cloud.app_settings())
+        settings = cloud.app_settings()
+        environment = child_environment(settings)
+        destination = destination_of(settings["SENTINEL_BASE_URL"], settings["WORKSPACE_ID"])
         for number in range(PAIRS[scale]):
-            ours.append(_start(_OURS, environment, _message(chunk, number)))
-            reference.append(_start(_REFERENCE, environment, chunk.body))
+            again = replace(chunk, envelope=replace(chunk.envelope, sequence=number))
+            _write_row(cloud, again, destination)
+            ours.append(_start(_OURS, environment, _message(again)))
+            reference.append(_start(_REFERENCE, environment, chunk.envelope.body))
         _check_uploaded(cloud, PAIRS[scale])
     return [
         judge(
@@ -177,14 +189,16 @@ def _start(program: str, environment: Mapping[str, str], given: bytes) -> Start:
     )
 
 
-def _chunk() -> Envelope:
-    (text,) = make_messages(SyntheticFeed(FEED))[:1]
-    return decode_envelope(text)
+def _message(chunk: PackedChunk) -> bytes:
+    """Return the chunk's message, on time however long the start takes."""
+    return chunk.text(slot=time.time() + AHEAD).encode()
 
 
-def _message(chunk: Envelope, number: int) -> bytes:
-    """Return the chunk as another one of its run, on time however long the start takes."""
-    return encode_envelope(replace(chunk, sequence=number, slot=time.time() + AHEAD)).encode()
+def _write_row(cloud: LocalCloud, chunk: PackedChunk, destination: str) -> None:
+    """Write the chunk's row, as the producer does before it sends the message."""
+    tables = AzureTables(StorageSettings(connection_string=Secret(cloud.connection_string)))
+    row = new_row(chunk, destination=destination, at=datetime.now(UTC))
+    tables.table(CHUNKS_TABLE).insert(insertion(row).row)
 
 
 def _check_uploaded(cloud: LocalCloud, pairs: int) -> None:

@@ -1,21 +1,26 @@
 """Storage that answers from memory at once, so that a benchmark measures the code around it.
 
-Tables know no conflict and keep no ETag; queues only remember. Good for one writer.
+Tables know no conflict and keep no ETag; a write is as old as it is told. Queues only remember.
+Good for one writer.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
 
-from common.ledger.tables import Row
+from common.ledger.tables import Action, Operation, Row
 
 
 class MemoryTable:
     """One table: rows by (partition, key)."""
 
-    def __init__(self) -> None:
+    def __init__(self, age: timedelta) -> None:
         self._rows: dict[tuple[str, str], Row] = {}
+        self._age = age
 
     def get(self, partition: str, key: str) -> Row | None:
-        return self._rows.get((partition, key))
+        row = self._rows.get((partition, key))
+        return None if row is None else replace(row, age=self._age)
 
     def insert(self, row: Row) -> str:
         return self.replace(row)
@@ -25,9 +30,27 @@ class MemoryTable:
         data = {**(known.data if known else {}), **row.data}
         self._rows[row.partition, row.key] = Row(partition=row.partition, key=row.key, data=data)
 
+    def update(self, row: Row) -> bool:
+        exists = (row.partition, row.key) in self._rows
+        if exists:
+            self.merge(row)
+        return exists
+
     def replace(self, row: Row) -> str:
         self._rows[row.partition, row.key] = row
         return ""
+
+    def transact(self, operations: Sequence[Operation]) -> list[str]:
+        for operation in operations:
+            row = operation.row
+            match operation.action:
+                case Action.INSERT | Action.REPLACE:
+                    self.replace(row)
+                case Action.UPDATE:
+                    self.merge(row)
+                case Action.DELETE:
+                    self.delete(row.partition, row.key)
+        return [""] * len(operations)
 
     def delete(self, partition: str, key: str) -> None:
         self._rows.pop((partition, key), None)
@@ -36,29 +59,34 @@ class MemoryTable:
         self,
         partition: str | None = None,
         *,
+        key: str | None = None,
+        from_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,  # noqa: ARG002 - a whole row has what is selected
     ) -> Iterator[Row]:
-        found = (row for row in self._rows.values() if partition in (None, row.partition))
+        found = (
+            row
+            for row in self._rows.values()
+            if partition in (None, row.partition)
+            and key in (None, row.key)
+            and (from_key is None or row.key >= from_key)
+        )
         return iter(sorted(found, key=lambda row: (row.partition, row.key))[:limit])
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         for row in rows:
             self.merge(row)
 
-    def delete_all(self, keys: Sequence[tuple[str, str]]) -> None:
-        for partition, key in keys:
-            self.delete(partition, key)
-
 
 class MemoryTables:
-    """The tables of one account."""
+    """The tables of one account; every row that is read was written `age` ago."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, age: timedelta = timedelta()) -> None:
         self._tables: dict[str, MemoryTable] = {}
+        self._age = age
 
     def table(self, name: str) -> MemoryTable:
-        return self._tables.setdefault(name, MemoryTable())
+        return self._tables.setdefault(name, MemoryTable(self._age))
 
 
 class CountingQueue:

@@ -2,23 +2,19 @@
 
 A fresh process imports the whole app and runs one sync; what it ever held at once is VmHWM as Linux
 counts it. The first sync has nothing known and enqueues everything. The next one reads the row of
-each chunk that the first one made, folds them into the known set, loads that, and finds the feed
+each chunk that the first one made, folds them into the version index, and finds the feed
 unchanged. Lumen is an adapter at the border of `requests` that makes up each page when it is asked
-for; storage is Azurite, in a process of its own. Another figure is the known set of a million,
-loaded from Azurite by a process that does nothing else.
+for; storage is Azurite, in a process of its own. What the version index takes is row 9.
 
     python -m benchmarks.memory sync 100000    (with the app's settings in the environment)
 """
 
 import subprocess
 import sys
-from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from random import Random
 from typing import Any, Final
 
 import requests
@@ -26,17 +22,13 @@ from requests.adapters import BaseAdapter
 from urllib3 import HTTPResponse
 
 from benchmarks.app_settings import APP_SETTINGS
-from benchmarks.in_memory import MemoryTables
 from benchmarks.pages import PAGE, encode_page
 from benchmarks.table import Figure, Scale
-from common.envelope import Envelope
-from common.fingerprints import KnownSet, unpack
 from common.ledger import open_ledger
-from common.ledger.chunks import TABLE as CHUNKS_TABLE
-from common.ledger.chunks import Chunk
-from common.ledger.states import RunState
-from common.ledger.tables import AzureTables
-from common.settings import Secret, StorageSettings, read_settings, read_storage_settings
+from common.ledger.partitions import TABLE as CHUNKS_TABLE
+from common.ledger.states import ChunkState, RunState
+from common.ledger.tables import AzureTables, Row, Value
+from common.settings import Secret, StorageSettings, read_settings
 from local.azurite import ACCOUNTS, Azurite
 from local.feed import SyntheticFeed
 from local.functions_host.process import child_environment
@@ -47,8 +39,6 @@ SETTINGS: Final = {**APP_SETTINGS, "LUMEN_CONFIDENCE_THRESHOLD": "0"}
 SIZES: Final = {Scale.QUICK: (10_000, 100_000), Scale.FULL: (100_000, 1_000_000)}
 MOST_GROWTH: Final = 100.0
 MOST: Final = 350.0
-KNOWN: Final = 1_000_000
-MOST_FOR_KNOWN: Final = 100.0
 ROOT: Final = Path(__file__).parents[1]
 WITHIN: Final = 1500.0
 
@@ -62,8 +52,7 @@ def measure(scale: Scale, feed: Path | None) -> list[Figure]:  # noqa: ARG001 - 
         many = _peak("sync", large, accounts[1])
         chunks = _deliver(accounts[1])
         after = _peak("sync-again", large, accounts[1])
-        _remember(accounts[2])
-        before, known = _peak("nothing", 0, accounts[2]), _peak("known", KNOWN, accounts[2])
+        before = _peak("nothing", 0, accounts[2])
     return [
         Figure(
             row="3a",
@@ -77,16 +66,6 @@ def measure(scale: Scale, feed: Path | None) -> list[Figure]:  # noqa: ARG001 - 
         ),
         Figure(
             row="3b",
-            what=f"peak memory of loading {KNOWN:,} known indicators",
-            value=f"{known:.0f} MB",
-            reference=f"{before:.0f} MB for the imported app",
-            ratio=known / before,
-            goal=f"at most +{MOST_FOR_KNOWN:.0f} MB",
-            met=known - before <= MOST_FOR_KNOWN,
-            note=f"{known - before:+.0f} MB, of which {8 * KNOWN / 1e6:.0f} MB stay",
-        ),
-        Figure(
-            row="3c",
             what=f"peak memory of the sync after that load, which folds its {chunks:,} chunks",
             value=f"{after:.0f} MB",
             reference=f"{before:.0f} MB for the imported app",
@@ -118,37 +97,25 @@ def _deliver(storage: str) -> int:
     They write their rows one by one; here the same rows are written in batches. The messages stay
     on the queue: Azurite answers nobody for minutes while it cleans up behind so many.
     """
-    tables, written = _tables(storage), MemoryTables()
+    tables = _tables(storage)
     chunks = list(open_ledger(tables).chunks.all())
-    outcomes = open_ledger(written).chunks
-    for chunk in chunks:
-        outcomes.record_uploaded(
-            _envelope_of(chunk), accepted=chunk.count, rejected=0, at=datetime.now(UTC)
-        )
-    tables.table(CHUNKS_TABLE).merge_all(list(written.table(CHUNKS_TABLE).query()))
-    return len(chunks)
-
-
-def _envelope_of(chunk: Chunk) -> Envelope:
-    """Return what of a chunk's envelope its row is made from."""
-    return Envelope(
-        run_id=chunk.run_id,
-        chunk_id=chunk.key.partition("-")[2],
-        sequence=chunk.sequence,
-        count=chunk.count,
-        body=b"",
-        fingerprints=unpack(chunk.fingerprints),
+    rows = [chunk.row for chunk in chunks if chunk.row is not None]
+    outcome: dict[str, Value] = {"state": ChunkState.UPLOADED.value, "rejected": 0}
+    tables.table(CHUNKS_TABLE).merge_all(
+        [
+            Row(
+                partition=row.partition,
+                key=row.key,
+                data={**outcome, "accepted": row.data["count"]},
+            )
+            for row in rows
+        ]
     )
+    return len(chunks)
 
 
 def _tables(storage: str) -> AzureTables:
     return AzureTables(StorageSettings(connection_string=Secret(storage)))
-
-
-def _remember(storage: str) -> None:
-    ledger = open_ledger(_tables(storage))
-    fingerprints = array("Q", Random(0).randbytes(8 * KNOWN))  # noqa: S311 - a fixed seed
-    ledger.known.add(fingerprints, at=datetime.now(UTC))
 
 
 class MadeUpLumen(BaseAdapter):
@@ -179,7 +146,7 @@ class MadeUpLumen(BaseAdapter):
 
 def _sync(count: int, *, enqueued: int) -> None:
     from producer.sync import run_sync  # noqa: PLC0415 - counts as the app's memory
-    from producer.triggers import sync_config, sync_tools  # noqa: PLC0415
+    from producer.wiring import sync_config, sync_tools  # noqa: PLC0415
 
     settings = read_settings()
     session = requests.Session()
@@ -192,13 +159,7 @@ def _sync(count: int, *, enqueued: int) -> None:
     assert (run.counts.fetched, run.counts.enqueued) == (count, enqueued)
 
 
-def _load_known(count: int) -> None:
-    ledger = open_ledger(AzureTables(read_storage_settings()))
-    runs = ledger.known.load(as_of=datetime.now(UTC), lifetime=timedelta(days=7))
-    assert len(KnownSet(runs=runs)) == count
-
-
-def _high_water_mark() -> float:
+def high_water_mark() -> float:
     """Return the most memory this process has held at once, in MB (proc(5): VmHWM, in kB)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     fields: Mapping[str, str] = dict(line.split(":", 1) for line in lines)
@@ -213,11 +174,10 @@ def main() -> None:
     works: dict[str, Callable[[int], None]] = {
         "sync": lambda count: _sync(count, enqueued=count),
         "sync-again": lambda count: _sync(count, enqueued=0),
-        "known": _load_known,
     }
     if work in works:
         works[work](count)
-    print(_high_water_mark())
+    print(high_water_mark())
 
 
 if __name__ == "__main__":

@@ -6,16 +6,21 @@ policies and requests are made as ever, and nothing waits.
 """
 
 import time
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import unquote
 
+import orjson
 import requests
 from azure.core.credentials import AccessToken
 from azure.core.pipeline.transport import RequestsTransport
 from requests.adapters import BaseAdapter
 from urllib3 import HTTPResponse
 
-from common.ledger.tables import AzureTables
+from common.ledger.tables import AzureTables, Row
 from common.settings import StorageSettings
 
 _ENDPOINT: Final = "https://account.table.core.windows.net"
@@ -30,13 +35,16 @@ _HEADERS: Final = {
 
 
 class TableAcceptor(BaseAdapter):
-    """Stands where the connection is: takes every write, and every query finds nothing.
+    """Stands where the connection is: takes every write, and a read finds one of `rows` or nothing.
 
     `written` is the last body by address.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Sequence[Row] = ()) -> None:
         self.written: dict[str, str | bytes] = {}
+        self._found = {
+            f"(PartitionKey='{row.partition}',RowKey='{row.key}')": _as_json(row) for row in rows
+        }
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         """Answer one call."""
@@ -46,9 +54,14 @@ class TableAcceptor(BaseAdapter):
         answer.raw = HTTPResponse(b"", preload_content=False)  # azure-core looks at it
         answer.headers.update(_HEADERS)
         if request.method == "GET":
-            answer.status_code = HTTPStatus.OK
-            answer.headers["Content-Type"] = "application/json;odata=minimalmetadata"
-            answer._content = b'{"value":[]}'
+            asked = unquote(answer.url)
+            keys = asked[asked.find("(") : asked.find(")") + 1]
+            is_query = keys in ("", "()")
+            found = b'{"value":[]}' if is_query else self._found.get(keys, _NOT_FOUND)
+            is_there = found is not _NOT_FOUND
+            answer.status_code = HTTPStatus.OK if is_there else HTTPStatus.NOT_FOUND
+            answer.headers["Content-Type"] = "application/json;odata=fullmetadata"
+            answer._content = found
         else:
             self.written[answer.url] = request.body or b""
             answer.status_code = HTTPStatus.NO_CONTENT
@@ -58,6 +71,30 @@ class TableAcceptor(BaseAdapter):
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+_NOT_FOUND: Final = b'{"odata.error":{"code":"ResourceNotFound","message":{"value":"none"}}}'
+
+
+def _as_json(row: Row) -> bytes:
+    """Return a row as the service sends it."""
+    entity: dict[str, object] = {
+        "odata.etag": "W/\"datetime'2026-11-22T06%3A00%3A00.0000000Z'\"",
+        "PartitionKey": row.partition,
+        "RowKey": row.key,
+        "Timestamp": "2026-11-22T06:00:00.0000000Z",
+        "Timestamp@odata.type": "Edm.DateTime",
+    }
+    for name, value in row.data.items():
+        match value:
+            case bytes():
+                entity |= {name: b64encode(value).decode(), f"{name}@odata.type": "Edm.Binary"}
+            case datetime():
+                text = value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
+                entity |= {name: text, f"{name}@odata.type": "Edm.DateTime"}
+            case _:
+                entity[name] = value
+    return orjson.dumps(entity)
 
 
 class _Identity:

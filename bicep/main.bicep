@@ -76,10 +76,10 @@ param createSentinelPage bool = true
 @maxValue(100)
 param sentinelRequestsPerMinute int = 95
 
-@description('Days after which an unchanged indicator is sent again; analytic rules look back 14.')
-@minValue(1)
-@maxValue(13)
-param reuploadAfterDays int = 7
+@description('Days after which an unchanged indicator is sent again; 0: never, as Sentinel republishes by itself.')
+@minValue(0)
+@maxValue(3650)
+param reuploadAfterDays int = 0
 
 // --- function app ---------------------------------------------------------------------------
 
@@ -196,10 +196,9 @@ var queueNames = [
 var tableNames = [
   'chunks'
   'control'
-  'known'
   'poison'
   'rejections'
-  'runs'
+  'versions'
 ]
 
 // What differs between the clouds and that environment() does not know.

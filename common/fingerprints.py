@@ -21,10 +21,25 @@ def unpack(packed: bytes) -> tuple[int, ...]:
 
 def id_hash(indicator_id: str) -> int:
     """Return 64 bits of a hash over an indicator's id: the same in all of its versions."""
-    hasher = _EMPTY.copy()
-    hasher.update(indicator_id.encode("utf-8", "replace"))
-    return int.from_bytes(hasher.digest(), "big")
+    return hash_of(indicator_id.encode("utf-8", "replace"))
 
 
-_EMPTY: Final = hashlib.blake2b(digest_size=8)
-"""Copied for each hash: quicker than making one."""
+def hash_of(content: bytes) -> int:
+    """Return 64 bits of a hash over `content`."""
+    hasher = _NEW_HASHER()
+    hasher.update(content)
+    return int.from_bytes(hasher.digest())
+
+
+def hash_all(contents: Iterable[bytes]) -> tuple[int, ...]:
+    """Return `hash_of` each; in one pass, as this is the producer's hot path."""
+    digests: list[bytes] = []
+    for content in contents:
+        hasher = _NEW_HASHER()
+        hasher.update(content)
+        digests.append(hasher.digest())
+    return struct.unpack(f">{len(digests)}Q", b"".join(digests))
+
+
+_NEW_HASHER: Final = hashlib.blake2b(digest_size=8).copy
+"""Copying an empty hash takes half the time of making one."""

@@ -8,8 +8,8 @@ to tell which versions are on their way and which are settled.
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
 
 _FORMAT: Final = struct.Struct("<QQQ")
 _MODIFIED_BITS: Final = 48
@@ -19,8 +19,24 @@ RECORD_BYTES: Final = _FORMAT.size
 NO_END: Final = 0
 """The day of an indicator without `valid_until`."""
 
-_MAX_DAY: Final = 2**16 - 1
-_EPOCH: Final = date(1970, 1, 1).toordinal()
+MAX_DAY: Final = 2**16 - 1
+"""A record has 16 bits for the day: until the year 2149."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+class Recordable(Protocol):
+    """Whatever has the four values of a record."""
+
+    @property
+    def id_hash(self) -> int: ...
+    @property
+    def fingerprint(self) -> int: ...
+    @property
+    def modified(self) -> int: ...
+    @property
+    def ends_on(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +53,12 @@ class Record:
     ends_on: int = NO_END
 
 
-def pack_records(records: Iterable[Record]) -> bytes:
+def pack_records(records: Iterable[Recordable]) -> bytes:
     """Return records as the ledger stores them."""
-    return b"".join(
-        _FORMAT.pack(r.id_hash, r.fingerprint, r.modified | r.ends_on << _MODIFIED_BITS)
-        for r in records
-    )
+    values: list[int] = []
+    for r in records:
+        values += (r.id_hash, r.fingerprint, r.modified | r.ends_on << _MODIFIED_BITS)
+    return struct.pack(f"<{len(values)}Q", *values)
 
 
 def unpack_records(packed: bytes) -> Iterator[Record]:
@@ -56,12 +72,17 @@ def unpack_records(packed: bytes) -> Iterator[Record]:
         )
 
 
+def ids_of(packed: bytes) -> tuple[int, ...]:
+    """Return the `id_hash` of each record that `pack_records` packed."""
+    return struct.unpack(f"<{len(packed) // 8}Q", packed)[::3]
+
+
 def milliseconds_of(text: str) -> int:
     """Return a STIX timestamp in milliseconds since 1970; 0 where it is not one."""
     moment = _moment(text)
     if moment is None:
         return 0
-    return max(0, int(moment.timestamp() * 1000))
+    return max(0, (moment - _EPOCH) // _MILLISECOND)
 
 
 def day_of(text: str | None) -> int:
@@ -69,12 +90,14 @@ def day_of(text: str | None) -> int:
     moment = None if text is None else _moment(text)
     if moment is None:
         return NO_END
-    return min(max(1, moment.toordinal() - _EPOCH), _MAX_DAY)
+    return min(max(1, (moment - _EPOCH).days), MAX_DAY)
 
 
 def _moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
+        if moment.tzinfo is UTC:  # as nearly always
+            return moment
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None

@@ -19,7 +19,7 @@ from common.envelope import (
     pack_body,
 )
 from common.ledger.runs import Checkpoint, Counts, Cursor
-from common.records import Record, pack_records
+from common.records import pack_records
 from producer.indicators import FILTERED, OLDER, UNCHANGED, Indicator, Invalid, Verdict
 
 SURELY_FITS: Final = 32 * 1024
@@ -111,22 +111,26 @@ def fill_chunks(
     end = page.offset
     for end, verdict in enumerate(verdicts, start=page.offset + 1):
         # No `match`: its class patterns take a quarter of the time of all this.
-        if verdict is FILTERED:
-            tally.filtered += 1
-        elif verdict is UNCHANGED:
-            tally.unchanged += 1
-        elif verdict is OLDER:
-            tally.older += 1
-        elif isinstance(verdict, Invalid):
-            tally.invalid += 1
-            invalid.append(verdict)
+        if type(verdict) is not Indicator:
+            if verdict is FILTERED:
+                tally.filtered += 1
+            elif verdict is UNCHANGED:
+                tally.unchanged += 1
+            elif verdict is OLDER:
+                tally.older += 1
+            else:
+                tally.invalid += 1
+                invalid.append(verdict)  # type: ignore[arg-type] # the only one left
         else:
             if verdict.id_hash in filling.ids:
                 filling.pack()
             if not filling.waiting:
                 filling.settle(_at(page, end - 1), tally.counts())
-            filling.wait(verdict)
-            tally.enqueue(verdict)
+            filling.waiting.append(verdict)
+            filling.ids.add(verdict.id_hash)
+            tally.enqueued += 1
+            tally.corrections += verdict.correction
+            tally.other_kind += verdict.other_kind
             if len(filling.waiting) == size:
                 filling.pack()
     reached, counts = _behind(page, end), tally.counts()
@@ -168,12 +172,13 @@ def pack(indicators: Sequence[Indicator], *, origin: Origin, sequence: int) -> l
         body=body,
         fingerprints=tuple([indicator.fingerprint for indicator in indicators]),
     )
+    known = [indicator for indicator in indicators if indicator.is_known]
     packed = PackedChunk(
         envelope=envelope,
         packed_body=pack_body(body),
-        records=pack_records(map(_record, indicators)),
-        supersedes=tuple([i.id_hash for i in indicators if i.is_known]),
-        is_recent=any(indicator.is_recent for indicator in indicators),
+        records=pack_records(indicators),
+        supersedes=tuple([indicator.id_hash for indicator in known]),
+        is_recent=any(indicator.is_recent for indicator in known),
     )
     if _fits(packed):
         return [packed]
@@ -183,15 +188,6 @@ def pack(indicators: Sequence[Indicator], *, origin: Origin, sequence: int) -> l
     first = pack(indicators[:middle], origin=origin, sequence=sequence)
     second = pack(indicators[middle:], origin=origin, sequence=sequence + len(first))
     return first + second
-
-
-def _record(indicator: Indicator) -> Record:
-    return Record(
-        id_hash=indicator.id_hash,
-        fingerprint=indicator.fingerprint,
-        modified=indicator.modified,
-        ends_on=indicator.ends_on,
-    )
 
 
 def _at(page: PageAt, offset: int) -> Cursor:
@@ -229,11 +225,6 @@ class _Filling:
         self._origin = origin
         self._chunks: list[PackedChunk] = []
 
-    def wait(self, indicator: Indicator) -> None:
-        """Let an indicator wait for its chunk to fill."""
-        self.waiting.append(indicator)
-        self.ids.add(indicator.id_hash)
-
     def pack(self) -> None:
         """Make a chunk of what waits, if anything does."""
         if self.waiting:
@@ -270,24 +261,18 @@ class _Tally:
     def __init__(self, before: Counts) -> None:
         self._before = before
         self.filtered = self.unchanged = self.older = self.invalid = 0
-        self._enqueued = self._corrections = self._other = 0
-
-    def enqueue(self, indicator: Indicator) -> None:
-        """Count an indicator that waits for its chunk, as enqueued."""
-        self._enqueued += 1
-        self._corrections += indicator.correction
-        self._other += indicator.other_kind
+        self.enqueued = self.corrections = self.other_kind = 0
 
     def counts(self) -> Counts:
         """Return everything counted so far."""
         left_out = self.filtered + self.unchanged + self.older + self.invalid
         return self._before + Counts(
-            fetched=left_out + self._enqueued,
+            fetched=left_out + self.enqueued,
             filtered=self.filtered,
             invalid=self.invalid,
             unchanged=self.unchanged,
             older=self.older,
-            enqueued=self._enqueued,
-            corrections=self._corrections,
-            other_kind=self._other,
+            enqueued=self.enqueued,
+            corrections=self.corrections,
+            other_kind=self.other_kind,
         )

@@ -108,7 +108,7 @@ class Sender:
         if not chunks:
             return
         now = self._clock.now()
-        rows = [_row(chunk, destination=config.destination, at=now) for chunk in chunks]
+        rows = [new_row(chunk, destination=config.destination, at=now) for chunk in chunks]
         for some in batched(rows, ROWS_A_WRITE, strict=False):
             head.save(rows=[insertion(row) for row in some])
         self._strike(chunks, rows, known)
@@ -199,7 +199,7 @@ class _Departure:
     delay: float = 0.0
 
 
-def _row(chunk: PackedChunk, *, destination: str, at: datetime) -> Chunk:
+def new_row(chunk: PackedChunk, *, destination: str, at: datetime) -> Chunk:
     """Return the new row of a chunk."""
     envelope = chunk.envelope
     return Chunk(

@@ -4,7 +4,8 @@ The only module that knows numpy. It is imported on the first sync run, not when
 every instance imports all triggers, and only the producer needs this.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.ledger.states import ON_ITS_WAY, Letter
-from common.records import NO_END
+from common.records import MAX_DAY, NO_END, day_of, milliseconds_of
 
 type Words = NDArray[np.uint64]
 type Halves = NDArray[np.uint16]
@@ -133,6 +134,32 @@ def concatenate(parts: Sequence[Entries]) -> Entries:
         modified=np.concatenate([part.modified for part in parts] or [np.empty(0, np.uint64)]),
         entered=np.concatenate([part.entered for part in parts] or [np.empty(0, np.uint16)]),
         kept=np.concatenate([part.kept for part in parts] or [np.empty(0, np.uint16)]),
+    )
+
+
+def gather(parts: Iterable[Entries], *, count: int) -> Entries:
+    """Return the entries of parts that follow each other in order of ids, `count` at most.
+
+    No part is kept: an index of ten million is held once, not twice.
+    """
+    ids, fingerprints, modified = (np.empty(count, dtype=np.uint64) for _ in range(3))
+    entered, kept = (np.empty(count, dtype=np.uint16) for _ in range(2))
+    end = 0
+    for part in parts:
+        place = slice(end, end + len(part))
+        ids[place], fingerprints[place], modified[place] = (
+            part.ids,
+            part.fingerprints,
+            part.modified,
+        )
+        entered[place], kept[place] = part.entered, part.kept
+        end = place.stop
+    return Entries(
+        ids=ids[:end],
+        fingerprints=fingerprints[:end],
+        modified=modified[:end],
+        entered=entered[:end],
+        kept=kept[:end],
     )
 
 
@@ -346,3 +373,38 @@ def to_enter(
 def words(values: Sequence[int]) -> Words:
     """Return 64-bit values as an array."""
     return np.array(values, dtype=np.uint64)
+
+
+def milliseconds_of_all(texts: Sequence[str]) -> list[int]:
+    """Return `milliseconds_of` each text; in a fraction of the time where all are usual times."""
+    times = _usual_times(texts)
+    if times is None:
+        return [milliseconds_of(text) for text in texts]
+    found: list[int] = np.maximum(times, 0).tolist()
+    return found
+
+
+def days_of_all(texts: Sequence[str]) -> list[int]:
+    """Return `day_of` each text; in a fraction of the time where all are usual times."""
+    times = _usual_times(texts)
+    if times is None:
+        return [day_of(text) for text in texts]
+    found: list[int] = np.clip(times // _A_DAY, 1, MAX_DAY).tolist()
+    return found
+
+
+def _usual_times(texts: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return times in milliseconds since 1970; None where any is in another form, or none."""
+    lines = "\n".join(texts)
+    if lines.count("\n") != len(texts) - 1 or not _USUAL_TIMES(lines):
+        return None
+    try:
+        times = np.array(lines[:-1].split("Z\n"), dtype="datetime64[ms]")
+    except ValueError:  # the 31st of February
+        return None
+    return times.view(np.int64)
+
+
+_A_DAY: Final = 86_400_000
+_USUAL_TIME: Final = r"[1-9]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z"
+_USUAL_TIMES: Final = re.compile(rf"{_USUAL_TIME}(?:\n{_USUAL_TIME})*+", re.ASCII).fullmatch

@@ -6,7 +6,6 @@ sent, and neither key order nor number format of the source matters. This module
 knows neither pages nor chunks.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from typing import Any, Final, Protocol
 import msgspec
 import orjson
 
-from common.fingerprints import id_hash
-from common.records import day_of, milliseconds_of
+from common.fingerprints import hash_all, hash_of
 from producer import ordinary
+from producer.entries import days_of_all, milliseconds_of_all
 from producer.ordinary import OrdinaryIndicator
 from producer.versions import Decision, KnownVersion, Policy, decide
 
@@ -54,7 +53,7 @@ class Listed(msgspec.Struct, frozen=True, gc=False):
     `passes` the operator's filters or not. `record` is what `render` takes.
     """
 
-    id_hash: int
+    id: str
     modified: str
     passes: bool
     other_kind: bool
@@ -153,58 +152,157 @@ def judge_page(
     An indicator that does not fit in a message is invalid. What is to be sent is remembered in
     `known`, so that a later object of the same id is compared with it.
     """
-    examined = [examine(record, filters) for record in records]
-    # `type() is`, for isinstance() is slow to say no where the class is a msgspec.Struct.
-    valid = [number for number, found in enumerate(examined) if type(found) is Listed]
-    found = known.look([examined[number].id_hash for number in valid])  # type: ignore[union-attr]
-    known_at = {valid[position]: version for position, version in found.items()}
-    mine: dict[int, KnownVersion] = {}
-    for number, listed in enumerate(examined):
-        if type(listed) is not Listed:
-            yield listed  # type: ignore[misc] # the other type
+    page = _examine_page(list(records), filters)
+    known_at = known.look(page.id_hashes)
+    modified_at, passes_at = page.modified, page.passes
+    rendered = page.render(
+        [
+            at
+            for at, passes in enumerate(passes_at)
+            if (passes if at not in known_at else modified_at[at] >= known_at[at].modified)
+        ]
+    )
+    versions = list(map(known_at.get, range(len(passes_at))))
+    twins = page.twins()
+    for at in page.order:
+        if type(at) is not int:
+            yield at  # type: ignore[misc] # an invalid one
             continue
-        version = mine.get(listed.id_hash) or known_at.get(number)
-        verdict = _judge(listed, version, policy)
+        version = versions[at]
+        if version is None:
+            if not passes_at[at]:
+                yield FILTERED
+                continue
+        elif modified_at[at] < version.modified:
+            yield OLDER  # without its canonical JSON, which is the slow part
+            continue
+        verdict: Verdict = rendered.get(at) or page.render([at])[at]
+        if version is not None and type(verdict) is Indicator:
+            verdict = _judge_known(verdict, version, policy, passes=passes_at[at])
         if type(verdict) is Indicator:
             if not fits(verdict):
                 yield refused(verdict, TOO_LARGE)
                 continue
-            mine[verdict.id_hash] = sent = KnownVersion(
-                verdict.fingerprint, verdict.modified, is_on_its_way=True
-            )
+            sent = KnownVersion(verdict.fingerprint, verdict.modified, is_on_its_way=True)
             known.remember(verdict.id_hash, sent)
+            for later in twins.get(at, ()) if twins else ():
+                versions[later] = sent
         yield verdict
 
 
-def _judge(listed: Listed, known: KnownVersion | None, policy: Policy) -> Verdict:
-    """Return what becomes of a valid indicator, given what is known of it."""
-    if known is None:
-        return render(listed) if listed.passes else FILTERED
-    if milliseconds_of(listed.modified) < known.modified:
-        return OLDER  # without its canonical JSON, which is the slow part
-    indicator = render(listed)
-    if isinstance(indicator, Invalid):
-        return indicator
-    match decide(
+class _Page:
+    """The valid indicators of a page, column by column: a step at a time takes half of the time.
+
+    `order` is that of the page: an index into the columns for each valid object, or what is wrong.
+    """
+
+    def __init__(self, listed: Sequence[Listed], order: Sequence["int | Invalid"]) -> None:
+        self.order = order
+        self.records = [one.record for one in listed]
+        self.passes = [one.passes for one in listed]
+        self._other_kind = [one.other_kind for one in listed]
+        self.id_hashes = hash_all([one.id.encode() for one in listed])
+        self.modified = milliseconds_of_all([one.modified for one in listed])
+
+    def twins(self) -> dict[int, list[int]]:
+        """Return where the same indicator is again, for each that has it behind it: mostly none."""
+        places: dict[int, list[int]] = {}
+        if len(set(self.id_hashes)) == len(self.id_hashes):
+            return {}
+        for at, id_hash in enumerate(self.id_hashes):
+            places.setdefault(id_hash, []).append(at)
+        return {
+            at: found[number:] for found in places.values() for number, at in enumerate(found, 1)
+        }
+
+    def render(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
+        """Return some as they are sent, by position; invalid where JSON cannot carry them."""
+        try:
+            bodies = [_canonical(self.records[at]) for at in chosen]
+        except _NO_JSON:
+            return self._render_each(chosen)
+        ends_on = days_of_all([_end_of(self.records[at]) for at in chosen])
+        rendered = map(
+            Indicator,
+            bodies,
+            [self.id_hashes[at] for at in chosen],
+            hash_all(bodies),
+            [self.modified[at] for at in chosen],
+            ends_on,
+            [self._other_kind[at] for at in chosen],
+        )
+        return dict(zip(chosen, rendered, strict=True))
+
+    def _render_each(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
+        """Do the same when JSON cannot carry one of them."""
+        rendered: dict[int, Indicator | Invalid] = {}
+        for at in chosen:
+            record = self.records[at]
+            try:
+                _canonical(record)
+            except _NO_JSON:
+                if type(record) is OrdinaryIndicator:
+                    record = ordinary.to_record(record)
+                rendered[at] = _invalid(record, "holds a text or number that JSON cannot carry")
+            else:
+                rendered |= self.render([at])
+        return rendered
+
+
+_NO_JSON: Final = (TypeError, ValueError, RecursionError)
+
+
+def _canonical(record: "OrdinaryIndicator | dict[str, Any]") -> bytes:
+    if type(record) is OrdinaryIndicator:
+        return ordinary.canonical_json(record)
+    return canonical_json(record)  # type: ignore[arg-type] # the other type
+
+
+def _end_of(record: "OrdinaryIndicator | dict[str, Any]") -> str:
+    """Return `valid_until` of a record; empty where it is not a text."""
+    end = record.valid_until if type(record) is OrdinaryIndicator else record.get("valid_until")  # type: ignore[union-attr] # the other type
+    return end if type(end) is str else ""
+
+
+def _examine_page(records: list[object], filters: Filters) -> _Page:
+    """Examine all objects of a page."""
+    in_order = _examine_in_order(records, filters)
+    if in_order is not None:
+        return _Page(in_order, range(len(in_order)))
+    listed: list[Listed] = []
+    order: list[int | Invalid] = []
+    for found in [examine(record, filters) for record in records]:
+        if type(found) is Listed:
+            order.append(len(listed))
+            listed.append(found)
+        else:
+            order.append(found)  # type: ignore[arg-type] # the other type
+    return _Page(listed, order)
+
+
+def _judge_known(
+    indicator: Indicator, known: KnownVersion, policy: Policy, *, passes: bool
+) -> Indicator | LeftOut:
+    """Return what becomes of an indicator of which something is known."""
+    decision = decide(
         modified=indicator.modified,
         fingerprint=indicator.fingerprint,
-        passes=listed.passes,
+        passes=passes,
         known=known,
         policy=policy,
-    ):
-        case Decision.ENQUEUED:
-            return msgspec.structs.replace(
-                indicator,
-                correction=not listed.passes,
-                is_known=True,
-                is_recent=known.is_recent,
-            )
-        case Decision.UNCHANGED:
-            return UNCHANGED
-        case Decision.OLDER:
-            return OLDER
-        case Decision.FILTERED:
-            return FILTERED
+    )
+    if decision is not Decision.ENQUEUED:
+        return _LEFT_OUT[decision]
+    return msgspec.structs.replace(
+        indicator, correction=not passes, is_known=True, is_recent=known.is_recent
+    )
+
+
+_LEFT_OUT: Final = {
+    Decision.FILTERED: FILTERED,
+    Decision.UNCHANGED: UNCHANGED,
+    Decision.OLDER: OLDER,
+}
 
 
 def examine(record: object, filters: Filters) -> Listed | Invalid:
@@ -213,9 +311,9 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
     A missing confidence counts as 0, as STIX leaves it optional. Fractions are cut.
     """
     if type(record) is OrdinaryIndicator:
-        listed = _examine_ordinary(record, filters)
+        listed = _examine_in_order([record], filters)
         if listed is not None:
-            return listed
+            return listed[0]
         record = ordinary.to_record(record)
     if not isinstance(record, dict):
         return _invalid(record, f"is {type(record).__name__}, not an object")
@@ -229,7 +327,7 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
     if "confidence" in record:
         record = {**record, "confidence": confidence}
     return Listed(
-        id_hash=id_hash(record["id"]),
+        id=record["id"],
         modified=record["modified"],
         passes=(
             confidence >= filters.threshold
@@ -238,29 +336,6 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
         ),
         other_kind=not kinds,
         record=record,
-    )
-
-
-def render(listed: Listed) -> Indicator | Invalid:
-    """Return a valid indicator as it is sent; invalid after all where JSON cannot carry it."""
-    record = listed.record
-    valid_until: object
-    try:
-        if type(record) is OrdinaryIndicator:
-            body, valid_until = ordinary.canonical_json(record), record.valid_until
-        else:
-            body, valid_until = canonical_json(record), record.get("valid_until")
-    except (TypeError, ValueError, RecursionError):
-        if type(record) is OrdinaryIndicator:
-            record = ordinary.to_record(record)
-        return _invalid(record, "holds a text or number that JSON cannot carry")
-    return Indicator(
-        body=body,
-        id_hash=listed.id_hash,
-        fingerprint=fingerprint_of(body),
-        modified=milliseconds_of(listed.modified),
-        ends_on=day_of(valid_until if isinstance(valid_until, str) else None),
-        other_kind=listed.other_kind,
     )
 
 
@@ -282,49 +357,51 @@ def canonical_json(record: dict[str, Any]) -> bytes:
 
 def fingerprint_of(body: bytes) -> int:
     """Return 64 bits of a hash over an indicator's canonical JSON."""
-    digest = _NEW_DIGEST()
-    digest.update(body)
-    return int.from_bytes(digest.digest())
+    return hash_of(body)
 
 
-_NEW_DIGEST: Final = hashlib.blake2b(digest_size=8).copy
-"""Copying an empty hash takes half the time of making one."""
-
-
-def _examine_ordinary(record: OrdinaryIndicator, filters: Filters) -> Listed | None:
-    """Examine a record that is in order at first sight; None when the general way must look."""
-    indicator_id, modified = record.id, record.modified
-    texts = (
-        record.type,
-        indicator_id,
-        record.created,
-        modified,
-        record.pattern_type,
-        record.valid_from,
-        record.pattern,
-    )
+def _examine_in_order(records: Sequence[object], filters: Filters) -> list[Listed] | None:
+    """Examine records that are all in order at first sight; None when the general way must look."""
+    texts: list[Any] = []
+    ordinary_ones: list[Any] = []
+    for record in records:
+        if type(record) is not OrdinaryIndicator:
+            return None
+        ordinary_ones.append(record)
+        texts += (
+            record.type,
+            record.id,
+            record.created,
+            record.modified,
+            record.pattern_type,
+            record.valid_from,
+            record.pattern,
+        )
     try:
-        found = _IN_ORDER("\n".join(texts))  # type: ignore[arg-type] # what is unset raises
-    except TypeError:
+        lines = "\n".join(texts)
+        confidences = [_CONFIDENCES[record.confidence] for record in ordinary_ones]
+    except (TypeError, KeyError):  # one is unset, or is no usual confidence
         return None
-    confidence = _CONFIDENCES.get(record.confidence)
-    if found is None or confidence is None:
+    if lines.count("\n") != len(texts) - 1 or not _IN_ORDER(lines):
         return None
-    record.confidence = confidence
-    return Listed(
-        id_hash=id_hash(indicator_id),  # type: ignore[arg-type] # it is a text, or there is no match
-        modified=modified,  # type: ignore[arg-type] # the same
-        passes=(
-            confidence >= filters.threshold
-            and (filters.ipv4 if found[1] == _IPV4 else filters.domain)
-            and (filters.unknown_revoked or record.revoked is not True)
-        ),
-        other_kind=False,
-        record=record,
-    )
+    threshold, unknown_revoked = filters.threshold, filters.unknown_revoked
+    wants = {_IPV4: filters.ipv4, _DOMAIN: filters.domain}
+    listed: list[Listed] = []
+    for record, confidence in zip(ordinary_ones, confidences, strict=True):
+        record.confidence = confidence
+        passes = (
+            confidence >= threshold
+            and wants[record.pattern[:2]]
+            and (unknown_revoked or record.revoked is not True)
+        )
+        listed.append(Listed(record.id, record.modified, passes, other_kind=False, record=record))
+    return listed
 
 
-_IPV4: Final = Kind.IPV4.value
+_IPV4: Final = "[i"
+_DOMAIN: Final = "[d"
+"""How the patterns begin that are in order."""
+
 _CONFIDENCES: Final[dict[object, int]] = {
     spelling: number
     for number in range(_HIGHEST_CONFIDENCE + 1)
@@ -333,14 +410,15 @@ _CONFIDENCES: Final[dict[object, int]] = {
 """The usual spellings of a confidence."""
 
 _TEXT: Final = r"[!-~][^\n]*+\n"
-_IN_ORDER: Final = re.compile(
+_ONE_IN_ORDER: Final = (
     r"indicator\n"
     r"indicator--[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\n"
     rf"{_TEXT * 4}"
-    r"\[(ipv4-addr|domain-name):value = '[0-9A-Za-z_.-]*+'\]"
-).fullmatch
+    r"\[(?:ipv4-addr|domain-name):value = '[0-9A-Za-z_.-]*+'\]"
+)
+_IN_ORDER: Final = re.compile(rf"{_ONE_IN_ORDER}(?:\n{_ONE_IN_ORDER})*+").fullmatch
 """Type, id, four texts that are not blank, and a pattern of one comparison, a line each. A text
-with a line break of its own adds a line, and so is not in order."""
+with a line break of its own adds a line, so that there are more lines than texts."""
 
 
 def _whole(value: Any) -> Any:

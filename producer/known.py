@@ -6,11 +6,13 @@ so that they can be struck.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
 from common.delivery import LONGEST_DELIVERY
 from common.ledger.chunks import Chunk
+from common.records import ids_of
 from producer.entries import (
     LAST_DAY,
     VOID,
@@ -25,6 +27,10 @@ from producer.entries import (
 from producer.index import Segment
 from producer.versions import KnownVersion
 
+RECORDS_A_TABLE: Final = 5_000
+"""Records of rows that this tick has written before they become a table: a table a page would take
+longer to make than all the look-ups in it."""
+
 
 class Known:
     """The versions that are known to one tick. Used by one thread at a time."""
@@ -34,6 +40,7 @@ class Known:
         self._segments = segments
         self._tables = [rows]
         self._latest: dict[int, KnownVersion] = {}
+        self._pending: list[Chunk] = []
 
     def look(self, id_hashes: Sequence[int]) -> dict[int, KnownVersion]:
         """Return what is known of each id, by its position; unknown ones are left out.
@@ -48,10 +55,11 @@ class Known:
         for table in self._tables:
             found.compare(table.newest, wanted, in_index=False, is_recent=True)
         known = found.versions()
-        for position, id_hash in enumerate(id_hashes) if self._latest else ():
-            latest = self._latest.get(id_hash)
-            if latest is not None:
-                known[position] = latest
+        if not self._latest.keys().isdisjoint(id_hashes):
+            for position, id_hash in enumerate(id_hashes):
+                latest = self._latest.get(id_hash)
+                if latest is not None:
+                    known[position] = latest
         return known
 
     def remember(self, id_hash: int, version: KnownVersion) -> None:
@@ -60,6 +68,17 @@ class Known:
 
     def add_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Know the rows of `chunks`, which this tick has written, in their order."""
+        self._pending += chunks
+        ids = ids_of(b"".join(chunk.records for chunk in chunks))
+        is_many = sum(chunk.count for chunk in self._pending) >= RECORDS_A_TABLE
+        if is_many or not self._latest.keys() >= set(ids):
+            self._add_table()
+
+    def _add_table(self) -> None:
+        """Make a table of the rows that are pending."""
+        chunks, self._pending = self._pending, []
+        if not chunks:
+            return
         records = records_of(
             b"".join(chunk.records for chunk in chunks),
             letters="".join(chunk.each for chunk in chunks),
@@ -67,17 +86,11 @@ class Known:
             void=[chunk.void for chunk in chunks],
         )
         self._tables.append(row_table([(c.run_id, c.key) for c in chunks], records))
-        for id_hash, fingerprint, modified in zip(
-            records.ids.tolist(),
-            records.fingerprints.tolist(),
-            records.modified.tolist(),
-            strict=True,
-        ):
-            latest = self._latest.get(id_hash)  # a newer one may wait for the next chunk
-            if latest is not None and (latest.fingerprint, latest.modified) == (
-                fingerprint,
-                modified,
-            ):
+        columns = (records.ids, records.fingerprints, records.modified)
+        for id_hash, *version in zip(*(column.tolist() for column in columns), strict=True):
+            latest = self._latest.get(id_hash)
+            # A newer one that still waits for its chunk stays.
+            if latest is not None and [latest.fingerprint, latest.modified] == version:
                 del self._latest[id_hash]
         while len(self._tables) > 2 and _is_small(self._tables[-2], self._tables[-1]):  # noqa: PLR2004 - the first one is of the rows that were read
             second, first = self._tables.pop(), self._tables.pop()
@@ -85,6 +98,7 @@ class Known:
 
     def places(self, id_hash: int) -> Iterator[Place]:
         """Yield where versions of an indicator are that may still be sent."""
+        self._add_table()
         for table in self._tables:
             yield from table.places(id_hash)
 
@@ -138,23 +152,24 @@ class _Newest:
     def versions(self) -> dict[int, KnownVersion]:
         """Return what is known, by position."""
         at = np.flatnonzero(self._is_known)
-        return {
-            position: KnownVersion(
-                fingerprint=fingerprint,
-                modified=modified,
-                is_void=is_void,
-                is_on_its_way=is_on_its_way,
-                entered_on=None if entered < 0 else entered & LAST_DAY,
-                is_recent=is_recent,
+        columns = (
+            self._fingerprints,
+            self._modified,
+            self._is_void,
+            self._is_on_its_way,
+            self._entered,
+            self._is_recent,
+        )
+        found = {}
+        for position, fingerprint, modified, is_void, is_on_its_way, entered, is_recent in zip(
+            at.tolist(), *(column[at].tolist() for column in columns), strict=True
+        ):
+            found[position] = KnownVersion(
+                fingerprint,
+                modified,
+                is_void,
+                is_on_its_way,
+                None if entered < 0 else entered & LAST_DAY,
+                is_recent,
             )
-            for position, fingerprint, modified, is_void, is_on_its_way, entered, is_recent in zip(
-                at.tolist(),
-                self._fingerprints[at].tolist(),
-                self._modified[at].tolist(),
-                self._is_void[at].tolist(),
-                self._is_on_its_way[at].tolist(),
-                self._entered[at].tolist(),
-                self._is_recent[at].tolist(),
-                strict=True,
-            )
-        }
+        return found

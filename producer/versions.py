@@ -21,6 +21,8 @@ confidence of an indicator or revokes it. An enqueued version that does not pass
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 
 class Decision(StrEnum):
     """What becomes of a listed version."""
@@ -31,9 +33,8 @@ class Decision(StrEnum):
     OLDER = "older"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownVersion:
-    """The newest known version of an indicator.
+class KnownVersion(msgspec.Struct, frozen=True, gc=False):
+    """The newest known version of an indicator. A struct: there is one for most of what is listed.
 
     `modified` is in milliseconds since 1970. `is_void`: only void rows without an answer have it.
     `is_on_its_way`: it may still be sent. `entered_on` is the day, counted since 1970, on which it

@@ -140,7 +140,7 @@ var storageSettings = [
 
 // Left to their defaults: LUMEN_BASE_URL, LUMEN_POLL_INTERVAL, LUMEN_POLL_TIMEOUT, MAX_PAGES,
 // CHUNK_SIZE, MAX_RETRIES, RETRY_BASE_DELAY, RETRY_MAX_DELAY, RUN_TIME_BUDGET, RUN_LEASE,
-// DEFERRAL_DELAY. They are tuned against measurements, not chosen at a deployment.
+// KNOWN_FOR_DAYS, KNOWN_MAX, SEND_UNKNOWN_REVOKED, DEFERRAL_DELAY. They are tuned against measurements, not chosen at a deployment.
 var pipelineSettings = [
   { name: 'LUMEN_API_KEY', value: '@Microsoft.KeyVault(SecretUri=${lumenApiKeyUri})' }
   { name: 'WORKSPACE_ID', value: workspaceId }

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import common.ledger
+import producer.index
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE
 from common.settings import (
     STORAGE_CONNECTION,
@@ -31,6 +32,9 @@ LEFT_TO_DEFAULT = {
     "RETRY_MAX_DELAY",
     "RUN_TIME_BUDGET",
     "RUN_LEASE",
+    "KNOWN_FOR_DAYS",
+    "KNOWN_MAX",
+    "SEND_UNKNOWN_REVOKED",
     "DEFERRAL_DELAY",
 }
 """Settings that are tuned against measurements and not chosen at a deployment."""
@@ -86,6 +90,7 @@ def ledger_tables() -> Iterator[str]:
         part = importlib.import_module(f"common.ledger.{module.name}")
         if isinstance(table := getattr(part, "TABLE", None), str):
             yield table
+    yield producer.index.TABLE
 
 
 def clouds() -> dict[str, dict[str, str]]:

@@ -16,8 +16,7 @@ from common.backoff import Backoff
 from common.clock import SystemClock
 from common.envelope import decode_envelope
 from common.events import Event, emit
-from common.fingerprints import Doubts, KnownVersions
-from common.ledger.tables import Row
+from common.ledger.tables import Row, Value
 from common.settings import Secret
 from local.feed import SyntheticFeed, expected_ids
 from producer.lumen import LumenClient
@@ -36,21 +35,26 @@ def test_the_producer_row_makes_the_messages_that_the_feed_asks_for() -> None:
 def test_filters_that_everything_passes_leave_nothing_out() -> None:
     """What the producer row sends then is the whole feed."""
     pages = tuple(producer_cpu.pages_of(SyntheticFeed(2_500)))
-    texts = producer_cpu.produce(pages, producer_cpu.NOTHING, producer_cpu.EVERYTHING)
-    assert sum(decode_envelope(text).count for text in texts) == 2_500
+    chunks = producer_cpu.produce(pages, filters=producer_cpu.EVERYTHING)
+    assert sum(chunk.envelope.count for chunk in chunks) == 2_500
 
 
-def test_late_uploads_of_the_newest_versions_send_nothing_more() -> None:
-    """With and without them a later sync makes the same messages, of one indicator in a hundred."""
+def test_a_later_sync_sends_what_the_index_lacks() -> None:
+    """One in a hundred of those that pass, whatever else the index holds."""
     feed = SyntheticFeed(2_500)
-    known, late = producer_cpu.known_but(100, feed)
+    known = producer_cpu.known_but(100, feed)
     passing = sum(decode_envelope(text).count for text in producer_cpu.make_messages(feed))
-    (plain,), (doubted,) = (
-        producer_cpu.produce(tuple(producer_cpu.pages_of(feed)), KnownVersions(known, versions))
-        for versions in (Doubts(), late)
-    )
-    assert plain == doubted
-    assert decode_envelope(plain).count == -(-passing // 100)
+    (chunk,) = producer_cpu.produce(tuple(producer_cpu.pages_of(feed)), known)
+    assert chunk.envelope.count == -(-passing // 100)
+    assert len(known.entries) == producer_cpu.KNOWN
+
+
+def test_an_index_of_others_changes_nothing() -> None:
+    """A first load sends the same, whether the index is empty or holds other indicators."""
+    pages = tuple(producer_cpu.pages_of(SyntheticFeed(2_500)))
+    others = producer_cpu.random_segment(10_000)
+    chunks = [producer_cpu.produce(pages), producer_cpu.produce(pages, others)]
+    assert len({tuple(chunk.text() for chunk in some) for some in chunks}) == 1
 
 
 def test_the_consumer_row_delivers_to_an_uploaded_chunk() -> None:
@@ -104,7 +108,28 @@ def test_the_memory_row_answers_as_lumen_does() -> None:
     assert sizes == [1_000, 500]
 
 
-@pytest.mark.parametrize(("puts", "met"), [(100, True), (400, False)])
+def test_each_look_finds_the_row_as_it_was_inserted() -> None:
+    """So each round of the consumer row delivers, and none finds the chunk settled."""
+    table = consumer_cpu.RestoredTables().table("chunks")
+    row = Row(partition="run", key="chunk", data={"count": 100})
+    table.insert(row)
+    table.replace(Row(partition="run", key="chunk", data={"count": 100, "state": "uploaded"}))
+    assert table.get("run", "chunk") == row
+    assert [found.data["state"] for found in table.query()] == ["uploaded"]
+
+
+def test_the_table_client_reads_a_row_that_is_there() -> None:
+    """With its bytes and times, and nothing where there is none."""
+    data: dict[str, Value] = {"count": 100, "records": b"\x00\xff", "enqueued_at": producer_cpu.NOW}
+    acceptor = TableAcceptor([Row(partition="run", key="chunk", data=data)])
+    table = tables_without_connection(acceptor).table("chunks")
+    found = table.get("run", "chunk")
+    assert found is not None
+    assert found.data == data
+    assert table.get("run", "another") is None
+
+
+@pytest.mark.parametrize(("puts", "met"), [(100, True), (500, False)])
 def test_operations_are_counted_with_one_poll_a_chunk(puts: int, *, met: bool) -> None:
     """Polls that bring several messages do not flatter, those that bring none do not harm."""
     first = Counter({("queue", "put_message"): puts, ("queue", "delete_message"): 100})
