@@ -50,7 +50,10 @@ TABLE_CALLS: dict[str, Callable[[AzureTables, Row], object]] = {
     "delete": lambda tables, _: tables.table("things").delete("p", "k"),
     "query": lambda tables, _: list(tables.table("things").query("p")),
     "merge_all": lambda tables, _: tables.table("things").merge_all([ROW]),
-    "delete_all": lambda tables, _: tables.table("things").delete_all([("p", "k")]),
+    "update": lambda tables, _: tables.table("things").update(ROW),
+    "transact": lambda tables, known: tables.table("things").transact(
+        [Operation(action=Action.REPLACE, row=known)]
+    ),
 }
 QUEUE_CALLS: dict[str, Callable[[AzureQueue], object]] = {
     "send": lambda queue: queue.send("text"),
@@ -60,7 +63,7 @@ READS_NOTHING: dict[str, object] = {
     "get": None,
     "delete": None,
     "query": [],
-    "delete_all": None,
+    "update": False,
     "depth": 0,
 }
 """What a call may say of a table or queue that is not there: there is nothing in it."""

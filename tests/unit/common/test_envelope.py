@@ -420,9 +420,3 @@ def test_an_envelope_of_a_release_that_did_not_put_back_is_read() -> None:
     made = fields()
     del made["put_back"]
     assert decode_envelope(json.dumps(made)) == envelope()
-
-
-def test_what_was_put_back_is_no_first_delivery() -> None:
-    """The host delivered it before, so it may be uploaded already."""
-    assert envelope().is_first_delivery
-    assert not envelope(put_back=1).is_first_delivery

@@ -121,7 +121,8 @@ def test_an_envelope_of_a_later_release_is_put_back_and_not_kept(version: int) -
     bench = Bench()
     text = json.dumps({**json.loads(encode_envelope(envelope())), "version": version})
     (sent,) = handle(bench, text)
-    assert bench.poison == bench.queue.sent == []
+    assert bench.poison == []
+    assert bench.queue.sent == []
     assert (sent.text, sent.delay) == (text, KEEP_AGAIN_AFTER)
 
 

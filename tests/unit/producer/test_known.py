@@ -1,6 +1,7 @@
 """What a tick knows, against plain lists: the index, the rows, and what it has put into chunks."""
 
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 from itertools import count
 
 import numpy as np

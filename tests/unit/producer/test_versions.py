@@ -1,7 +1,8 @@
 """The decision about a listed version: every row of its table, plain rules, any order."""
 
 import itertools
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
