@@ -9,6 +9,7 @@ expected at Sentinel if it is a whole indicator, confident enough, and of a type
 
 import gzip
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -109,8 +110,9 @@ class SyntheticFeed:
 def expected_ids(feed: Feed, *, threshold: int, ipv4: bool = True, domain: bool = True) -> set[str]:
     """The ids that must arrive at Sentinel, given the operator's filters.
 
-    An indicator on neither an address nor a domain passes the type filter. Malformed objects are
-    not expected, nor is an indicator whose confidence is no whole number from 0 to 100.
+    An indicator on neither an address nor a domain passes the type filter, and so does one on
+    both of which one is asked for. What a pattern's strings hold does not count. Malformed
+    objects are not expected, nor is one whose confidence is no whole number from 0 to 100.
     """
     ids = set()
     for start in range(0, len(feed), _JUDGE_BLOCK):
@@ -118,12 +120,20 @@ def expected_ids(feed: Feed, *, threshold: int, ipv4: bool = True, domain: bool 
             found: Any = orjson.loads(encoded)
             if not _is_whole(found) or _confidence(found) < threshold:
                 continue
-            if not ipv4 and "ipv4-addr:value" in found["pattern"]:
-                continue
-            if not domain and "domain-name:value" in found["pattern"]:
+            paths = _STRING.sub("", found["pattern"])
+            kinds = {name for name in _KINDS if re.search(rf"\b{name}\s*:\s*value\b", paths)}
+            if (
+                kinds
+                and not (ipv4 and "ipv4-addr" in kinds)
+                and not (domain and "domain-name" in kinds)
+            ):
                 continue
             ids.add(found["id"])
     return ids
+
+
+_STRING = re.compile(r"'(?:\\.|[^'\\])*'", re.DOTALL)
+_KINDS = ("ipv4-addr", "domain-name")
 
 
 def _is_whole(found: Any) -> bool:
