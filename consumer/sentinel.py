@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import requests
 from requests.adapters import HTTPAdapter
 
 from common.backoff import retry_after_seconds
 from common.clock import Clock
-from common.transport import TRANSPORT_ERRORS
+from common.transport import TRANSPORT_ERRORS, PlainSession
 
 API_VERSION: Final = "2024-02-01-preview"
 SOURCE_SYSTEM: Final = "Lumen"
@@ -173,7 +172,7 @@ class SentinelClient:
             f"?api-version={API_VERSION}"
         )
         self._clock = clock
-        self._session = requests.Session()
+        self._session = PlainSession()
         self._session.mount("https://", HTTPAdapter(pool_maxsize=connections))
 
     def upload(self, objects: bytes, *, count: int, token: str) -> Answer:

@@ -24,6 +24,7 @@ from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import DEFAULT_SCHEDULE, Settings, read_settings
+from common.transport import PlainSession
 from producer.drain import DrainConfig, Sender
 from producer.indicators import Filters
 from producer.lumen import LumenClient
@@ -94,7 +95,7 @@ def sync_tools(settings: Settings, *, session: requests.Session | None = None) -
             backoff=settings.backoff,
             clock=clock,
             rng=rng,
-            session=session or requests.Session(),
+            session=session or PlainSession(),
         ),
         ledger=ledger,
         sender=Sender(
