@@ -23,7 +23,7 @@ from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
-from common.settings import DEFAULT_SCHEDULE, Settings, read_settings
+from common.settings import Settings, read_settings, schedule_for_trigger
 from common.transport import PlainSession
 from producer.drain import DrainConfig, Sender
 from producer.indicators import Filters
@@ -37,7 +37,7 @@ blueprint = func.Blueprint()
     arg_name="timer",
     # Read here and not as %LUMEN_SCHEDULE%: an unset setting must mean the default, not an
     # app without a timer.
-    schedule=os.environ.get("LUMEN_SCHEDULE", "").strip() or DEFAULT_SCHEDULE,
+    schedule=schedule_for_trigger(),
     run_on_startup=False,
 )
 def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001
