@@ -55,6 +55,10 @@ comparison (docs.oasis-open.org/cti/stix/v2.1, section 9, read 2026-11-28). Blan
 the colon."""
 
 
+_ONE_COMPARISON: Final = re.compile(r"\[(ipv4-addr|domain-name):value = '[^'\\]*+'\]").fullmatch
+"""What most patterns are."""
+
+
 class Indicator(msgspec.Struct, frozen=True, gc=False):
     """An indicator to send: id, canonical JSON, 64-bit fingerprint, whether of another kind."""
 
@@ -146,7 +150,8 @@ def judge(record: object, filters: Filters) -> Verdict:
 
 def kinds_of(pattern: str) -> set[str]:
     """Return the kinds that the comparisons of a pattern are about; what a string says is none."""
-    return {kind for kind in _KINDS.findall(pattern) if kind}
+    only = _ONE_COMPARISON(pattern)
+    return {only[1]} if only else {kind for kind in _KINDS.findall(pattern) if kind}
 
 
 def judge_all(
