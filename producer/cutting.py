@@ -94,7 +94,7 @@ class _Pieces:
     def __init__(self, content: bytes, start: int) -> None:
         self._content = content
         self._at = start
-        self._work = _MAX_WORK * len(content)
+        self._work = _LEAST_WORK + _MAX_WORK * len(content)
         self.end = 0
         self.is_certain = True
 
@@ -120,7 +120,7 @@ class _Pieces:
             end = self._scan(begin)
         except _BrokenError:
             end = 0
-        if end and _IS_SEPARATED(content, end):
+        if end and self._is_separated(end):
             # One that lacks its last brackets takes those of the page, and the objects up to there.
             takes_more = _IS_MEMBER(content, end) and 0 < self._end_of_list(begin) < end
             if not takes_more:
@@ -132,6 +132,13 @@ class _Pieces:
         end = self._end_of_list(begin)
         self.end = end + 1 if end else 0
         return end or len(content)
+
+    def _is_separated(self, end: int) -> bool:
+        """Whether what is behind the object that ends there may be there."""
+        found = _SEPARATOR(self._content, end)
+        if found is None:
+            return False
+        return found["bracket"] is None or _closes_page(self._content, found.end())
 
     def _next_object(self, begin: int) -> int:
         """Return where the damaged object at `begin` ends as another begins; 0 if none does."""
@@ -168,15 +175,17 @@ class _Pieces:
         return 0
 
 
-_IS_SEPARATED: Final = re.compile(rb"\s*+(?:[,\]{]|\Z)").match
+_SEPARATOR: Final = re.compile(rb"\s*+(?:[,{]|(?P<bracket>\])|\Z)").match
 """What may stand behind an object that is complete; the comma may be missing."""
 
 _IS_MEMBER: Final = re.compile(rb'\s*+,\s*+"(?:[^"\\]|\\.)*+"\s*+:', re.DOTALL).match
 """What stands behind the list of objects, but behind none of its objects."""
 
-_MAX_WORK: Final = 10
-"""How often each byte of a page is looked at on average. A page that is damaged all over would
-take hours otherwise."""
+_MAX_WORK: Final = 4
+_LEAST_WORK: Final = 4 << 20
+"""How often each byte of a page is looked at on average, and how many bytes at least, when looking
+for the ends of damaged objects. A large page that is damaged all over would take hours otherwise.
+What is left then is one damaged object."""
 
 _MAX_CLOSING: Final = 20
 """Brackets from the end of a page that are looked at: more are not behind the list of objects."""
@@ -285,10 +294,14 @@ _STEPS: Final = {
 
 def _closes_page(content: bytes, at: int) -> bool:
     """Whether what is behind the bracket before `at` closes the list of objects and the page."""
-    return (
-        _envelope(b'{"%s":{"%s":[' % tuple(name.encode() for name in _PLACE), content[at:])
-        is not None
-    )
+    if not _MAY_CLOSE(content, at):
+        return False
+    head = b'{"%s":{"%s":[' % tuple(name.encode() for name in _PLACE)
+    return _envelope(head, content[at:]) is not None
+
+
+_MAY_CLOSE: Final = re.compile(rb'\s*+(?:\}|,\s*+")').match
+"""Told at a glance, for a page may have many brackets that close nothing."""
 
 
 def _envelope(head: bytes, tail: bytes) -> dict[str, Any] | None:

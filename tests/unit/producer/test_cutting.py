@@ -79,6 +79,8 @@ NOT_JSON: dict[str, tuple[bytes, str]] = {
     "open-quote": (with_value(b'"abc'), "is not JSON"),
     "bracket-too-many": (with_value(b"[]]"), "is not JSON"),
     "brace-too-many": (with_value(b"1") + b"}", "is not JSON"),
+    "bracket-behind": (with_value(b"1") + b"]", "is not JSON"),
+    "brackets-behind": (with_value(b"1") + b"]}", "is not JSON"),
     "brace-missing": (with_value(b"1")[:-1], "is not JSON"),
     "bracket-missing": (with_value(b"[1"), "is not JSON"),
     "nested-brace-missing": (with_value(b'{"a":{"b":1}'), "is not JSON"),
