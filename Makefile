@@ -54,7 +54,7 @@ format: setup-python ## Format the code and mend what ruff can mend
 package: setup-python ## Build dist/app.zip, what is deployed (ARGS="--output FILE")
 	@$(RUN) scripts.package $(ARGS)
 
-COMPILE := $(RUN) uv pip compile --quiet --universal --python-version 3.13 --custom-compile-command 'make lock' $(ARGS)
+COMPILE := $(RUN) uv pip compile --quiet --universal --generate-hashes --python-version 3.13 --custom-compile-command 'make lock' $(ARGS)
 
 lock: setup-python ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer versions)
 	@$(COMPILE) --output-file requirements.txt pyproject.toml

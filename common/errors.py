@@ -19,6 +19,7 @@
     ├── GapError                  Lumen no longer knows a query that was not drained
     ├── QueryFailedError          Lumen could not answer the query
     └── ContractDriftError        a service answered in a way its contract does not name
+        └── AnswerTooLargeError   an answer is larger than any that is read
 
 Foreign errors are translated at one border per dependency (`ledger.tables`, `queues`,
 `identity`, `producer.lumen`, `consumer.sentinel`). A message says what, which id and what to
@@ -109,3 +110,7 @@ class QueryFailedError(PipelineError):
 
 class ContractDriftError(PipelineError):
     """A service answered in a way its contract does not name."""
+
+
+class AnswerTooLargeError(ContractDriftError):
+    """A service's answer is larger than any that is read: the rest of it was not."""

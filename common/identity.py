@@ -1,29 +1,42 @@
 """Who the pipeline is: tokens for Sentinel, and the credential for its own storage.
 
-One token source a process, cached by MSAL. A failed answer must not be held against us: MSAL
-replays a refused token request from an internal cache for a minute or more, so a fresh client
-is made after every failure and for every forced refresh. Instance discovery is off: it would
-call a public host that a private network need not allow. Nothing of MSAL passes this module.
+MSAL asks, caches and renews; nothing of it passes this module. Each source of tokens has one
+client. A failed answer must not be held against us: MSAL replays a refused token request from an
+internal cache for a minute or more, so a fresh client is made after every failure and for every
+forced refresh. Instance discovery is off: it would call a public host that a private network need
+not allow. What an identity endpoint or Entra fails to answer is an outage, told in words within
+`TIME_LIMIT`; it is never taken for a wrong setting.
 """
 
+import re
 import subprocess
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msal
 import requests
 from azure.core.credentials import AccessToken, TokenCredential
-from azure.core.exceptions import AzureError, ClientAuthenticationError
-from azure.identity import AzureCliCredential, ManagedIdentityCredential
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import AzureCliCredential
 
-from common.clock import Clock
+from common.clock import Clock, SystemClock
 from common.errors import CredentialError, UnavailableError
 from common.settings import Settings, StorageSettings, StorageSignIn
-from common.transport import TRANSPORT_ERRORS
+from common.transport import TRANSPORT_ERRORS, PlainSession, read_body
 
-_TIMEOUT: Final = 20.0
-"""Seconds for one call to Entra, to each of the addresses that its name has."""
+_TIMEOUT: Final = 10.0
+"""Seconds for one call, its answer included; to each of the addresses that a name has."""
+
+TIME_LIMIT: Final = 20.0
+"""Seconds for a token: it takes two calls at most, the discovery of Entra's addresses included."""
+
+_CLI_TIMEOUT: Final = 15
+"""Seconds for the Azure CLI, which may have to ask Entra."""
+
+_MAX_ANSWER: Final = 1 << 20
+"""Bytes of an answer: a token takes a few thousand."""
 
 REMEMBER_FAILURE: Final = 30.0
 """Seconds that a failure is remembered at most. It is remembered for as long as it took to come, so
@@ -34,20 +47,48 @@ _NO_ANSWER: Final = (
     *TRANSPORT_ERRORS,
     msal.exceptions.MsalError,  # a server error, as MSAL's own HTTP layer puts it
     ValueError,  # not JSON; an unknown tenant; msal.ManagedIdentityError
-    KeyError,  # JSON, but no discovery document
-    RuntimeError,  # neither an answer nor an error, say a redirect to nowhere
+    LookupError,  # JSON, but no discovery document
+    AttributeError,  # JSON, but a list or a text
+    TypeError,
+    RuntimeError,  # neither an answer nor an error
 )
 
 _PASSING: Final = frozenset({"temporarily_unavailable", "server_error", "timeout"})
 
+_CODE: Final = re.compile(r"\bAADSTS(\d{1,9})\b")
+
+_CORRECT_AUDIENCE: Final = (
+    "SENTINEL_AUDIENCE is not a resource of this cloud: set the one of your cloud, or unset it"
+)
+_CORRECT_TENANT: Final = (
+    "TENANT_ID does not exist in this cloud: correct it, or ENTRA_AUTHORITY_HOST"
+)
 _REMEDIES: Final = {
-    "AADSTS7000215": "CLIENT_SECRET is wrong: set the secret's value, not its id",
-    "AADSTS7000222": "CLIENT_SECRET has expired: make a new secret and set it",
-    "AADSTS700016": "CLIENT_ID is not an application of TENANT_ID: correct one of the two",
-    "AADSTS90002": "TENANT_ID does not exist in this cloud: correct it, or ENTRA_AUTHORITY_HOST",
+    "7000215": "CLIENT_SECRET is wrong: set the secret's value, not its id",
+    "7000222": "CLIENT_SECRET has expired: make a new secret and set it",
+    "700016": "CLIENT_ID is not an application of TENANT_ID: correct one of the two",
+    "90002": _CORRECT_TENANT,
+    "900023": _CORRECT_TENANT,
+    "500011": _CORRECT_AUDIENCE,
+    "70011": _CORRECT_AUDIENCE,
+    "7000112": "the application is disabled: enable its sign-in under Enterprise applications",
+    "7000229": "the application has no service principal in the tenant: "
+    "create it with `az ad sp create --id CLIENT_ID`",
+    "53003": "a Conditional Access policy blocks the application: exclude it from the policy",
 }
 """Entra error codes that an operator can act on
-(learn.microsoft.com/entra/identity-platform/reference-error-codes, read 2026-11-22)."""
+(learn.microsoft.com/entra/identity-platform/reference-error-codes, read 2026-11-28)."""
+
+_CHECK_SENTINEL: Final = (
+    "check TENANT_ID, CLIENT_ID, ENTRA_AUTHORITY_HOST and the secret or managed identity"
+)
+_CHECK_IDENTITY: Final = (
+    "check that the managed identity is assigned to the app, CLIENT_ID and SENTINEL_AUDIENCE"
+)
+_CHECK_STORAGE: Final = (
+    "check that the managed identity is assigned to the app, and PipelineStorage__clientId; "
+    "outside Azure sign in with `az login` and set PipelineStorage__credential to azurecli"
+)
 
 
 class TokenSource(Protocol):
@@ -62,86 +103,82 @@ class TokenSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Failure:
-    """What was raised, and until which moment of the monotonic clock it is not asked again."""
-
-    error: CredentialError | UnavailableError
-    until: float
-
-
 class SentinelTokens:
     """Tokens by client secret, or by managed identity when there is no secret.
 
-    Safe to use from several threads; one of them asks while the others wait for its answer, be it
-    a token or a failure. So nobody waits longer than two calls take, however many wait.
+    Safe to use from several threads, see `_Tokens`.
     Raises: `CredentialError` with the remedy; `UnavailableError` when Entra does not answer.
     """
 
     def __init__(self, settings: Settings, *, clock: Clock) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._client: Any = None
-        self._last = ""
-        self._failure: _Failure | None = None
+        self._tokens = _Tokens(
+            lambda: _sentinel_asker(settings, clock),
+            clock=clock,
+            asked="Entra" if settings.client_secret else _ENDPOINT,
+            check=_CHECK_SENTINEL if settings.client_secret else _CHECK_IDENTITY,
+        )
 
     def token(self) -> str:
-        with self._lock:
-            return self._acquire()
+        return self._tokens.ask().token
 
     def refresh(self, *, refused: str) -> str:
+        return self._tokens.ask(refused=refused).token
+
+
+class StorageIdentity:
+    """The managed identity as the clients of the storage ask for it: a `TokenCredential`.
+
+    azure-identity's own has no time limit worth the name: 300 s a request, and it waits for as
+    long as a `Retry-After` says. Safe to use from several threads, see `_Tokens`.
+    Raises: `CredentialError` with the remedy; `UnavailableError` when the endpoint does not answer.
+    Both pass the storage clients as they are, so they try no second time.
+    """
+
+    def __init__(self, client_id: str | None, *, clock: Clock) -> None:
+        self._client_id = client_id
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tokens: dict[str, _Tokens] = {}
+
+    def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
+        """Return a token for the one scope; what else an SDK asks for has no meaning here."""
+        (scope,) = scopes
+        resource = scope.removesuffix("/.default")
         with self._lock:
-            if self._last == refused:
-                self._client = None
-            return self._acquire()
+            tokens = self._tokens.get(resource)
+            if tokens is None:
+                tokens = self._tokens[resource] = _Tokens(
+                    lambda: _identity_asker(
+                        self._client_id, resource, clock=self._clock, check=_CHECK_STORAGE
+                    ),
+                    clock=self._clock,
+                    asked=_ENDPOINT,
+                    check=_CHECK_STORAGE,
+                )
+        return tokens.ask()
 
-    def _acquire(self) -> str:
-        """Ask for a token, unless that has just failed for long."""
-        began = self._clock.monotonic()
-        if self._failure is not None and began < self._failure.until:
-            # A new object for each caller: a shared one would collect all their tracebacks.
-            raise type(self._failure.error)(str(self._failure.error))
-        try:
-            return self._ask()
-        except (CredentialError, UnavailableError) as error:
-            now = self._clock.monotonic()
-            until = now + min(now - began, REMEMBER_FAILURE)
-            self._failure = _Failure(error=error, until=until)
-            raise
 
-    def _ask(self) -> str:
+class CliSignIn:
+    """The person that has signed in with the Azure CLI on this machine."""
+
+    def __init__(self) -> None:
+        self._inner = AzureCliCredential(process_timeout=_CLI_TIMEOUT)
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """Return a token of the person's."""
         try:
-            if self._client is None:
-                self._client = _make_client(self._settings)
-            answer = _ask(self._client, self._settings)
-        except _NO_ANSWER as error:
-            self._client = None
-            raise UnavailableError(
-                f"no token: Entra did not answer usably ({type(error).__name__}); check the "
-                "network path, ENTRA_AUTHORITY_HOST and TENANT_ID"
+            token: AccessToken = self._inner.get_token(*scopes, **options)
+        except ClientAuthenticationError as error:
+            if isinstance(error.__cause__, subprocess.TimeoutExpired):
+                raise UnavailableError(
+                    f"storage: the Azure CLI gave no token within {_CLI_TIMEOUT} s; check the "
+                    "network"
+                ) from None
+            raise CredentialError(
+                "storage: the Azure CLI gave no token; sign in with `az login`, and choose the "
+                "subscription's tenant with `az account set`"
             ) from None
-        if "access_token" not in answer:
-            self._client = None
-            raise explain_token_error(answer)
-        self._last = str(answer["access_token"])
-        return self._last
-
-
-def explain_token_error(answer: dict[str, Any]) -> CredentialError | UnavailableError:
-    """Return the error for MSAL's error answer: `error`, `error_description` (AADSTS…)."""
-    error = str(answer.get("error", "unknown"))
-    description = str(answer.get("error_description", ""))
-    for code, remedy in _REMEDIES.items():
-        if f"{code}:" in description or f"{code} " in description:
-            return CredentialError(f"no token ({code}): {remedy}")
-    code = description.partition(":")[0]
-    shown = code if code.startswith("AADSTS") and code.isalnum() else error[:40]
-    if error in _PASSING or error.startswith("5"):
-        return UnavailableError(f"no token: Entra is unavailable ({shown})")
-    return CredentialError(
-        f"no token ({shown}): check TENANT_ID, CLIENT_ID and the secret or managed identity"
-    )
+        return token
 
 
 def storage_credential(storage: StorageSettings) -> TokenCredential | None:
@@ -153,130 +190,181 @@ def storage_credential(storage: StorageSettings) -> TokenCredential | None:
     if storage.connection_string is not None:
         return None
     if storage.sign_in is StorageSignIn.AZURE_CLI:
-        return _CliSignIn()
-    return _StorageIdentity(storage.client_id)
+        return CliSignIn()
+    return StorageIdentity(storage.client_id, clock=SystemClock())
 
 
-_CONNECT: Final = 5.0
-_ANSWER: Final = 10.0
-"""Seconds for the identity endpoint, which is on the instance's own machine. The SDK's own limit is
-300 s a try, and it tries four times."""
-
-_CLI: Final = 15
-"""Seconds for the Azure CLI, which may have to ask Entra."""
-
-_ELSEWHERE: Final = (
-    "on Azure that passes; elsewhere sign in with `az login` and set PipelineStorage__credential "
-    "to azurecli"
-)
-
-_TRY_LATER: Final = frozenset({404, 408, 410, 429})
-"""Statuses that the identity endpoint gives while it starts or is busy, beside 5xx
-(learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token,
-read 2026-11-28)."""
+def explain_token_error(
+    answer: Mapping[str, Any], *, asked: str = "Entra", check: str = _CHECK_SENTINEL
+) -> CredentialError | UnavailableError:
+    """Return the error for MSAL's error answer: `error`, `error_description` (AADSTS…)."""
+    error = str(answer.get("error", "unknown"))
+    code = _CODE.search(str(answer.get("error_description", "")))
+    if code is not None and code[1] in _REMEDIES:
+        return CredentialError(f"no token ({code[0]}): {_REMEDIES[code[1]]}")
+    shown = code[0] if code is not None else error[:40]
+    if error in _PASSING or error.startswith("5"):
+        return UnavailableError(f"no token: {asked} is unavailable ({shown})")
+    return CredentialError(f"no token ({shown}): {check}")
 
 
-class _StorageIdentity:
-    """The app's managed identity. Safe to use from several threads."""
+_ENDPOINT: Final = "the managed identity endpoint"
 
-    def __init__(self, client_id: str | None) -> None:
-        self._seen = threading.local()
-        self._inner = ManagedIdentityCredential(
-            client_id=client_id,
-            connection_timeout=_CONNECT,
-            read_timeout=_ANSWER,
-            retry_total=0,  # a retry would wait for as long as a `Retry-After` says
-            proxies={"http": "", "https": ""},  # whatever the environment says
-            raw_response_hook=self._note,
-        )
-
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        """Return a token, from the cache where possible."""
-        self._seen.status = 0
-        try:
-            token: AccessToken = self._inner.get_token(*scopes, **options)
-        except ClientAuthenticationError:
-            status = self._seen.status
-            if status < 400 or status >= 500 or status in _TRY_LATER:  # noqa: PLR2004 - HTTP
-                raise UnavailableError(
-                    f"storage: the identity endpoint gave no token ({status or 'no answer'}); "
-                    f"{_ELSEWHERE}"
-                ) from None
-            raise CredentialError(
-                f"storage: the app's managed identity gave no token ({status}); check that it is "
-                "assigned, and PipelineStorage__clientId"
-            ) from None
-        except AzureError as error:
-            raise UnavailableError(
-                f"storage: the identity endpoint cannot be reached ({type(error).__name__}); "
-                f"{_ELSEWHERE}"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            # No JSON, or JSON of another form: what MSAL trips over when a gateway answers.
-            raise UnavailableError(
-                f"storage: the identity endpoint gave no usable answer ({self._seen.status}); "
-                f"{_ELSEWHERE}"
-            ) from None
-        return token
-
-    def _note(self, response: Any) -> None:
-        self._seen.status = response.http_response.status_code
+_Asker = Callable[[], Any]
+"""Asks MSAL for a token, which looks into its cache first; returns MSAL's answer."""
 
 
-class _CliSignIn:
-    """The person that has signed in with the Azure CLI on this machine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """What was raised, and until which moment of the monotonic clock it is not asked again."""
 
-    def __init__(self) -> None:
-        self._inner = AzureCliCredential(process_timeout=_CLI)
-
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        """Return a token of the person's."""
-        try:
-            token: AccessToken = self._inner.get_token(*scopes, **options)
-        except ClientAuthenticationError as error:
-            if isinstance(error.__cause__, subprocess.TimeoutExpired):
-                raise UnavailableError(
-                    f"storage: the Azure CLI gave no token within {_CLI} s; check the network"
-                ) from None
-            raise CredentialError(
-                "storage: the Azure CLI gave no token; sign in with `az login`, and choose the "
-                "subscription's tenant with `az account set`"
-            ) from None
-        return token
+    error: CredentialError | UnavailableError
+    until: float
 
 
-class _BoundedSession(requests.Session):
-    """A session whose calls end: no retries, and a timeout on each.
+class _Tokens:
+    """One source of tokens for one resource.
 
-    MSAL's own session waits as long as a `Retry-After` of the discovery document asks, be it an
-    hour, and for a managed identity it sets no timeout.
+    One thread asks while the others wait for its answer, be it a token or a failure. So nobody
+    waits longer than two times `TIME_LIMIT`, however many wait.
     """
 
-    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        kwargs.setdefault("timeout", _TIMEOUT)
-        return super().request(*args, **kwargs)
+    def __init__(self, make: Callable[[], _Asker], *, clock: Clock, asked: str, check: str) -> None:
+        self._make = make
+        self._clock = clock
+        self._asked = asked
+        self._check = check
+        self._lock = threading.Lock()
+        self._asker: _Asker | None = None
+        self._last = ""
+        self._failure: _Failure | None = None
+
+    def ask(self, *, refused: str = "") -> AccessToken:
+        """Return a token; not `refused`, if that is the last one. Not asked if it just failed."""
+        with self._lock:
+            if refused and self._last == refused:
+                self._asker = None
+            began = self._clock.monotonic()
+            if self._failure is not None and began < self._failure.until:
+                # A new object for each caller: a shared one would collect all their tracebacks.
+                raise type(self._failure.error)(str(self._failure.error))
+            try:
+                found = self._ask()
+            except (CredentialError, UnavailableError) as error:
+                now = self._clock.monotonic()
+                until = now + min(now - began, REMEMBER_FAILURE)
+                self._asker = None
+                self._failure = _Failure(error=error, until=until)
+                raise
+            self._last = found.token
+            return found
+
+    def _ask(self) -> AccessToken:
+        try:
+            if self._asker is None:
+                self._asker = self._make()
+            answer = self._asker()
+            if isinstance(answer, dict) and "access_token" in answer:
+                lasts = int(answer.get("expires_in", 0))
+                until = int(self._clock.now().timestamp()) + lasts
+                return AccessToken(str(answer["access_token"]), until)
+        except _NO_ANSWER as error:
+            # An unknown tenant has no discovery document: the answer is in what MSAL met first.
+            code = _CODE.search(f"{error} {error.__context__}")
+            if code is not None and code[1] in _REMEDIES:
+                raise explain_token_error({"error_description": code[0]}) from None
+            raise UnavailableError(
+                f"no token: {self._asked} did not answer usably ({type(error).__name__}); "
+                f"check the network path; {self._check}"
+            ) from None
+        fields = answer if isinstance(answer, dict) else {}
+        raise explain_token_error(fields, asked=self._asked, check=self._check)
 
 
-def _make_client(settings: Settings) -> Any:
+def _sentinel_asker(settings: Settings, clock: Clock) -> _Asker:
     if settings.client_secret is None:
-        return msal.ManagedIdentityClient(
-            msal.UserAssignedManagedIdentity(client_id=settings.client_id),
-            http_client=_BoundedSession(),
+        return _identity_asker(
+            settings.client_id, settings.sentinel_audience, clock=clock, check=_CHECK_IDENTITY
         )
-    return msal.ConfidentialClientApplication(
+    client = msal.ConfidentialClientApplication(
         settings.client_id,
         client_credential=settings.client_secret.reveal(),
         authority=f"{settings.entra_authority_host}/{settings.tenant_id}",
         instance_discovery=False,
-        http_client=_BoundedSession(),
+        http_client=_TokenHttp(PlainSession(), clock=clock, asked="Entra", check=_CHECK_SENTINEL),
     )
+    scopes = [f"{settings.sentinel_audience}/.default"]
+    return lambda: client.acquire_token_for_client(scopes=scopes)
 
 
-def _ask(client: Any, settings: Settings) -> dict[str, Any]:
-    answer: Any
-    if isinstance(client, msal.ManagedIdentityClient):
-        answer = client.acquire_token_for_client(resource=settings.sentinel_audience)
-    else:
-        scope = f"{settings.sentinel_audience}/.default"
-        answer = client.acquire_token_for_client(scopes=[scope])
-    return answer if isinstance(answer, dict) else {}
+def _identity_asker(client_id: str | None, resource: str, *, clock: Clock, check: str) -> _Asker:
+    """Return the asker of the managed identity that `client_id` names; the app's own for None."""
+    identity = (
+        msal.UserAssignedManagedIdentity(client_id=client_id)
+        if client_id
+        else msal.SystemAssignedManagedIdentity()
+    )
+    client = msal.ManagedIdentityClient(
+        identity, http_client=_TokenHttp(_NearSession(), clock=clock, asked=_ENDPOINT, check=check)
+    )
+    return lambda: client.acquire_token_for_client(resource=resource)
+
+
+class _NearSession(PlainSession):
+    """A session to the identity endpoint, which is on the machine itself: never by a proxy."""
+
+    def merge_environment_settings(self, *args: Any, **kwargs: Any) -> Any:
+        return {**super().merge_environment_settings(*args, **kwargs), "proxies": {}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer in the form that MSAL reads."""
+
+    status_code: int
+    text: str
+    headers: Mapping[str, str]
+
+    def raise_for_status(self) -> None:
+        """Raise for a status that MSAL has no use for."""
+        if self.status_code >= 400:  # noqa: PLR2004 - HTTP status classes
+            raise requests.HTTPError(f"answered {self.status_code}: {self.text}")
+
+
+class _TokenHttp:
+    """The HTTP client that MSAL calls: each call ends, and an outage is an error of ours.
+
+    MSAL's own waits as long as a `Retry-After` of the discovery document asks, be it an hour, sets
+    no time limit for a managed identity, and takes its 429s and 5xxs for a wrong resource.
+    """
+
+    def __init__(self, session: PlainSession, *, clock: Clock, asked: str, check: str) -> None:
+        self._session = session
+        self._clock = clock
+        self._asked = asked
+        self._check = check
+
+    def get(self, url: str, **options: Any) -> _Answer:
+        return self._call("GET", url, **options)
+
+    def post(self, url: str, **options: Any) -> _Answer:
+        return self._call("POST", url, **options)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _call(self, method: str, url: str, **options: Any) -> _Answer:
+        late = self._clock.monotonic() + _TIMEOUT
+        options = {**options, "timeout": _TIMEOUT, "stream": True}
+        with self._session.request(method, url, **options) as response:
+            status = response.status_code
+            if status in {408, 429} or status >= 500 or 300 <= status < 400:  # noqa: PLR2004 - HTTP status classes
+                why = ", a redirect, which is not followed" if status < 400 else ""  # noqa: PLR2004
+                raise UnavailableError(
+                    f"no token: {self._asked} is unavailable ({status}{why}); if that lasts, "
+                    f"{self._check}"
+                )
+            content = read_body(response, limit=_MAX_ANSWER, late=late, now=self._clock.monotonic)
+        if content is None:
+            raise UnavailableError(f"no token: {self._asked} gave an answer that is too large")
+        return _Answer(status, content.decode("utf-8", "replace"), response.headers)

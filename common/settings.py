@@ -1,13 +1,13 @@
 """Every setting of the pipeline: name, meaning, default, check.
 
 All faults are reported in one error, each with the setting's name, what is wrong and the remedy;
-a secret's value is never shown, not even in a `repr`. Nothing is read at import: call
-`read_settings` on the first invocation.
+a secret's value is never shown, not even in a `repr`, whatever setting it was pasted into: an
+error shows a value only if it is short and looks like a value of that setting. Nothing is read at
+import: call `read_settings` on the first invocation.
 """
 
 import os
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -75,18 +75,22 @@ class _Fault(ValueError):
 def _secret(value: str) -> Secret:
     if not re.fullmatch(r"[!-~]+", value):
         raise _Fault(  # a header cannot carry it, and the error that says so would show it
-            "holds a blank, a line break or a letter outside ASCII; copy the bare value anew"
+            "holds a blank, a line break or a letter outside ASCII; copy the bare value again"
         )
     return Secret(value)
 
 
+_GUID: Final = re.compile(r"\{?([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\}?")
+"""With its dashes: 32 digits without them may be a key."""
+
+
 def _guid(value: str) -> str:
-    try:
-        return str(uuid.UUID(value))
-    except ValueError:
+    found = _GUID.fullmatch(value)
+    if found is None:
         raise _Fault(  # the value is not shown: a secret pasted here must not be logged
             f"is not a GUID but {len(value)} other characters; copy the id from the Azure portal"
-        ) from None
+        )
+    return found[1].lower()
 
 
 def _is_address(value: str, *, schemes: frozenset[str]) -> bool:
@@ -96,15 +100,32 @@ def _is_address(value: str, *, schemes: frozenset[str]) -> bool:
         port = url.port
     except ValueError:  # a host or port that no one can write: brackets, look-alike letters
         return False
-    writable = value.isascii() and value.isprintable() and " " not in value
+    writable = value.isascii() and value.isprintable() and not set(value) & {" ", "\\"}
     named = all(0 < len(label) <= _MAX_LABEL for label in host.split(".")) and port != 0
-    return writable and named and url.scheme in schemes and not (url.query or url.fragment)
+    bare = not (set(value) & {"?", "#"} or "@" in url.netloc)
+    return writable and named and url.scheme in schemes and bare
+
+
+_ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9-]{1,40}(\.[A-Za-z0-9-]{1,40}){1,4}(:\d{1,5})?/?")
+_WORD: Final = re.compile(r"[A-Za-z]{1,16}")
+_NUMBER: Final = re.compile(r"[-+]?\d{1,9}(\.\d{0,6})?")
+_EXPRESSION: Final = re.compile(
+    r"(?=\S+(\s+\S+){3,6}\Z)([*/,\s-]|(?<!\w)(\d{1,2}|[A-Za-z]{3})(?!\w))+"
+)
+"""What a value that was meant for a setting looks like. What does not may be a secret."""
+
+
+def _shown(value: str, alphabet: re.Pattern[str]) -> str:
+    """Return a value for an error; only its length if it may be a secret in the wrong setting."""
+    return repr(value) if alphabet.fullmatch(value) else f"a text of {len(value)} characters"
 
 
 def _https_url(value: str) -> str:
     if not _is_address(value, schemes=frozenset({"https"})):
-        shown = value.partition("?")[0]  # a query may carry a key
-        raise _Fault(f"{shown!r} is not an https:// address without a query; correct it")
+        raise _Fault(
+            f"{_shown(value, _ADDRESS)} is not an https:// address without user, password and "
+            "query; correct it"
+        )
     return value.rstrip("/")
 
 
@@ -115,13 +136,14 @@ def _switch(value: str) -> bool:
         case "false" | "0" | "no" | "off":
             return False
         case _:
-            raise _Fault(f"{value!r} is neither true nor false; set one of the two")
+            raise _Fault(f"{_shown(value, _WORD)} is neither true nor false; set one of the two")
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,9}", value) or not low <= int(value) <= high:
-            raise _Fault(f"{value!r} is not a whole number from {low} to {high}; set one")
+            shown = _shown(value, _NUMBER)
+            raise _Fault(f"{shown} is not a whole number from {low} to {high}; set one")
         return int(value)
 
     return parse
@@ -130,16 +152,26 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
         if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value) or not low <= float(value) <= high:
-            raise _Fault(f"{value!r} is not a number from {low:g} to {high:g}; set one")
+            shown = _shown(value, _NUMBER)
+            raise _Fault(f"{shown} is not a number from {low:g} to {high:g}; set one")
         return float(value)
 
     return parse
 
 
+_PART: Final = r"(?:\*|{0}(?:-{0})?)(?:/\d{{1,2}})?"
+_TIMES, _NAMES = (
+    rf"{part}(?:,{part})*"
+    for part in (_PART.format(r"\d{1,2}"), _PART.format(r"(?:\d{1,2}|[A-Za-z]{3,9})"))
+)
+_SCHEDULE: Final = re.compile(rf"(?:{_TIMES}\s+){{4}}{_NAMES}\s+{_NAMES}")
+"""NCRONTAB with seconds: six fields, of which months and weekdays may have names."""
+
+
 def _schedule(value: str) -> str:
-    if len(value.split()) != 6:  # noqa: PLR2004 - NCRONTAB with seconds has six fields
+    if not _SCHEDULE.fullmatch(value):
         raise _Fault(
-            f"{value!r} has not the six fields of an NCRONTAB expression "
+            f"{_shown(value, _EXPRESSION)} has not the six fields of an NCRONTAB expression "
             f"(second minute hour day month weekday); for every 15 minutes: {DEFAULT_SCHEDULE!r}"
         )
     return value
@@ -376,7 +408,19 @@ def read_setting(name: str, environ: Mapping[str, str] | None = None) -> Any:
     try:
         return _read_one(environ, spec)
     except _Fault as fault:
-        raise SettingsError([f"{name}: {fault}"]) from fault
+        raise SettingsError([f"{name}: {fault}"]) from None
+
+
+def schedule_for_trigger(environ: Mapping[str, str] | None = None) -> str:
+    """Return the schedule that the timer is made with, when importing: the default for a wrong one.
+
+    The run that starts then says what is wrong. The host would show the value instead, which may
+    be a secret in the wrong setting, and would have no timer.
+    """
+    try:
+        return str(read_setting("LUMEN_SCHEDULE", environ))
+    except SettingsError:
+        return DEFAULT_SCHEDULE
 
 
 def read_storage_settings(
@@ -397,12 +441,8 @@ def read_storage_settings(
     connection = environ.get(STORAGE_CONNECTION, "").strip()
     queue = environ.get(prefix + "queueServiceUri", "").strip()
     table = environ.get(prefix + "tableServiceUri", "").strip()
-    if connection.startswith(_UNRESOLVED_REFERENCE):
-        raise SettingsError([f"{STORAGE_CONNECTION}: {_unresolved()}"])
     if connection:
-        if "=" not in connection and not connection.startswith("UseDevelopmentStorage"):
-            raise SettingsError([f"{STORAGE_CONNECTION}: is no connection string; copy it anew"])
-        return StorageSettings(connection_string=Secret(connection))
+        return StorageSettings(connection_string=_connection_string(connection))
     if not (queue or table):
         remedy = f"set a connection string, or {prefix}queueServiceUri and {prefix}tableServiceUri"
         raise SettingsError([f"{STORAGE_CONNECTION}: is required and not set; {remedy}"])
@@ -412,7 +452,7 @@ def read_storage_settings(
             continue
         if not _is_address(value, schemes=frozenset({"https", "http"})):
             faults.append(  # the value is not shown: it may be a connection string, or have a SAS
-                f"{prefix}{name}: is not set to an address without a query; "
+                f"{prefix}{name}: is not set to an address without user, password and query; "
                 f"set https://<account>.{name[:5]}.core.windows.net"
             )
     sign_in = environ.get(prefix + "credential", "").strip().lower()
@@ -421,14 +461,35 @@ def read_storage_settings(
             f"{prefix}credential: is none of the ways to sign in; set 'managedidentity', or "
             "'azurecli' where you have signed in with `az login`"
         )
+    client_id = environ.get(prefix + "clientId", "").strip() or None
+    try:
+        client_id = client_id and _guid(client_id)
+    except _Fault as fault:
+        faults.append(f"{prefix}clientId: {fault}")
     if faults:
         raise SettingsError(faults)
     return StorageSettings(
         queue_endpoint=queue.rstrip("/"),
         table_endpoint=table.rstrip("/"),
         sign_in=StorageSignIn(sign_in or StorageSignIn.MANAGED_IDENTITY),
-        client_id=environ.get(prefix + "clientId", "").strip() or None,
+        client_id=client_id,
     )
+
+
+def _connection_string(value: str) -> Secret:
+    fault = ""
+    if value.startswith(_UNRESOLVED_REFERENCE):
+        fault = _unresolved()
+    elif "=" not in value and not value.startswith("UseDevelopmentStorage"):
+        fault = "is not a connection string; copy it again"
+    elif _ENDPOINT_WITH_LOGIN.search(value):
+        fault = "an endpoint in it holds a user or a password; copy it again"
+    if fault:
+        raise SettingsError([f"{STORAGE_CONNECTION}: {fault}"])
+    return Secret(value)
+
+
+_ENDPOINT_WITH_LOGIN: Final = re.compile(r"(?i)endpoint\s*=\s*[^;]*?//[^;/]*@")
 
 
 def _read_one(environ: Mapping[str, str], spec: Mapping[str, Any]) -> Any:

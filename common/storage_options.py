@@ -6,9 +6,10 @@ each connection beyond the pool would be made and thrown away again.
 
 from typing import Any, Final
 
-import requests
 from azure.core.pipeline.transport import RequestsTransport
 from requests.adapters import HTTPAdapter
+
+from common.transport import PlainSession
 
 CONNECTION_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 30.0
@@ -20,11 +21,12 @@ POOL_SIZE: Final = 64
 
 def client_options() -> dict[str, Any]:
     """Return the keyword arguments that every storage client is made with."""
-    session = requests.Session()
+    session = PlainSession()
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_SIZE))
     return {
         "connection_timeout": CONNECTION_TIMEOUT,
         "read_timeout": READ_TIMEOUT,
+        "permit_redirects": False,
         "transport": RequestsTransport(session=session, session_owner=True),
     }

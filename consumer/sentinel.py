@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import requests
 from requests.adapters import HTTPAdapter
 
 from common.backoff import retry_after_seconds
 from common.clock import Clock
 from common.settings import destination_of
-from common.transport import TRANSPORT_ERRORS
+from common.transport import TRANSPORT_ERRORS, PlainSession
 
 API_VERSION: Final = "2024-02-01-preview"
 SOURCE_SYSTEM: Final = "Lumen"
@@ -176,7 +175,7 @@ class SentinelClient:
         self.destination = destination_of(base_url, workspace_id)
         """Whose indicators these are, as chunks name it."""
         self._clock = clock
-        self._session = requests.Session()
+        self._session = PlainSession()
         self._session.mount("https://", HTTPAdapter(pool_maxsize=connections))
 
     def upload(self, objects: bytes, *, count: int, token: str) -> Answer:

@@ -9,6 +9,8 @@ expected at Sentinel if it is a whole indicator, confident enough, and of a type
 
 import gzip
 import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -109,21 +111,47 @@ class SyntheticFeed:
 def expected_ids(feed: Feed, *, threshold: int, ipv4: bool = True, domain: bool = True) -> set[str]:
     """The ids that must arrive at Sentinel, given the operator's filters.
 
-    An indicator on neither an address nor a domain passes the type filter. Malformed objects are
-    not expected, nor is an indicator whose confidence is no whole number from 0 to 100.
+    An indicator on neither an address nor a domain passes the type filter, and so does one on
+    both of which one is asked for. What a pattern's strings hold does not count. Malformed
+    objects are not expected, nor what is not JSON, is nested deeply or has a number beyond 64 bits,
+    nor one whose confidence is no whole number from 0 to 100.
     """
     ids = set()
     for start in range(0, len(feed), _JUDGE_BLOCK):
         for encoded in feed.encoded(start, start + _JUDGE_BLOCK):
-            found: Any = orjson.loads(encoded)
+            found = _read(encoded)
             if not _is_whole(found) or _confidence(found) < threshold:
                 continue
-            if not ipv4 and "ipv4-addr:value" in found["pattern"]:
-                continue
-            if not domain and "domain-name:value" in found["pattern"]:
+            paths = _STRING.sub("", found["pattern"])
+            kinds = {name for name in _KINDS if re.search(rf"\b{name}\s*:\s*value\b", paths)}
+            if (
+                kinds
+                and not (ipv4 and "ipv4-addr" in kinds)
+                and not (domain and "domain-name" in kinds)
+            ):
                 continue
             ids.add(found["id"])
     return ids
+
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
+_DEEP = 200
+
+
+def _read(encoded: bytes) -> Any:
+    """The object as every receiver reads it; ``None`` if one of them could not."""
+    try:
+        found = orjson.loads(encoded)
+        # orjson reads a number beyond 64 bits as a float; neither that nor deep nesting is written.
+        if _LONG_NUMBER.search(encoded) or max(map(encoded.count, (b"[", b"{"))) > _DEEP:
+            orjson.dumps(json.loads(encoded))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return found
+
+
+_STRING = re.compile(r"'(?:\\.|[^'\\])*'", re.DOTALL)
+_KINDS = ("ipv4-addr", "domain-name")
 
 
 def _is_whole(found: Any) -> bool:

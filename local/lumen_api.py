@@ -56,6 +56,8 @@ class LumenBehaviour:
     """On this page (from 0) ``stixobjects`` is an object instead of a list."""
     empty_feed: Literal["page", "400"] = "page"
     """What the only page of an empty query is: an empty page, or 400 ``No results found``."""
+    compare_as_sent: bool = False
+    """Ids and tokens in a path must be spelt as they were given out: ``=`` must not be ``%3D``."""
     wrong_key_status: int = 401
     expired_token_status: int = 404
     expired_token_text: str = "Unknown or expired token"
@@ -122,7 +124,7 @@ class LumenApi(HttpSimulator):
         """See :class:`HttpSimulator`."""
         if request.headers.get("authorization") != self.api_key:
             return _problem(self.behaviour.wrong_key_status, "Unauthorized")
-        path = unquote(request.path)
+        path = request.path if self.behaviour.compare_as_sent else unquote(request.path)
         match request.method:
             case "POST" if path == QUERY_PATH:
                 return self._start_query()

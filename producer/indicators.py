@@ -17,6 +17,7 @@ import orjson
 
 from common.fingerprints import hash_all, hash_of
 from producer import ordinary
+from producer.cutting import BEYOND_64_BITS, NESTED_TOO_DEEPLY, Unreadable
 from producer.entries import days_of_all, milliseconds_of_all
 from producer.ordinary import OrdinaryIndicator
 from producer.versions import Decision, KnownVersion, Policy, decide
@@ -44,7 +45,21 @@ class Kind(StrEnum):
     DOMAIN = "domain-name"
 
 
-_KINDS = re.compile(r"\b(ipv4-addr|domain-name):value\b")
+_KINDS: Final = re.compile(
+    r"""
+    '(?:[^'\\]|\\.)*+(?:'|\Z)                              # a string
+    | /\*.*?(?:\*/|\Z) | //[^\n]*                            # a comment
+    | (?<![\w-])(ipv4-addr|domain-name)\s*+:\s*+(?:value\b|'value')
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""What is in a string or a comment of a pattern is passed over; else the object path of a
+comparison (docs.oasis-open.org/cti/stix/v2.1, section 9, read 2026-11-28). Blanks may stand around
+the colon."""
+
+
+_ONE_COMPARISON: Final = re.compile(r"\[(ipv4-addr|domain-name):value = '[^'\\]*+'\]").fullmatch
+"""What most patterns are."""
 
 
 class Listed(msgspec.Struct, frozen=True, gc=False):
@@ -240,10 +255,10 @@ class _Page:
             record = self.records[at]
             try:
                 _canonical(record)
-            except _NO_JSON:
+            except _NO_JSON as error:
                 if type(record) is OrdinaryIndicator:
                     record = ordinary.to_record(record)
-                rendered[at] = _invalid(record, "holds a text or number that JSON cannot carry")
+                rendered[at] = _invalid(record, _not_carried(error))
             else:
                 rendered |= self.render([at])
         return rendered
@@ -316,6 +331,8 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
             return listed[0]
         record = ordinary.to_record(record)
     if not isinstance(record, dict):
+        if isinstance(record, Unreadable):
+            return _unreadable(record)
         return _invalid(record, f"is {type(record).__name__}, not an object")
     fault = _fault(record)
     if fault:
@@ -323,7 +340,7 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
     confidence = _confidence(record.get("confidence", 0))
     if confidence is None:
         return _invalid(record, "confidence is not a number from 0 to 100")
-    kinds = set(_KINDS.findall(record["pattern"]))
+    kinds = kinds_of(record["pattern"])
     if "confidence" in record:
         record = {**record, "confidence": confidence}
     return Listed(
@@ -337,6 +354,12 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
         other_kind=not kinds,
         record=record,
     )
+
+
+def kinds_of(pattern: str) -> set[str]:
+    """Return the kinds that the comparisons of a pattern are about; what a string says is none."""
+    only = _ONE_COMPARISON(pattern)
+    return {only[1]} if only else {kind for kind in _KINDS.findall(pattern) if kind}
 
 
 def refused(indicator: Indicator, reason: str) -> Invalid:
@@ -464,10 +487,48 @@ def _invalid(record: object, reason: str) -> Invalid:
     )
 
 
+def _unreadable(record: Unreadable) -> Invalid:
+    """Return an object that is not JSON: its bytes as they came, and what can be read of them."""
+    named = {
+        name.decode(): found[1].decode("ascii", "replace")
+        for name, find in _READABLE.items()
+        if (found := find(record.content))
+    }
+    return Invalid(
+        reason=record.reason,
+        indicator_id=_shown(named.get("id")),
+        pattern=_shown(named.get("pattern")),
+        content=record.content,
+    )
+
+
+_READABLE: Final = {
+    name: re.compile(rb'"%s"\s*+:\s*+"((?:[^"\\]|\\.)*+)"' % name, re.DOTALL).search
+    for name in (b"id", b"pattern")
+}
+
+
+def _not_carried(error: Exception) -> str:
+    """Say in words why the JSON of Sentinel cannot carry an indicator."""
+    match str(error):
+        case "Integer exceeds 64-bit range":
+            return BEYOND_64_BITS
+        case "Recursion limit reached":
+            return NESTED_TOO_DEEPLY
+        case _:
+            return "holds a text or number that JSON cannot carry"
+
+
 def _content(record: object) -> bytes:
     """Return the record as JSON; as its Python form where JSON cannot carry it."""
+    # Two libraries, for one of them writes numbers of any size, at any depth. Sorted: equal ones
+    # are kept once.
     try:
-        return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)  # equal ones are kept once
+        return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError, RecursionError):
+        pass
+    try:
+        return msgspec.json.encode(record, order="sorted")
     except (TypeError, ValueError, RecursionError):
         return ascii(record).encode()
 

@@ -10,23 +10,21 @@ the contract and its sources.
 import base64
 import binascii
 import json
-import math
 import random
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
-import orjson
 import requests
 from urllib3.exceptions import NewConnectionError
 
 from common.backoff import Backoff, call_with_retries, retry_after_seconds
 from common.clock import Clock
 from common.errors import (
+    AnswerTooLargeError,
     ContractDriftError,
     CredentialError,
     GapError,
@@ -35,7 +33,8 @@ from common.errors import (
     UnavailableError,
 )
 from common.settings import Secret
-from common.transport import TRANSPORT_ERRORS
+from common.transport import TRANSPORT_ERRORS, read_body
+from producer.cutting import NOT_JSON, cut_answer, decode_loosely, decode_strictly, has_page
 from producer.ordinary import decode_ordinary_page
 
 CONNECT_TIMEOUT: Final = 10.0
@@ -45,7 +44,16 @@ READ_TIMEOUT: Final = 60.0
 ANSWER_TIMEOUT: Final = 300.0
 """Seconds for an answer as a whole, however steadily its bytes come in."""
 
-_PIECE: Final = 1 << 16
+MAX_ANSWER: Final = 64 << 20
+"""Bytes of an answer, decompressed: about 100,000 indicators. Two pages of that size, decoded, fit
+the memory of an instance; how large pages get is not known (docs/contracts.md)."""
+
+MAX_TOKEN: Final = 8_000
+"""Characters of an id or token in an address: what any server takes (RFC 9110 section 4.1)."""
+
+_SEGMENT: Final = "!$&'()*+,;=:@"
+"""What stands in a segment of a path as it is, besides letters, digits and `-._~` (RFC 3986,
+`pchar`). Base64 goes out as the public V2 connector sends it, with `=`."""
 
 NO_RESULTS: Final = b"no results found"
 """Text of the HTTP 400 that means an empty feed (the public V2 connector, read 2026-11-22). Of a
@@ -127,14 +135,17 @@ class LumenClient:
         answer = self._call("POST", self._queries_url, give_up_at)
         if answer is None:
             return None
-        cache_id = answer.get("cache_id")
-        if not isinstance(cache_id, str) or not cache_id:
+        try:
+            cache_id = check_token(answer.get("cache_id"), name="cache_id")
+        except ContractDriftError as error:
+            raise _lost_query(str(error)) from None
+        if cache_id is None:
             raise _lost_query("its answer has no cache_id")
         return cache_id
 
     def query_status(self, cache_id: str, *, give_up_at: float) -> QueryStatus:
         """Return how the query stands; raises `GapError` when Lumen does not know it."""
-        url = f"{self._queries_url}/query-status/{quote(cache_id, safe='')}"
+        url = f"{self._queries_url}/query-status/{quote(cache_id, safe=_SEGMENT)}"
         answer = self._call("GET", url, give_up_at)
         if answer is None:
             return QueryStatus(state=QueryState.COMPLETED, page=_EMPTY_PAGE)
@@ -144,11 +155,16 @@ class LumenClient:
         """Return one page; raises `GapError` when Lumen does not know the token.
 
         *No results found* is an empty feed only where `is_first`: the first page of a query that
-        was just seen to complete. Of any other it says that Lumen does not know it any more.
+        was just seen to complete. Of any other it says that Lumen does not know it any more. An
+        answer of no bytes is an empty page, unless the token says that pages follow it.
         Called twice: the same page.
         """
-        url = f"{self._queries_url}/retrieve-results/{quote(token, safe='')}"
-        answer = self._call("GET", url, give_up_at, may_be_empty=is_first)
+        url = f"{self._queries_url}/retrieve-results/{quote(token, safe=_SEGMENT)}"
+        place = _place_of(token)
+        is_last = place is None or place[0] + 1 >= place[1]
+        answer = self._call(
+            "GET", url, give_up_at, may_be_empty=is_first, may_have_no_content=is_last
+        )
         return _EMPTY_PAGE if answer is None else read_page(answer)
 
     def _call(
@@ -158,8 +174,9 @@ class LumenClient:
         give_up_at: float,
         *,
         may_be_empty: bool = True,
+        may_have_no_content: bool = False,
     ) -> dict[str, Any] | None:
-        """Return the answer's JSON object; None for *No results found*, if that may be.
+        """Return the answer's JSON object; None for *No results found* or no bytes, if that may be.
 
         POST starts a query.
         """
@@ -176,15 +193,21 @@ class LumenClient:
                     allow_redirects=False,
                     stream=True,
                 ) as response:
-                    content = self._read_body(response, late)
+                    content = read_body(
+                        response, limit=MAX_ANSWER, late=late, now=self._clock.monotonic
+                    )
             except TRANSPORT_ERRORS as error:
                 # Without the cause: its text holds the URL, and that the page token.
                 kind = type(error).__name__
                 if starting and not _was_never_sent(error):
                     raise _lost_query(kind) from None
                 raise UnavailableError(f"Lumen cannot be reached ({kind})") from None
+            if content is None:
+                raise _lost_query("its answer is too large") if starting else _too_large()
             if starting:
                 return self._read_start(response, content)
+            if may_have_no_content and response.status_code // 100 == 2 and not content.strip():  # noqa: PLR2004 - HTTP status class
+                return None
             return self._read(response, content, _FORGOTTEN, may_be_empty=may_be_empty)
 
         return call_with_retries(
@@ -194,15 +217,6 @@ class LumenClient:
             rng=self._rng,
             give_up_at=give_up_at,
         )
-
-    def _read_body(self, response: requests.Response, late: float) -> bytes:
-        """Return the whole body; raises `requests.ReadTimeout` once the clock is past `late`."""
-        pieces: list[bytes] = []
-        while piece := response.raw.read1(_PIECE, decode_content=True):
-            pieces.append(piece)
-            if self._clock.monotonic() > late:
-                raise requests.ReadTimeout
-        return b"".join(pieces)
 
     def _read_start(self, response: requests.Response, content: bytes) -> dict[str, Any] | None:
         """Return the answer to a start; an answer that decides nothing is a gap."""
@@ -227,7 +241,7 @@ class LumenClient:
     ) -> dict[str, Any] | None:
         status = response.status_code
         match status:
-            case 200 | 201 | 202:
+            case _ if status // 100 == 2:  # noqa: PLR2004 - HTTP status class
                 return decode_answer(content)
             case 400 if may_be_empty and NO_RESULTS in content[:10_000].lower():
                 return None
@@ -273,6 +287,13 @@ def _lost_query(why: str) -> GapError:
     )
 
 
+def _too_large() -> AnswerTooLargeError:
+    return AnswerTooLargeError(
+        f"Lumen's answer is larger than {MAX_ANSWER >> 20} MiB when decompressed, and was not read "
+        "to its end; ask Lumen for smaller pages"
+    )
+
+
 def read_status(answer: dict[str, Any]) -> QueryStatus:
     """Return the status in a query-status answer; raises `ContractDriftError`."""
     try:
@@ -281,10 +302,12 @@ def read_status(answer: dict[str, Any]) -> QueryStatus:
         raise ContractDriftError("Lumen's query has a status its API does not name") from None
     if state is not QueryState.COMPLETED:
         return QueryStatus(state=state)
-    token = answer.get("token_id")
-    if isinstance(token, str) and token:
+    token = check_token(answer.get("token_id"), name="token_id")
+    if token is not None:
         return QueryStatus(state=state, token=token)
-    return QueryStatus(state=state, page=read_page(answer))
+    # The public V2 connector, too, takes neither token nor results for an empty feed.
+    page = _EMPTY_PAGE if answer.get("results") is None else read_page(answer)
+    return QueryStatus(state=state, page=page)
 
 
 def read_page(answer: dict[str, Any]) -> Page:
@@ -296,70 +319,69 @@ def read_page(answer: dict[str, Any]) -> Page:
     return Page(objects=objects, next_token=token_to_follow(answer.get("next_token")))
 
 
+def check_token(token: object, *, name: str) -> str | None:
+    """Return an id or token of Lumen's; None where there is none, or an empty text.
+
+    The one check of `cache_id`, `token_id` and `next_token`. Raises `ContractDriftError` for
+    what is not a text, or cannot be a segment of an address: it is not taken for none.
+    """
+    if token is None or token == "":
+        return None
+    if not isinstance(token, str):
+        raise ContractDriftError(f"Lumen's {name} is not a text")
+    is_segment = token.isascii() and token not in {".", ".."} and len(token) <= MAX_TOKEN
+    if not is_segment:
+        raise ContractDriftError(f"Lumen's {name} cannot stand in a URL")
+    return token
+
+
 def token_to_follow(token: object) -> str | None:
-    """Return `token` unless it is empty or lies behind the end.
+    """Return a page's `next_token` unless there is none, or it lies behind the end.
 
     Tokens are base64 of JSON with `index` and `total_chunks`; one whose index is not below the
     total is the end. A token of another shape is opaque: follow it.
     """
-    if not isinstance(token, str) or not token:
-        return None
-    if not token.isascii():
-        raise ContractDriftError("Lumen's page names a next_token that cannot stand in a URL")
+    checked = check_token(token, name="next_token")
+    place = None if checked is None else _place_of(checked)
+    return checked if place is None or place[0] < place[1] else None
+
+
+def _place_of(token: str) -> tuple[int, int] | None:
+    """Return `index` and `total_chunks` of a page token; None for a token of another shape."""
     try:
         padded = token + "=" * (-len(token) % 4)
         fields = json.loads(base64.b64decode(padded, altchars=b"-_", validate=False))
-        index, total = int(fields["index"]), int(fields["total_chunks"])
+        return int(fields["index"]), int(fields["total_chunks"])
     except (binascii.Error, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return token
-    return token if index < total else None
+        return None
 
 
 def decode_answer(content: bytes) -> dict[str, Any]:
-    """Return a JSON object, however odd its strings and numbers; an ordinary page the fast way.
+    """Return a JSON object: an ordinary page the fast way, and any other page object by object.
 
-    The fast parser refuses a whole page for one lone surrogate or NaN that the slow one takes:
-    the odd indicator is then refused alone, later, and its neighbours pass.
+    Each object comes out the same whatever its neighbours are, and one that is not JSON as
+    `Unreadable`. Raises `UnavailableError` for what is no JSON object, or ends too early.
     """
     page = decode_ordinary_page(content)
     if page is not None:
         return page
-    answer: Any = None
-    parsers: tuple[Callable[[bytes], Any], ...] = (orjson.loads, _parse_slowly)
-    for parse in parsers:
-        try:
-            answer = parse(content)
-            break
-        except (ValueError, RecursionError):
-            continue
+    answer: Any
+    try:
+        answer = decode_strictly(content)
+    except NOT_JSON:
+        answer = cut_answer(content) or _decode_without_page(content)
     if not isinstance(answer, dict):
         raise UnavailableError("Lumen's answer is not a JSON object; it may be cut short")
     return answer
 
 
-def _parse_slowly(content: bytes) -> Any:
-    """Parse what the fast parser refuses: each oddity becomes a value that JSON cannot carry.
-
-    Bytes that are not UTF-8 become lone surrogates; NaN, infinities and numbers beyond a float
-    or beyond what Python converts become `_NO_NUMBER`.
-    """
-    return json.loads(
-        content.decode("utf-8-sig", "surrogateescape"),
-        parse_constant=lambda _: _NO_NUMBER,
-        parse_float=_finite,
-        parse_int=_finite,
-    )
-
-
-def _finite(digits: str) -> int | float | complex:
+def _decode_without_page(content: bytes) -> Any:
+    """Return an answer whose texts may be odd; None for a page, which is never read like that."""
     try:
-        value = int(digits) if digits.lstrip("-").isdigit() else float(digits)
-    except ValueError:  # more digits than Python converts
-        return _NO_NUMBER
-    return value if isinstance(value, int) or math.isfinite(value) else _NO_NUMBER
-
-
-_NO_NUMBER: Final = complex("nan")
+        answer = decode_loosely(content)
+    except NOT_JSON:
+        return None
+    return None if has_page(answer) else answer
 
 
 _EMPTY_PAGE: Final = Page(objects=[], next_token=None)

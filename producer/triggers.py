@@ -16,7 +16,7 @@ import azure.functions as func
 from common.errors import SettingsError
 from common.events import Event, emit
 from common.ledger.states import RunState
-from common.settings import DEFAULT_SCHEDULE, read_settings
+from common.settings import read_settings, schedule_for_trigger
 
 if TYPE_CHECKING:
     from common.ledger.runs import Run
@@ -28,7 +28,7 @@ blueprint = func.Blueprint()
     arg_name="timer",
     # Read here and not as %LUMEN_SCHEDULE%: an unset setting must mean the default, not an
     # app without a timer.
-    schedule=os.environ.get("LUMEN_SCHEDULE", "").strip() or DEFAULT_SCHEDULE,
+    schedule=schedule_for_trigger(),
     run_on_startup=False,
 )
 def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001

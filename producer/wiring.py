@@ -15,6 +15,7 @@ from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import UPLOAD_QUEUE, AzureQueue
 from common.settings import Settings
+from common.transport import PlainSession
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
 from producer.indicators import Filters
@@ -61,7 +62,7 @@ def sync_tools(settings: Settings, *, session: requests.Session | None = None) -
             backoff=settings.backoff,
             clock=clock,
             rng=rng,
-            session=session or requests.Session(),
+            session=session or PlainSession(),
         ),
         ledger=ledger,
         index=VersionIndex(tables),

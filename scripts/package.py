@@ -1,7 +1,8 @@
 """`make package`: the zip that is deployed, made of the product alone.
 
-The product is listed here by name, so that no file that happens to lie about, a key in `.env`, is
-deployed. Of its folders .funcignore leaves out caches and the like, as it does for azd and func.
+The product is listed here by name, and of its folders only Python modules are taken, so that no
+file that happens to lie about, a key or a dump, is deployed. A link is refused: what it leads to
+may be anything. What .funcignore leaves out for azd and func is left out here, too.
 
 Reproducible: the same files give the same bytes, whoever packs them and when. Names are sorted,
 times and permissions are fixed. Dependencies are not in it: Azure's remote build installs
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 def pack(root: Path, output: Path) -> list[str]:
     """Write the zip of the product in a folder; return the names in it.
 
-    Raises `FileNotFoundError` if a part of the product is not there.
+    Raises `FileNotFoundError` if a part of the product is not there, `ValueError` for a link.
     """
     names = sorted(deployed(root))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -86,13 +87,16 @@ def read_patterns(text: str) -> list[str]:
 
 def _walk(root: Path, paths: Iterable[Path], patterns: list[str]) -> Iterator[str]:
     for path in paths:
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            raise ValueError(f"{name} is a symbolic link; put the file itself there, or remove it")
         is_folder = path.is_dir()
         if any(_names(item, path.name, is_folder=is_folder) for item in patterns):
             continue
-        if is_folder:
+        if is_folder and path.name.isidentifier():
             yield from _walk(root, path.iterdir(), patterns)
-        else:
-            yield path.relative_to(root).as_posix()
+        elif name in PRODUCT or (path.suffix == ".py" and path.stem.isidentifier()):
+            yield name
 
 
 def _names(pattern: str, name: str, *, is_folder: bool) -> bool:

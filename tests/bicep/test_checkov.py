@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from tests.bicep.template import BICEP, ROOT, files
 from tests.patience import PATIENCE
+from tests.repo.lock_files import requirements_of
 
 CHECKOV = ROOT / ".setup" / "checkov-env" / "bin" / "checkov"
 
@@ -50,8 +51,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_its_lock_is_exact_and_names_no_host() -> None:
     """Checkov and all that it needs are pinned, in a version that pyproject.toml allows."""
     text = (ROOT / "requirements-checkov.txt").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
-    pins = {item.name: item.specifier for item in map(Requirement, lines)}
+    pins = {item.name: item.specifier for item in requirements_of("requirements-checkov.txt")}
     assert all([pin.operator for pin in specifier] == ["=="] for specifier in pins.values())
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (wanted,) = map(Requirement, groups["dependency-groups"]["checkov"])

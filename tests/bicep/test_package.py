@@ -22,6 +22,7 @@ from scripts.package import deployed, main, pack, read_patterns
 from tests.bicep.template import ROOT
 from tests.patience import PATIENCE
 from tests.repo.git_files import listed, repository_files
+from tests.repo.lock_files import requirements_of
 
 FUNCTIONS = {"lumen_sync", "sentinel_upload", "keep_poison", "pipeline_status"}
 
@@ -71,9 +72,7 @@ def copy_product(folder: Path) -> list[Path]:
 
 def locked() -> set[str]:
     """Return the names of the packages that Azure installs."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    wanted = [line for line in lines if line and not line.lstrip().startswith("#")]
-    return {canonicalize_name(Requirement(line).name) for line in wanted}
+    return {canonicalize_name(item.name) for item in requirements_of("requirements.txt")}
 
 
 def needed_by(name: str) -> set[str]:
@@ -146,6 +145,19 @@ def test_the_package_is_the_product(unpacked: Path) -> None:
         ".vscode/settings.json",
         "common/.env",
         "common/__pycache__/clock.pyc",
+        "common/lumen.key",
+        "common/notes.md",
+        "common/.hidden/clock.py",
+        "common/clock (copy).py",
+        "common/.#clock.py",
+        "common/clock.py.orig",
+        "common/clock.pyi",
+        "consumer/dump.json",
+        "consumer/host.json",
+        "consumer/function_app.txt",
+        "ops/data/export.csv",
+        "producer/requirements.txt",
+        "producer/sync",
         "notes.txt",
         "unknown/key.pem",
     ],
@@ -157,6 +169,35 @@ def test_what_lies_about_is_not_packed(stray: str, tmp_path: Path) -> None:
     (root / stray).parent.mkdir(parents=True, exist_ok=True)
     (root / stray).write_text("secret", encoding="utf-8")
     assert set(pack(root, tmp_path / "app.zip")) == set(deployed(ROOT))
+
+
+@pytest.mark.parametrize(
+    ("place", "target"),
+    [
+        ("common/stolen.py", "outside.py"),
+        ("common/stolen", "folder"),
+        ("common/stolen.py", "root/common/clock.py"),
+        ("common/stolen.key", "outside.py"),
+        ("common/gone.py", "nowhere"),
+        ("host.json", "outside.py"),
+        ("ops", "folder"),
+    ],
+)
+def test_a_link_is_refused(place: str, target: str, tmp_path: Path) -> None:
+    """Wherever it leads, and whatever its name: what it leads to is not ours to deploy."""
+    root = tmp_path / "root"
+    copy_product(root)
+    (tmp_path / "folder").mkdir()
+    for name in ("outside.py", "folder/inside.py"):
+        (tmp_path / name).write_text("SECRET = 1", encoding="utf-8")
+    link = root / place
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / target)
+    with pytest.raises(ValueError, match=f"{place} is a symbolic link"):
+        pack(root, tmp_path / "app.zip")
+    assert not (tmp_path / "app.zip").exists()
 
 
 def test_half_a_product_is_not_packed(tmp_path: Path) -> None:

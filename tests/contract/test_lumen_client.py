@@ -4,6 +4,8 @@ import base64
 import gzip
 import json
 import random
+import tracemalloc
+import zlib
 from collections.abc import Iterator
 from datetime import timedelta
 from email.utils import format_datetime
@@ -17,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from common.backoff import Backoff
 from common.clock import SystemClock
 from common.errors import (
+    AnswerTooLargeError,
     ContractDriftError,
     CredentialError,
     GapError,
@@ -333,7 +336,6 @@ def test_a_status_without_a_name_is_drift(
     [
         *(Answer(status, body="{}") for status in (408, 500, 502, 503, 504, 520, 599)),
         Answer(200, body='{"cut": '),
-        Answer(200, body=""),
         Answer(200, body="<html>a proxy's page</html>"),
         Answer(200, body="[]"),
         Answer(200, body='"text"'),
@@ -354,6 +356,121 @@ def test_no_usable_answer_is_tried_again_and_then_unavailable(
     assert requests_of(api, call) == TRIES
     assert len(clock.sleeps) == TRIES - 1
     assert all(0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(clock.sleeps))
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 205])
+@pytest.mark.parametrize("body", ["", " \r\n"])
+def test_a_page_without_content_is_an_empty_page(
+    status: int, body: str, api: LumenApi, client: LumenClient
+) -> None:
+    """Whatever its 2xx: there is nothing, and nothing behind it."""
+    api.inject(fault(Answer(status, body="" if status == 204 else body), PAGE))
+    assert client.fetch_page("opaque", give_up_at=NEVER) == Page(objects=[], next_token=None)
+    assert requests_of(api, PAGE) == 1
+
+
+def test_a_page_without_content_that_announces_others_is_not_the_end(
+    api: LumenApi, client: LumenClient
+) -> None:
+    """Its own token says that pages follow: to take it for the last would lose them."""
+    token = first_token(client)
+    api.inject(fault(Answer(204), PAGE))
+    with pytest.raises(UnavailableError):
+        client.fetch_page(token, is_first=True, give_up_at=NEVER)
+    assert requests_of(api, PAGE) == TRIES
+
+
+def test_a_status_without_content_is_no_status(api: LumenApi, client: LumenClient) -> None:
+    """It does not say that the query has completed."""
+    api.inject(fault(Answer(204), STATUS))
+    with pytest.raises(UnavailableError):
+        client.query_status("some-query", give_up_at=NEVER)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "gzip, gzip", "identity"])
+@pytest.mark.parametrize("call", CALLS)
+def test_an_answer_that_is_too_large_is_an_error_of_its_own(
+    call: str,
+    coding: str,
+    api: LumenApi,
+    client: LumenClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not read to its end, not asked for again, and never decompressed beyond the limit."""
+    monkeypatch.setattr(lumen, "MAX_ANSWER", 4 << 20)
+    body = {
+        "gzip": lambda: gzip.compress(b" " * (64 << 20)),
+        "deflate": lambda: zlib.compress(b" " * (64 << 20)),
+        "gzip, gzip": lambda: gzip.compress(gzip.compress(b" " * (64 << 20))),
+        "identity": lambda: b" " * (8 << 20),
+    }[coding]()
+    api.inject(fault(Answer(200, headers={"Content-Encoding": coding}, body=body), call))
+    tracemalloc.start()
+    try:
+        if call == STARTING:
+            with pytest.raises(GapError, match="too large"):
+                make(call, client)
+        else:
+            with pytest.raises(AnswerTooLargeError, match="larger than 4 MiB"):
+                make(call, client)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 32 << 20
+    assert requests_of(api, call) == 1
+
+
+def test_ids_and_tokens_are_sent_as_the_public_connector_sends_them(
+    api: LumenApi, client: LumenClient
+) -> None:
+    """A server that compares the segments of the path with what it gave out reads them all."""
+    api.behaviour.compare_as_sent = True
+    assert sum(len(page.objects) for page in all_pages(client)) == 5
+    cache_id = start(client)
+    for token in ("YQ==", "YWI=", "a+b=", "a-b_c"):
+        api._tokens[token] = (cache_id, 0)
+        assert len(client.fetch_page(token, give_up_at=NEVER).objects) == 2
+
+
+@pytest.mark.parametrize(
+    ("token", "segment"),
+    [
+        ("YWI=", "YWI="),
+        ("YQ==", "YQ=="),
+        ("a+b/c==", "a+b%2Fc=="),
+        ("-._~!$&'()*+,;=:@", "-._~!$&'()*+,;=:@"),
+        ("a b?c#d%e", "a%20b%3Fc%23d%25e"),
+        ('"<>[]^`{|}\\', "%22%3C%3E%5B%5D%5E%60%7B%7C%7D%5C"),
+        ("\x00\n\x7f", "%00%0A%7F"),
+        ("...", "..."),
+    ],
+)
+def test_only_what_a_segment_cannot_hold_is_escaped(
+    token: str, segment: str, api: LumenApi, client: LumenClient
+) -> None:
+    """RFC 3986, `pchar`, for a query's id as for a page's token."""
+    with pytest.raises(GapError):
+        client.fetch_page(token, give_up_at=NEVER)
+    with pytest.raises(GapError):
+        client.query_status(token, give_up_at=NEVER)
+    assert [exchange.path.rpartition("/")[2] for exchange in api.exchanges] == [segment] * 2
+
+
+@pytest.mark.parametrize("odd", [b'"\\ud800"', b'"\xc3\xbc"', b"7", b'".."', b'"\xff"', b"[]"])
+def test_an_id_or_token_that_cannot_be_sent_is_said_so(
+    odd: bytes, api: LumenApi, client: LumenClient
+) -> None:
+    """A start without a usable id is a gap; a token of a query or a page is drift."""
+    api.inject(fault(Answer(200, body=b'{"cache_id":%s}' % odd), STARTING))
+    with pytest.raises(GapError, match="cache_id"):
+        client.start_query(give_up_at=NEVER)
+    api.inject(fault(Answer(200, body=b'{"status":"COMPLETED","token_id":%s}' % odd), STATUS))
+    with pytest.raises(ContractDriftError, match="token_id"):
+        client.query_status("q", give_up_at=NEVER)
+    body = b'{"results":{"stixobjects":[]},"next_token":%s}' % odd
+    api.inject(fault(Answer(200, body=body), PAGE))
+    with pytest.raises(ContractDriftError, match="next_token"):
+        client.fetch_page("t", give_up_at=NEVER)
 
 
 @pytest.mark.parametrize("status", [408, 503])
@@ -604,7 +721,7 @@ def test_one_odd_object_does_not_lose_its_page(
 
 
 def test_numbers_of_an_odd_page_keep_their_kind(api: LumenApi, client: LumenClient) -> None:
-    """Parsed the slow way, integers stay integers and fractions fractions, whatever their sign."""
+    """On a page that is cut, integers stay integers and fractions fractions."""
     item = SyntheticFeed(1).encoded(0, 1)[0][:-1]
     good = item + b',"n":[0,-7,1.5,-2.5e3,12345678901]}'
     api.replace_feed(ListFeed([good, item + b',"odd":NaN}']))

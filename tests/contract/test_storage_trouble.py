@@ -7,7 +7,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from common.errors import ConflictError, UnavailableError
-from common.ledger.tables import MAX_PAGE_ENTITIES, AzureTables, Row
+from common.ledger.tables import (
+    MAX_PAGE_ENTITIES,
+    Action,
+    AzureTables,
+    Operation,
+    Row,
+)
 from common.queues import AzureQueue
 from common.settings import Secret, StorageSettings
 from local.azurite import Azurite

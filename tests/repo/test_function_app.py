@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from common.ledger.slots import TURN_WITHIN
@@ -20,6 +19,7 @@ from consumer.deliver import LONGEST_SEARCH
 from consumer.pacing import MAX_WAIT
 from producer.lumen import CONNECT_TIMEOUT, READ_TIMEOUT
 from tests.patience import PATIENCE
+from tests.repo.lock_files import requirements_of
 
 ROOT = Path(__file__).parents[2]
 DEPLOYED = ("common", "producer", "consumer", "ops")
@@ -131,12 +131,7 @@ def test_importing_survives_wrong_settings() -> None:
 
 def test_every_deployed_module_imports_with_production_dependencies_only() -> None:
     """Nothing that runs in Azure imports what requirements.txt does not install."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    locked = {
-        canonicalize_name(Requirement(line).name)
-        for line in lines
-        if line and not line.lstrip().startswith("#")
-    }
+    locked = {canonicalize_name(item.name) for item in requirements_of("requirements.txt")}
     refused = [
         package
         for package, distributions in packages_distributions().items()

@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tests.repo.lock_files import read_lock, requirements_of
+
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements.txt", "requirements-dev.txt")
 
@@ -37,15 +39,9 @@ def wanted(lock: str) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-def locked(lock: str) -> list[Requirement]:
-    """Return every requirement of a lock file; any other kind of line is a parse error."""
-    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
-    return [Requirement(line) for line in lines if line and not line.lstrip().startswith("#")]
-
-
 def pins(lock: str) -> dict[str, Version]:
     """Return the locked version of each package, by canonical name."""
-    return {canonicalize_name(r.name): pinned_version(r) for r in locked(lock)}
+    return {canonicalize_name(r.name): pinned_version(r) for r in requirements_of(lock)}
 
 
 def pinned_version(requirement: Requirement) -> Version:
@@ -65,7 +61,7 @@ def locked_here() -> dict[str, Version]:
     return {
         canonicalize_name(r.name): pinned_version(r)
         for lock in LOCKS
-        for r in locked(lock)
+        for r in requirements_of(lock)
         if applies_here(r)
     }
 
@@ -86,7 +82,7 @@ def test_lock_holds_what_pyproject_asks_for(lock: str) -> None:
 @pytest.mark.parametrize("lock", LOCKS)
 def test_everything_is_pinned_once(lock: str) -> None:
     """A lock names each package once, at one exact version."""
-    requirements = locked(lock)
+    requirements = requirements_of(lock)
     loose = [
         str(r)
         for r in requirements
@@ -148,6 +144,61 @@ def test_python_locks_name_no_host(lock: str) -> None:
     """A lock can be installed from any index: it holds no address, no index option, no path."""
     text = (ROOT / lock).read_text(encoding="utf-8")
     assert not re.findall(r"://|--index|--extra-index|--find-links|--trusted-host|@ |(?m:^-)", text)
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, "requirements-checkov.txt"])
+def test_every_python_package_has_its_hashes(lock: str) -> None:
+    """pip refuses a file that is not the one that was locked, wherever it comes from."""
+    bare = [
+        str(item.requirement)
+        for item in read_lock(lock)
+        if not item.hashes or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in item.hashes)
+    ]
+    assert not bare, f"run make lock: {bare} have no hashes"
+
+
+def test_locks_agree_on_hashes() -> None:
+    """pip, given both locks, takes a package only by hashes that both have."""
+    production, development = (
+        {item.requirement.name: set(item.hashes) for item in read_lock(lock)} for lock in LOCKS
+    )
+    shared = production.keys() & development.keys()
+    assert [name for name in shared if production[name] != development[name]] == []
+
+
+def test_make_lock_writes_hashes() -> None:
+    """The next lock has them, too."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^COMPILE := .* --generate-hashes ", makefile, re.MULTILINE)
+
+
+ACTION = re.compile(r"^\s*(?:- )?uses:\s*(\S+)(.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github/workflows").glob("*.y*ml")), ids=lambda path: path.name
+)
+def test_workflow_actions_are_pinned_by_commit(path: Path) -> None:
+    """A tag can be moved to other code; a commit cannot. The tag is told beside it."""
+    used = ACTION.findall(path.read_text(encoding="utf-8"))
+    assert used
+    loose = [
+        name
+        for name, comment in used
+        if not re.fullmatch(r"[\w-]+/[\w./-]+@[0-9a-f]{40}", name)
+        or not re.fullmatch(r" # v\d[\w.]*", comment)
+    ]
+    assert not loose
+
+
+def test_an_action_has_one_commit() -> None:
+    """Each action is pinned to the same commit, under the same tag, wherever it is used."""
+    texts = [p.read_text(encoding="utf-8") for p in (ROOT / ".github/workflows").glob("*.y*ml")]
+    pinned: dict[str, set[tuple[str, str]]] = {}
+    for name, comment in (found for text in texts for found in ACTION.findall(text)):
+        action, _, commit = name.partition("@")
+        pinned.setdefault(action, set()).add((commit, comment))
+    assert {action: found for action, found in pinned.items() if len(found) > 1} == {}
 
 
 def test_node_lock_is_exact_and_names_no_registry() -> None:

@@ -1,22 +1,32 @@
 """Tokens, asked of a simulated Entra by the real MSAL: cached, renewed, never a held grudge."""
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
+from azure.core.credentials import TokenCredential
 
 from common import identity
+from common.clock import SystemClock
 from common.errors import CredentialError, UnavailableError
 from common.identity import (
     REMEMBER_FAILURE,
+    TIME_LIMIT,
     SentinelTokens,
+    StorageIdentity,
     explain_token_error,
     storage_credential,
 )
+from common.ledger.tables import AzureTables
+from common.queues import AzureQueue
 from common.settings import Secret, Settings, StorageSettings, read_settings
 from local.entra import Entra
-from local.faults import Answer, Call, Cut, Delay, Effect, Fault, Reset
+from local.faults import Answer, Call, Cut, Delay, Effect, Fault, Reset, Trickle
 from local.tls import LocalCertificates
 from tests.fakes.clock import FakeClock
 
@@ -137,10 +147,43 @@ def test_a_refusal_names_its_remedy(entra: Entra, changes: dict[str, str], expec
 
 
 def test_an_unknown_tenant_is_named(entra: Entra) -> None:
-    """A tenant that does not exist leads to a message that names the setting."""
+    """A tenant that does not exist has no discovery document: it is a wrong setting, no outage."""
     tokens = SentinelTokens(settings(entra, TENANT_ID=CLIENT), clock=FakeClock())
-    with pytest.raises(UnavailableError, match="TENANT_ID"):
+    with pytest.raises(CredentialError, match=r"AADSTS90002.*TENANT_ID does not exist"):
         tokens.token()
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("7000215", "CLIENT_SECRET is wrong"),
+        ("7000222", "CLIENT_SECRET has expired"),
+        ("700016", "CLIENT_ID is not an application"),
+        ("90002", "TENANT_ID does not exist"),
+        ("900023", "TENANT_ID does not exist"),
+        ("500011", "SENTINEL_AUDIENCE"),
+        ("70011", "SENTINEL_AUDIENCE"),
+        ("7000112", "the application is disabled"),
+        ("7000229", "no service principal"),
+        ("53003", "Conditional Access"),
+    ],
+)
+@pytest.mark.parametrize("ending", [": text", " text", ""])
+def test_a_code_of_entra_has_its_remedy(entra: Entra, code: str, remedy: str, ending: str) -> None:
+    """As the answer to a request for a token; the code is shown and its description is not."""
+    body = json.dumps({"error": "invalid", "error_description": f"AADSTS{code}{ending}"})
+    entra.inject(Fault(effect=Answer(400, body=body), path="oauth2/v2.0/token"))
+    with pytest.raises(CredentialError, match=remedy) as caught:
+        SentinelTokens(settings(entra), clock=FakeClock()).token()
+    assert f"(AADSTS{code})" in str(caught.value)
+    assert "text" not in str(caught.value)
+
+
+def test_a_longer_code_is_another_one() -> None:
+    """A code is read to its end."""
+    error = explain_token_error({"error": "e", "error_description": "AADSTS7000160: other"})
+    assert "CLIENT_ID is not" not in str(error)
+    assert "AADSTS7000160" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +331,7 @@ def test_an_error_answer_is_explained(
     error = explain_token_error(answer)
     assert type(error) is kind
     assert shown in str(error)
-    assert len(str(error)) < 200
+    assert len(str(error)) < 250
     assert "secret-like" not in str(error)
 
 
@@ -297,12 +340,144 @@ def test_a_connection_string_needs_no_credential() -> None:
     assert storage_credential(StorageSettings(connection_string=Secret("x"))) is None
 
 
-def test_storage_is_reached_by_the_configured_identity(entra: Entra) -> None:
-    """Storage by endpoints gets the managed identity that its own client id names."""
-    credential = storage_credential(
-        StorageSettings(queue_endpoint="https://q", table_endpoint="https://t", client_id=CLIENT)
-    )
+STORAGE = StorageSettings(
+    queue_endpoint="https://a.queue.example", table_endpoint="https://a.table.example",
+    client_id=CLIENT,
+)  # fmt: skip
+SCOPE = "https://storage.azure.com/.default"
+
+
+def storage_identity() -> TokenCredential:
+    """The credential of the storage clients."""
+    credential = storage_credential(STORAGE)
     assert credential is not None
-    token = credential.get_token("https://storage.azure.com/.default")
-    assert token.token
+    return credential
+
+
+def test_storage_is_reached_by_the_configured_identity(entra: Entra) -> None:
+    """Storage by endpoints gets the managed identity that its own client id names, once."""
+    credential = storage_identity()
+    token = credential.get_token(SCOPE)
+    assert credential.get_token(SCOPE).token == token.token
+    assert 3000 < token.expires_on - time.time() <= 3600
     assert entra.scopes == ["https://storage.azure.com"]
+
+
+def test_storage_is_reached_by_the_app_s_own_identity(entra: Entra) -> None:
+    """Without a client id, no identity is named."""
+    seen: list[str] = []
+    entra.inject(Fault(effect=Call(lambda request: seen.append(request.query_string)), times=None))
+    credential = storage_credential(replace(STORAGE, client_id=None))
+    assert credential is not None
+    assert credential.get_token(SCOPE).token
+    assert "client_id" not in seen[0]
+
+
+OUTAGES: tuple[Effect, ...] = (
+    *(Answer(status) for status in (408, 429, 500, 502, 503, 504)),
+    *(
+        Answer(status, body=body)
+        for status in (429, 500, 502, 503)
+        for body in (json.dumps({"statusCode": status, "message": "later"}), "<html>", "text")
+    ),
+    Answer(429, {"Retry-After": "3600"}, body="{}"),
+    Answer(404, body="<html>"),
+    Answer(200),
+    *(Answer(200, body=body) for body in ("<html>", "text", "[]", '"text"', "null", "7")),
+    Answer(200, body='{"access_token":"x","expires_on":"soon"}'),
+    Answer(200, body='{"access_token":"x","expires_on":[1]}'),
+    Answer(200, body="[" * 100_000),
+    Answer(200, body=" " * (2 << 20)),
+    *(Answer(status, {"Location": "https://127.0.0.1:1/"}) for status in (301, 302, 307, 308)),
+    Reset(),
+    Cut(after_bytes=1),
+)
+
+
+@pytest.mark.parametrize("effect", OUTAGES, ids=lambda effect: repr(effect)[:70])
+@pytest.mark.parametrize("of", ["sentinel", "storage"])
+def test_an_identity_endpoint_that_does_not_answer_usably_is_an_outage(
+    entra: Entra, effect: Effect, of: str
+) -> None:
+    """In words that name the endpoint, after one request; and the next call starts afresh."""
+    if of == "sentinel":
+        ask = SentinelTokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock()).token
+    else:
+        credential = StorageIdentity(CLIENT, clock=FakeClock())
+
+        def ask() -> str:
+            return credential.get_token(SCOPE).token
+
+    entra.inject(Fault(effect=effect))
+    with pytest.raises(UnavailableError, match="the managed identity endpoint") as caught:
+        ask()
+    setting = "CLIENT_ID" if of == "sentinel" else "PipelineStorage__clientId"
+    assert setting in str(caught.value) or "too large" in str(caught.value)
+    assert entra.requests == 1
+    assert ask()
+
+
+@pytest.mark.parametrize("effect", [Delay(60), Trickle(0.05)], ids=repr)
+@pytest.mark.parametrize("of", ["secret", "identity", "storage"])
+def test_a_token_is_had_within_the_time_limit_or_not_at_all(
+    entra: Entra, effect: Effect, of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that does not come, or never comes to its end, is given up."""
+    assert 2 * identity._TIMEOUT <= TIME_LIMIT <= 20
+    monkeypatch.setattr(identity, "_TIMEOUT", 0.3)
+    entra.inject(Fault(effect=effect, times=None))
+    secret = SECRET if of == "secret" else ""
+    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=secret), clock=SystemClock())
+    ask = partial(storage_identity().get_token, SCOPE) if of == "storage" else tokens.token
+    with pytest.raises(UnavailableError, match="did not answer usably"):
+        ask()
+
+
+def test_an_identity_that_is_not_assigned_is_a_wrong_setting(entra: Entra) -> None:
+    """The endpoint answers in its own words that it does not know the client id."""
+    with pytest.raises(CredentialError, match="PipelineStorage__clientId"):
+        StorageIdentity(TENANT, clock=FakeClock()).get_token(SCOPE)
+
+
+def test_the_storage_clients_pass_the_error_on_as_it_is(
+    entra: Entra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queues and tables ask once, wait for nothing, and raise the words of the identity."""
+    entra.inject(Fault(effect=Answer(503, {"Retry-After": "3600"}), times=None))
+    calls: dict[str, Callable[[], object]] = {
+        "queue": lambda: AzureQueue("q", STORAGE, credential=storage_identity()).send("x", delay=0),
+        "table": lambda: (
+            AzureTables(STORAGE, credential=storage_identity()).table("t").get("p", "k")
+        ),
+    }
+    for name, call in calls.items():
+        before = entra.requests
+        with pytest.raises(UnavailableError, match=r"managed identity endpoint .*503"):
+            call()
+        assert entra.requests == before + 1, name
+
+
+def test_the_identity_endpoint_is_asked_without_a_proxy(
+    entra: Entra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on the machine itself; a proxy in the environment is for the rest of the world."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert storage_identity().get_token(SCOPE).token
+    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock())
+    assert entra.token_is_valid(tokens.token()) == CLIENT
+    with pytest.raises(UnavailableError, match="ProxyError"):
+        SentinelTokens(settings(entra), clock=FakeClock()).token()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("path", [DISCOVERY, "oauth2/v2.0/token"])
+def test_a_redirect_of_entra_is_not_followed(entra: Entra, status: int, path: str) -> None:
+    """The secret goes to the address in the settings and nowhere else."""
+    elsewhere = {"Location": f"{entra.url}/elsewhere"}
+    entra.inject(Fault(effect=Answer(status, elsewhere), path=path))
+    with pytest.raises(UnavailableError, match="redirect, which is not followed"):
+        SentinelTokens(settings(entra), clock=FakeClock()).token()
+    assert entra.count(path="elsewhere") == 0

@@ -16,6 +16,7 @@ from common.settings import (
     describe_settings,
     read_settings,
     read_storage_settings,
+    schedule_for_trigger,
 )
 
 GUID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -148,6 +149,8 @@ def test_a_value_is_read(name: str, value: str, field: str, expected: object) ->
     [
         ("WORKSPACE_ID", "my-workspace"),
         ("TENANT_ID", "contoso.onmicrosoft.com"),
+        ("TENANT_ID", GUID.replace("-", "")),
+        ("TENANT_ID", f"urn:uuid:{GUID}"),
         ("CLIENT_ID", GUID[:-1]),
         ("LUMEN_BASE_URL", "http://h.example"),
         ("LUMEN_BASE_URL", "h.example"),
@@ -159,12 +162,16 @@ def test_a_value_is_read(name: str, value: str, field: str, expected: object) ->
         ("SENTINEL_BASE_URL", "https://a..b"),
         ("SENTINEL_BASE_URL", "https://.x"),
         ("SENTINEL_BASE_URL", "https://" + "a" * 64 + ".example"),
+        ("LUMEN_BASE_URL", "https://h.example\\@other.example"),
         ("LUMEN_BASE_URL", "https://h.example:0x50"),
         ("LUMEN_BASE_URL", "https://h.example:99999"),
         ("LUMEN_BASE_URL", "https://h .example"),
         ("LUMEN_BASE_URL", "https://h.example/a b"),
         ("LUMEN_BASE_URL", "https://h\u00e9.example"),
         ("LUMEN_SCHEDULE", "*/15 * * * *"),
+        ("LUMEN_SCHEDULE", "0 */15 * * * * *"),
+        ("LUMEN_SCHEDULE", "0 every 15 * * *"),
+        ("LUMEN_SCHEDULE", "0 */15 * * MON ?"),
         ("LUMEN_ENABLE_IPV4", "maybe"),
         ("LUMEN_CONFIDENCE_THRESHOLD", "-1"),
         ("LUMEN_CONFIDENCE_THRESHOLD", "101"),
@@ -233,6 +240,127 @@ def test_a_secret_in_the_wrong_place_is_not_shown() -> None:
         )
     )
     assert len(named) == 5
+
+
+PASTED = {
+    "hexadecimal": "0123456789abcdef0123456789abcdef",
+    "letters": "abcdefghijklmnopqrstuvwxyz",
+    "digits": "12345678901234567890",
+    "entra": "abC8Q~dEfGhIjKlMnOpQrStUvWxYz0123456789.",
+    "token": "lmn_live-9f8e7d6c5b4a",
+    "base64": "bm90IGEga2V5IGF0IGFsbA==",
+    "connection": CONNECTION,
+    "address": "https://user:pass-word-1@h.example/",
+    "user": "https://key-in-user-1@h.example/",
+    "signed": "https://h.example/?sig=signature-1",
+    "path": "https://h.example/key-in-path-1/ x",
+    "fragment": "https://h.example/#key-in-fragment-1",
+    "scheme": "ftp://key-in-host-1/",
+    "schedule": "0 */15 * * * key-in-schedule-1",
+    "five fields": "a1b2c3d4 e5f6 * * *",
+    "words": "horse battery staple rug six ten",
+    "blanks": "seven of nine",
+    "lines": "key\nin\nlines-1",
+    "other": "schl\u00fcssel-1",
+}
+"""Secrets that may stand in the wrong setting."""
+
+EVERY_SETTING = (
+    *(info.name for info in describe_settings()),
+    "PipelineStorage",
+    *(f"PipelineStorage__{part}" for part in
+      ("queueServiceUri", "tableServiceUri", "credential", "clientId")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERY_SETTING)
+@pytest.mark.parametrize("kind", PASTED)
+def test_a_secret_in_any_setting_is_not_shown(name: str, kind: str) -> None:
+    """Not a part of six characters of it that the remedy itself does not have."""
+    secret = PASTED[kind]
+    environ = environment(**{name: secret})
+    if "__" in name:
+        environ = {**environment(PipelineStorage=None), **IDENTITY, name: secret}
+    try:
+        settings = read_settings(environ)
+    except SettingsError as error:
+        said = f"{error} {error!r} {error.__cause__} {error.faults}"
+        harmless = " ".join(info.meaning for info in describe_settings()) + DEFAULT_SCHEDULE
+        parts = {secret[at : at + 6] for at in range(len(secret) - 5)}
+        allowed = ("https://", "<account>", ".core.windows.net", "://h.ex", "h.example/", harmless)
+        assert [
+            part for part in parts if part in said and not any(part in a for a in allowed)
+        ] == []
+    else:
+        assert name in {"LUMEN_API_KEY", "CLIENT_SECRET", "PipelineStorage"}
+        assert secret not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LUMEN_CONFIDENCE_THRESHOLD", "101"),
+        ("LUMEN_CONFIDENCE_THRESHOLD", "65.5"),
+        ("RETRY_BASE_DELAY", "-1"),
+        ("LUMEN_ENABLE_IPV4", "maybe"),
+        ("LUMEN_SCHEDULE", "*/15 * * * *"),
+        ("LUMEN_SCHEDULE", "0 0 3 * * Mon 7"),
+        ("LUMEN_BASE_URL", "http://h.example"),
+        ("SENTINEL_BASE_URL", "http://api.h.example:8443/"),
+    ],
+)
+def test_a_slip_is_shown(name: str, value: str) -> None:
+    """What is short and looks like a value of the setting helps to find the mistake."""
+    assert repr(value) in faults(environment(**{name: value}))[name]
+
+
+@pytest.mark.parametrize("name", ["LUMEN_BASE_URL", "SENTINEL_BASE_URL", "ENTRA_AUTHORITY_HOST",
+                                  "SENTINEL_AUDIENCE"])  # fmt: skip
+@pytest.mark.parametrize("login", ["user:password@", "user@", ":password@", "@"])
+def test_an_address_with_a_login_is_refused(name: str, login: str) -> None:
+    """A login in an address would be shown wherever the address is."""
+    fault = faults(environment(**{name: f"https://{login}h.example"}))[name]
+    assert "without user, password" in fault
+
+
+@pytest.mark.parametrize("login", ["user:password@", "user@"])
+def test_a_storage_endpoint_with_a_login_is_refused(login: str) -> None:
+    """As an endpoint of its own, and within a connection string."""
+    address = f"https://{login}a.queue.core.windows.net"
+    environ = {**IDENTITY, "PipelineStorage__queueServiceUri": address}
+    with pytest.raises(SettingsError, match=r"queueServiceUri: .*without user, password"):
+        read_storage_settings(environ)
+    with pytest.raises(SettingsError, match="a user or a password"):
+        read_storage_settings({"PipelineStorage": f"{CONNECTION};QueueEndpoint={address}"})
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_an_empty_credential_is_unset(blank: str) -> None:
+    """It means the managed identity, as when it is not there."""
+    environ = {**IDENTITY, "PipelineStorage__credential": blank, "PipelineStorage__clientId": blank}
+    assert read_storage_settings(environ) == read_storage_settings(IDENTITY)
+
+
+def test_a_client_id_of_the_storage_must_be_one() -> None:
+    """It is checked like the other ids."""
+    with pytest.raises(SettingsError, match="PipelineStorage__clientId: is not a GUID"):
+        read_storage_settings({**IDENTITY, "PipelineStorage__clientId": "my-identity"})
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    ["0 */15 * * * *", "0 0 3 * * Mon-Fri", "0 0 3 1 jan,JUL *", "0 5-55/10 8-18/2 * * 1,3,Sunday"],
+)
+def test_a_schedule_reaches_the_trigger(schedule: str) -> None:
+    """As it is in the settings."""
+    assert read_settings(environment(LUMEN_SCHEDULE=schedule)).lumen_schedule == schedule
+    assert schedule_for_trigger({"LUMEN_SCHEDULE": schedule}) == schedule
+
+
+@pytest.mark.parametrize("wrong", [*PASTED.values(), "", "* * * * *", "0 0 0 0 0 x", UNRESOLVED])
+def test_a_wrong_schedule_does_not_reach_the_host(wrong: str) -> None:
+    """The host would log it; the timer has the default, and its first run says what is wrong."""
+    assert schedule_for_trigger({"LUMEN_SCHEDULE": wrong}) == DEFAULT_SCHEDULE
 
 
 @pytest.mark.parametrize("name", ["LUMEN_API_KEY", "CLIENT_SECRET", "CLIENT_ID", "MAX_PAGES",
@@ -325,7 +453,7 @@ def test_wrong_identity_settings_are_named(changes: dict[str, str], expected: li
 
 def test_no_connection_string_is_a_fault() -> None:
     """Text that cannot be a connection string is refused, without showing it."""
-    with pytest.raises(SettingsError, match="no connection string") as caught:
+    with pytest.raises(SettingsError, match="not a connection string") as caught:
         read_storage_settings({"PipelineStorage": ACCOUNT_KEY})
     assert not shows_a_secret(str(caught.value))
 

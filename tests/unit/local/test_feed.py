@@ -161,6 +161,40 @@ def test_the_judge_filters_by_type() -> None:
     assert expected_ids(feed, threshold=60, ipv4=False, domain=False) == {"indicator--3"}
 
 
+@pytest.mark.parametrize(
+    ("pattern", "without_ipv4"),
+    [
+        ("[ipv4-addr : value = '198.18.0.1']", False),
+        ("[url:value = 'ipv4-addr:value']", True),
+        ("[domain-name:value = 'a'] OR [ipv4-addr:value = 'b']", True),
+        ("[url:value = 'it\\'s'] OR [ipv4-addr:value = 'b']", False),
+    ],
+)
+def test_the_judge_reads_object_paths(pattern: str, *, without_ipv4: bool) -> None:
+    """Blanks do not matter, nor does what a string holds; one of two kinds is enough."""
+    feed = ListFeed([{**GOOD, "pattern": pattern}])
+    assert bool(expected_ids(feed, threshold=0, ipv4=False)) == without_ipv4
+
+
+@pytest.mark.parametrize(
+    ("value", "passes"),
+    [
+        (b'"A\tB"', False),
+        (b'"\\ud800"', False),
+        (b"NaN", False),
+        (b"18446744073709551615", True),
+        (b"18446744073709551616", False),
+        (b'"123456789012345678901234567890"', True),
+        (b"[" * 300 + b"]" * 300, False),
+        (b"[" + b"[]," * 300 + b"[]]", True),
+    ],
+)
+def test_the_judge_expects_what_every_receiver_reads(value: bytes, *, passes: bool) -> None:
+    """What is not JSON, is nested deeply, or has a number beyond 64 bits, is not expected."""
+    encoded = json.dumps(GOOD).encode()[:-1] + b',"note":' + value + b"}"
+    assert bool(expected_ids(ListFeed([encoded]), threshold=0)) == passes
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_file_is_read_line_by_line(tmp_path: Path, *, compressed: bool) -> None:
     """Plain and compressed files hand out their lines unchanged, empty ones left out."""

@@ -23,6 +23,7 @@ from producer.indicators import (
     canonical_json,
     fingerprint_of,
     judge_page,
+    kinds_of,
 )
 from producer.versions import KnownVersion, Policy
 from tests.unit.producer.samples import (
@@ -45,7 +46,7 @@ ANY_JSON = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(st.characters())  # lone surrogates included
-    | st.just(complex("nan")),  # what the slow parser makes of NaN
+    | st.just(complex("nan")),  # what no JSON is made of
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters()), inner, max_size=4)
     ),
@@ -177,6 +178,48 @@ def test_the_switches_leave_out_what_is_only_about_a_kind_switched_off(
 
 
 @pytest.mark.parametrize(
+    ("pattern", "kinds"),
+    [
+        (IPV4, {"ipv4-addr"}),
+        (BOTH, {"ipv4-addr", "domain-name"}),
+        ("[ipv4-addr : value = '198.18.0.1']", {"ipv4-addr"}),
+        ("[ipv4-addr\t:\n value='198.18.0.1']", {"ipv4-addr"}),
+        ("[domain-name:'value' = 'a.example']", {"domain-name"}),
+        ("[domain-name:value IN ('a.example', 'ipv4-addr:value')]", {"domain-name"}),
+        ("[url:value = 'https://a.example/'] AND [domain-name : value = 'b']", {"domain-name"}),
+        ("[(url:value = 'a' OR ipv4-addr:value = '198.18.0.1')]", {"ipv4-addr"}),
+        ("[url:value = 'a' AND NOT domain-name:value LIKE '%.b']", {"domain-name"}),
+        ("[EXISTS ipv4-addr:value]", {"ipv4-addr"}),
+        ("[ipv4-addr:value ISSUBSET '198.18.0.0/15'] FOLLOWEDBY [domain-name:value='b']",
+         {"ipv4-addr", "domain-name"}),
+        ("[url:value = 'ipv4-addr:value']", set()),
+        ("[url:value = 'https://a.example/?q=domain-name:value = \\'x\\'']", set()),
+        ("[url:value = 'it\\'s [ipv4-addr:value = ']", set()),
+        ("[url:value = '\\\\'] OR [ipv4-addr:value = 'x']", {"ipv4-addr"}),
+        ("[url:value = 'a\nipv4-addr:value']", set()),
+        ("[url:value = 'open [ipv4-addr:value", set()),
+        ("[url:value = 'a' /* ipv4-addr:value */]", set()),
+        ("[url:value = 'a'] // domain-name:value\nOR [ipv4-addr:value = 'x']", {"ipv4-addr"}),
+        ("[url:value = 'https://a'] OR [ipv4-addr:value = '//x']", {"ipv4-addr"}),
+        ("[x-ipv4-addr:value = 'x']", set()),
+        ("[ipv4-addr:value_of = 'x']", set()),
+        ("[ipv4-addr:resolves_to_refs[*].value = 'x']", set()),
+        ("[ipv6-addr:value = '::1']", set()),
+        ("", set()),
+    ],
+)  # fmt: skip
+def test_kinds_are_read_from_the_object_paths(pattern: str, kinds: set[str]) -> None:
+    """With blanks, in any part of a compound; never from a string or a comment."""
+    assert kinds_of(pattern) == kinds
+
+
+def test_a_pattern_of_any_length_is_read_in_one_pass() -> None:
+    """What looks like the beginning of a string or a comment, over and over, costs nothing."""
+    for piece in ("'", "/*", "//", "'\\", "ipv4-addr", "ipv4-addr:", "ipv4-addr" + " " * 50):
+        assert kinds_of(piece * 20_000 + "") == set()
+
+
+@pytest.mark.parametrize(
     ("pattern", "other"), [(IPV4, False), (DOMAIN, False), (BOTH, False), (OTHER, True)]
 )
 def test_another_kind_is_marked(pattern: str, other: bool) -> None:
@@ -219,15 +262,21 @@ def test_what_is_no_indicator_is_invalid(record: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    ["\ud800", 2**64, -(2**63) - 1, complex("nan"), {"deep": ["\udfff"]}],
+    ("value", "reason"),
+    [
+        ("\ud800", "cannot carry"),
+        (2**64, "beyond 64 bits"),
+        (-(2**63) - 1, "beyond 64 bits"),
+        (complex("nan"), "cannot carry"),
+        ({"deep": ["\udfff"]}, "cannot carry"),
+    ],
     ids=["surrogate", "huge", "huge-negative", "nan", "nested"],
 )
-def test_what_json_cannot_carry_makes_one_invalid_record(value: object) -> None:
+def test_what_json_cannot_carry_makes_one_invalid_record(value: object, reason: str) -> None:
     """The content is kept all the same, in printable form."""
     verdict = judge(raw_indicator(note=value), EVERYTHING)
     assert isinstance(verdict, Invalid)
-    assert "cannot carry" in verdict.reason
+    assert reason in verdict.reason
     assert verdict.indicator_id == raw_indicator()["id"]
     assert b"note" in verdict.content
 

@@ -1,0 +1,123 @@
+"""Sessions hand nothing on: no login but the caller's, no other address than the one given."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from common.storage_options import client_options
+from common.transport import TRANSPORT_ERRORS, PlainSession, read_body
+from local.http_simulator import HttpSimulator, Request, Response
+from local.tls import LocalCertificates
+
+BODY = b"x" * 200_000
+ROOT = Path(__file__).parents[3]
+
+
+class Elsewhere(HttpSimulator):
+    """Answers a redirect to itself on `/moved`, else a body; notes what logins it was shown."""
+
+    def answer(self, request: Request) -> Response:
+        self.logins = [*getattr(self, "logins", []), request.headers.get("authorization", "")]
+        if request.path == "/moved":
+            return Response(307, b"", {"Location": f"{self.url}/there"})
+        return Response(200, BODY)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> LocalCertificates:
+    """A throw-away CA."""
+    return LocalCertificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def server(
+    certificates: LocalCertificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Elsewhere]:
+    """A server that this process trusts, and for which a .netrc has a login."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password of-the-netrc\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.authority))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Elsewhere(certificates=certificates) as simulator:
+        yield simulator
+
+
+def sessions() -> dict[str, requests.Session]:
+    """Return a session of each kind that the product makes."""
+    storage = client_options()["transport"].session
+    assert isinstance(storage, requests.Session)
+    return {"plain": PlainSession(), "storage": storage}
+
+
+def test_the_product_makes_no_other_session() -> None:
+    """Each HTTP session of the product is one of ours."""
+    folders = ("common", "consumer", "ops", "producer")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    bare = re.compile(r"\b(requests|urllib3)\.(Session\(\)|session\(|get\(|post\(|request\(|PoolM)")
+    assert files
+    assert [path.name for path in files if bare.search(path.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "storage"])
+@pytest.mark.parametrize("own", ["", "bare-key"])
+def test_a_netrc_is_ignored(kind: str, own: str, server: Elsewhere) -> None:
+    """What a request carries is what the caller put there, or nothing."""
+    with sessions()[kind] as session:
+        headers = {"Authorization": own} if own else {}
+        assert session.get(f"{server.url}/", headers=headers).status_code == 200
+    assert server.logins == [own]
+
+
+def test_the_netrc_of_the_test_works(server: Elsewhere) -> None:
+    """The session that the product does not use would have sent it."""
+    with requests.Session() as session:
+        session.get(f"{server.url}/", headers={"Authorization": "bare-key"})
+    assert server.logins[0].startswith("Basic ")
+
+
+@pytest.mark.parametrize("kind", ["plain", "storage"])
+@pytest.mark.parametrize("options", [{}, {"allow_redirects": True}])
+def test_a_redirect_is_not_followed(kind: str, options: dict[str, Any], server: Elsewhere) -> None:
+    """Whatever the caller says."""
+    with sessions()[kind] as session:
+        assert session.get(f"{server.url}/moved", **options).status_code == 307
+    assert server.requests == 1
+
+
+def test_the_storage_clients_follow_no_redirect() -> None:
+    """The SDK's own way of following is switched off, too."""
+    assert client_options()["permit_redirects"] is False
+
+
+@pytest.mark.parametrize("login", ["user:password@", "user@", ":@", "user%40b:p@"])
+def test_an_address_with_a_login_is_refused(login: str, server: Elsewhere) -> None:
+    """Before anything is sent, as a failure before an answer, and without showing it."""
+    address = server.url.replace("https://", f"https://{login}")
+    with PlainSession() as session, pytest.raises(TRANSPORT_ERRORS) as caught:
+        session.get(address)
+    assert "password" not in str(caught.value).replace("a user or a password", "")
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize(("limit", "read"), [(len(BODY), True), (len(BODY) - 1, False)])
+def test_a_body_is_read_up_to_the_limit(limit: int, read: bool, server: Elsewhere) -> None:
+    """One that is longer is no body."""
+    with PlainSession() as session, session.get(f"{server.url}/", stream=True) as response:
+        found = read_body(response, limit=limit, late=float("inf"), now=time.monotonic)
+    assert found == (BODY if read else None)
+
+
+def test_a_body_that_comes_too_late_is_a_timeout(server: Elsewhere) -> None:
+    """However steadily its bytes come."""
+    with (
+        PlainSession() as session,
+        session.get(f"{server.url}/", stream=True) as response,
+        pytest.raises(requests.ReadTimeout),
+    ):
+        read_body(response, limit=len(BODY), late=1.0, now=lambda: 2.0)
