@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from common.clock import SystemClock
 from consumer import sentinel
 from consumer.sentinel import (
     Drift,
@@ -20,7 +21,17 @@ from consumer.sentinel import (
     Uploaded,
 )
 from local.feed import SyntheticFeed
-from local.http_simulator import Answer, Call, Cut, Delay, DoThenReset, DoThenStall, Fault, Reset
+from local.http_simulator import (
+    Answer,
+    Call,
+    Cut,
+    Delay,
+    DoThenReset,
+    DoThenStall,
+    Fault,
+    Reset,
+    Trickle,
+)
 from local.sentinel_api import SentinelApi
 from local.tls import LocalCertificates
 from tests.fakes.clock import FakeClock
@@ -250,6 +261,33 @@ def test_a_silent_service_is_unavailable(
     answer = upload(client)
     assert isinstance(answer, Unavailable)
     assert "Timeout" in answer.reason
+
+
+@pytest.mark.usefixtures("client")  # it lets this process trust the simulator
+def test_an_answer_that_never_ends_is_unavailable(
+    api: SentinelApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However steadily its bytes come in, a request is over within its limit as a whole."""
+    monkeypatch.setattr(sentinel, "REQUEST_WITHIN", 1.0)
+    api.behaviour.success_body = b'{"errors": []' + b" " * 10_000 + b"}"
+    api.inject(Fault(effect=Trickle(SHORT), times=1))
+    patient = SentinelClient(
+        base_url=api.url, workspace_id=WORKSPACE, clock=SystemClock(), connections=1
+    )
+    answer = upload(patient)
+    assert isinstance(answer, Unavailable)
+    assert "Timeout" in answer.reason
+
+
+def test_an_answer_beyond_its_largest_size_is_drift(
+    api: SentinelApi, client: SentinelClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not read to its end."""
+    monkeypatch.setattr(sentinel, "MAX_ANSWER", 100)
+    api.behaviour.success_body = b" " * 200_000
+    answer = upload(client)
+    assert isinstance(answer, Drift)
+    assert "larger than 100 bytes" in answer.reason
 
 
 def test_an_unreachable_service_is_unavailable(api: SentinelApi, client: SentinelClient) -> None:

@@ -30,7 +30,7 @@ BORDERS: dict[str, frozenset[str]] = {
     "azure.data": frozenset({"common/ledger/tables.py"}),
     "azure.storage": frozenset({"common/queues.py"}),
     "msal": frozenset({"common/identity.py"}),
-    "azure.identity": frozenset(),  # its managed identity has no usable time limit
+    "azure.identity": frozenset({"common/identity.py"}),
     "time": frozenset({"common/clock.py"}),
     "logging": frozenset({"common/events.py"}),
 }

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
+from common.delivery import LONGEST_DELIVERY, LOOK_IS_GOOD_FOR, REQUEST_WITHIN
 from common.ledger.slots import TURN_WITHIN
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, describe_settings
@@ -204,9 +205,14 @@ def test_no_message_waits_for_another_s_answer(host: dict[str, Any]) -> None:
 
 def test_a_delivery_ends_in_time(host: dict[str, Any]) -> None:
     """A search that is put back just too late may still send two requests that nobody answers."""
-    request = sentinel.CONNECT_TIMEOUT + sentinel.READ_TIMEOUT
-    longest = LONGEST_SEARCH + TURN_WITHIN + 2 * (request + MAX_WAIT)
+    longest = LONGEST_SEARCH + TURN_WITHIN + 2 * (REQUEST_WITHIN + MAX_WAIT)
     assert longest <= seconds(host["functionTimeout"]) / 4
+
+
+def test_a_newer_version_waits_for_every_older_request() -> None:
+    """A look and the request that leaves on it are over before what was struck is replaced."""
+    assert LOOK_IS_GOOD_FOR + REQUEST_WITHIN < LONGEST_DELIVERY
+    assert sentinel.CONNECT_TIMEOUT + sentinel.READ_TIMEOUT <= REQUEST_WITHIN
 
 
 def test_a_dead_run_is_taken_over_by_the_next_tick() -> None:
