@@ -48,7 +48,6 @@ class FakeTable:
         self._written: dict[tuple[str, str], float] = {}
         self._etags = itertools.count(1)
         self._lock = threading.Lock()
-        self._made = False
 
     @contextmanager
     def _call(self, operation: str) -> Iterator[None]:
@@ -83,7 +82,7 @@ class FakeTable:
 
     def replace(self, row: Row) -> str:
         with self._call("replace"):
-            if not self._made:
+            if not self._written:  # nothing was ever put into it
                 raise UnavailableError(f"table {self._name} is not there")
             (etag,) = self._transact([Operation(action=Action.REPLACE, row=row)])
         return etag
@@ -146,7 +145,6 @@ class FakeTable:
 
     def _put(self, row: Row, data: Mapping[str, Value]) -> str:
         present = _present(data)
-        self._made = True
         for value in present.values():
             _check(value)
         etag = f"etag-{next(self._etags)}"

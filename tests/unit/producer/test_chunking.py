@@ -238,7 +238,9 @@ def test_only_a_second_version_begins_a_chunk_early() -> None:
 @pytest.mark.parametrize("recent", range(3))
 def test_one_recent_indicator_makes_its_chunk_wait(recent: int) -> None:
     """A request with an older version may be about to leave: the whole message waits for it."""
-    page = [small(number, is_recent=number == recent) for number in range(6)]
+    page = [
+        small(number, is_known=number == recent, is_recent=number == recent) for number in range(6)
+    ]
     assert [chunk.is_recent for chunk in drain([page], size=3).chunks] == [True, False]
 
 
