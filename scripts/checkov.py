@@ -19,7 +19,7 @@ BICEP: Final = ROOT / "bicep"
 CHECKOV: Final = ROOT / ".setup" / "checkov-env" / "bin"
 
 ACCEPTED: Final = {
-    "CKV_AZURE_17": "operators sign in with function keys; nobody has a client certificate",
+    "CKV_AZURE_17": "operators sign in with function keys; none of them has a client certificate",
     "CKV_AZURE_36": "no trusted service has business here; the app comes from its own network",
     "CKV_AZURE_41": "Lumen and Entra end the life of the two secrets; a second date would drift",
     "CKV_AZURE_43": "the name is an expression there; in the snapshots it passes",

@@ -123,9 +123,13 @@ class Compiler:
 
         Raises `RefusedError` where the template refuses the parameters.
         """
-        if errors := [item for item in self.compile(path).diagnostics if " Error " in item]:
-            raise RefusedError("; ".join(errors))
-        answer = self._ask("getSnapshot", path=str(path), metadata=PLACE)
+        try:
+            answer = self._ask("getSnapshot", path=str(path), metadata=PLACE)
+        except RefusedError:
+            errors = [item for item in self.compile(path).diagnostics if " Error " in item]
+            if not errors:
+                raise
+            raise RefusedError("; ".join(errors)) from None  # "Compilation failed" says less
         found: dict[str, Any] = json.loads(answer["snapshot"])
         return found
 

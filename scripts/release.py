@@ -116,7 +116,7 @@ def contents(root: Path, wheels: list[Wheel]) -> Iterator[tuple[str, bytes]]:
 
 
 def pack(files: Iterable[tuple[str, bytes]], output: Path) -> None:
-    """Write a zip that is the same whoever writes it and when: sorted, without times."""
+    """Write a zip that depends on its files alone: sorted, with fixed times and permissions."""
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
         for name, content in sorted(files):
             entry = zipfile.ZipInfo(name, EARLIEST)

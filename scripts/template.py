@@ -25,6 +25,10 @@ CHECKSUMS: Final = Path("compiled/checksums.txt")
 FOLDERS: Final = ("compiled", "examples", "kql", "modules", "texts")
 """Folders of sources and outputs; what is in the root of bicep/ is a source, too."""
 
+SUFFIXES: Final = (".bicep", ".bicepparam", ".json", ".kql", ".md")
+OWN: Final = "mine"
+"""Start of the name of a parameter file that somebody deploys with: git ignores it, too."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or check; 0 when all is well, 1 when something is wrong, 2 without a compiler."""
@@ -54,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
 def diagnose(root: Path, compiler: Compiler) -> Iterator[str]:
     """Yield every error and warning of every file, and each file that is not formatted."""
     for path in sorted([*root.rglob("*.bicep"), *root.rglob("*.bicepparam")]):
+        if path.name.startswith(OWN):
+            continue
         name = path.relative_to(root)
         for diagnostic in compiler.compile(path).diagnostics:
             yield f"{name}: {diagnostic}"
@@ -91,6 +97,8 @@ def outputs(root: Path, compiler: Compiler) -> Iterator[tuple[Path, str]]:
         contents = compiler.compile(root / f"{name}.bicep").contents
         yield Path("compiled", f"{name}.json"), contents.rstrip("\n") + "\n"
     for path in sorted(root.glob("examples/*.bicepparam")):
+        if path.name.startswith(OWN):
+            continue
         try:
             snapshot = compiler.snapshot(path)
         except RefusedError as error:
@@ -125,7 +133,9 @@ def checksums(root: Path) -> str:
 
 def is_compiled(name: Path) -> bool:
     """Whether a file of bicep/ is a source or an output of the compiler."""
-    return name != CHECKSUMS and (len(name.parts) == 1 or name.parts[0] in FOLDERS)
+    if name.suffix not in SUFFIXES or name.name.startswith(OWN):
+        return False
+    return name.parts[0] in FOLDERS or (len(name.parts) == 1 and name.suffix != ".md")
 
 
 if __name__ == "__main__":

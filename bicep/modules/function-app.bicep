@@ -91,7 +91,7 @@ var applicationSettings = {
 }
 var knownSettings = union(appSettings, ownSettings, useApplication ? applicationSettings : {})
 
-// What Azure decides stands apart, so that all others can be read before a deployment.
+// Azure decides these. They are a list of their own, so that a snapshot shows all the others.
 var clientId = identity.properties.clientId
 var workspaceId = empty(sentinelWorkspaceId) ? workspace!.properties.customerId : sentinelWorkspaceId
 var settingsOfAzure = [

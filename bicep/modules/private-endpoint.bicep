@@ -1,5 +1,5 @@
-// One private endpoint and its entry in a private DNS zone: an endpoint without the entry is an
-// address that nobody asks for. Where a policy of the company makes the entry, no zone is named.
+// One private endpoint and its entry in a private DNS zone: without the entry, no name leads to the
+// endpoint. Where Azure Policy makes the entry, no zone is named.
 
 import { endpointPart, place as placeType } from '../types.bicep'
 

@@ -10,7 +10,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 BICEP = ROOT / "bicep"
 
-EXAMPLES = tuple(sorted(path.stem for path in (BICEP / "examples").glob("*.bicepparam")))
+FILES = sorted((BICEP / "examples").glob("*.bicepparam"))
+EXAMPLES = tuple(path.stem for path in FILES if not path.stem.startswith("mine"))
 
 
 @dataclass(frozen=True, slots=True)

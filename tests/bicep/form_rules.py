@@ -1,8 +1,8 @@
 """Rules that a portal form must obey: Microsoft's own, and what those miss.
 
 The first seventeen are those of Microsoft's template test toolkit
-(github.com/Azure/arm-ttk, testcases/CreateUIDefinition, read 2026-11-28), written anew. The others
-read every reference wherever it stands, and hold form and template together. Each rule yields what
+(github.com/Azure/arm-ttk, testcases/CreateUIDefinition, read 2026-11-28), in our own code. The
+others read every reference in the form, and hold form and template together. Each rule yields what
 is wrong, as a sentence.
 """
 
@@ -265,7 +265,7 @@ def controls_have_tool_tips(form: Form, _template: Form) -> Iterator[str]:
 
 
 def user_names_have_no_default(form: Form, _template: Form) -> Iterator[str]:
-    """15. Nobody is given a user name."""
+    """15. A user name has no default."""
     for _, element in elements(form):
         if kind(element) == "UserNameTextBox" and "defaultValue" in element:
             yield f"{element['name']} has a default"
@@ -440,7 +440,7 @@ def ranges_are_the_parameters(form: Form, template: Form) -> Iterator[str]:
 
 
 def defaults_are_the_parameters(form: Form, template: Form) -> Iterator[str]:
-    """Whoever changes nothing gets what the template's defaults give; text matches its regex."""
+    """A form left as it is gives the template's defaults; each default matches its regex."""
     for place, element in elements(form):
         default = element.get("defaultValue")
         if kind(element) == "TextBox" and (default or not required(element)):

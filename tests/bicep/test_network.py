@@ -78,7 +78,7 @@ def test_storage_takes_tokens_only(example: str) -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 @pytest.mark.parametrize("type_", [ACCOUNT, VAULT])
 def test_storage_and_vault_are_closed_to_the_internet(example: str, type_: str) -> None:
-    """Public access is off; without endpoints one subnet is let in, and nobody else."""
+    """Public access is off; without endpoints one subnet is let in, and nothing else."""
     properties = only(example, type_).properties
     rules = properties["networkAcls"]
     assert (rules["bypass"], rules["defaultAction"]) == ("None", "Deny")
@@ -169,7 +169,7 @@ def test_every_endpoint_has_its_entry_in_dns(example: str) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_zone_is_linked_to_the_network(example: str) -> None:
-    """A zone that no network asks answers nobody; one that others ask passes on what it lacks."""
+    """Each zone is linked; in a shared network the link falls back to public DNS."""
     network = only(example, SITE).properties["virtualNetworkSubnetId"].partition("/subnets/")[0]
     zones = {zone.name for zone in resources(example, ZONE)}
     assert {link.name.partition("/")[0] for link in resources(example, LINK)} == zones

@@ -97,7 +97,7 @@ def test_main_is_short() -> None:
 
 
 def test_every_parameter_is_described() -> None:
-    """Whoever fills it in reads what it is for; so do the modules' readers."""
+    """Each parameter of each file says what it is for."""
     for name in ("main", "network"):
         for parameter, item in template(name)["parameters"].items():
             assert item["metadata"]["description"].strip(), parameter

@@ -14,7 +14,7 @@ from tests.bicep.form_rules import MICROSOFTS, OURS, Form, Rule, elements, outpu
 FORM: Form = json.loads((BICEP / "portal" / "createUiDefinition.json").read_text(encoding="utf-8"))
 
 NOT_ASKED = {
-    "alertActionGroupIds": "whoever has action groups has a parameter file, too",
+    "alertActionGroupIds": "a customer with action groups has a parameter file, too",
     "alwaysReadyUploadInstances": "0 until messages are seen to wait; then a parameter file",
     "cloud": "the portal's own: the template takes it from where it is deployed",
     "instanceMemoryMB": "measured: 2 GB serve any feed",

@@ -116,14 +116,14 @@ def test_the_bill_names_every_package(wheel: Wheel) -> None:
 
 
 def test_the_notices_have_every_license(wheel: Wheel) -> None:
-    """The text of each license stands under the name of its package."""
+    """Each package's name is followed by the text of its license."""
     text = notices([wheel])
     assert text.index("demo 1.0") < text.index("Permission is hereby granted")
     assert "https://example.com/demo" in text
 
 
 def test_a_package_without_a_license_is_refused(tmp_path: Path) -> None:
-    """Nobody may pass on what nobody licensed."""
+    """A package that names no license stops the release."""
     bare = {"demo-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"}
     with pytest.raises(WheelError, match="names no license"):
         make_wheel(tmp_path, "demo", bare)
@@ -168,7 +168,7 @@ def test_readme_and_form_say_what_release_json_says() -> None:
 
 
 def test_no_other_place_names_the_repository() -> None:
-    """No button, raw address or download stands anywhere else, where it would grow stale."""
+    """Buttons, raw addresses and downloads are in the three known files only."""
     pattern = re.compile(r"raw\.githubusercontent\.com|Template/uri/|releases/download/")
     places = {
         path.as_posix()

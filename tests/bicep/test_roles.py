@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from common.queues import _ROLE
-from tests.bicep.compiled import BICEP, EXAMPLES, Resource, resources
+from tests.bicep.compiled import BICEP, EXAMPLES, Resource, resources, template
 
 ROLES = {
     "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
@@ -91,6 +91,12 @@ def test_an_assignment_says_why(file: str) -> None:
     before = re.findall(r"(.*)\nresource \w+ 'Microsoft.Authorization/roleAssignments@", source)
     assert before
     assert all(line.startswith("// ") for line in before)
+
+
+def test_an_application_gets_its_role_only_when_asked() -> None:
+    """It may have the role already, as after the official connector: a second one is refused."""
+    parameter = template()["parameters"]["assignSentinelRole"]
+    assert parameter["defaultValue"] == "[empty(parameters('applicationClientId'))]"
 
 
 def test_the_code_names_the_role_that_the_template_assigns() -> None:

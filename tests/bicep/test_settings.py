@@ -191,7 +191,7 @@ def test_who_uploads_is_who_signs_in(example: str) -> None:
 
 
 def test_the_workspaces_guid_is_read_only_where_it_is_not_given() -> None:
-    """Whoever may not read the workspace gives its GUID."""
+    """A deployer without a role on the workspace gives its GUID."""
     app = template()["resources"]["functionApp"]["properties"]["template"]["resources"]
     assert app["workspace"]["condition"] == "[empty(parameters('sentinelWorkspaceId'))]"
     assert app["workspace"]["existing"] is True

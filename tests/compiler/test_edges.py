@@ -137,3 +137,42 @@ def test_ranges_let_the_app_call_itself(compiler: Compiler, tmp_path: Path) -> N
     assert own["priority"] < other["priority"]
     assert other["ipAddress"] == "192.0.2.0/24"
     assert config["ipSecurityRestrictionsDefaultAction"] == "Deny"
+
+
+def test_an_application_may_have_its_role_already(compiler: Compiler, tmp_path: Path) -> None:
+    """Without a word about the role, none is assigned to it: a second one would be refused."""
+    found = predict(compiler, tmp_path, {"applicationClientId": GUID})
+    roles = [
+        item["id"]
+        for item in found["predictedResources"]
+        if item["type"] == "Microsoft.Authorization/roleAssignments"
+    ]
+    assert roles
+    assert not [role for role in roles if "/workspaces/" in role]
+
+
+def test_zone_redundancy_reaches_plan_and_storage(compiler: Compiler, tmp_path: Path) -> None:
+    """One switch spreads both: an app in three zones on storage in one would be no gain."""
+    found = predict(compiler, tmp_path, {"zoneRedundant": True})["predictedResources"]
+    (account,) = [item for item in found if item["type"] == "Microsoft.Storage/storageAccounts"]
+    (plan,) = [item for item in found if item["type"] == "Microsoft.Web/serverfarms"]
+    assert account["sku"] == {"name": "Standard_ZRS"}
+    assert plan["properties"]["zoneRedundant"] is True
+
+
+def test_two_pipelines_on_one_workspace_have_a_page_each(
+    compiler: Compiler, tmp_path: Path
+) -> None:
+    """Neither writes over the other's page or role."""
+    made = []
+    for prefix in ("first", "second"):
+        found = predict(compiler, tmp_path, {"functionNamePrefix": prefix})
+        made.append(
+            {
+                item["id"]
+                for item in found["predictedResources"]
+                if "/workspaces/soc-sentinel" in item["id"]
+            }
+        )
+    assert len(made[0]) == len(made[1]) == 2
+    assert not made[0] & made[1]
