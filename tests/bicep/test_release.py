@@ -168,8 +168,8 @@ def test_readme_and_form_say_what_release_json_says() -> None:
 
 
 def test_no_other_place_names_the_repository() -> None:
-    """Buttons, raw addresses and downloads are in the three known files only."""
-    pattern = re.compile(r"raw\.githubusercontent\.com|Template/uri/|releases/download/")
+    """Buttons, raw addresses and downloads are in three files; elsewhere are placeholders only."""
+    pattern = re.compile(r"raw\.githubusercontent\.com|Template/uri/(?!<)|releases/download/")
     places = {
         path.as_posix()
         for path in repository_files()
