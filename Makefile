@@ -7,12 +7,12 @@ RUN := .venv/bin/python -m
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 
-.PHONY: help setup setup-python demo chaos model bench bench-quick test test-unit test-collection check format package lock clean
+.PHONY: help setup setup-python demo chaos model bench bench-quick test test-unit test-collection check format template check-template package release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: ## Set up everything: Python packages, Azurite, what checks the template
+setup: ## Set up everything: Python packages, Azurite
 	@sh scripts/setup.sh
 
 setup-python:
@@ -51,8 +51,20 @@ format: setup-python ## Format the code and mend what ruff can mend
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
+template: setup-python ## Compile the template; needs bicep on the path
+	@$(RUN) scripts.template write
+
+check-template: setup-python ## Check the template and its compiled outputs; needs bicep on the path
+	@$(RUN) scripts.template check
+	@CHECK_TEMPLATE=1 $(RUN) pytest tests/compiler $(ARGS)
+	@sh scripts/setup.sh checkov
+	@$(RUN) scripts.checkov
+
 package: setup-python ## Build dist/app.zip, what is deployed (ARGS="--output FILE")
 	@$(RUN) scripts.package $(ARGS)
+
+release: setup-python ## Build dist/release: the package with its dependencies, SBOM, notices, checksums
+	@$(RUN) scripts.release build $(ARGS)
 
 COMPILE := $(RUN) uv pip compile --quiet --universal --generate-hashes --python-version 3.13 --custom-compile-command 'make lock' $(ARGS)
 

@@ -2,11 +2,16 @@
 // monitoring, function app. The workspace of Sentinel, an existing network and central DNS zones
 // may be elsewhere. docs/deploy.md leads through it.
 
-targetScope = 'resourceGroup'
+import * as refusals from 'refusals.bicep'
+import { dnsZoneIds, privateDns as privateDnsChoice, settings as settingMap, tags as tagMap } from 'types.bicep'
+
+metadata name = 'Lumen to Sentinel pipeline'
+metadata description = 'Lumen threat indicators into Microsoft Sentinel, through a queue in a private network.'
+metadata version = '0.1.0'
 
 // --- names and places -----------------------------------------------------------------------
 
-@description('Start of every name: lower-case letters and digits. 13 characters that make it unique are added; a storage account takes no more than 24.')
+@description('Start of every name: letters and digits, in any case. 13 characters that make it unique are added.')
 @minLength(3)
 @maxLength(11)
 param functionNamePrefix string = 'lumenfeed'
@@ -15,13 +20,12 @@ param functionNamePrefix string = 'lumenfeed'
 param location string = resourceGroup().location
 
 @description('Tags of every resource.')
-param tags object = {}
+param tags tagMap = {}
 
-@description('Spread the app over availability zones and keep storage in three of them, in regions that have them. Decide before the first deployment: no template can move storage that exists.')
+@description('Spread app and storage over availability zones. Decide before the first deployment: storage cannot move.')
 param zoneRedundant bool = false
 
-@description('Cloud that the app runs in: it decides where Entra, Sentinel and DNS are.')
-@allowed(['AzureCloud', 'AzureUSGovernment'])
+@description('AzureCloud or AzureUSGovernment: the cloud decides where Entra, Sentinel and DNS are.')
 param cloud string = environment().name
 
 // --- Lumen ----------------------------------------------------------------------------------
@@ -41,12 +45,12 @@ param lumenEnableIpv4 bool = true
 @description('Send domain indicators.')
 param lumenEnableDomain bool = true
 
-@description('When a sync run starts: NCRONTAB with six fields, in UTC. The alert assumes ticks no more than 15 minutes apart: see docs/deploy.md.')
+@description('Schedule of the sync runs: NCRONTAB, six fields, UTC. The alert assumes 15 minutes apart or less.')
 param lumenSchedule string = '0 */15 * * * *'
 
 // --- Sentinel -------------------------------------------------------------------------------
 
-@description('Resource id of the Log Analytics workspace that Sentinel runs on, in any resource group or subscription of the tenant.')
+@description('Resource id of the Log Analytics workspace that Sentinel runs on, in any subscription of the tenant.')
 param sentinelWorkspaceResourceId string
 
 @description('GUID of that workspace. Empty: read from the workspace, which needs a role that can.')
@@ -55,31 +59,21 @@ param sentinelWorkspaceId string = ''
 @description('GUID of the Entra tenant of the workspace.')
 param tenantId string = tenant().tenantId
 
-@description('Client id of an Entra application that uploads. Empty: the app\'s managed identity does, without any secret.')
+@description('Client id of an Entra application that uploads. Empty: the app\'s managed identity does.')
 param applicationClientId string = ''
 
 @description('Client secret of that application. Empty keeps the secret that the vault holds.')
 @secure()
 param applicationClientSecret string = ''
 
-@description('Object id of that application\'s service principal (not of the application), for its role on the workspace.')
+@description('Object id of that application\'s service principal, not of the application, for its role.')
 param applicationPrincipalId string = ''
 
-@description('Assign Microsoft Sentinel Contributor on the workspace to who uploads; false where somebody else does it.')
-param assignSentinelRole bool = true
+@description('Assign Microsoft Sentinel Contributor to who uploads. Azure refuses it to who has it already.')
+param assignSentinelRole bool = empty(applicationClientId)
 
 @description('Add the feed\'s page to Sentinel\'s data connectors.')
 param createSentinelPage bool = true
-
-@description('Requests a minute to Sentinel, of all senders together; its limit is 100 for one identity.')
-@minValue(1)
-@maxValue(100)
-param sentinelRequestsPerMinute int = 95
-
-@description('Days after which an unchanged indicator is sent again; 0: never, as Sentinel republishes by itself.')
-@minValue(0)
-@maxValue(3650)
-param reuploadAfterDays int = 0
 
 // --- function app ---------------------------------------------------------------------------
 
@@ -87,170 +81,152 @@ param reuploadAfterDays int = 0
 @allowed([512, 2048, 4096])
 param instanceMemoryMB int = 2048
 
-@description('Most instances of a scale group: each timer and queue function is a group of its own, the HTTP functions share one; always-ready instances come on top. Send slots pace the uploads, so more than a few are rarely of use.')
+@description('Most instances of a scale group: each timer and queue function is one, the HTTP functions share one.')
 @minValue(1)
 @maxValue(1000)
 param maximumInstanceCount int = 40
 
-@description('Instances of the uploading function that are kept running, billed all the time. 0: started when there is work.')
+@description('Always-ready instances of the uploading function, billed all the time. 0: started when there is work.')
 @minValue(0)
 @maxValue(10)
 param alwaysReadyUploadInstances int = 0
 
-@description('How an update replaces running instances: drained in batches (a preview; Microsoft does not recommend it for production yet), or stopped at once.')
-@allowed(['RollingUpdate', 'Recreate'])
-param siteUpdateStrategy string = 'RollingUpdate'
-
-@description('Close the app\'s public address and give it a private endpoint. Publishing then works only from inside the network.')
+@description('Close the app\'s public address and give it a private endpoint; so for publishing, too.')
 param privateInbound bool = false
 
-@description('CIDR ranges that may call the app\'s HTTP functions; empty: any address that has a function key. The app calls itself: with ranges its own subnet is let in, too, which needs a service endpoint for Microsoft.Web on an existing subnet.')
-param allowedIpRanges array = []
+@description('CIDR ranges that may call the HTTP functions, beside the app\'s own subnet; empty: any that has a key.')
+param allowedIpRanges string[] = []
 
-@description('Further app settings by name, for those that the template leaves to their defaults: { MAX_PAGES: \'500\' }.')
-param settingOverrides object = {}
+@description('Further app settings by name, for those without a parameter: { MAX_PAGES: \'500\' }.')
+param settingOverrides settingMap = {}
+
+@description('Address of a release package, published by this deployment. Empty: publish with azd or az afterwards.')
+param packageUri string = ''
 
 // --- network --------------------------------------------------------------------------------
 
-@description('Make the virtual network; false: use one that exists.')
-param createVirtualNetwork bool = true
+@description('Resource id of an existing virtual network, in any subscription. Empty: a new one is made.')
+param virtualNetworkResourceId string = ''
 
-@description('Name of the virtual network, new or existing.')
+@description('Name of a new virtual network.')
 param virtualNetworkName string = 'lumen-threatfeed-vnet'
-
-@description('Resource group of an existing virtual network, in this subscription.')
-param virtualNetworkResourceGroup string = resourceGroup().name
 
 @description('Address space of a new virtual network.')
 param virtualNetworkPrefix string = '10.0.0.0/16'
 
-@description('Subnet that the app calls out from: delegated to Microsoft.App/environments, /27 or larger, no underscore in its name, used by nothing else.')
+@description('Function subnet: delegated to Microsoft.App/environments, /27 or larger, no underscore, not shared.')
 param functionSubnetName string = 'functionapp-subnet'
 
 @description('Address range of a new function subnet.')
 param functionSubnetPrefix string = '10.0.1.0/24'
 
-@description('Resource id of a NAT gateway for a new function subnet; empty: none. One that is attached by hand is taken off by the next deployment.')
+@description('Make a NAT gateway for a new function subnet: an outgoing address of its own, and a private subnet.')
+param createNatGateway bool = false
+
+@description('Resource id of an existing NAT gateway for a new function subnet; empty: none.')
 param natGatewayId string = ''
 
-@description('Resource id of a route table for a new function subnet; empty: none. One that is attached by hand is taken off by the next deployment.')
+@description('Resource id of an existing route table for a new function subnet; empty: none.')
 param routeTableId string = ''
 
 @description('Subnet of the private endpoints; not delegated.')
 param endpointSubnetName string = 'privateendpoint-subnet'
 
-@description('Address range of a new private endpoint subnet.')
+@description('Address range of a new subnet of the private endpoints.')
 param endpointSubnetPrefix string = '10.0.2.0/24'
 
-@description('Make the private DNS zones and link them to the network; false: use those named below.')
-param createPrivateDnsZones bool = true
+@description('Reach storage and vault by private endpoints; false: from the function subnet, by service endpoints.')
+param usePrivateEndpoints bool = true
 
-@description('Resource id of an existing private DNS zone for blob storage.')
-param blobDnsZoneId string = ''
+@description('Make the private endpoint of file storage, too. The pipeline keeps nothing in files.')
+param createFileEndpoint bool = true
 
-@description('Resource id of an existing private DNS zone for queue storage.')
-param queueDnsZoneId string = ''
+@description('Private DNS zones: create, existing (in privateDnsZoneIds), or policy, where Azure Policy has them.')
+param privateDns privateDnsChoice = 'create'
 
-@description('Resource id of an existing private DNS zone for table storage.')
-param tableDnsZoneId string = ''
-
-@description('Resource id of an existing private DNS zone for file storage.')
-param fileDnsZoneId string = ''
-
-@description('Resource id of an existing private DNS zone for Key Vault.')
-param vaultDnsZoneId string = ''
-
-@description('Resource id of an existing private DNS zone for function apps; only with privateInbound.')
-param sitesDnsZoneId string = ''
+@description('Resource ids of existing private DNS zones.')
+param privateDnsZoneIds dnsZoneIds?
 
 // --- monitoring -----------------------------------------------------------------------------
 
-@description('Resource id of the Log Analytics workspace for telemetry and diagnostics; by default Sentinel\'s own.')
-param logWorkspaceResourceId string = sentinelWorkspaceResourceId
+@description('Resource id of the Log Analytics workspace for telemetry and diagnostics. Empty: a small one is made.')
+param logWorkspaceResourceId string = ''
 
-@description('Log each request to the storage services. Many: the host looks at its queues every few seconds.')
-param logStorageRequests bool = false
+@description('For the search after a fault: log each request to storage, and the host\'s log a second time.')
+param logDetails bool = false
 
-@description('Send the host\'s log to the workspace a second time, beside Application Insights; for the search after a fault there.')
-param logHost bool = false
-
-@description('Alert when no sync run was complete for 45 minutes.')
+@description('Alert when no sync run was complete for 45 minutes. Without a receiver it only shows in the portal.')
 param createAlerts bool = true
 
 @description('E-mail address that alerts go to; empty: none.')
 param alertEmail string = ''
 
 @description('Resource ids of existing action groups that alerts go to.')
-param alertActionGroupIds array = []
+param alertActionGroupIds string[] = []
 
 // --- what follows from them -----------------------------------------------------------------
 
-var suffix = uniqueString(resourceGroup().id, functionNamePrefix)
-var prefix = toLower(functionNamePrefix)
+var newNetwork = empty(virtualNetworkResourceId)
+var functionSubnet = { name: functionSubnetName, prefix: functionSubnetPrefix }
+var endpointSubnet = usePrivateEndpoints ? { name: endpointSubnetName, prefix: endpointSubnetPrefix } : null
+var dataParts = createFileEndpoint ? ['blob', 'queue', 'table', 'file', 'vault'] : ['blob', 'queue', 'table', 'vault']
+var endpointParts = concat(usePrivateEndpoints ? dataParts : [], privateInbound ? ['sites'] : [])
 
-// The names that the code has for them: tests hold the two together.
-var queueNames = [
-  'sentinel-upload'
-  'sentinel-upload-poison'
-]
-var tableNames = [
-  'chunks'
-  'control'
-  'poison'
-  'rejections'
-  'versions'
-]
+// All that is wrong with the input, in one error. Every name needs it, so nothing is made before.
+var refused = refusals.joined([
+  refusals.refusePrefix(functionNamePrefix)
+  refusals.refuseCloud(cloud)
+  refusals.refuseSchedule(lumenSchedule)
+  refusals.refuseWorkspace('sentinelWorkspaceResourceId', sentinelWorkspaceResourceId)
+  empty(logWorkspaceResourceId) ? '' : refusals.refuseWorkspace('logWorkspaceResourceId', logWorkspaceResourceId)
+  newNetwork ? '' : refusals.refuseNetwork('virtualNetworkResourceId', virtualNetworkResourceId)
+  refusals.refuseGuid('sentinelWorkspaceId', sentinelWorkspaceId)
+  refusals.refuseGuid('tenantId', tenantId)
+  refusals.refuseGuid('applicationClientId', applicationClientId)
+  refusals.refuseGuid('applicationPrincipalId', applicationPrincipalId)
+  refusals.refuseRole(assignSentinelRole, applicationClientId, applicationPrincipalId)
+  refusals.refuseOverrides(objectKeys(settingOverrides))
+  refusals.refusePrivateInbound(privateInbound, usePrivateEndpoints)
+  privateDns == 'existing' ? refusals.refuseZones(endpointParts, privateDnsZoneIds) : ''
+  refusals.refuseGateways(createNatGateway, natGatewayId)
+  newNetwork ? refusals.refuseSubnets(virtualNetworkPrefix, functionSubnet, endpointSubnet) : ''
+])
+var prefix = empty(refused) ? toLower(functionNamePrefix) : fail(refused)
+var sentinelWorkspace = split(empty(refused) ? sentinelWorkspaceResourceId : fail(refused), '/')
 
-// What differs between the clouds and that environment() does not know.
-var clouds = {
-  AzureCloud: {
-    entraAuthorityHost: 'https://login.microsoftonline.com'
-    sentinelBaseUrl: 'https://api.ti.sentinel.azure.com'
-    sentinelAudience: 'https://management.azure.com'
-    vaultZone: 'privatelink.vaultcore.azure.net'
-    sitesZone: 'privatelink.azurewebsites.net'
-  }
-  AzureUSGovernment: {
-    entraAuthorityHost: 'https://login.microsoftonline.us'
-    sentinelBaseUrl: 'https://api.ti.sentinel.azure.us'
-    sentinelAudience: 'https://management.usgovcloudapi.net'
-    vaultZone: 'privatelink.vaultcore.usgovcloudapi.net'
-    sitesZone: 'privatelink.azurewebsites.us'
-  }
+var place = { location: location, tags: tags }
+var suffix = uniqueString(resourceGroup().id, prefix)
+var names = {
+  app: '${prefix}-${suffix}'
+  identity: '${prefix}-${suffix}-id'
+  account: '${prefix}${suffix}'
+  container: 'deployments'
+  vault: 'kv-${suffix}'
+  component: '${prefix}-${suffix}-ai'
+  logWorkspaceId: empty(logWorkspaceResourceId)
+    ? resourceId('Microsoft.OperationalInsights/workspaces', '${prefix}-${suffix}-log')
+    : logWorkspaceResourceId
+}
+var networkId = newNetwork
+  ? resourceId('Microsoft.Network/virtualNetworks', virtualNetworkName)
+  : virtualNetworkResourceId
+var functionSubnetId = '${networkId}/subnets/${functionSubnetName}'
+var endpointPlan = {
+  cloud: cloud
+  networkId: networkId
+  isShared: !newNetwork
+  subnetId: '${networkId}/subnets/${endpointSubnetName}'
+  privateDns: privateDns
+  zoneIds: privateDnsZoneIds
 }
 
-// /subscriptions/<2>/resourceGroups/<4>/providers/Microsoft.OperationalInsights/workspaces/<8>
-var sentinelWorkspace = split(sentinelWorkspaceResourceId, '/')
-var useApplication = !empty(applicationClientId)
-var uploaderIsKnown = (!useApplication) || (!empty(applicationPrincipalId))
-var blobZone = 'privatelink.blob.${environment().suffixes.storage}'
-var queueZone = 'privatelink.queue.${environment().suffixes.storage}'
-var tableZone = 'privatelink.table.${environment().suffixes.storage}'
-var fileZone = 'privatelink.file.${environment().suffixes.storage}'
-
-// A module's arguments are evaluated even where its condition is false. So what reads an output of
-// a conditional module asks for that module's whole condition.
-var makeSitesZone = createPrivateDnsZones && privateInbound
-var makeActionGroup = createAlerts && !empty(alertEmail)
-
-resource existingSentinelWorkspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
-  scope: resourceGroup(sentinelWorkspace[2], sentinelWorkspace[4])
-  name: sentinelWorkspace[8]
-}
-
-// --- identity, network ----------------------------------------------------------------------
+// --- what is made ---------------------------------------------------------------------------
 
 module identity 'modules/identity.bicep' = {
-  name: 'identity'
-  params: {
-    identityName: '${prefix}-${suffix}-id'
-    location: location
-    tags: tags
-  }
+  params: { place: place, names: names }
 }
 
-module network 'modules/network.bicep' = if (createVirtualNetwork) {
-  name: 'network'
+module network 'network.bicep' = if (newNetwork) {
   params: {
     location: location
     tags: tags
@@ -258,326 +234,115 @@ module network 'modules/network.bicep' = if (createVirtualNetwork) {
     virtualNetworkPrefix: virtualNetworkPrefix
     functionSubnetName: functionSubnetName
     functionSubnetPrefix: functionSubnetPrefix
+    createNatGateway: createNatGateway
     natGatewayId: natGatewayId
     routeTableId: routeTableId
+    createEndpointSubnet: usePrivateEndpoints
     endpointSubnetName: endpointSubnetName
     endpointSubnetPrefix: endpointSubnetPrefix
   }
 }
 
-var existingNetworkId = resourceId(virtualNetworkResourceGroup, 'Microsoft.Network/virtualNetworks', virtualNetworkName)
-var existingFunctionSubnetId = '${existingNetworkId}/subnets/${functionSubnetName}'
-var existingEndpointSubnetId = '${existingNetworkId}/subnets/${endpointSubnetName}'
-var networkId = createVirtualNetwork ? network!.outputs.virtualNetworkId : existingNetworkId
-var functionSubnetId = createVirtualNetwork ? network!.outputs.functionSubnetId : existingFunctionSubnetId
-var endpointSubnetId = createVirtualNetwork ? network!.outputs.endpointSubnetId : existingEndpointSubnetId
-
-module blobDns 'modules/private-dns-zone.bicep' = if (createPrivateDnsZones) {
-  name: 'dns-blob'
+module monitoring 'modules/monitoring.bicep' = {
   params: {
-    zoneName: blobZone
-    virtualNetworkId: networkId
-    tags: tags
+    place: place
+    names: names
+    createWorkspace: empty(logWorkspaceResourceId)
+    createAlert: createAlerts
+    emailAddress: alertEmail
+    actionGroupIds: alertActionGroupIds
   }
+  dependsOn: [identity]
 }
-
-module queueDns 'modules/private-dns-zone.bicep' = if (createPrivateDnsZones) {
-  name: 'dns-queue'
-  params: {
-    zoneName: queueZone
-    virtualNetworkId: networkId
-    tags: tags
-  }
-}
-
-module tableDns 'modules/private-dns-zone.bicep' = if (createPrivateDnsZones) {
-  name: 'dns-table'
-  params: {
-    zoneName: tableZone
-    virtualNetworkId: networkId
-    tags: tags
-  }
-}
-
-module fileDns 'modules/private-dns-zone.bicep' = if (createPrivateDnsZones) {
-  name: 'dns-file'
-  params: {
-    zoneName: fileZone
-    virtualNetworkId: networkId
-    tags: tags
-  }
-}
-
-module vaultDns 'modules/private-dns-zone.bicep' = if (createPrivateDnsZones) {
-  name: 'dns-vault'
-  params: {
-    zoneName: clouds[cloud].vaultZone
-    virtualNetworkId: networkId
-    tags: tags
-  }
-}
-
-module sitesDns 'modules/private-dns-zone.bicep' = if (makeSitesZone) {
-  name: 'dns-sites'
-  params: {
-    zoneName: clouds[cloud].sitesZone
-    virtualNetworkId: networkId
-    tags: tags
-  }
-}
-
-// --- storage, vault -------------------------------------------------------------------------
 
 module storage 'modules/storage.bicep' = {
-  name: 'storage'
   params: {
-    accountName: '${replace(prefix, '-', '')}${suffix}'
-    location: location
-    tags: tags
+    place: place
+    names: names
     zoneRedundant: zoneRedundant
-    queueNames: queueNames
-    tableNames: tableNames
-    deploymentContainerName: 'deployments'
-    logWorkspaceId: logWorkspaceResourceId
-    logRequests: logStorageRequests
+    allowedSubnetId: usePrivateEndpoints ? '' : functionSubnetId
+    logRequests: logDetails
   }
-}
-
-module storageAccess 'modules/storage-access.bicep' = {
-  name: 'storage-access'
-  params: {
-    accountName: storage.outputs.accountName
-    principalId: identity.outputs.principalId
-    queueNames: queueNames
-    tableNames: tableNames
-  }
+  dependsOn: [identity, network, monitoring]
 }
 
 module vault 'modules/key-vault.bicep' = {
-  name: 'key-vault'
   params: {
-    vaultName: 'kv-${suffix}'
-    location: location
-    tags: tags
-    principalId: identity.outputs.principalId
+    place: place
+    names: names
+    allowedSubnetId: usePrivateEndpoints ? '' : functionSubnetId
     lumenApiKey: lumenApiKey
     clientSecret: applicationClientSecret
-    logWorkspaceId: logWorkspaceResourceId
   }
+  dependsOn: [identity, network, monitoring]
 }
 
-module blobEndpoint 'modules/private-endpoint.bicep' = {
-  name: 'endpoint-blob'
-  params: {
-    endpointName: '${prefix}-${suffix}-blob-pe'
-    location: location
-    tags: tags
-    subnetId: endpointSubnetId
-    targetId: storage.outputs.accountId
-    groupId: 'blob'
-    dnsZoneId: createPrivateDnsZones ? blobDns!.outputs.zoneId : blobDnsZoneId
-  }
+module dataEndpoints 'modules/private-endpoints.bicep' = if (usePrivateEndpoints) {
+  params: { place: place, names: names, plan: endpointPlan, parts: dataParts }
+  dependsOn: [network, storage, vault]
 }
 
-module queueEndpoint 'modules/private-endpoint.bicep' = {
-  name: 'endpoint-queue'
-  params: {
-    endpointName: '${prefix}-${suffix}-queue-pe'
-    location: location
-    tags: tags
-    subnetId: endpointSubnetId
-    targetId: storage.outputs.accountId
-    groupId: 'queue'
-    dnsZoneId: createPrivateDnsZones ? queueDns!.outputs.zoneId : queueDnsZoneId
-  }
-}
-
-module tableEndpoint 'modules/private-endpoint.bicep' = {
-  name: 'endpoint-table'
-  params: {
-    endpointName: '${prefix}-${suffix}-table-pe'
-    location: location
-    tags: tags
-    subnetId: endpointSubnetId
-    targetId: storage.outputs.accountId
-    groupId: 'table'
-    dnsZoneId: createPrivateDnsZones ? tableDns!.outputs.zoneId : tableDnsZoneId
-  }
-}
-
-module fileEndpoint 'modules/private-endpoint.bicep' = {
-  name: 'endpoint-file'
-  params: {
-    endpointName: '${prefix}-${suffix}-file-pe'
-    location: location
-    tags: tags
-    subnetId: endpointSubnetId
-    targetId: storage.outputs.accountId
-    groupId: 'file'
-    dnsZoneId: createPrivateDnsZones ? fileDns!.outputs.zoneId : fileDnsZoneId
-  }
-}
-
-module vaultEndpoint 'modules/private-endpoint.bicep' = {
-  name: 'endpoint-vault'
-  params: {
-    endpointName: '${prefix}-${suffix}-vault-pe'
-    location: location
-    tags: tags
-    subnetId: endpointSubnetId
-    targetId: vault.outputs.vaultId
-    groupId: 'vault'
-    dnsZoneId: createPrivateDnsZones ? vaultDns!.outputs.zoneId : vaultDnsZoneId
-  }
-}
-
-// --- monitoring, Sentinel -------------------------------------------------------------------
-
-module monitoring 'modules/monitoring.bicep' = {
-  name: 'monitoring'
-  params: {
-    componentName: '${prefix}-${suffix}-ai'
-    location: location
-    tags: tags
-    logWorkspaceId: logWorkspaceResourceId
-    principalId: identity.outputs.principalId
-  }
-}
-
-module sentinelAccess 'modules/sentinel-access.bicep' = if (assignSentinelRole && uploaderIsKnown) {
-  name: '${prefix}-sentinel-access'
+module sentinel 'modules/sentinel.bicep' = if (assignSentinelRole || createSentinelPage) {
   scope: resourceGroup(sentinelWorkspace[2], sentinelWorkspace[4])
   params: {
     workspaceName: sentinelWorkspace[8]
-    principalId: useApplication ? applicationPrincipalId : identity.outputs.principalId
-  }
-}
-
-module sentinelPage 'modules/sentinel-page.bicep' = if (createSentinelPage) {
-  name: '${prefix}-sentinel-page'
-  scope: resourceGroup(sentinelWorkspace[2], sentinelWorkspace[4])
-  params: {
-    workspaceName: sentinelWorkspace[8]
-    functionAppName: functionApp.outputs.appName
+    assignRole: assignSentinelRole
+    uploader: empty(applicationClientId) ? '${resourceGroup().id}/${names.identity}' : applicationPrincipalId
+    principalId: empty(applicationClientId) ? identity.outputs.principalId : applicationPrincipalId
+    createPage: createSentinelPage
+    functionAppName: names.app
     functionAppResourceGroup: resourceGroup().name
   }
 }
 
-// --- function app ---------------------------------------------------------------------------
-
-// The host starts as soon as the app exists, and publishing follows at once: the ways to storage
-// and vault, the names that lead there and the roles have to be ready before.
+// The host starts as soon as the app exists: the ways to storage and vault, the names that lead
+// there and the roles have to be ready before.
 module functionApp 'modules/function-app.bicep' = {
-  name: 'function-app'
   params: {
-    appName: '${prefix}-${suffix}'
-    location: location
-    tags: tags
-    identityId: identity.outputs.identityId
-    identityClientId: identity.outputs.clientId
+    place: place
+    names: names
     subnetId: functionSubnetId
-    blobEndpoint: storage.outputs.blobEndpoint
-    queueEndpoint: storage.outputs.queueEndpoint
-    tableEndpoint: storage.outputs.tableEndpoint
-    deploymentContainerName: storage.outputs.deploymentContainerName
-    applicationInsightsConnectionString: monitoring.outputs.connectionString
-    logWorkspaceId: logWorkspaceResourceId
-    logHost: logHost
+    cloud: cloud
+    logHost: logDetails
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     alwaysReadyUploadInstances: alwaysReadyUploadInstances
-    siteUpdateStrategy: siteUpdateStrategy
     zoneRedundant: zoneRedundant
     privateInbound: privateInbound
     allowedIpRanges: allowedIpRanges
-    lumenApiKeyUri: vault.outputs.lumenApiKeyUri
-    clientSecretUri: useApplication ? vault.outputs.clientSecretUri : ''
-    workspaceId: empty(sentinelWorkspaceId) ? existingSentinelWorkspace.properties.customerId : sentinelWorkspaceId
+    sentinelWorkspaceResourceId: sentinelWorkspaceResourceId
+    sentinelWorkspaceId: sentinelWorkspaceId
     tenantId: tenantId
-    clientId: useApplication ? applicationClientId : identity.outputs.clientId
-    entraAuthorityHost: clouds[cloud].entraAuthorityHost
-    sentinelBaseUrl: clouds[cloud].sentinelBaseUrl
-    sentinelAudience: clouds[cloud].sentinelAudience
-    lumenSchedule: lumenSchedule
-    lumenConfidenceThreshold: lumenConfidenceThreshold
-    lumenEnableIpv4: lumenEnableIpv4
-    lumenEnableDomain: lumenEnableDomain
-    sentinelRequestsPerMinute: sentinelRequestsPerMinute
-    reuploadAfterDays: reuploadAfterDays
-    settingOverrides: settingOverrides
+    applicationClientId: applicationClientId
+    appSettings: {
+      LUMEN_SCHEDULE: lumenSchedule
+      LUMEN_CONFIDENCE_THRESHOLD: string(lumenConfidenceThreshold)
+      LUMEN_ENABLE_IPV4: toLower(string(lumenEnableIpv4))
+      LUMEN_ENABLE_DOMAIN: toLower(string(lumenEnableDomain))
+      ...settingOverrides
+    }
   }
-  dependsOn: [
-    blobDns
-    queueDns
-    tableDns
-    fileDns
-    vaultDns
-    blobEndpoint
-    queueEndpoint
-    tableEndpoint
-    fileEndpoint
-    vaultEndpoint
-    storageAccess
-    sentinelAccess
-  ]
+  dependsOn: [network, storage, vault, monitoring, dataEndpoints, sentinel]
 }
 
-module sitesEndpoint 'modules/private-endpoint.bicep' = if (privateInbound) {
-  name: 'endpoint-sites'
-  params: {
-    endpointName: '${prefix}-${suffix}-sites-pe'
-    location: location
-    tags: tags
-    subnetId: endpointSubnetId
-    targetId: functionApp.outputs.appId
-    groupId: 'sites'
-    dnsZoneId: makeSitesZone ? sitesDns!.outputs.zoneId : sitesDnsZoneId
-  }
+module appEndpoint 'modules/private-endpoints.bicep' = if (privateInbound) {
+  params: { place: place, names: names, plan: endpointPlan, parts: ['sites'] }
+  dependsOn: [functionApp]
 }
 
-// --- alerts ---------------------------------------------------------------------------------
-
-module actionGroup 'modules/action-group.bicep' = if (makeActionGroup) {
-  name: 'action-group'
-  params: {
-    actionGroupName: '${prefix}-${suffix}-operators'
-    tags: tags
-    emailAddress: alertEmail
-  }
+module code 'modules/code.bicep' = if (!empty(packageUri)) {
+  params: { appName: names.app, packageUri: packageUri }
+  dependsOn: [functionApp, appEndpoint]
 }
-
-var ownActionGroupIds = makeActionGroup ? array(actionGroup!.outputs.actionGroupId) : []
-
-module alertNoCompleteSync 'modules/alert-no-complete-sync.bicep' = if (createAlerts) {
-  name: 'alert-no-complete-sync'
-  params: {
-    alertName: '${prefix}-${suffix}-no-complete-sync'
-    location: location
-    tags: tags
-    componentId: monitoring.outputs.componentId
-    actionGroupIds: concat(alertActionGroupIds, ownActionGroupIds)
-  }
-}
-
-// --- what a deployment hands on -------------------------------------------------------------
 
 @description('Resource group of the app; azd and the workflow publish to it.')
 output AZURE_RESOURCE_GROUP string = resourceGroup().name
 
 @description('Name of the function app.')
-output AZURE_FUNCTION_NAME string = functionApp.outputs.appName
+output AZURE_FUNCTION_NAME string = names.app
 
 @description('Address of the HTTP functions.')
 output AZURE_FUNCTION_URL string = 'https://${functionApp.outputs.hostName}'
 
-@description('Name of the storage account.')
-output AZURE_STORAGE_NAME string = storage.outputs.accountName
-
-@description('Name of the key vault.')
-output AZURE_KEY_VAULT_NAME string = vault.outputs.vaultName
-
 @description('Object id of the app\'s identity, for a role that somebody else assigns.')
 output PIPELINE_PRINCIPAL_ID string = identity.outputs.principalId
-
-@description('Client id of the app\'s identity.')
-output PIPELINE_CLIENT_ID string = identity.outputs.clientId

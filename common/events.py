@@ -11,6 +11,8 @@ import json
 import logging
 from enum import StrEnum
 
+from common.version import VERSION
+
 _LOGGER = logging.getLogger("lumen_sentinel")
 
 for _chatty in ("azure", "msal", "urllib3"):
@@ -85,7 +87,7 @@ _LEVELS = {
 def emit(event: Event, **facts: Fact) -> None:
     """Log `event` with its `facts` (ids, counts, short reasons) at the event's level."""
     shown = {name: cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
-    text = json.dumps(shown, separators=(",", ":"))
+    text = json.dumps(shown | {"version": VERSION}, separators=(",", ":"))
     _LOGGER.log(_LEVELS.get(event, logging.INFO), "%s %s", event.value, text)
 
 

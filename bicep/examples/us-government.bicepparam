@@ -1,6 +1,4 @@
-// Everything new in Azure US Government. The template takes the places of Entra, Sentinel and DNS
-// from the cloud it is deployed in; naming it here makes a wrong one fail early. Rolling updates
-// are a preview there may not be: stop and start instead.
+// Everything new in Azure US Government.
 //
 // Look first, in that cloud, whether it can be (docs/deploy.md, In US Government): Flex Consumption
 // was not there in June 2026, nor version 2024-11-01 of Microsoft.Web in August 2025 (read
@@ -9,10 +7,12 @@
 //   az provider show -n Microsoft.Web --query "resourceTypes[?resourceType=='sites'].apiVersions | [0]"
 using '../main.bicep'
 
-param functionNamePrefix = 'lumenfeed'
-param location = 'usgovvirginia'
 param cloud = 'AzureUSGovernment'
 param lumenApiKey = readEnvironmentVariable('LUMEN_API_KEY', '')
 param sentinelWorkspaceResourceId = '/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/soc/providers/Microsoft.OperationalInsights/workspaces/soc-sentinel'
-param siteUpdateStrategy = 'Recreate'
 param alertEmail = 'soc@example.com'
+param tags = {
+  owner: 'soc'
+}
+
+param location = 'usgovvirginia'

@@ -1,25 +1,21 @@
 // Who the app is: one user-assigned identity, so that its roles can exist before the app does.
 
-@description('Name of the identity.')
-param identityName string
+import { names as nameMap, place as placeType } from '../types.bicep'
 
-@description('Region of the identity.')
-param location string
+@description('Region and tags.')
+param place placeType
 
-@description('Tags of every resource.')
-param tags object
+@description('Names of what is made.')
+param names nameMap
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
-  name: identityName
-  location: location
-  tags: tags
+  name: names.identity
+  location: place.location
+  tags: place.tags
 }
-
-@description('Resource id of the identity.')
-output identityId string = identity.id
 
 @description('Client id: what an app names the identity by.')
 output clientId string = identity.properties.clientId
 
-@description('Object id: what a role is given to.')
+@description('Object id: what a role is assigned to.')
 output principalId string = identity.properties.principalId

@@ -1,14 +1,13 @@
-// One private endpoint and its entry in a private DNS zone: an endpoint without the entry is an
-// address that nobody asks for.
+// One private endpoint and its entry in a private DNS zone: without the entry, no name leads to the
+// endpoint. Where Azure Policy makes the entry, no zone is named.
+
+import { endpointPart, place as placeType } from '../types.bicep'
 
 @description('Name of the endpoint.')
 param endpointName string
 
-@description('Region of the endpoint: that of its subnet.')
-param location string
-
-@description('Tags of every resource.')
-param tags object
+@description('Region and tags.')
+param place placeType
 
 @description('Resource id of the subnet that the endpoint takes its address from.')
 param subnetId string
@@ -16,45 +15,35 @@ param subnetId string
 @description('Resource id of what the endpoint leads to.')
 param targetId string
 
-@description('Part of the target: blob, queue, table, file, vault or sites.')
-@allowed(['blob', 'queue', 'table', 'file', 'vault', 'sites'])
-param groupId string
+@description('Part of the target.')
+param groupId endpointPart
 
-@description('Resource id of the private DNS zone that answers for the target.')
+@description('Resource id of the private DNS zone that answers for the target; empty: a policy makes the entry.')
 param dnsZoneId string
 
 resource endpoint 'Microsoft.Network/privateEndpoints@2024-07-01' = {
   name: endpointName
-  location: location
-  tags: tags
+  location: place.location
+  tags: place.tags
   properties: {
-    subnet: {
-      id: subnetId
-    }
+    subnet: { id: subnetId }
     privateLinkServiceConnections: [
       {
         name: endpointName
-        properties: {
-          privateLinkServiceId: targetId
-          groupIds: [
-            groupId
-          ]
-        }
+        properties: { privateLinkServiceId: targetId, groupIds: [groupId] }
       }
     ]
   }
 }
 
-resource zoneGroup 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-07-01' = {
+resource zoneGroup 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-07-01' = if (!empty(dnsZoneId)) {
   parent: endpoint
   name: 'default'
   properties: {
     privateDnsZoneConfigs: [
       {
         name: groupId
-        properties: {
-          privateDnsZoneId: dnsZoneId
-        }
+        properties: { privateDnsZoneId: dnsZoneId }
       }
     ]
   }

@@ -1,13 +1,15 @@
 """docs/deploy.md names what exists, and its sums are right."""
 
+import json
 import math
 import re
 
 from common.settings import describe_settings
-from tests.bicep.template import BICEP, MAIN, ROOT, load, parameter_files, templates
+from tests.bicep.compiled import BICEP, EXAMPLES, ROOT, template
 
 TEXT = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
-INTERNAL = {"queueNames", "tableNames"}
+FORM = {"createUiDefinition"}
+PARAMETERS = template()["parameters"]
 
 
 def part(heading: str) -> str:
@@ -17,15 +19,14 @@ def part(heading: str) -> str:
 
 def test_parameters_in_the_document_exist() -> None:
     """What looks like a parameter (`camelCase`) is one of the template's."""
-    named = set(re.findall(r"`([a-z]+(?:[A-Z][a-zA-Z0-9]*)+)`", TEXT)) - INTERNAL
-    assert len(named) > 10
-    assert named <= set(load(MAIN).parameters)
-    assert set(load(MAIN).variables) >= INTERNAL
+    named = set(re.findall(r"`([a-z]+(?:[A-Z][a-zA-Z0-9]*)+)`", TEXT)) - {"resolutionPolicy"}
+    assert len(named) > 20
+    assert named <= set(PARAMETERS)
 
 
 def test_outputs_in_the_document_exist() -> None:
     """The ids that are to be handed on are outputs."""
-    assert set(re.findall(r"\bPIPELINE_[A-Z_]+\b", TEXT)) <= set(load(MAIN).outputs)
+    assert set(re.findall(r"\bPIPELINE_[A-Z_]+\b", TEXT)) <= set(template()["outputs"])
 
 
 def test_every_variable_is_explained() -> None:
@@ -33,12 +34,14 @@ def test_every_variable_is_explained() -> None:
     table = TEXT.partition("| variables | for |")[2].partition("\n\n")[0]
     text = (BICEP / "main.bicepparam").read_text(encoding="utf-8")
     read = re.findall(r"readEnvironmentVariable\('(\w+)'", text)
-    assert set(re.findall(r"`([A-Z][A-Z_]+)`", table)) == set(read)
+    assert set(re.findall(r"`([A-Z][A-Z_]+)`", table)) == {"AZURE_RESOURCE_GROUP", *read}
 
 
 def test_commands_name_files_that_exist() -> None:
     """What a command of ours reads is in the repository, or made by a command before it."""
-    made = {"bicep/examples/mine.bicepparam", "dist/app.zip", "dist/app-with-packages.zip"}
+    version = template()["metadata"]["version"]
+    release = f"dist/release/lumen-sentinel-pipeline-{version}.zip"
+    made = {"bicep/examples/mine.bicepparam", "dist/app.zip", release}
     commands = "\n".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL))
     named = set(re.findall(r"(?:bicep|dist)/[\w./-]+\.(?:bicepparam|bicep|zip)", commands))
     assert made <= named
@@ -47,8 +50,8 @@ def test_commands_name_files_that_exist() -> None:
 
 def test_every_example_is_introduced() -> None:
     """Each parameter file is linked."""
-    for path in parameter_files():
-        assert f"(../{path.relative_to(ROOT).as_posix()})" in TEXT, path.name
+    for example in EXAMPLES:
+        assert f"| [{example}](../bicep/examples/{example}.bicepparam) |" in TEXT
 
 
 def test_every_way_out_is_listed() -> None:
@@ -65,7 +68,7 @@ def test_every_way_out_is_listed() -> None:
         "login.microsoftonline.com",
         "microsoft-sentinel-api.us1.mss.lumen.com",
     }
-    clouds = load(MAIN).variables["clouds"]["AzureCloud"]
+    clouds = json.loads((BICEP / "clouds.json").read_text(encoding="utf-8"))["AzureCloud"]
     (lumen,) = (item.default for item in describe_settings() if item.name == "LUMEN_BASE_URL")
     assert lumen is not None
     for address in (lumen, clouds["sentinelBaseUrl"], clouds["entraAuthorityHost"]):
@@ -75,7 +78,7 @@ def test_every_way_out_is_listed() -> None:
 def test_an_existing_subnet_gets_its_service_endpoint() -> None:
     """What the template makes in a new network is asked for in one that exists."""
     assert "--service-endpoints Microsoft.Web" in part("### A network that exists")
-    assert "Microsoft.Web" in load(MAIN).parameters["allowedIpRanges"].decorators["description"]
+    assert "Microsoft.Web Microsoft.Storage Microsoft.KeyVault" in TEXT
 
 
 def test_a_tear_down_frees_the_subnet_first() -> None:
@@ -100,30 +103,26 @@ def test_us_government_is_looked_at_first() -> None:
     for text in (example, section):
         assert "az functionapp list-flexconsumption-locations" in text
         assert "az provider show -n Microsoft.Web --query" in text
-    web = [
-        resource.api_version
-        for template in templates()
-        for resource in template.resources.values()
-        if resource.type.startswith("Microsoft.Web/")
-    ]
-    assert set(web) == {"2024-11-01"}
     for text in (example, section):
         assert "version 2024-11-01 of" in text
-    assert len(web) == 4
-    assert "four times" in section
+    for file, words in (("function-app", "four times"), ("code", "twice")):
+        source = (BICEP / f"modules/{file}.bicep").read_text(encoding="utf-8")
+        versions = re.findall(r"'Microsoft.Web/[\w/]+@(.*?)'", source)
+        assert set(versions) == {"2024-11-01"}
+        assert len(versions) == {"four times": 4, "twice": 2}[words]
+        assert f"[{file}.bicep](../bicep/modules/{file}.bicep), {words}" in section
 
 
 def test_instances_are_counted_by_scale_group() -> None:
     """No description says that the limit is the app's; the quota is reckoned with the defaults."""
-    for template in templates():
-        for parameter in template.parameters.values():
-            assert "all functions together" not in parameter.decorators["description"]
-        if "maximumInstanceCount" in template.parameters:
-            words = template.parameters["maximumInstanceCount"].decorators["description"]
-            assert words.startswith("Most instances of a scale group: ")
-    defaults = {name: item.default for name, item in load(MAIN).parameters.items()}
+    words = PARAMETERS["maximumInstanceCount"]["metadata"]["description"]
+    assert words.startswith("Most instances of a scale group: ")
     ((*factors, product),) = re.findall(r"(4) . (\d+) . ([\d,]+) MB = ([\d,]+) MB", TEXT)
-    reckoned = [4, defaults["maximumInstanceCount"], defaults["instanceMemoryMB"]]
+    reckoned = [
+        4,
+        PARAMETERS["maximumInstanceCount"]["defaultValue"],
+        PARAMETERS["instanceMemoryMB"]["defaultValue"],
+    ]
     assert [int(factor.replace(",", "")) for factor in factors] == reckoned
     assert int(product.replace(",", "")) == math.prod(reckoned)
 

@@ -1,22 +1,28 @@
-"""Alert and connector page ask for what the code writes."""
+"""Telemetry, alert and connector page: to whom, and of what they ask."""
 
 import re
+
+import pytest
 
 from common.events import Event
 from common.settings import DEFAULT_SCHEDULE
 from consumer.sentinel import SOURCE_SYSTEM
-from tests.bicep.template import BICEP, MAIN, load, names_in, parse_values, resources
+from tests.bicep.compiled import BICEP, EXAMPLES, app_settings, only, resources
 
-ALERT = load(BICEP / "modules/alert-no-complete-sync.bicep")
-PAGE = load(BICEP / "modules/sentinel-page.bicep")
+ALERT = "Microsoft.Insights/scheduledQueryRules"
+COMPONENT = "Microsoft.Insights/components"
+LOGS = "Microsoft.OperationalInsights/workspaces"
+REPUBLISHED = "LastUpdateMethod != 'LogARepublisher'"
+
+PAGE = only("all-new", "Microsoft.SecurityInsights/dataConnectors")
+CONFIG = PAGE.properties["connectorUiConfig"]
 
 
 def test_the_alert_waits_for_the_event_of_success() -> None:
     """It counts the line that a complete sync run logs, as the code spells it."""
-    query = ALERT.variables["completeRuns"]
-    assert re.findall(r'startswith "(.*?) "', query) == [Event.SYNC_COMPLETE.value]
-    (criterion,) = ALERT.resources["alert"].body["properties"]["criteria"]["allOf"]
-    assert f"{criterion['metricMeasureColumn']} = count()" in query
+    (criterion,) = only("all-new", ALERT).properties["criteria"]["allOf"]
+    assert re.findall(r'startswith "(.*?) "', criterion["query"]) == [Event.SYNC_COMPLETE.value]
+    assert f"{criterion['metricMeasureColumn']} = count()" in criterion["query"]
     assert (criterion["operator"], criterion["threshold"]) == ("LessThan", 1)
     assert criterion["timeAggregation"] == "Total"  # of the one row that `count()` always gives
     assert criterion["failingPeriods"] == {
@@ -25,78 +31,121 @@ def test_the_alert_waits_for_the_event_of_success() -> None:
     }
 
 
-def test_the_alert_is_on_and_told_to_somebody() -> None:
-    """It asks the app's own telemetry, tells every action group, and ends when a run completes."""
-    properties = ALERT.resources["alert"].body["properties"]
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_alert_of_every_example_tells_somebody(example: str) -> None:
+    """It is on, asks the app's own telemetry, mails an address, ends when a run completes."""
+    properties = only(example, ALERT).properties
     assert (properties["enabled"], properties["autoMitigate"]) == (True, True)
-    assert properties["scopes"] == ["componentId"]
-    assert properties["actions"] == {"actionGroups": "actionGroupIds"}
-    groups = load(MAIN).modules["alertNoCompleteSync"].arguments["actionGroupIds"]
-    assert names_in(load(MAIN), groups) == {"alertActionGroupIds", "ownActionGroupIds"}
-    own = load(MAIN).variables["ownActionGroupIds"]["operator"]["operands"]
-    assert (own["condition"], own["false_value"]) == ("makeActionGroup", [])
-    made = load(MAIN).variables["makeActionGroup"]
-    assert names_in(load(MAIN), made) == {"createAlerts", "alertEmail"}
-    assert load(MAIN).parameters["createAlerts"].default is True
-
-
-def test_storage_vault_and_app_send_diagnostics() -> None:
-    """Each service sends its metrics to the workspace; deletions of code and secrets are logged."""
-    found = {
-        (template.path.stem, str(resource.body["scope"])): resource.body["properties"]
-        for template, resource in resources("Microsoft.Insights/diagnosticSettings")
-    }
-    assert set(found) == {
-        ("storage", "account"),
-        ("storage", "blobServices"),
-        ("storage", "queueServices"),
-        ("storage", "tableServices"),
-        ("key-vault", "vault"),
-        ("function-app", "app"),
-    }
-    for properties in found.values():
-        assert properties["workspaceId"] == "logWorkspaceId"
-        assert [item["enabled"] for item in properties["metrics"]] == [True]
-    always = {
-        (*place, item["category"])
-        for place, properties in found.items()
-        for item in properties.get("logs", ())
-        if item["enabled"] is True
-    }
-    assert always == {
-        ("storage", "blobServices", "StorageDelete"),
-        ("key-vault", "vault", "AuditEvent"),
-    }
+    assert properties["scopes"] == [only(example, COMPONENT).id]
+    group = only(example, "Microsoft.Insights/actionGroups")
+    assert properties["actions"] == {"actionGroups": [group.id]}
+    (receiver,) = group.properties["emailReceivers"]
+    assert receiver["emailAddress"] == "soc@example.com"
+    assert len(group.properties["groupShortName"]) <= 12
 
 
 def test_the_alert_gives_a_run_three_ticks() -> None:
     """One late run is no alarm, three missing ones are."""
     assert DEFAULT_SCHEDULE.split()[1] == "*/15"
-    properties = ALERT.resources["alert"].body["properties"]
+    properties = only("all-new", ALERT).properties
     assert (properties["windowSize"], properties["evaluationFrequency"]) == ("PT45M", "PT15M")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_telemetry_has_a_workspace_of_its_own(example: str) -> None:
+    """Not Sentinel's, where it would be billed at Sentinel's price and mixed with evidence."""
+    logs = only(example, LOGS)
+    assert logs.properties["sku"] == {"name": "PerGB2018"}
+    assert only(example, COMPONENT).properties["WorkspaceResourceId"] == logs.id
+    for setting in resources(example, "Microsoft.Insights/diagnosticSettings"):
+        assert setting.properties["workspaceId"] == logs.id
+    connection = app_settings(example)["APPLICATIONINSIGHTS_CONNECTION_STRING"]
+    assert connection.startswith(f"[reference('{only(example, COMPONENT).id}'")
+
+
+def test_storage_vault_and_app_send_diagnostics() -> None:
+    """Each sends its metrics; deletions of code and what happens to secrets are always logged."""
+    found = {
+        "/".join(setting.id.split("/providers/")[1].split("/")[1::2]): setting.properties
+        for setting in resources("all-new", "Microsoft.Insights/diagnosticSettings")
+    }
+    assert set(found) == {
+        "storageAccounts",
+        "storageAccounts/blobServices",
+        "storageAccounts/queueServices",
+        "storageAccounts/tableServices",
+        "vaults",
+        "sites",
+    }
+    always = {
+        (place, item["category"])
+        for place, properties in found.items()
+        for item in properties.get("logs", ())
+        if item["enabled"]
+    }
+    assert always == {("storageAccounts/blobServices", "StorageDelete"), ("vaults", "AuditEvent")}
+    for properties in found.values():
+        assert [item["enabled"] for item in properties["metrics"]] == [True]
 
 
 def test_the_page_asks_for_our_indicators() -> None:
     """Each of its queries looks at what carries the source system that the uploads carry."""
-    assert PAGE.variables["received"].endswith(f"where SourceSystem == \\'{SOURCE_SYSTEM}\\'")
-    config = PAGE.resources["page"].body["properties"]["connectorUiConfig"]
     queries = [
-        value
-        for part in ("graphQueries", "sampleQueries", "dataTypes", "connectivityCriteria")
-        for value in parse_values(config[part])
-        if isinstance(value, str) and ("\n" in value or "\\n" in value or value == "received")
+        *(item["baseQuery"] for item in CONFIG["graphQueries"]),
+        *(item["query"] for item in CONFIG["sampleQueries"]),
+        *(item["lastDataReceivedQuery"] for item in CONFIG["dataTypes"]),
+        *(value for item in CONFIG["connectivityCriteria"] for value in item["value"]),
     ]
-    assert len(queries) == 6
-    (criterion,) = config["connectivityCriteria"]
+    assert len(queries) == 8
+    for query in queries:
+        assert query.startswith(f"ThreatIntelIndicators\n| where SourceSystem == '{SOURCE_SYSTEM}'")
+
+
+def test_the_page_judges_the_feed_by_what_it_sends() -> None:
+    """Sentinel writes unexpired indicators again by itself: those rows prove nothing.
+
+    learn.microsoft.com/azure/sentinel/work-with-stix-objects-indicators, page of 2026-07-02.
+    """
+    (graph,) = CONFIG["graphQueries"]
+    (type_,) = CONFIG["dataTypes"]
+    (criterion,) = CONFIG["connectivityCriteria"]
+    (connected,) = criterion["value"]
+    for query in (graph["baseQuery"], type_["lastDataReceivedQuery"], connected):
+        assert REPUBLISHED in query
     assert criterion["type"] == "IsConnectedQuery"
-    assert "project IsConnected = LastReceived > ago(" in criterion["value"][0]
-    assert "summarize Time = max(TimeGenerated)" in config["dataTypes"][0]["lastDataReceivedQuery"]
-    assert all(query == "received" or query.startswith("${received}") for query in queries)
+    assert "project IsConnected = LastReceived > ago(" in connected
+    assert "summarize Time = max(TimeGenerated)" in type_["lastDataReceivedQuery"]
 
 
-def test_the_page_and_the_alert_can_be_left_out() -> None:
-    """Both are optional, and the page is deployed to where the workspace is."""
-    modules = load(MAIN).modules
-    assert modules["sentinelPage"].condition == "createSentinelPage"
-    assert modules["alertNoCompleteSync"].condition == "createAlerts"
-    assert modules["sentinelPage"].body["scope"] == modules["sentinelAccess"].body["scope"]
+def test_the_page_has_the_queries_that_its_users_know() -> None:
+    """All, high confidence, addresses, domains, by day; the last of them without the rewritten."""
+    queries = {item["description"]: item["query"] for item in CONFIG["sampleQueries"]}
+    assert list(queries) == [
+        "All indicators",
+        "Indicators of high confidence",
+        "IPv4 addresses",
+        "Domains",
+        "Indicators by day",
+    ]
+    assert "ObservableKey == 'ipv4-addr:value'" in queries["IPv4 addresses"]
+    assert "ObservableKey == 'domain-name:value'" in queries["Domains"]
+    assert REPUBLISHED in queries["Indicators by day"]
+
+
+def test_the_page_is_a_preview_of_its_own() -> None:
+    """Until it was seen in Sentinel; a second pipeline on the workspace has another one."""
+    assert CONFIG["availability"] == {"status": 1, "isPreview": True}
+    assert PAGE.body["apiVersion"] == "2025-10-01-preview"
+    app = only("all-new", "Microsoft.Web/sites").name
+    assert PAGE.name.endswith(f"LumenThreatFeedQueued-{app}")
+    assert app in CONFIG["title"]
+    steps = " ".join(step["description"] for step in CONFIG["instructionSteps"])
+    assert f"**{app}**" in steps
+    assert not re.search(r"\{\w+\}", steps)
+
+
+def test_every_query_is_used() -> None:
+    """Each file of bicep/kql is in the template, as it is there."""
+    source = "".join(path.read_text(encoding="utf-8") for path in BICEP.glob("modules/*.bicep"))
+    for path in BICEP.glob("kql/*.kql"):
+        assert f"loadTextContent('../kql/{path.name}')" in source

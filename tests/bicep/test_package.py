@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from local.azurite import Azurite
 from local.functions_host.process import child_environment
 from scripts.package import deployed, main, pack, read_patterns
-from tests.bicep.template import ROOT
+from tests.bicep.compiled import ROOT
 from tests.patience import PATIENCE
 from tests.repo.git_files import listed, repository_files
 from tests.repo.lock_files import requirements_of

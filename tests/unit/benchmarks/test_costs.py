@@ -18,6 +18,7 @@ from common.envelope import decode_envelope
 from common.events import Event, emit
 from common.ledger.tables import Row, Value
 from common.settings import Secret
+from common.version import VERSION
 from local.feed import SyntheticFeed, expected_ids
 from producer.lumen import LumenClient
 
@@ -83,7 +84,8 @@ def test_the_log_lines_of_a_delivery_are_formatted() -> None:
     with consumer_cpu.log_lines_formatted() as lines:
         emit(Event.CHUNK_UPLOADED, run="r", accepted=100)
     assert (logger.level, logger.handlers, logger.propagate) == before
-    assert lines.last == 'chunk-uploaded {"run":"r","accepted":100}'
+    facts = f'{{"run":"r","accepted":100,"version":"{VERSION}"}}'
+    assert lines.last == f"chunk-uploaded {facts}"
 
 
 def test_the_memory_row_answers_as_lumen_does() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common import events
 from common.events import MAX_TEXT, Event, cut, emit
+from common.version import VERSION
 
 LOGGER = "lumen_sentinel"
 
@@ -21,14 +22,14 @@ def emitted(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 
 
 def test_a_line_is_a_name_and_facts(caplog: pytest.LogCaptureFixture) -> None:
-    """A log line is the event's name, a space and one JSON object."""
+    """A log line is the event's name, a space and one JSON object, which ends in the version."""
     with caplog.at_level(logging.INFO, LOGGER):
         emit(Event.CHUNK_UPLOADED, chunk="c1", accepted=99, share=0.5, late=False, why=None)
     [(level, line)] = emitted(caplog)
     name, _, facts = line.partition(" ")
     assert (level, name) == (logging.INFO, "chunk-uploaded")
     expected = {"chunk": "c1", "accepted": 99, "share": 0.5, "late": False, "why": None}
-    assert json.loads(facts) == expected
+    assert json.loads(facts) == expected | {"version": VERSION}
 
 
 def test_text_from_outside_cannot_break_the_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +82,8 @@ def test_what_needs_a_person_is_louder(event: Event, caplog: pytest.LogCaptureFi
     }
     with caplog.at_level(logging.DEBUG, LOGGER):
         emit(event)
-    assert emitted(caplog) == [(loud.get(event, logging.INFO), f"{event.value} {{}}")]
+    line = f'{event.value} {{"version":"{VERSION}"}}'
+    assert emitted(caplog) == [(loud.get(event, logging.INFO), line)]
 
 
 def test_every_event_says_when_and_what_to_do() -> None:

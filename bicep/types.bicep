@@ -1,0 +1,73 @@
+// The types that main.bicep and its modules share.
+
+@export()
+@description('Tags of every resource.')
+type tags = { *: string }
+
+@export()
+@description('Where a resource is made, and its tags.')
+type place = {
+  location: string
+  tags: tags
+}
+
+@export()
+@description('The names of what is made, known before the deployment.')
+type names = {
+  app: string
+  identity: string
+  account: string
+  @description('The container of the storage account that holds the published code.')
+  container: string
+  vault: string
+  component: string
+  @description('Resource id of the Log Analytics workspace for telemetry and diagnostics, new or existing.')
+  logWorkspaceId: string
+}
+
+@export()
+@description('App settings by name.')
+type settings = { *: string }
+
+@export()
+@description('Private DNS zones of the endpoints: new ones, existing ones, or those that a policy writes to.')
+type privateDns = 'create' | 'existing' | 'policy'
+
+@export()
+@description('Part of a target that a private endpoint leads to.')
+type endpointPart = 'blob' | 'queue' | 'table' | 'file' | 'vault' | 'sites'
+
+@export()
+@description('Resource ids of existing private DNS zones.')
+type dnsZoneIds = {
+  blob: string
+  queue: string
+  table: string
+  @description('Only with createFileEndpoint.')
+  file: string?
+  vault: string
+  @description('Only with privateInbound.')
+  sites: string?
+}
+
+@export()
+@description('What the private endpoints of one deployment have in common.')
+type endpointPlan = {
+  @description('Cloud whose names the zones have.')
+  cloud: string
+  @description('Resource id of the virtual network that resolves the names.')
+  networkId: string
+  @description('Whether others use that network, too.')
+  isShared: bool
+  @description('Resource id of the subnet of the endpoints.')
+  subnetId: string
+  privateDns: privateDns
+  zoneIds: dnsZoneIds?
+}
+
+@export()
+@description('A subnet to make: its name and its address range.')
+type subnet = {
+  name: string
+  prefix: string
+}

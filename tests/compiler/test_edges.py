@@ -1,0 +1,178 @@
+"""Names and ids at the edge of what is allowed give names that Azure takes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.compiler import Compiler, RefusedError
+from tests.compiler.inputs import GUID, NETWORK, WORKSPACE, predict
+
+NAMES = {
+    "Microsoft.Storage/storageAccounts": r"[a-z0-9]{3,24}",
+    "Microsoft.KeyVault/vaults": r"[a-zA-Z](?!.*--)[a-zA-Z0-9-]{1,22}[a-zA-Z0-9]",
+    "Microsoft.Web/sites": r"[a-z0-9](?!.*--)[a-z0-9-]{0,58}[a-z0-9]",
+    "Microsoft.Web/serverfarms": r"[a-zA-Z0-9-]{1,60}",
+    "Microsoft.ManagedIdentity/userAssignedIdentities": r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,127}",
+    "Microsoft.Network/privateEndpoints": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
+    "Microsoft.OperationalInsights/workspaces": r"[a-zA-Z0-9][a-zA-Z0-9-]{2,61}[a-zA-Z0-9]",
+}
+"""learn.microsoft.com/azure/azure-resource-manager/management/resource-name-rules, read
+2026-11-22; an app's first 32 characters are its host id, so no more are used."""
+
+LONGEST_HOST_ID = 32
+PREFIXES = ["abc", "abcdefghijk", "lumen2026", "1lumen", "123", "LumenFeed", "LUMENFEED"]
+
+
+def names(snapshot: dict[str, Any], type_: str) -> list[str]:
+    """Return the names of a type."""
+    return [item["name"] for item in snapshot["predictedResources"] if item["type"] == type_]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_every_prefix_gives_names_that_azure_takes(
+    prefix: str, compiler: Compiler, tmp_path: Path
+) -> None:
+    """Shortest, longest, digits first and last, capitals."""
+    found = predict(compiler, tmp_path, {"functionNamePrefix": prefix})
+    for type_, pattern in NAMES.items():
+        assert names(found, type_)
+        for name in names(found, type_):
+            assert re.fullmatch(pattern, name), f"{type_}: {name}"
+    (app,) = names(found, "Microsoft.Web/sites")
+    assert app.startswith(prefix.lower() + "-")
+    assert len(app) <= LONGEST_HOST_ID
+
+
+@pytest.mark.parametrize(
+    ("prefix", "sentence"), [("ab", "length is 3"), ("abcdefghijkl", "length is 11")]
+)
+def test_the_length_of_the_prefix_is_bounded(
+    prefix: str, sentence: str, compiler: Compiler, tmp_path: Path
+) -> None:
+    """One letter less or more than the parameter says is refused."""
+    with pytest.raises(RefusedError, match=sentence):
+        predict(compiler, tmp_path, {"functionNamePrefix": prefix})
+
+
+def test_case_makes_no_second_set_of_resources(compiler: Compiler, tmp_path: Path) -> None:
+    """LumenFeed and lumenfeed are one pipeline."""
+    small = predict(compiler, tmp_path, {"functionNamePrefix": "lumenfeed"})
+    large = predict(compiler, tmp_path, {"functionNamePrefix": "LumenFeed"})
+    assert small["predictedResources"] == large["predictedResources"]
+
+
+def test_ids_may_be_in_any_case(compiler: Compiler, tmp_path: Path) -> None:
+    """The portal, the CLI and people write resource ids differently."""
+    inputs: dict[str, object] = {
+        "sentinelWorkspaceResourceId": WORKSPACE.lower(),
+        "virtualNetworkResourceId": NETWORK.upper(),
+        "sentinelWorkspaceId": GUID.upper(),
+    }
+    found = predict(compiler, tmp_path, inputs)
+    assert names(found, "Microsoft.Web/sites")
+
+
+def test_the_smallest_network_that_fits_is_taken(compiler: Compiler, tmp_path: Path) -> None:
+    """/27 and /28 side by side, at the end of the network."""
+    inputs: dict[str, object] = {
+        "virtualNetworkPrefix": "192.168.255.0/26",
+        "functionSubnetPrefix": "192.168.255.0/27",
+        "endpointSubnetPrefix": "192.168.255.48/28",
+    }
+    assert names(predict(compiler, tmp_path, inputs), "Microsoft.Network/virtualNetworks")
+
+
+def test_an_override_is_added(compiler: Compiler, tmp_path: Path) -> None:
+    """A setting without a parameter goes into the app's settings, once."""
+    found = predict(compiler, tmp_path, {"settingOverrides": {"MAX_PAGES": "500"}})
+    (app,) = [i for i in found["predictedResources"] if i["type"] == "Microsoft.Web/sites"]
+    entries = app["properties"]["siteConfig"]["appSettings"]
+    assert [entry["value"] for entry in entries if entry["name"] == "MAX_PAGES"] == ["500"]
+
+
+def test_a_nat_gateway_makes_the_subnet_private(compiler: Compiler, tmp_path: Path) -> None:
+    """With a way out of its own the function subnet has no default one."""
+    found = predict(compiler, tmp_path, {"createNatGateway": True})
+    (network,) = [
+        item
+        for item in found["predictedResources"]
+        if item["type"] == "Microsoft.Network/virtualNetworks"
+    ]
+    (gateway,) = names(found, "Microsoft.Network/natGateways")
+    function = network["properties"]["subnets"][0]["properties"]
+    assert function["defaultOutboundAccess"] is False
+    assert function["natGateway"]["id"].endswith(f"/{gateway}")
+
+
+def test_the_file_endpoint_may_be_left_out(compiler: Compiler, tmp_path: Path) -> None:
+    """Neither its endpoint nor its zone is made then."""
+    found = predict(compiler, tmp_path, {"createFileEndpoint": False})
+    endpoints = names(found, "Microsoft.Network/privateEndpoints")
+    assert sorted(name.split("-")[2] for name in endpoints) == ["blob", "queue", "table", "vault"]
+    assert len(names(found, "Microsoft.Network/privateDnsZones")) == 4
+
+
+def test_a_package_is_published_by_the_template(compiler: Compiler, tmp_path: Path) -> None:
+    """Its address goes to the deployment service, and nothing is built."""
+    address = "https://example.com/package.zip"
+    found = predict(compiler, tmp_path, {"packageUri": address})
+    (package,) = [
+        item
+        for item in found["predictedResources"]
+        if item["type"] == "Microsoft.Web/sites/extensions"
+    ]
+    assert package["name"].endswith("/onedeploy")
+    assert package["properties"] == {"packageUri": address, "remoteBuild": False}
+
+
+def test_ranges_let_the_app_call_itself(compiler: Compiler, tmp_path: Path) -> None:
+    """Where ranges decide who may call, the app's own subnet comes first, and all others last."""
+    found = predict(compiler, tmp_path, {"allowedIpRanges": ["192.0.2.0/24"]})
+    (app,) = [i for i in found["predictedResources"] if i["type"] == "Microsoft.Web/sites"]
+    config = app["properties"]["siteConfig"]
+    own, other = config["ipSecurityRestrictions"]
+    assert own["vnetSubnetResourceId"] == app["properties"]["virtualNetworkSubnetId"]
+    assert own["priority"] < other["priority"]
+    assert other["ipAddress"] == "192.0.2.0/24"
+    assert config["ipSecurityRestrictionsDefaultAction"] == "Deny"
+
+
+def test_an_application_may_have_its_role_already(compiler: Compiler, tmp_path: Path) -> None:
+    """Without a word about the role, none is assigned to it: a second one would be refused."""
+    found = predict(compiler, tmp_path, {"applicationClientId": GUID})
+    roles = [
+        item["id"]
+        for item in found["predictedResources"]
+        if item["type"] == "Microsoft.Authorization/roleAssignments"
+    ]
+    assert roles
+    assert not [role for role in roles if "/workspaces/" in role]
+
+
+def test_zone_redundancy_reaches_plan_and_storage(compiler: Compiler, tmp_path: Path) -> None:
+    """One switch spreads both: an app in three zones on storage in one would be no gain."""
+    found = predict(compiler, tmp_path, {"zoneRedundant": True})["predictedResources"]
+    (account,) = [item for item in found if item["type"] == "Microsoft.Storage/storageAccounts"]
+    (plan,) = [item for item in found if item["type"] == "Microsoft.Web/serverfarms"]
+    assert account["sku"] == {"name": "Standard_ZRS"}
+    assert plan["properties"]["zoneRedundant"] is True
+
+
+def test_two_pipelines_on_one_workspace_have_a_page_each(
+    compiler: Compiler, tmp_path: Path
+) -> None:
+    """Neither writes over the other's page or role."""
+    made = []
+    for prefix in ("first", "second"):
+        found = predict(compiler, tmp_path, {"functionNamePrefix": prefix})
+        made.append(
+            {
+                item["id"]
+                for item in found["predictedResources"]
+                if "/workspaces/soc-sentinel" in item["id"]
+            }
+        )
+    assert len(made[0]) == len(made[1]) == 2
+    assert not made[0] & made[1]
