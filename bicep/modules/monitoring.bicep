@@ -76,13 +76,13 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (createAl
 
 // It asks for the success that is missing: a timer that stopped without a word writes no error.
 resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = if (createAlert) {
-  name: '${names.app}-no-complete-sync'
+  name: '${names.app}-no-progress'
   location: place.location
   tags: place.tags
   kind: 'LogAlert'
   properties: {
-    displayName: 'Lumen feed: no complete sync run in 45 minutes'
-    description: 'Indicators are not arriving. See docs/runbook.md: Nothing has been complete for 45 minutes.'
+    displayName: 'Lumen feed: no sync run came further in 45 minutes'
+    description: 'Indicators are not arriving. See docs/runbook.md: No progress for 45 minutes.'
     enabled: true
     severity: 1
     scopes: [component.id]
@@ -91,8 +91,8 @@ resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = if (createA
     criteria: {
       allOf: [
         {
-          query: trim(loadTextContent('../kql/complete-runs.kql'))
-          metricMeasureColumn: 'completeRuns'
+          query: trim(loadTextContent('../kql/progress.kql'))
+          metricMeasureColumn: 'ticks'
           timeAggregation: 'Total'
           operator: 'LessThan'
           threshold: 1
