@@ -241,11 +241,11 @@ class Settings:
     lumen_poll_timeout: float = _setting(
         "LUMEN_POLL_TIMEOUT",
         _number(1, 1200),
-        "Seconds to wait for a query in one run",
+        "Seconds to wait for a query in one tick",
         default="300",
     )
     max_pages: int = _setting(
-        "MAX_PAGES", _integer(1, 1_000_000), "Most pages fetched in one run", default="1000"
+        "MAX_PAGES", _integer(1, 1_000_000), "Most pages fetched in one tick; the next one goes on", default="1000"
     )
     chunk_size: int = _setting(
         "CHUNK_SIZE",

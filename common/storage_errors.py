@@ -108,6 +108,7 @@ RULES: Final = (
         error=CredentialError,
         text="{what} refused access ({code}); the key or signature is not this account's, or has "
         f"ended: {_COPY_AGAIN}",
+        hides_cause=True,
     ),
     Rule(
         applies=lambda f: f.status in _DENIED and f.code == "AuthorizationFailure",

@@ -16,7 +16,13 @@ import orjson
 from common.clock import Clock
 from common.delivery import LOOK_IS_GOOD_FOR
 from common.envelope import Envelope, decode_envelope
-from common.errors import HaltError, LaterVersionError, TryLaterError, UndecodableError
+from common.errors import (
+    HaltError,
+    LaterVersionError,
+    TryLaterError,
+    UnavailableError,
+    UndecodableError,
+)
 from common.events import Event, emit
 from common.identity import TokenSource
 from common.ledger import Ledger
@@ -69,6 +75,9 @@ from consumer.sentinel import (
 )
 
 NOT_THE_RECORDS: Final = "the body does not hold the records that the envelope counts"
+
+LOOKS: Final = 2
+"""Looks at a row for one request."""
 
 LONGEST_SEARCH: Final = 30.0
 """Seconds of one delivery after which a search goes back on the queue with what it has found. It
@@ -140,6 +149,8 @@ class Deliverer:
             if not isinstance(request, Request):
                 return request, envelope, row
             row = request.look.chunk
+            if request.search is not None and isinstance(answer, Uploaded) and answer.stray:
+                answer = Drift(reason="Sentinel named records that the request did not have")
             self._take_note(answer, envelope, sent)
             outcome, envelope = self._follow(request, answer, envelope)
             if outcome is not None:
@@ -161,13 +172,11 @@ class Deliverer:
                 return decide(answer, envelope, sent=indexes, others_pass=False), envelope
             emit(Event.CHUNK_ISOLATING, run=envelope.run_id, chunk=envelope.key)
             search = start_isolation(indexes, answer.refused, since=_unproven_since(envelope))
-        elif search is not None and isinstance(answer, Uploaded) and not answer.stray:
+        elif search is not None and isinstance(answer, Uploaded):
             search = after_accepted(search, answer.rejected)
         elif search is not None and isinstance(answer, Isolate):
             search = after_refused(search, answer.reason, answer.refused)
         else:
-            if search is not None and isinstance(answer, Uploaded):
-                answer = Drift(reason="Sentinel named records that the request did not have")
             return self._decide(answer, envelope, sent=indexes), envelope
         outcome = self._conclude(search, sent=indexes)
         if isinstance(outcome, Unproven):
@@ -217,8 +226,11 @@ class Deliverer:
             return defer_for_operator(envelope, trouble.reason), trouble, sent
 
     def _send(self, envelope: Envelope, token: str) -> tuple["Request | Unsent", Answer, Moment]:
-        """Look at the chunk's row and send one request on it; no request where it says so."""
-        while True:
+        """Look at the chunk's row and send one request on it; no request where it says so.
+
+        A look that took too long is repeated once: storage that is so slow is an outage.
+        """
+        for _ in range(LOOKS):
             began = self._clock.boottime()
             look = self._look(envelope)
             if isinstance(look, Settled):
@@ -233,6 +245,7 @@ class Deliverer:
                     request.objects, count=len(request.chosen), token=token
                 )
                 return request, _in_chunk(answer, request), sent
+        raise UnavailableError("the ledger takes too long to tell what may be sent")
 
     def _look(self, envelope: Envelope) -> Look:
         """Look at the chunk's row; where there is none, at the id of the ledger."""
@@ -282,9 +295,10 @@ class Deliverer:
             self._problems.chunk_ended(envelope.name)
 
     def _decide(self, answer: Answer, envelope: Envelope, *, sent: Sequence[int]) -> Outcome:
-        since = time_of(envelope.history[-1]) if envelope.history else None
-        last = None if since is None else self._problems.last_success()
-        others_pass = since is not None and last is not None and last > since
+        others_pass = False
+        if isinstance(answer, Unavailable | Drift) and envelope.history:
+            since, last = time_of(envelope.history[-1]), self._problems.last_success()
+            others_pass = since is not None and last is not None and last > since
         return decide(answer, envelope, sent=sent, others_pass=others_pass)
 
     def _conclude(

@@ -41,9 +41,12 @@ def judge_look(
     """Return what of a chunk may be sent. `ledger_id` counts only where there is no row. Pure.
 
     Without a row the chunk is settled, as every message was put on the queue behind its row; unless
-    the ledger itself was lost, so that it is another one than the envelope names.
+    the ledger itself was lost, so that it is another one than the envelope names. A ledger without
+    an id may only be out of sight: the next tick of the producer names it.
     """
     if chunk is None:
+        if ledger_id is None:
+            return NotNow(reason="the ledger has no id: its table is gone, or not ready yet")
         if ledger_id == envelope.ledger_id:
             return Settled()
         return Sendable(indexes=tuple(range(envelope.count)), chunk=None)

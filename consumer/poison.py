@@ -15,7 +15,7 @@ from typing import Final
 
 from common.clock import Clock
 from common.envelope import Envelope, decode_envelope, encode_to_fit
-from common.errors import HaltError, TryLaterError, UndecodableError
+from common.errors import HaltError, LaterVersionError, TryLaterError, UndecodableError
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.poison import (
@@ -99,15 +99,24 @@ class PoisonKeeper:
         )
         self._ledger.poison.keep(record)
         chunks.record_poisoned(envelope.run_id, envelope.key, at=record.last_at, reason=reason)
-        self._follow_operator(record)
+        self._follow(record)
         _announce(record)
 
-    def _follow_operator(self, record: PoisonRecord) -> None:
-        """Discard the chunk, too, where an operator was faster: its row came after the discard."""
+    def _follow(self, record: PoisonRecord) -> None:
+        """Bring record and chunk together where somebody was faster since the chunk was read.
+
+        An operator discarded the record: so the chunk is. A copy was uploaded, or the chunk is void
+        or superseded: then nobody needs to see to the record.
+        """
         kept = self._ledger.poison.get(record.run_id, record.poison_id)
         chunk = self._ledger.chunks.get(record.run_id, record.poison_id)
-        if kept is not None and kept.state is PoisonState.DISCARDED and chunk is not None:
-            self._ledger.chunks.move(chunk, ChunkState.DISCARDED, at=self._clock.now())
+        if kept is None or chunk is None:
+            return
+        now = self._clock.now()
+        if kept.state is PoisonState.DISCARDED:
+            self._ledger.chunks.move(chunk, ChunkState.DISCARDED, at=now)
+        elif kept.state is PoisonState.KEPT and chunk.is_settled:
+            self._ledger.poison.settle(kept, PoisonState.REPLAYED, at=now)
 
 
 def handle_poison(
@@ -129,14 +138,18 @@ def handle_poison(
 def put_back(message: str, *, queue: SendQueue) -> bool:
     """Send a message that the host gave up to the upload `queue` once more, and count it.
 
-    False for what is to be kept: it was put back `MAX_PUT_BACK` times, or it cannot be read.
-    Raises what the queue raises.
+    False for what is to be kept: it was put back `MAX_PUT_BACK` times, or it cannot be read. One of
+    a later release goes back as it is, and is not counted. Raises what the queue raises.
     """
     try:
         envelope = decode_envelope(message)
-        if envelope.put_back >= MAX_PUT_BACK:
-            return False
     except UndecodableError:
+        return False
+    except LaterVersionError as error:
+        queue.send(message, delay=KEEP_AGAIN_AFTER)
+        emit(Event.MESSAGE_PUT_BACK, reason=str(error), delay=round(KEEP_AGAIN_AFTER))
+        return True
+    if envelope.put_back >= MAX_PUT_BACK:
         return False
     again = replace(envelope, put_back=envelope.put_back + 1, slot=None)
     queue.send(encode_to_fit(again))

@@ -65,11 +65,13 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
     objects = _records_of(envelope)
     rejections = []
     for error in (*done.rejected, *done.stray):
-        known = objects[error.index] if 0 <= error.index < len(objects) else None
+        is_stray = error in done.stray
+        known = None if is_stray or error.index >= len(objects) else objects[error.index]
+        which = f"stray-{error.index}" if is_stray else f"{error.index}"
         rejections.append(
             Rejection(
                 run_id=envelope.run_id,
-                position=f"chunk-{envelope.key}-{error.index}",
+                position=f"chunk-{envelope.key}-{which}",
                 rejected_by=RejectedBy.SENTINEL,
                 indicator_id=_text(known, "id"),
                 pattern=_text(known, "pattern"),

@@ -32,7 +32,7 @@ _TRIES: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which records: by name (`<run>/<id>` or the id), by text in the reason, or all kept.
+    """Which records: by name (`<run>/<id>`), by text in the reason, or all kept.
 
     With `settled`, by reason and all include those that were replayed or discarded.
     """
@@ -45,7 +45,7 @@ class Selection:
     def picks(self, entry: PoisonEntry) -> bool:
         """Whether `entry` is one of them."""
         if self.names:
-            return entry.name in self.names or entry.poison_id in self.names
+            return entry.name in self.names
         if entry.state is not PoisonState.KEPT and not self.settled:
             return False
         if self.reason:
@@ -196,6 +196,8 @@ def _replay_kept(
     except LaterVersionError:
         return Result.LATER_RELEASE
     chunk = ledger.chunks.get(envelope.run_id, envelope.key)
+    if chunk is not None and chunk.state is ChunkState.OTHER:
+        return Result.LATER_RELEASE
     settled = _settled_chunk(chunk, envelope, ledger)
     if settled is not None:
         if not dry_run:
@@ -244,6 +246,8 @@ def _discard_kept(record: PoisonRecord, ledger: Ledger, clock: Clock) -> Result 
     count as on their way for ever.
     """
     chunk = ledger.chunks.get(record.run_id, record.poison_id)
+    if chunk is not None and chunk.state is ChunkState.OTHER:
+        return Result.LATER_RELEASE
     if not _move(ledger, chunk, ChunkState.DISCARDED, clock):
         return None
     is_uploaded = chunk is not None and chunk.state is ChunkState.UPLOADED

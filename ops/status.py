@@ -130,7 +130,12 @@ def look(
     queue_depth, poison_queue_depth = queue.depth(), poison_queue.depth()  # before the rows
     chunks = list(ledger.chunks.outcomes())
     poison = ledger.poison.totals()
-    waiting = [chunk for chunk in chunks if chunk.to_send]
+    reached = {run.run_id: run.sequence for run in recent}
+    waiting = [
+        chunk
+        for chunk in chunks
+        if chunk.to_send and chunk.sequence < reached.get(chunk.run_id, chunk.sequence + 1)
+    ]
     return View(
         now=now,
         runs=tuple(_balance(ledger, recent[:runs], chunks)),
@@ -140,7 +145,7 @@ def look(
         queue_depth=queue_depth,
         poison_queue_depth=poison_queue_depth,
         next_slot=slots.next_free(),
-        waiting_since=_waiting_since(chunks, poison.replayed_at),
+        waiting_since=_waiting_since(waiting, poison.replayed_at),
         requests_per_minute=requests_per_minute,
         poison_kept=poison.kept,
         stale_after=stale_after,
@@ -228,6 +233,11 @@ def judge_health(view: View) -> Diagnosis:
     degraded += [
         f"run {run_id} is open, but the run lease does not name it: the next tick closes it"
         for run_id in view.orphans
+    ]
+    degraded += [
+        f"run {run.run_id} is left alone: {run.reason or 'it is of a later release'}"
+        for run in view.recent
+        if run.state is RunState.OTHER
     ]
     if view.strange:
         degraded.append(

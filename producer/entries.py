@@ -81,11 +81,12 @@ class Entries:
         return self if lives.all() else self.take(lives)
 
     def ends_late(self, count: int, *, today: int) -> NDArray[np.bool_]:
-        """Return which entries stay when the `count` that end first go; those of today stay."""
-        until = np.where(self.entered >= today, np.uint16(LAST_DAY), self.kept & LAST_DAY)
+        """Return which entries stay when the `count` that end first go, none younger than a day."""
+        # Days are of the calendar: what was entered late yesterday is younger than a day, too.
+        until = np.where(self.entered >= today - 1, np.uint16(LAST_DAY), self.kept & LAST_DAY)
         stays = np.ones(len(self), dtype=bool)
         stays[np.argsort(until, kind="stable")[:count]] = False
-        return stays | (self.entered >= today)
+        return stays | (self.entered >= today - 1)
 
     def pack(self) -> bytes:
         """Return the entries in `ENTRY_BYTES` each, column by column."""
@@ -342,18 +343,17 @@ def foldable(records: RowRecords, candidates: Sequence[bool]) -> list[bool]:
 
     Rows are in the order of `records`. One that stays holds back every later one of an id of its.
     """
-    may = np.array(candidates, dtype=bool)
-    if not may.all() and len(records):
-        _, group = np.unique(records.ids, return_inverse=True)
-        first_to_stay = np.full(int(group.max()) + 1, len(may), dtype=np.int64)
-        while True:
-            stays = ~may[records.row]
-            np.minimum.at(first_to_stay, group[stays], records.row[stays])
-            held = records.row[first_to_stay[group] < records.row]
-            if not may[held].any():
-                break
-            may[held] = False
-    return [bool(value) for value in may]
+    may = list(candidates)
+    if all(may) or not len(records):
+        return may
+    starts = np.searchsorted(records.row, np.arange(len(may) + 1)).tolist()
+    staying: set[int] = set()
+    for row, is_candidate in enumerate(candidates):
+        ids = records.ids[starts[row] : starts[row + 1]].tolist()
+        if not is_candidate or not staying.isdisjoint(ids):
+            may[row] = False
+            staying.update(ids)
+    return may
 
 
 def to_enter(

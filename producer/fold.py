@@ -15,7 +15,7 @@ from typing import Final
 from common.errors import ConflictError
 from common.ledger.chunks import Chunk, Chunks, Fate, removal
 from common.ledger.runs import ROWS_A_WRITE, Folded, Run, Runs
-from common.ledger.states import CLOSED_RUNS, ChunkState
+from common.ledger.states import CLOSED_RUNS
 from producer.entries import (
     Keeping,
     RowRecords,
@@ -113,7 +113,7 @@ def _read(chunks: Iterable[Chunk]) -> tuple[list[_RowRef], RowRecords]:
     found = [
         (_RowRef(chunk=_light(chunk), destination=chunk.destination), chunk.records)
         for chunk in chunks
-        if chunk.state is not ChunkState.OTHER and chunk.records
+        if chunk.records  # one that is damaged has none; of a later release it stays, and is known
     ]
     found.sort(key=lambda pair: (pair[0].chunk.run_id, pair[0].chunk.epoch, pair[0].chunk.sequence))
     rows = [row for row, _ in found]

@@ -10,10 +10,11 @@ are swept away by the next tick. How long ago a segment was entered is told by t
 import json
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from common.errors import ConflictError, LeaseLostError
+from common.errors import ConflictError, LeaseLostError, UnavailableError
 from common.ledger.tables import Row, Table, Tables, Value
 from producer.entries import ENTRY_BYTES, Entries, gather, newest, unpack_entries
 
@@ -73,14 +74,24 @@ class VersionIndex:
                 return replace(made, etag=self._table.insert(_to_row(made)))
             except ConflictError as error:
                 return self._ours(made, error)
-        known = _from_row(row)
+        try:
+            known = _from_row(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnavailableError(
+                f"the manifest of the version index of {destination} cannot be read: restore the "
+                f"row {row.key} of table {TABLE}, or remove it: then nothing is known any more"
+            ) from error
         age = 0.0 if row.age is None else row.age.total_seconds()
         older = tuple(replace(info, age=info.age + age) for info in known.segments)
         return self._write(known, segments=older, tick=tick)
 
     def destinations(self) -> list[str]:
-        """Return every destination that has an index."""
-        return [_from_row(row).destination for row in self._table.query(_MANIFESTS)]
+        """Return every destination that has an index; a manifest that is damaged is passed over."""
+        names = []
+        for row in self._table.query(_MANIFESTS):
+            with suppress(KeyError, TypeError, ValueError):
+                names.append(_from_row(row).destination)
+        return names
 
     def segment_names(self) -> set[str]:
         """Return the names of all segments, whether a manifest names them or not."""

@@ -12,6 +12,7 @@ import binascii
 import json
 import random
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -120,19 +121,22 @@ class LumenClient:
         self._rng = rng
         self._session = session
 
-    def start_query(self, *, give_up_at: float) -> str | None:
+    def start_query(
+        self, *, give_up_at: float, before: Callable[[], object] = lambda: None
+    ) -> str | None:
         """Start a query and return its cache id; None when Lumen says at once: no results.
 
         Called twice: two queries. If it dies halfway: a query may run whose id nobody knows, and
         a second one may not cover what the first one did. So it is tried again only where Lumen
         cannot have begun: no connection, 408, 429, 503. A 500 says that Lumen failed: no query, but
         no second try before the next tick either (`TryLaterError`). Any other end without an id
-        leaves open whether a query runs: `GapError`.
+        leaves open whether a query runs: `GapError`. `before` is called right before each try, and
+        what it raises ends them.
         """
         # A connection kept since the last run may be dead without our knowing, which would look
         # like an answer that got lost.
         self._session.close()
-        answer = self._call("POST", self._queries_url, give_up_at)
+        answer = self._call("POST", self._queries_url, give_up_at, before=before)
         if answer is None:
             return None
         try:
@@ -175,6 +179,7 @@ class LumenClient:
         *,
         may_be_empty: bool = True,
         may_have_no_content: bool = False,
+        before: Callable[[], object] = lambda: None,
     ) -> dict[str, Any] | None:
         """Return the answer's JSON object; None for *No results found* or no bytes, if that may be.
 
@@ -183,6 +188,7 @@ class LumenClient:
         starting = method == "POST"
 
         def once() -> dict[str, Any] | None:
+            before()
             late = min(self._clock.monotonic() + ANSWER_TIMEOUT, give_up_at)
             try:
                 with self._session.request(

@@ -37,7 +37,7 @@ class Trail:
 
     def __init__(self, packed: bytes, cursor: Cursor) -> None:
         """`packed` is what an earlier tick knew; what lies behind the `cursor` is read again."""
-        steps = _STEP.iter_unpack(packed)
+        steps = _STEP.iter_unpack(packed[: len(packed) - len(packed) % _STEP.size])
         self._pages = {mark: page for page, mark in steps if page <= cursor.page}
         place = None if cursor.token is None else place_of(cursor.token)
         self._index = None if place is None else place[0]

@@ -53,8 +53,9 @@ MIN_RESUMPTIONS: Final = 3
 """Resumptions without progress before that: `LUMEN_SCHEDULE` may be daily, or rarer."""
 
 ASK_WITHIN: Final = 5.0
-"""Seconds between the write that Lumen is about to be asked and the request, by the monotonic
-clock. An instance that stalled for longer writes again, which fails if it was overtaken."""
+"""Seconds between the write that Lumen is about to be asked and each request, by the clock that
+counts suspended time. An instance that stalled for longer writes again, which fails if it was
+overtaken."""
 
 _RUNS_LOOKED_BACK: Final = 200
 """Two days of ticks: as far back as an outage of Lumen is known to be one and the same."""
@@ -185,8 +186,15 @@ class _Sync:
         return self._work(mine)
 
     def start_new_run(self) -> Run:
-        """Start a query, drain it, and return the run as it ended."""
+        """Start a query, drain it, and return the run as it ended.
+
+        Rows are in the order of their runs, and runs in that of their ids: a clock that is behind
+        the one of an earlier tick must not make this run an earlier one.
+        """
         now = self._clock.now()
+        for latest in self._ledger.runs.latest(1):
+            if latest.state is not RunState.OTHER:
+                now = max(now, latest.started_at + timedelta(seconds=1))
         run = self._ledger.runs.create(
             Run(
                 run_id=new_run_id(now),
@@ -339,8 +347,7 @@ class _Sync:
         if head.run.cursor is not None:
             return None
         if head.run.cache_id is None:
-            self._write_asked(head)
-            cache_id = self._start_query(head.run)
+            cache_id = self._start_query(head)
             if cache_id is None:
                 head.save(cursor=Cursor())
                 return Page(objects=[], next_token=None)
@@ -355,28 +362,30 @@ class _Sync:
         return self._lumen.fetch_page(status.token, is_first=True, give_up_at=self._deadline)
 
     def _write_asked(self, head: Head) -> None:
-        """Write that Lumen is about to be asked; on return that was `ASK_WITHIN` seconds ago."""
+        """Write that Lumen is about to be asked; on return that was less than `ASK_WITHIN` ago."""
         while True:
-            began = self._clock.monotonic()
+            began = self._clock.boottime()
             head.save(asked=True)
-            if self._clock.monotonic() - began <= ASK_WITHIN:
+            if self._clock.boottime() - began <= ASK_WITHIN:
                 return
             self._check_time()
 
-    def _start_query(self, run: Run) -> str | None:
+    def _start_query(self, head: Head) -> str | None:
         """Start the query; raises `GapError` when it may run, but only for the first such end.
 
         While Lumen leaves every start without an answer, one gap tells of all of them.
         """
         lost: GapError
         try:
-            return self._lumen.start_query(give_up_at=self._deadline)
+            return self._lumen.start_query(
+                before=lambda: self._write_asked(head), give_up_at=self._deadline
+            )
         except GapError as error:
             lost = error
         told = False
         with suppress(PipelineError):  # twice is better than not at all
             earlier = self._ledger.runs.latest(_RUNS_LOOKED_BACK)
-            told = is_told(found for found in earlier if found.run_id != run.run_id)
+            told = is_told(found for found in earlier if found.run_id != head.run.run_id)
         if told:
             raise UnavailableError(f"{lost}; the gap before tells of it")
         raise lost

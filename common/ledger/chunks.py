@@ -201,6 +201,7 @@ class Chunks:
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
+            _refuse_other(known)
             if known.destination != chunk.destination:
                 raise ConflictError(
                     f"the answer of {chunk.destination} came after the chunk was turned over to "
@@ -208,6 +209,8 @@ class Chunks:
                 )
             if not known.letters and len(sent) == known.count:
                 refused = len(rejected) + stray
+                if known.state is ChunkState.UPLOADED and known.accepted >= len(sent) - refused:
+                    return {}  # a copy of the message was faster: what was accepted stays so
                 return {
                     "state": ChunkState.UPLOADED.value,
                     "accepted": len(sent) - refused,
@@ -216,7 +219,10 @@ class Chunks:
                     "reason": "",
                 }
             letters = moved(known.each, rejected, Letter.REJECTED)
-            letters = moved(letters, (i for i in sent if i not in rejected), Letter.ACCEPTED)
+            taken = [index for index in sent if index not in rejected]
+            # Which records the stray errors mean, nobody can tell: as many count as rejected.
+            letters = moved(letters, taken[: len(taken) - stray], Letter.ACCEPTED)
+            letters = moved(letters, taken[len(taken) - stray :], Letter.REJECTED)
             return {**_lettered(letters), "finished_at": at, "reason": ""}
 
         return self._change(chunk.run_id, chunk.key, outcome, read=chunk.row)
@@ -225,6 +231,7 @@ class Chunks:
         """Record that what is still to be sent of a chunk was given up; False without a row."""
 
         def outcome(known: Chunk) -> dict[str, Value]:
+            _refuse_other(known)
             if ChunkState.POISONED not in CHUNK_MOVES[known.state]:
                 return {}
             change = _all_moved(known, Letter.PENDING, Letter.POISONED)
@@ -239,6 +246,8 @@ class Chunks:
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
+            if known.state is ChunkState.OTHER:
+                return {}
             letters = moved(known.each, indexes, Letter.STRUCK)
             return {} if letters == known.each else _lettered(letters)
 
@@ -291,14 +300,14 @@ class Chunks:
         """Overlay `outcome` of the chunk as it stands on its row; return False without a row.
 
         Compare-and-swap, first on the row as it was `read`: an outcome that is recorded at the same
-        moment is never overwritten. A row that cannot be read is left alone.
+        moment is never overwritten.
         """
         for _ in range(_CAS_TRIES):
             row = read or self._table.get(partition_of(run_id), key)
             if row is None:
                 return False
             known = _from_row(row)
-            changes = {} if known.state is ChunkState.OTHER else outcome(known)
+            changes = outcome(known)
             if not changes:
                 return True
             try:
@@ -345,6 +354,14 @@ def removal(chunk: Chunk) -> Operation:
 
 def _row(chunk: Chunk, data: dict[str, Value]) -> Row:
     return Row(partition=partition_of(chunk.run_id), key=chunk.key, data=data)
+
+
+def _refuse_other(chunk: Chunk) -> None:
+    """Raise `ConflictError` for a row of a later release, or a damaged one: it is left alone."""
+    if chunk.state is ChunkState.OTHER:
+        raise ConflictError(
+            f"row of chunk {chunk.key} is of a later release, or damaged: it is left alone"
+        )
 
 
 def _lettered(letters: str) -> dict[str, Value]:

@@ -122,11 +122,13 @@ def _to_row(lease: Lease) -> Row:
 
 
 def _from_row(row: Row) -> Lease:
+    """Return the lease of a row; one that is damaged is free and names no run."""
     data: dict[str, Any] = dict(row.data)
+    owner, seconds, open_run = (data.get(name) for name in ("owner", "seconds", "open_run"))
+    if not (
+        isinstance(owner, str) and isinstance(seconds, int | float) and isinstance(open_run, str)
+    ):
+        owner, seconds, open_run = "", 0.0, ""
     return Lease(
-        owner=data["owner"],
-        seconds=data["seconds"],
-        open_run=data["open_run"] or None,
-        etag=row.etag,
-        age=row.age,
+        owner=owner, seconds=seconds, open_run=open_run or None, etag=row.etag, age=row.age
     )

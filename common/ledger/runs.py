@@ -274,7 +274,7 @@ def _from_row(row: Row) -> Run:
     """Return the run of a head; one that is damaged is of the state that is left alone."""
     data: dict[str, Any] = dict(row.data)
     try:
-        return _read(row, data)
+        return _read(row, _checked(data))
     except (KeyError, TypeError, ValueError) as error:
         never = datetime.min.replace(tzinfo=UTC)
         return Run(
@@ -282,7 +282,7 @@ def _from_row(row: Row) -> Run:
             state=RunState.OTHER,
             started_at=never,
             updated_at=never,
-            reason=f"the head cannot be read: {type(error).__name__}",
+            reason=f"the head cannot be read: {error}",
             etag=row.etag,
         )
 
@@ -314,7 +314,35 @@ def _read(row: Row, data: dict[str, Any]) -> Run:
     )
 
 
+_TYPES: Final[dict[str, type | tuple[type, ...]]] = {
+    **dict.fromkeys(("run_id", "state", "tick", "reason", "cache_id"), str),
+    **dict.fromkeys(("started_at", "updated_at", "full_request", "progress_at"), datetime),
+    **dict.fromkeys(("epoch", "step", "resumed", "stalled"), int),
+    **dict.fromkeys((f.name for f in fields(Counts)), int),
+    **dict.fromkeys((f"folded_{f.name}" for f in fields(Folded)), int),
+    "asked": bool,
+    "stalled_for": (int, float),
+    "trail": bytes,
+    "cursor": bytes,
+}
+
+
+def _checked(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties of a head; raises `TypeError` naming one that is of a wrong type."""
+    for name, wanted in _TYPES.items():
+        if data.get(name) is not None and not isinstance(data[name], wanted):
+            raise TypeError(f"{name} is of another type")
+    return data
+
+
 def _read_cursor(text: bytes) -> Cursor:
     """Return a stored cursor; what a later release added to it is ignored."""
     known = json.loads(text)
-    return Cursor(**{f.name: known[f.name] for f in fields(Cursor) if f.name in known})
+    if not isinstance(known, dict):
+        raise TypeError("cursor is not an object")
+    numbers = [known[name] for name in ("offset", "page", "sequence")]
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise TypeError("cursor does not name a place")
+    if not isinstance(known["token"], str | None):
+        raise TypeError("cursor does not name a page")
+    return Cursor(**{f.name: known[f.name] for f in fields(Cursor)})

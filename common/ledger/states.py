@@ -3,7 +3,7 @@
 A chunk is `QUEUED` from when its row is written until an outcome is recorded, and again when an
 operator has replayed it. `UPLOADED` can be reached from everywhere, because a late or repeated
 delivery may always succeed; nothing leads away from it, because what Sentinel has is not lost. A
-queued chunk is discarded when its message turns out to be gone: a later run sends it again.
+queued chunk is discarded when an operator declares its message lost.
 
 Once a record of it was struck, the row holds a letter for each record, and the state follows from
 the letters. Beside its state a chunk may be *void*: a later epoch of its run has read its page

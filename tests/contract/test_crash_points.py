@@ -149,7 +149,8 @@ class TwoPages:
     def __init__(self) -> None:
         self._started = 0
 
-    def start_query(self, **_: object) -> str:
+    def start_query(self, *, before: Callable[[], object], **_: object) -> str:
+        before()
         self._started += 1
         return f"{self._started}"
 

@@ -118,10 +118,12 @@ class ModelLumen:
         """Let the next query list the newest version of everything."""
         self._changed = list(self._newest.values())
 
-    def start_query(self, **_: object) -> str | None:
-        # No gate before: looking at the clock and asking count as one step.
-        if self.fails():
-            raise UnavailableError("Lumen is out")
+    def start_query(self, *, before: Callable[[], object], **_: object) -> str | None:
+        before()
+        while self.fails():  # refused, and tried again after a while
+            self._stage.gate("waiting to ask again")
+            before()
+        # No gate here: looking at the clock and asking count as one step.
         rng = self._stage.rng
         listed = list(self._newest.values()) if self._snapshots else self._changed
         if self._snapshots:

@@ -21,6 +21,7 @@ from tests.scenarios.world import (
     World,
     assert_conserved,
     assert_last_word,
+    put_back_often,
     until,
 )
 
@@ -114,7 +115,7 @@ def test_an_older_version_that_comes_late_does_not_win(new_world: NewWorld, late
         case "replayed":
             world.cloud.start_host(disabled=("lumen_sync", "sentinel_upload"))
             for text in texts:
-                world.put(text, queue=POISON_QUEUE)
+                world.put(put_back_often(text), queue=POISON_QUEUE)
             until(lambda: len(world.kept()) == len(texts), "the messages are kept")
     world.now_lists(second)
     world.sync(world.cloud.hosts[0])

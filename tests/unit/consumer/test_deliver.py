@@ -192,7 +192,7 @@ def test_rejected_records_are_kept_with_what_is_known_of_them() -> None:
         "rejections merge_all",
         "chunks replace",
     ]
-    stray, known = bench.ledger.rejections.of_run(sent.run_id)
+    known, stray = bench.ledger.rejections.of_run(sent.run_id)
     assert (known.indicator_id, known.pattern) == ("indicator--1", "[x = '1']")
     assert (known.reason, known.rejected_by) == ("bad; worse", RejectedBy.SENTINEL)
     assert json.loads(known.content) == json.loads(sent.body)[1]

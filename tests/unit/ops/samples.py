@@ -8,7 +8,7 @@ from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.partitions import partition_of
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
 from common.ledger.problems import Problems
-from common.ledger.runs import Run
+from common.ledger.runs import Cursor, Run
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import Row, Value
@@ -121,7 +121,13 @@ class Bench:
         self.toolbox.ledger.poison.keep(record)
         return record
 
-    def run(self, state: RunState = RunState.COMPLETE, *, reason: str = "") -> Run:
+    def run(
+        self,
+        state: RunState = RunState.COMPLETE,
+        *,
+        reason: str = "",
+        cursor: Cursor | None = None,
+    ) -> Run:
         """Record a run that began and ended now."""
         now = self.clock.now()
         run = Run(
@@ -129,6 +135,7 @@ class Bench:
             state=state,
             started_at=now,
             updated_at=now,
+            cursor=cursor,
             reason=reason,
         )
         return self.toolbox.ledger.runs.create(run)

@@ -27,7 +27,10 @@ class ScriptedLumen:
     _queries: dict[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
     _polls: dict[str, int] = field(default_factory=dict)
 
-    def start_query(self, *, give_up_at: float) -> str | None:
+    def start_query(
+        self, *, give_up_at: float, before: Callable[[], object] = lambda: None
+    ) -> str | None:
+        before()
         self._called("start", "")
         if self.no_results:
             return None
