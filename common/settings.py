@@ -245,7 +245,10 @@ class Settings:
         default="300",
     )
     max_pages: int = _setting(
-        "MAX_PAGES", _integer(1, 1_000_000), "Most pages fetched in one tick; the next one goes on", default="1000"
+        "MAX_PAGES",
+        _integer(1, 1_000_000),
+        "Most pages fetched in one tick; the next one goes on",
+        default="1000",
     )
     chunk_size: int = _setting(
         "CHUNK_SIZE",

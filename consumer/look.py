@@ -46,7 +46,10 @@ def judge_look(
     """
     if chunk is None:
         if ledger_id is None:
-            return NotNow(reason="the ledger has no id: its table is gone, or not ready yet")
+            return NotNow(
+                reason="the ledger has no id: its table is not there, or was made just now and is "
+                "not ready yet"
+            )
         if ledger_id == envelope.ledger_id:
             return Settled()
         return Sendable(indexes=tuple(range(envelope.count)), chunk=None)
