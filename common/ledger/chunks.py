@@ -167,7 +167,7 @@ class Chunks:
     def get(self, run_id: str, key: str) -> Chunk | None:
         """Return the chunk with an envelope's `key`, or None."""
         row = self._table.get(partition_of(run_id), key)
-        return None if row is None else _from_row(row)
+        return None if row is None else chunk_of(row)
 
     def record_deferred(self, envelope: Envelope, *, at: datetime, reason: str) -> None:
         """Note why a chunk waits; its outcome, if one came meanwhile, stays."""
@@ -306,7 +306,7 @@ class Chunks:
             row = read or self._table.get(partition_of(run_id), key)
             if row is None:
                 return False
-            known = _from_row(row)
+            known = chunk_of(row)
             changes = outcome(known)
             if not changes:
                 return True
@@ -385,10 +385,10 @@ def _state(data: Any) -> ChunkState:
 
 def _chunks(rows: Iterable[Row]) -> Iterator[Chunk]:
     """Yield the chunks among the rows of the table."""
-    return (_from_row(row) for row in rows if row.key != HEAD_KEY and row.partition != _LEDGER[0])
+    return (chunk_of(row) for row in rows if row.key != HEAD_KEY and row.partition != _LEDGER[0])
 
 
-def _from_row(row: Row) -> Chunk:
+def chunk_of(row: Row) -> Chunk:
     """Return the chunk of a row; one that is damaged is of the state that is left alone."""
     data: dict[str, Any] = dict(row.data)
     whole = row if row.etag else None

@@ -219,7 +219,26 @@ class History:
 
     def faults(self) -> list[str]:
         """Return everything that is wrong with how it ended."""
-        return [*self._books(), *self._lost_queries(), *self._last_words()]
+        return [
+            *self.world.sentinel.offences,
+            *self._books(),
+            *self._lost_queries(),
+            *self._last_words(),
+            *self._one_more_snapshot(),
+        ]
+
+    def _one_more_snapshot(self) -> list[str]:
+        """List the newest version of everything once more: what was listed before is not sent."""
+        if self._gap_queries() or self.world.lumen.has_news:
+            return []  # some of it would be news
+        before = self.world.sentinel.sent
+        self.world.lumen.list_again()
+        self._stage.advance(900.0)
+        self._run("tick", self.world.tick)
+        self._stage.advance(900.0)
+        self._drain()
+        more = self.world.sentinel.sent - before
+        return [f"one more snapshot was sent in {more} requests"] if more else []
 
     def _books(self) -> list[str]:
         ledger = self.world.ledger

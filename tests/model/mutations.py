@@ -131,8 +131,8 @@ def _rows_fold_in_any_order(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(producer.fold, "foldable", careless)
 
 
-def _messages_first(patch: pytest.MonkeyPatch) -> None:
-    """The checkpoint moves before the messages are on the queue."""
+def _nothing_is_taken_over(patch: pytest.MonkeyPatch) -> None:
+    """A tick goes on with a run as it is: no epoch, nothing made void."""
     patch.setattr(producer.sync._Sync, "_take_over", _kept_as_it_is)
 
 
@@ -176,5 +176,5 @@ RULES: dict[str, Patch] = {
     "Lumen is asked within seconds": _asked_long_ago,
     "rows fold in order": _rows_fold_in_any_order,
     "rows are removed as they were read": _rows_go_whatever_they_hold,
-    "a tick takes over before it goes on": _messages_first,
+    "a tick takes over before it goes on": _nothing_is_taken_over,
 }

@@ -9,6 +9,10 @@ import random
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from common.envelope import Envelope
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -23,6 +27,8 @@ class Actor:
     def __init__(self, stage: "Stage", name: str, work: Callable[[], object], skew: float) -> None:
         self.name = name
         self.skew = skew
+        self.delivers: Envelope | None = None
+        """The message that it is delivering."""
         self.is_over = False
         self.is_dying = False
         self.bug: BaseException | None = None

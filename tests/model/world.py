@@ -14,10 +14,13 @@ import orjson
 
 from common.backoff import Backoff
 from common.clock import Clock
-from common.delivery import REQUEST_WITHIN
+from common.delivery import LOOK_IS_GOOD_FOR, REQUEST_WITHIN
+from common.envelope import decode_envelope
 from common.errors import GapError, UnavailableError
 from common.identity import TokenSource
 from common.ledger import Ledger, open_ledger
+from common.ledger.chunks import chunk_of
+from common.ledger.partitions import partition_of
 from common.ledger.problems import Problems
 from common.ledger.slots import Slots
 from consumer.deferral import Deferrer
@@ -113,6 +116,11 @@ class ModelLumen:
         """Let an indicator have another version from now on."""
         self._changed.append(version)
         self._newest[version.number] = version
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something changed that no query has listed."""
+        return bool(self._changed)
 
     def list_again(self) -> None:
         """Let the next query list the newest version of everything."""
@@ -233,6 +241,9 @@ class ModelSentinel:
         self.refused: set[Version] = set()
         self.fails: Callable[[], bool] = lambda: False
         self.sent = 0
+        self.offences: list[str] = []
+        self.may_be_sent: Callable[[list[Version]], str] = lambda _versions: ""
+        """Returns what is wrong with sending these versions now."""
         self._in_flight: list[InFlight] = []
         stage.on_time = self._take_effect
 
@@ -240,6 +251,9 @@ class ModelSentinel:
         self.sent += 1
         versions = [version_of(record) for record in orjson.loads(objects)]
         assert len(versions) == count
+        offence = self.may_be_sent(versions)
+        if offence:
+            self.offences.append(offence)
         if self.fails():
             return Unavailable(reason="Sentinel is out")
         request = InFlight(versions=versions, until=self._stage.now + REQUEST_WITHIN - 1)
@@ -321,6 +335,27 @@ class World:
         self.lumen = ModelLumen(self.stage, snapshots=self.snapshots)
         self.sentinel = ModelSentinel(self.stage)
         self.clock = ActorClock(self.stage)
+        self.sentinel.may_be_sent = self._may_be_sent
+
+    def _may_be_sent(self, versions: list[Version]) -> str:
+        """Return which of these are void or settled in their row, for longer than a look is good.
+
+        The row is read past the gates: this is the judge's own look.
+        """
+        actor = self.stage.current
+        envelope = None if actor is None else actor.delivers
+        if envelope is None:
+            return ""
+        row, age = self.tables.peek("chunks", partition_of(envelope.run_id), envelope.key)
+        if row is None:
+            return f"{envelope.name} was sent, whose row is gone"
+        if age <= LOOK_IS_GOOD_FOR:
+            return ""
+        chunk = chunk_of(row)
+        records = orjson.loads(envelope.body)
+        allowed = {version_of(records[index]) for index in chunk.to_send}
+        wrong = [version for version in versions if version not in allowed]
+        return f"{envelope.name} was sent with {wrong}, which are void or settled" if wrong else ""
 
     @property
     def ledger(self) -> Ledger:
@@ -365,6 +400,8 @@ class World:
         """Deliver one message and acknowledge it, as a fresh instance would."""
         ledger = self.ledger
         problems = Problems(self.tables, clock=self.clock)
+        if self.stage.current is not None:
+            self.stage.current.delivers = decode_envelope(message.text)
         Deliverer(
             sentinel=cast("SentinelClient", self.sentinel),
             tokens=cast("TokenSource", FixedToken()),
