@@ -23,6 +23,7 @@ from common.errors import (
     ContractDriftError,
     CredentialError,
     GapError,
+    LeaseLostError,
     OutOfTimeError,
     PipelineError,
     ThrottledError,
@@ -482,6 +483,22 @@ def test_a_start_that_was_not_taken_on_is_tried_again(
     with pytest.raises(UnavailableError, match=str(status)):
         client.start_query(give_up_at=NEVER)
     assert requests_of(api, STARTING) == TRIES
+
+
+def test_each_try_to_start_a_query_is_told_before(api: LumenApi, client: LumenClient) -> None:
+    """An instance that was overtaken while it waited for its next try asks no more."""
+    api.inject(fault(Answer(503), STARTING))
+    told: list[int] = []
+
+    def tell() -> None:
+        told.append(requests_of(api, STARTING))
+        if len(told) == TRIES:
+            raise LeaseLostError("another instance goes on")
+
+    with pytest.raises(LeaseLostError):
+        client.start_query(before=tell, give_up_at=NEVER)
+    assert told == list(range(TRIES))
+    assert requests_of(api, STARTING) == TRIES - 1
 
 
 @pytest.mark.parametrize("status", [500, 501])

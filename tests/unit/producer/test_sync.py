@@ -1257,3 +1257,55 @@ def test_a_damaged_row_ends_neither_a_run_nor_a_fold() -> None:
     ended(found.tick(), RunState.COMPLETE)
     assert [row.state for row in found.chunks][-1:] == [ChunkState.OTHER]
     assert found.sendable_ids == WANTED[:4]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epoch", "x"),
+        ("enqueued", "x"),
+        ("stalled", "x"),
+        ("folded_accepted", "x"),
+        ("cursor", b"[]"),
+        ("cursor", b'{"offset":"x"}'),
+        ("trail", b"abc"),
+        ("started_at", "yesterday"),
+    ],
+)
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_damaged_head_ends_neither_a_run_nor_a_fold(
+    name: str, value: str | bytes, is_open: bool
+) -> None:
+    """It is left alone, with its chunks; the next run begins and is complete."""
+    found = world()
+    found.tick(max_pages=1 if is_open else 1000)
+    table = found.tables.table("chunks")
+    (head,) = table.query(key="head")
+    table.merge(Row(partition=head.partition, key="head", data={name: value}))
+    found.clock.advance(TICK)
+    done = ended(found.tick(), RunState.COMPLETE)
+    is_readable = name == "trail"  # of which the beginning is still good
+    assert (done.run_id == found.runs[-1].run_id) == (is_open and is_readable)
+    assert is_readable or found.runs[-1].state is RunState.OTHER
+
+
+def test_a_damaged_lease_is_free() -> None:
+    """It saves work and gaps only: correctness is the head's."""
+    found = world()
+    found.tick()
+    table = found.tables.table("control")
+    lease = table.get("control", "run-lease")
+    assert lease is not None
+    table.merge(Row(partition="control", key="run-lease", data={"seconds": "long", "owner": "x"}))
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+
+
+def test_a_run_is_later_than_every_run_before_it_whatever_the_clock_says() -> None:
+    """Rows are in the order of runs: an instance whose clock is behind begins no earlier one."""
+    found = world()
+    first = ended(found.tick(), RunState.COMPLETE)
+    found.clock.advance(-600.0)
+    second = ended(found.tick(), RunState.COMPLETE)
+    assert second.run_id > first.run_id
+    assert [run.run_id for run in found.runs] == [second.run_id, first.run_id]
