@@ -249,7 +249,7 @@ def test_the_sweep_takes_segments_whole(index: VersionIndex, tables: Tables) -> 
 def test_a_full_index_drops_those_that_end_first(index: VersionIndex) -> None:
     """All segments are merged for it, and a twentieth below the limit is free again."""
     manifest = index.fence(HERE, tick="1")
-    old = [entries(n, kept=TODAY + 1000 - n, entered=TODAY - 1) for n in range(90)]
+    old = [entries(n, kept=TODAY + 1000 - n, entered=TODAY - 2) for n in range(90)]
     for made in old:
         manifest, _, dropped = add(index, manifest, made, limit=100)
         assert dropped == 0
@@ -259,9 +259,11 @@ def test_a_full_index_drops_those_that_end_first(index: VersionIndex) -> None:
     assert stored(index) == known(segments)
 
 
-def test_what_was_entered_today_is_never_dropped() -> None:
-    """However full the index is: it may be on its way to be needed."""
-    kept, dropped = shortened(entries(*range(50), entered=TODAY), limit=10, today=TODAY)
+@pytest.mark.parametrize("days_ago", [0, 1])
+def test_what_may_be_younger_than_a_day_is_never_dropped(days_ago: int) -> None:
+    """However full the index is; days are of the calendar, so yesterday may be a minute ago."""
+    made = entries(*range(50), entered=TODAY - days_ago)
+    kept, dropped = shortened(made, limit=10, today=TODAY)
     assert (len(kept), dropped) == (50, 0)
 
 
