@@ -7,9 +7,6 @@ obvious: the last page may carry a `next_token` that lies behind the end. See do
 the contract and its sources.
 """
 
-import base64
-import binascii
-import json
 import random
 import ssl
 from collections.abc import Callable
@@ -37,6 +34,7 @@ from common.settings import Secret
 from common.transport import TRANSPORT_ERRORS, read_body
 from producer.cutting import NOT_JSON, cut_answer, decode_loosely, decode_strictly, has_page
 from producer.ordinary import decode_ordinary_page
+from producer.paging import place_of
 
 CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 60.0
@@ -164,7 +162,7 @@ class LumenClient:
         Called twice: the same page.
         """
         url = f"{self._queries_url}/retrieve-results/{quote(token, safe=_SEGMENT)}"
-        place = _place_of(token)
+        place = place_of(token)
         is_last = place is None or place[0] + 1 >= place[1]
         answer = self._call(
             "GET", url, give_up_at, may_be_empty=is_first, may_have_no_content=is_last
@@ -348,18 +346,8 @@ def token_to_follow(token: object) -> str | None:
     total is the end. A token of another shape is opaque: follow it.
     """
     checked = check_token(token, name="next_token")
-    place = None if checked is None else _place_of(checked)
+    place = None if checked is None else place_of(checked)
     return checked if place is None or place[0] < place[1] else None
-
-
-def _place_of(token: str) -> tuple[int, int] | None:
-    """Return `index` and `total_chunks` of a page token; None for a token of another shape."""
-    try:
-        padded = token + "=" * (-len(token) % 4)
-        fields = json.loads(base64.b64decode(padded, altchars=b"-_", validate=False))
-        return int(fields["index"]), int(fields["total_chunks"])
-    except (binascii.Error, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return None
 
 
 def decode_answer(content: bytes) -> dict[str, Any]:
