@@ -213,7 +213,7 @@ def _deliverer(tables: Tables) -> Deliverer:
             rng=random.Random(0),  # noqa: S311 - jitter
             first_delay=60.0,
         ),
-        keeper=PoisonKeeper(ledger=ledger, problems=problems, clock=clock),
+        keeper=PoisonKeeper(ledger=ledger, clock=clock),
         clock=clock,
     )
 

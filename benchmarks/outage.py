@@ -31,6 +31,7 @@ from common.backoff import Backoff
 from common.clock import SystemClock
 from common.delivery import LONGEST_DELIVERY
 from common.ledger import Ledger, open_ledger
+from common.ledger.problems import Problems
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import Operation, Row
@@ -154,6 +155,7 @@ def _tick(feed: Feed, tables: MemoryTables, queue: "DelayedQueue") -> int:
             rng=rng,
         ),
         queue=queue,
+        problems=Problems(tables, clock=clock),
         clock=clock,
     )
     drain = DrainConfig(filters=Filters(threshold=0), destination="api.invalid/the-workspace")

@@ -81,11 +81,11 @@ class Envelope:
 
     `sequence` numbers the chunks of a run from 0; `epoch` is that of the run when the chunk was
     made, and `ledger_id` names the ledger that has its row. `slot` is the send slot it was enqueued
-    for, in seconds since 1970. `attempt` counts the deliveries that failed for a reason that counts
-    (an outage does not), `deferrals` all that failed, `postponed` those that only moved to a later
-    slot, `put_back` how often the Functions host gave it up and it was put back on the queue.
-    `isolation` is the consumer's search for refused records, as JSON. `fingerprints` has one 64-bit
-    value per object, in order.
+    for, and `due` the end of its delay where it has no slot, both in seconds since 1970. `attempt`
+    counts the deliveries that failed for a reason that counts (an outage does not), `deferrals` all
+    that failed, `postponed` those that only moved to a later slot, `put_back` how often the
+    Functions host gave it up and it was put back on the queue. `isolation` is the consumer's search
+    for refused records, as JSON. `fingerprints` has one 64-bit value per object, in order.
     """
 
     run_id: str
@@ -101,6 +101,7 @@ class Envelope:
     postponed: int = 0
     put_back: int = 0
     slot: float | None = None
+    due: float | None = None
     isolation: dict[str, Any] | None = None
     history: tuple[Attempt, ...] = ()
     trace_parent: str = ""
@@ -115,20 +116,28 @@ class Envelope:
         """The chunk's name among those of all runs, as operators write it."""
         return f"{self.run_id}/{self.key}"
 
-    def deferred(self, *, at: str, reason: str, counts: bool) -> "Envelope":
-        """Return the copy to enqueue after a delivery that failed at `at` for `reason`."""
+    @property
+    def due_at(self) -> float | None:
+        """When it is to be delivered: its slot, or the end of its delay; None if it has neither."""
+        return self.due if self.slot is None else self.slot
+
+    def deferred(
+        self, *, at: str, reason: str, counts: bool, due: float | None = None
+    ) -> "Envelope":
+        """Return the copy to enqueue, until `due`, after a delivery that failed for `reason`."""
         latest = _attempt(at=at, reason=reason)
         return replace(
             self,
             attempt=self.attempt + counts,
             deferrals=self.deferrals + 1,
             slot=None,
+            due=due,
             history=_bounded((*self.history, latest)),
         )
 
     def moved_to(self, slot: float) -> "Envelope":
         """Return the copy to enqueue for another send slot; nothing has failed."""
-        return replace(self, slot=slot, postponed=self.postponed + 1)
+        return replace(self, slot=slot, due=None, postponed=self.postponed + 1)
 
 
 def sequence_key(sequence: int) -> str:
@@ -163,6 +172,7 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
             "sequence": envelope.sequence,
             "count": envelope.count,
             "slot": envelope.slot,
+            "due": envelope.due,
             "attempt": envelope.attempt,
             "deferrals": envelope.deferrals,
             "postponed": envelope.postponed,
@@ -233,7 +243,8 @@ def decode_envelope(text: str) -> Envelope:
         deferrals=_natural(fields, "deferrals"),
         postponed=_natural(fields, "postponed"),
         put_back=_natural(fields, "put_back") if "put_back" in fields else 0,
-        slot=_slot(fields),
+        slot=_time(fields, "slot"),
+        due=_time(fields, "due"),
         isolation=_isolation(fields),
         history=_history(fields),
         trace_parent=ascii_line(_string(fields, "trace"), limit=MAX_TRACE),
@@ -298,13 +309,15 @@ def _bounded(history: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
     return (history[0], *history[-(MAX_HISTORY - 1) :])
 
 
-def _slot(fields: dict[str, Any]) -> float | None:
-    slot = fields.get("slot")
-    if slot is None:
+def _time(fields: dict[str, Any], name: str) -> float | None:
+    """Return a time in seconds since 1970; None where it is missing or null."""
+    moment = fields.get(name)
+    if moment is None:
         return None
-    if isinstance(slot, bool) or not isinstance(slot, int | float) or not 0 <= slot < MAX_TIME:
-        raise UndecodableError("field 'slot' is not a time")
-    return float(slot)
+    is_number = isinstance(moment, int | float) and not isinstance(moment, bool)
+    if not is_number or not 0 <= moment < MAX_TIME:
+        raise UndecodableError(f"field {name!r} is not a time")
+    return float(moment)
 
 
 def _isolation(fields: dict[str, Any]) -> dict[str, Any] | None:

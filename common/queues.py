@@ -31,6 +31,10 @@ NEVER_EXPIRES: Final = -1
 MAX_DELAY: Final = 7 * 24 * 3600
 """Longest visibility delay in seconds (same source)."""
 
+MAX_PEEKED: Final = 32
+"""Most messages that a call may peek at
+(learn.microsoft.com/rest/api/storageservices/peek-messages, read 2026-11-28)."""
+
 _RETRIES: Final = 3
 _FIRST_RETRY_AFTER: Final = 2
 """Seconds before the first retry within a call; doubles with each. The SDK's own default waits 18,
@@ -57,6 +61,14 @@ class SendQueue(Protocol):
 
     def depth(self) -> int:
         """Return about how many messages there are, invisible ones included."""
+        ...
+
+
+class WatchedQueue(SendQueue, Protocol):
+    """A queue as operators see it."""
+
+    def peek(self) -> list[str]:
+        """Return the texts of the oldest visible messages, up to `MAX_PEEKED`; nothing changes."""
         ...
 
 
@@ -106,6 +118,19 @@ class AzureQueue:
                 if not is_unmade(error):
                     raise
                 return 0
+
+    def peek(self) -> list[str]:
+        """Return the texts of the oldest visible messages, up to `MAX_PEEKED`; [] without a queue.
+
+        Raises as `send` does. Called twice: the same, unless somebody received one.
+        """
+        with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
+            try:
+                return [str(m.content) for m in self._client.peek_messages(MAX_PEEKED)]
+            except HttpResponseError as error:
+                if not is_unmade(error):
+                    raise
+                return []
 
     def _put(self, text: str, seconds: int) -> None:
         self._client.send_message(text, visibility_timeout=seconds, time_to_live=NEVER_EXPIRES)

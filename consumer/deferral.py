@@ -8,7 +8,7 @@ messages are kept safe even while every other setting is wrong.
 import random
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from common.clock import Clock
@@ -29,6 +29,9 @@ ATTEMPT_CAP: Final = 60
 _SPREAD: Final = 0.2
 """Share of a delay that is added at random, so that copies do not come back together."""
 
+_START_WITHIN: Final = timedelta(minutes=2)
+"""The host looks at a queue every minute, and an instance starts in less than another."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defer:
@@ -41,6 +44,11 @@ class Defer:
     units: float = 1.0
     seconds: float | None = None
     counts: bool = False
+
+
+def longest_wait(first_delay: float) -> timedelta:
+    """Return the longest wait for an operator between two tries, with the time to start one."""
+    return timedelta(seconds=OPERATOR_CAP * first_delay * (1.0 + _SPREAD)) + _START_WITHIN
 
 
 def growing(failures: int, *, cap: int) -> float:
@@ -82,9 +90,14 @@ class Deferrer:
         Raises what the queue raises; then the host still has the message.
         """
         now = self._clock.now()
-        copy = envelope.deferred(at=stamp(now), reason=defer.reason, counts=defer.counts)
         wanted = defer.units * self._first_delay if defer.seconds is None else defer.seconds
         delay = wanted * self._rng.uniform(1.0, 1.0 + _SPREAD)
+        copy = envelope.deferred(
+            at=stamp(now),
+            reason=defer.reason,
+            counts=defer.counts,
+            due=now.timestamp() + delay,
+        )
         self._queue.send(encode_to_fit(copy), delay=delay)
         if self._ledger is not None:
             with suppress(PipelineError):  # the copy carries the reason too

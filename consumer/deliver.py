@@ -44,8 +44,8 @@ from consumer.isolation import (
 from consumer.look import Look, NotNow, Sendable, Settled, judge_look
 from consumer.outcomes import (
     NOTHING_PROVEN,
-    REFUSING_EVERYTHING,
     THROTTLED_FOR,
+    WAITS_FOR_PROOF,
     Done,
     GiveUp,
     Outcome,
@@ -180,22 +180,19 @@ class Deliverer:
             return self._decide(answer, envelope, sent=indexes), envelope
         outcome = self._conclude(search, sent=indexes)
         if isinstance(outcome, Unproven):
-            return self._without_proof(envelope, search)
+            return self._without_proof(envelope)
         carried = None if outcome is not None else to_json(search)
         return outcome, replace(envelope, isolation=carried)
 
-    def _without_proof(self, envelope: Envelope, state: Isolation) -> tuple[Defer, Envelope]:
+    def _without_proof(self, envelope: Envelope) -> tuple[Defer, Envelope]:
         """Return the chunk to defer whose refusals prove nothing; the next time it is sent whole.
 
-        Somebody may be accepted until then. When nobody was, it is a problem of the whole feed.
+        Somebody may be accepted until then. When nobody was, a record waits for proof.
         """
-        reason = NOTHING_PROVEN
-        if state.since is not None:
-            reason = REFUSING_EVERYTHING
-            with suppress(*_OUR_TROUBLE):
-                self._problems.raise_problem(Kind.REFUSING, reason, met_by=envelope.name)
+        with suppress(*_OUR_TROUBLE):
+            self._problems.raise_problem(Kind.UNPROVEN, WAITS_FOR_PROOF, subject=envelope.name)
         since = since_to_json(self._problems.moment())
-        return defer_for_operator(envelope, reason), replace(envelope, isolation=since)
+        return defer_for_operator(envelope, NOTHING_PROVEN), replace(envelope, isolation=since)
 
     def _upload(self, envelope: Envelope) -> tuple["Request | Unsent", Answer, Moment]:
         """Send what may be sent: the whole chunk, or the next group of the search.
@@ -279,7 +276,7 @@ class Deliverer:
                 is_throttled_on=isinstance(answer, Throttled) and self._is_throttled_on(envelope),
             )
             if kind is not None:
-                self._problems.raise_problem(kind, reason_of(answer), met_by=envelope.name)
+                self._problems.raise_problem(kind, reason_of(answer))
 
     def _is_throttled_on(self, envelope: Envelope) -> bool:
         """Whether throttling goes on, for this chunk and for everybody."""
@@ -288,11 +285,6 @@ class Deliverer:
             return False
         last = self._problems.last_success()
         return last is None or now - last >= THROTTLED_FOR
-
-    def _end_without_success(self, envelope: Envelope) -> None:
-        """Let no problem stand for a chunk that waits no more; a success of its closes them all."""
-        with suppress(*_OUR_TROUBLE):
-            self._problems.chunk_ended(envelope.name)
 
     def _decide(self, answer: Answer, envelope: Envelope, *, sent: Sequence[int]) -> Outcome:
         others_pass = False
@@ -320,11 +312,8 @@ class Deliverer:
         match outcome:
             case Settled():
                 emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
-                self._end_without_success(envelope)
             case Done():
                 self._receipts.write(outcome, envelope, row)
-                if not outcome.accepted:
-                    self._end_without_success(envelope)
             case Defer():
                 self._deferrer.defer(envelope, outcome)
             case ComeBack():

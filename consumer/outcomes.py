@@ -49,6 +49,11 @@ NOTHING_PROVEN: Final = (
     "Sentinel refuses records of this chunk: it waits until Sentinel is seen to accept anything"
 )
 
+WAITS_FOR_PROOF: Final = (
+    "1 record that Sentinel refused waits for proof: it is rejected once Sentinel is seen to "
+    "accept anything between two refusals; nothing to do where the feed is quiet"
+)
+
 THROTTLED_ON_AND_ON: Final = (
     "Sentinel answers 429 and has accepted nothing for minutes: another sender uses the same "
     "identity (give it one of its own), or SENTINEL_REQUESTS_PER_MINUTE is too high (lower it)"

@@ -9,7 +9,6 @@ the queue extension: nothing in a message's content may raise here, and while th
 reach a fresh copy is put on the poison queue instead.
 """
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -25,7 +24,6 @@ from common.ledger.poison import (
     poison_of_envelope,
     poison_of_raw,
 )
-from common.ledger.problems import Problems
 from common.ledger.states import ChunkState
 from common.queues import SendQueue
 
@@ -48,9 +46,8 @@ class PoisonKeeper:
     Every method raises what the ledger raises, and nothing for what is in a message.
     """
 
-    def __init__(self, *, ledger: Ledger, problems: Problems, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
-        self._problems = problems
         self._clock = clock
 
     def keep_from_host(self, message: str) -> None:
@@ -75,17 +72,7 @@ class PoisonKeeper:
     def keep_envelope(
         self, envelope: Envelope, message: str, reason: str, *, by: PoisonedBy
     ) -> None:
-        """Keep the whole message, then mark its chunk; a chunk that is settled needs nothing.
-
-        Either way it waits for nothing any more, and what it met is no problem of the feed.
-        """
-        self._keep_unless_settled(envelope, message, reason, by=by)
-        with suppress(TryLaterError, HaltError):  # the first success closes it, too
-            self._problems.chunk_ended(envelope.name)
-
-    def _keep_unless_settled(
-        self, envelope: Envelope, message: str, reason: str, *, by: PoisonedBy
-    ) -> None:
+        """Keep the whole message, then mark its chunk; a chunk that is settled needs nothing."""
         chunks = self._ledger.chunks
         chunk = chunks.get(envelope.run_id, envelope.key)
         is_settled = (
@@ -151,7 +138,7 @@ def put_back(message: str, *, queue: SendQueue) -> bool:
         return True
     if envelope.put_back >= MAX_PUT_BACK:
         return False
-    again = replace(envelope, put_back=envelope.put_back + 1, slot=None)
+    again = replace(envelope, put_back=envelope.put_back + 1, slot=None, due=envelope.due_at)
     queue.send(encode_to_fit(again))
     emit(Event.CHUNK_PUT_BACK, run=again.run_id, chunk=again.key, put_back=again.put_back)
     return True

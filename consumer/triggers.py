@@ -19,7 +19,7 @@ from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import STORAGE_CONNECTION, read_settings, read_storage_settings
 from common.storage_options import POOL_SIZE
-from consumer.deferral import Deferrer, defer_message
+from consumer.deferral import Deferrer, defer_message, longest_wait
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
 from consumer.poison import KEEP_AGAIN_AFTER, PoisonKeeper, handle_poison
@@ -69,7 +69,7 @@ def _deliverer() -> Deliverer:
         ),
         tokens=SentinelTokens(settings, clock=clock),
         ledger=_ledger(),
-        problems=_problems(),
+        problems=Problems(_tables(), clock=clock, stands_for=longest_wait(settings.deferral_delay)),
         pacer=Pacer(
             Slots(
                 _tables(), clock=clock, requests_per_minute=settings.sentinel_requests_per_minute
@@ -100,7 +100,7 @@ def _make_deferrer(first_delay: float, *, ledger: Ledger | None) -> Deferrer:
 
 @cache
 def _keeper() -> PoisonKeeper:
-    return PoisonKeeper(ledger=_ledger(), problems=_problems(), clock=SystemClock())
+    return PoisonKeeper(ledger=_ledger(), clock=SystemClock())
 
 
 @cache
@@ -112,11 +112,6 @@ def _queue(name: str) -> AzureQueue:
 @cache
 def _ledger() -> Ledger:
     return open_ledger(_tables())
-
-
-@cache
-def _problems() -> Problems:
-    return Problems(_tables(), clock=SystemClock())
 
 
 @cache

@@ -7,6 +7,7 @@ exit status is 0 when all is well, 1 when the answer is bad news, 2 when the que
 """
 
 import argparse
+import getpass
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from common.ledger.poison import PoisonEntry
 from common.ledger.states import RunState
 from ops.destination import adopt
 from ops.poison import Handled, Result, Selection, discard, find, replay
+from ops.problems import acknowledge, describe_problem, ended, standing
 from ops.render import render_runs, render_status, render_table
 from ops.status import Health, describe, describe_run, judge_health
 from ops.toolbox import Toolbox, open_toolbox
@@ -87,6 +89,33 @@ def _sync(toolbox: Toolbox, options: argparse.Namespace) -> int:
     toolbox.ledger.control.request_full(at=toolbox.clock.now())
     print("the next new sync run sends every indicator that Lumen still lists, known or not")
     return GOOD
+
+
+def _problems(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    found = (ended if options.ended else standing)(
+        toolbox.ledger, toolbox.problems, now=toolbox.clock.now()
+    )
+    rows = [describe_problem(problem) for problem in found]
+    if options.json:
+        print(json.dumps(rows))
+    else:
+        names = ("kind", "since", "until", "what")
+        shown = [{name: row[name] for name in names} for row in rows]
+        print(render_table(shown, empty="no problem has ended" if options.ended else "no problem"))
+    return BAD_NEWS if rows and not options.ended else GOOD
+
+
+def _ack(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    now = toolbox.clock.now()
+    open_gaps = [gap.run_id for gap in toolbox.ledger.runs.gaps() if gap.counts_at(now)]
+    chosen = open_gaps if options.all else options.names
+    done = list(acknowledge(toolbox.ledger, chosen, at=now, by=options.by, note=options.note))
+    for item in done:
+        if item.is_done:
+            print(f"the gap of run {item.run_id} is acknowledged")
+        else:
+            print(f"ops: run {item.run_id} has no gap to acknowledge", file=sys.stderr)
+    return GOOD if all(item.is_done for item in done) else WRONG
 
 
 def _destination_adopt(toolbox: Toolbox, options: argparse.Namespace) -> int:
@@ -241,6 +270,24 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--full", action="store_true", help="send everything once")
     sync.set_defaults(command=_sync)
 
+    problems = commands.add_parser(
+        "problems", parents=[shared], help="what stops or slows the whole feed"
+    )
+    problems.add_argument("--ended", action="store_true", help="the last ten that are over")
+    problems.set_defaults(command=_problems)
+
+    signed = argparse.ArgumentParser(add_help=False)
+    signed.add_argument("--by", default=_user(), help="who decides (you)")
+    signed.add_argument("--note", default="", help="why, for those who read it later")
+
+    ack = commands.add_parser(
+        "ack", parents=[signed], help="take note of gaps, so that the status is silent about them"
+    )
+    gaps = ack.add_mutually_exclusive_group(required=True)
+    gaps.add_argument("names", nargs="*", default=[], metavar="RUN")
+    gaps.add_argument("--all", action="store_true", help="all that count")
+    ack.set_defaults(command=_ack)
+
     destination = commands.add_parser("destination", help="the workspace that chunks go to")
     moves = destination.add_subparsers(required=True, metavar="ACTION")
     adopting = moves.add_parser(
@@ -273,6 +320,14 @@ def _parser() -> argparse.ArgumentParser:
             action.add_argument("--yes", action="store_true", help="do not ask")
         action.set_defaults(command=command)
     return parser
+
+
+def _user() -> str:
+    """Return the name of the person at the keyboard, as far as the system knows it."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return "operator"
 
 
 def _natural(text: str) -> int:

@@ -1,10 +1,9 @@
 """Reports as text for people. Pure: values in, text out."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
-from ops.status import View, describe_run, judge_health
+from ops.status import View, describe_run, drain_minutes, judge_health
 
 _RUN_COLUMNS = (
     "run",
@@ -31,11 +30,12 @@ def render_status(view: View) -> str:
     lines = [f"the feed is {diagnosis.health.value.upper()}"]
     lines += [f"  - {plain(finding)}" for finding in diagnosis.findings]
     last = "never" if view.last_success is None else f"{view.last_success:%Y-%m-%d %H:%M:%S} UTC"
-    drain = view.drain_time / timedelta(minutes=1)
+    minutes = drain_minutes(view)
+    drain = "nothing is accepted" if minutes is None else f"{minutes:.1f} min to drain"
     lines += [
         "",
         f"last upload accepted   {last}",
-        f"on the queue           {view.queue_depth} chunks ({drain:.1f} min to drain)",
+        f"on the queue           {view.queue_depth} chunks ({drain})",
         f"poison kept            {view.poison_kept}",
         f"on the poison queue    {view.poison_queue_depth}",
         "",

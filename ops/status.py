@@ -6,25 +6,34 @@ HTTP function and the command line. Nothing here writes.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
+from common.envelope import decode_envelope
+from common.errors import PipelineError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.control import Lease
-from common.ledger.problems import Problem, Problems
+from common.ledger.problems import (
+    STOPS_THE_FEED,
+    STOPS_UPLOADS,
+    Kind,
+    Problem,
+    Problems,
+)
 from common.ledger.runs import Run
-from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
-from common.queues import MAX_BACKLOG, SendQueue, drain_time
+from common.queues import MAX_BACKLOG, SendQueue, WatchedQueue, drain_time
+from ops.problems import describe_problem, standing
 from ops.reconciliation import Reconciliation, reconcile
 
 SILENT_AFTER: Final = timedelta(minutes=20)
-"""How long nothing may be accepted while chunks are due. The host looks at a queue every minute
-and starts in less than another; a chunk that waits for an operator is tried every 18 minutes at
-the latest, by the defaults."""
+"""How long ago the oldest visible message may have been due while nothing is accepted. The host
+looks at a queue every minute and starts in less than another; the rest is for a queue of messages
+that were all late, which take new send slots."""
 
 LOOKS: Final = 5
 """How often a run is read whose books do not balance while its row keeps changing."""
@@ -55,8 +64,8 @@ class View:
     """What was read: the latest runs (newest first) and everything that stands in the way.
 
     `runs` are those asked for, reconciled; `recent` are at least `HEALTH_RUNS` for the diagnosis.
-    `waiting_since` is when the oldest of the chunks was enqueued that were not tried in vain yet,
-    or the latest replay if that was later. Without a complete run for `stale_after` the feed is
+    `oldest_due` is when the oldest visible message of the upload queue was due, None where there is
+    none that says so. Without a complete run for `stale_after` the feed is
     not healthy, unless one comes further. `orphans` are open runs that the lease does not name,
     `strange` chunk rows that this release cannot read, `elsewhere` the indicators that wait for
     another workspace than the present one, and `missing` those of which no message can be found.
@@ -69,8 +78,7 @@ class View:
     last_success: datetime | None
     queue_depth: int
     poison_queue_depth: int
-    next_slot: datetime | None
-    waiting_since: datetime | None
+    oldest_due: datetime | None
     requests_per_minute: float
     poison_kept: int
     stale_after: timedelta
@@ -80,24 +88,25 @@ class View:
     missing: int = 0
 
     @property
-    def overdue(self) -> int:
-        """About how many messages of the queue have had their send slot.
-
-        What waits for a slot to come is on the queue, too, but as many slots are reserved.
-        """
-        if self.next_slot is None:
-            return 0
-        ahead = max(self.next_slot - self.now, timedelta())
-        return max(
-            0,
-            self.queue_depth
-            - round(ahead / drain_time(1, requests_per_minute=self.requests_per_minute)),
-        )
+    def drain_time(self) -> timedelta | None:
+        """How long the queue takes at the configured rate; None while nothing is accepted."""
+        stopped = any(problem.kind in STOPS_UPLOADS for problem in self.problems)
+        if stopped or self.silent_since is not None:
+            return None
+        return drain_time(self.queue_depth, requests_per_minute=self.requests_per_minute)
 
     @property
-    def drain_time(self) -> timedelta:
-        """How long the queue takes at the configured rate."""
-        return drain_time(self.queue_depth, requests_per_minute=self.requests_per_minute)
+    def silent_since(self) -> datetime | None:
+        """Since when a message is due and nothing is accepted; None while that is not long ago.
+
+        Two things must hold at once, each for what is no silence. The oldest visible message was
+        due more than `SILENT_AFTER` ago: after hours without changes one that was enqueued just now
+        is not. And so long ago was the last success: the message may stand behind a long queue.
+        """
+        if self.oldest_due is None:
+            return None
+        since = max(filter(None, (self.oldest_due, self.last_success)))
+        return since if self.now - since > SILENT_AFTER else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +120,8 @@ class Diagnosis:
 def look(
     ledger: Ledger,
     problems: Problems,
-    slots: Slots,
     *,
-    queue: SendQueue,
+    queue: WatchedQueue,
     poison_queue: SendQueue,
     runs: int,
     now: datetime,
@@ -128,6 +136,7 @@ def look(
     lease = ledger.control.read_lease()  # first: a run that is open and not named stays so
     recent = tuple(ledger.runs.latest(max(runs, HEALTH_RUNS)))
     queue_depth, poison_queue_depth = queue.depth(), poison_queue.depth()  # before the rows
+    oldest_due = _oldest_due(queue.peek())
     chunks = list(ledger.chunks.outcomes())
     poison = ledger.poison.totals()
     reached = {run.run_id: run.sequence for run in recent}
@@ -140,12 +149,11 @@ def look(
         now=now,
         runs=tuple(_balance(ledger, recent[:runs], chunks)),
         recent=recent,
-        problems=tuple(problems.open()),
+        problems=tuple(standing(ledger, problems, now=now)),
         last_success=problems.last_success(),
         queue_depth=queue_depth,
         poison_queue_depth=poison_queue_depth,
-        next_slot=slots.next_free(),
-        waiting_since=_waiting_since(waiting, poison.replayed_at),
+        oldest_due=oldest_due,
         requests_per_minute=requests_per_minute,
         poison_kept=poison.kept,
         stale_after=stale_after,
@@ -191,20 +199,15 @@ def _balance(ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk]) -> It
         yield view
 
 
-def _waiting_since(chunks: Iterable[Chunk], replayed_at: datetime | None) -> datetime | None:
-    """Return since when the oldest queued chunk waits that was not deferred. Pure.
-
-    Deferred ones wait for a reason of their own, which is a problem if it concerns everything. A
-    replay says nowhere which chunks are old; so waiting begins anew with it, at `replayed_at`.
-    """
-    waiting = [
-        chunk.enqueued_at
-        for chunk in chunks
-        if chunk.state is ChunkState.QUEUED and not chunk.void and not chunk.deferrals
-    ]
-    if not waiting:
-        return None
-    return max(filter(None, (min(waiting), replayed_at)))
+def _oldest_due(texts: Iterable[str]) -> datetime | None:
+    """Return when the oldest of some messages was due; those that cannot be read say nothing."""
+    found = []
+    for text in texts:
+        with suppress(PipelineError):
+            due = decode_envelope(text).due_at
+            if due is not None:
+                found.append(datetime.fromtimestamp(due, UTC))
+    return min(found, default=None)
 
 
 def judge_health(view: View) -> Diagnosis:
@@ -212,12 +215,11 @@ def judge_health(view: View) -> Diagnosis:
 
     Down: nothing arrives. Degraded: it arrives, but something waits for an operator.
     """
-    down = [f"{problem.what} (since {problem.since:%d %b %H:%M} UTC)" for problem in view.problems]
-    degraded: list[str] = []
+    down, degraded = _stated(view.problems)
     missing = _missing_success(view)
     if missing and not _is_at_work(view):
         (degraded if _is_new(view) else down).append(missing)
-    silence = "" if view.problems else _silence(view)
+    silence = _silence(view)
     if silence:
         down.append(silence)
     if view.poison_queue_depth:
@@ -228,8 +230,9 @@ def judge_health(view: View) -> Diagnosis:
         )
     if view.poison_kept:
         degraded.append(f"messages given up: {view.poison_kept}; see `poison list`")
-    if view.drain_time > MAX_BACKLOG:
-        degraded.append(f"the queue takes {view.drain_time / timedelta(hours=1):.0f} h to drain")
+    drain = view.drain_time
+    if drain is not None and drain > MAX_BACKLOG:
+        degraded.append(f"the queue takes {drain / timedelta(hours=1):.0f} h to drain")
     degraded += [
         f"run {run_id} is open, but the run lease does not name it: the next tick closes it"
         for run_id in view.orphans
@@ -257,13 +260,30 @@ def judge_health(view: View) -> Diagnosis:
     degraded += [
         f"the books of run {v.run.run_id} do not balance" for v in view.runs if not v.fate.balanced
     ]
-    degraded += [
-        f"run {run.run_id} has a gap: {run.reason}"
-        for run in view.recent
-        if run.state is RunState.GAP
-    ]
     health = Health.DOWN if down else Health.DEGRADED if degraded else Health.HEALTHY
     return Diagnosis(health=health, findings=(*down, *degraded))
+
+
+def _stated(problems: Iterable[Problem]) -> tuple[list[str], list[str]]:
+    """Return a sentence for each problem: those that stop the feed, and the others. Pure.
+
+    Records that wait for proof are counted in one sentence.
+    """
+    down: list[str] = []
+    degraded: list[str] = []
+    unproven = [problem for problem in problems if problem.kind is Kind.UNPROVEN]
+    for problem in problems:
+        if problem.kind is not Kind.UNPROVEN:
+            stated = f"{problem.what} (since {problem.since:%d %b %H:%M} UTC)"
+            (down if problem.kind in STOPS_THE_FEED else degraded).append(stated)
+    if unproven:
+        since = min(problem.since for problem in unproven)
+        plural = "record that Sentinel refused waits" if len(unproven) == 1 else "records wait"
+        degraded.append(
+            f"{len(unproven)} {plural} for proof that Sentinel accepts anything (since "
+            f"{since:%d %b %H:%M} UTC): nothing to do in a quiet feed"
+        )
+    return down, degraded
 
 
 def describe(view: View) -> dict[str, Any]:
@@ -274,22 +294,20 @@ def describe(view: View) -> dict[str, Any]:
         "findings": list(diagnosis.findings),
         "now": view.now.isoformat(),
         "queue_depth": view.queue_depth,
-        "overdue": view.overdue,
-        "drain_minutes": round(view.drain_time / timedelta(minutes=1), 1),
+        "oldest_due": None if view.oldest_due is None else view.oldest_due.isoformat(),
+        "drain_minutes": drain_minutes(view),
         "last_success": None if view.last_success is None else view.last_success.isoformat(),
         "poison_kept": view.poison_kept,
         "poison_queue_depth": view.poison_queue_depth,
-        "problems": [
-            {
-                "kind": problem.kind.value,
-                "what": problem.what,
-                "since": problem.since.isoformat(),
-                "last_seen": problem.last_seen.isoformat(),
-            }
-            for problem in view.problems
-        ],
+        "problems": [describe_problem(problem) for problem in view.problems],
         "runs": [describe_run(v) for v in view.runs],
     }
+
+
+def drain_minutes(view: View) -> float | None:
+    """Return how many minutes the queue takes; None while nothing is accepted."""
+    drain = view.drain_time
+    return None if drain is None else round(drain / timedelta(minutes=1), 1)
 
 
 def describe_run(view: RunView) -> dict[str, Any]:
@@ -345,20 +363,12 @@ def _is_at_work(view: View) -> bool:
 
 
 def _silence(view: View) -> str:
-    """Return that chunks are due and nothing is accepted; empty when there is no reason to.
-
-    Three things must hold at once, each for what is no silence. Messages are overdue, not only
-    waiting for their slots, as a long queue does. The oldest chunk that was not tried in vain
-    waits for `SILENT_AFTER`: not one that was enqueued just now, after hours without changes. And
-    Sentinel has accepted nothing for as long: the chunk may be at the end of a long queue.
-    """
-    if not view.overdue or view.waiting_since is None:
-        return ""
-    since = max(filter(None, (view.waiting_since, view.last_success)))
-    if view.now - since <= SILENT_AFTER:
+    """Return that messages are due and nothing is accepted; empty where a problem explains it."""
+    explained = any(problem.kind in STOPS_UPLOADS for problem in view.problems)
+    if explained or view.silent_since is None:
         return ""
     return (
-        f"chunks are due ({view.overdue}) and Sentinel has accepted nothing since "
-        f"{since:%d %b %H:%M} UTC, without a problem noted: see whether the function "
-        "sentinel_upload runs, is disabled or fails, and its log lines of chunks"
+        f"messages are due and Sentinel has accepted nothing since {view.silent_since:%d %b %H:%M} "
+        "UTC, without a problem noted: see whether the function sentinel_upload runs, is disabled "
+        "or fails, and its log lines of chunks"
     )

@@ -13,9 +13,9 @@ from common.ledger import Ledger, open_ledger
 from common.ledger.problems import Problems
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
-from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, SendQueue
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, SendQueue, WatchedQueue
+from common.schedule import read_stale_after
 from common.settings import destination_of, read_setting, read_storage_settings
-from ops.schedule import read_stale_after
 from ops.status import View, look
 
 
@@ -26,7 +26,7 @@ class Toolbox:
     ledger: Ledger
     problems: Problems
     slots: Slots
-    queue: SendQueue
+    queue: WatchedQueue
     poison_queue: SendQueue
     clock: Clock
     requests_per_minute: float
@@ -39,7 +39,6 @@ class Toolbox:
         return look(
             self.ledger,
             self.problems,
-            self.slots,
             queue=self.queue,
             poison_queue=self.poison_queue,
             runs=runs,

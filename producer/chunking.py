@@ -55,9 +55,11 @@ class PackedChunk:
     supersedes: tuple[int, ...] = ()
     is_recent: bool = False
 
-    def text(self, *, slot: float | None = None, trace_parent: str = "") -> str:
-        """Return the message text for a send slot (seconds since 1970)."""
-        envelope = replace(self.envelope, slot=slot, trace_parent=trace_parent)
+    def text(
+        self, *, slot: float | None = None, due: float | None = None, trace_parent: str = ""
+    ) -> str:
+        """Return the message text for a send slot, or for the end of a delay (since 1970)."""
+        envelope = replace(self.envelope, slot=slot, due=due, trace_parent=trace_parent)
         return encode_envelope(envelope, packed_body=self.packed_body)
 
 

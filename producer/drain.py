@@ -175,7 +175,8 @@ class Sender:
         give_up_at: float | None,
     ) -> None:
         slot = None if departure.slot is None else departure.slot.timestamp()
-        text = chunk.text(slot=slot, trace_parent=trace_parent)
+        due = self._clock.now().timestamp() + departure.delay if slot is None else None
+        text = chunk.text(slot=slot, due=due, trace_parent=trace_parent)
         call_with_retries(
             lambda: self._queue.send(text, delay=self._delay(departure)),
             backoff=self._backoff,

@@ -34,6 +34,7 @@ from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk, distinct_ids, voiding
 from common.ledger.control import Lease
+from common.ledger.problems import LUMEN_DISPROVES, Problems
 from common.ledger.runs import ROWS_A_WRITE, Cursor, Head, Run, new_run_id
 from common.ledger.states import ChunkState, RunState
 from common.queues import MAX_BACKLOG, SendQueue, drain_time
@@ -42,7 +43,8 @@ from producer.entries import Keeping
 from producer.fold import KNOWN_MAX, FoldConfig, survey
 from producer.index import VersionIndex
 from producer.known import Known
-from producer.lumen import LumenClient, Page, QueryState, QueryStatus
+from producer.lumen import Page, QueryState, QueryStatus
+from producer.trouble import Lumen, WatchedLumen
 from producer.versions import Policy
 
 MAX_STALL: Final = timedelta(hours=24)
@@ -80,11 +82,12 @@ class SyncConfig:
 class SyncTools:
     """What a run works with."""
 
-    lumen: LumenClient
+    lumen: Lumen
     ledger: Ledger
     index: VersionIndex
     sender: Sender
     queue: SendQueue
+    problems: Problems
     clock: Clock
 
 
@@ -147,12 +150,14 @@ class _Sync:
 
     def __init__(self, config: SyncConfig, tools: SyncTools, lease: Lease, *, tick: str) -> None:
         self._config = config
-        self._lumen = tools.lumen
+        self._lumen = WatchedLumen(tools.lumen)
         self._ledger = tools.ledger
         self._index = tools.index
         self._sender = tools.sender
         self._queue = tools.queue
+        self._problems = tools.problems
         self._clock = tools.clock
+        self._is_noted = False
         self._lease = lease
         self._tick = tick
         self._renewed = tools.clock.monotonic()
@@ -253,7 +258,7 @@ class _Sync:
                 known=known,
                 policy=self._policy(head.run),
                 ledger_id=self._ledger.chunks.ledger_id(),
-                keep_going=self._check_time,
+                keep_going=self._between_pages,
                 give_up_at=self._deadline,
             )
         except LeaseLostError:
@@ -285,6 +290,7 @@ class _Sync:
             # First, so that dying here leaves a full run to resume and not one too many.
             self._ledger.control.full_done(head.run.full_request)
         run = head.save(state=state, reason=reason)
+        self._note_lumen()
         if not run.is_open and run.run_id == self._lease.open_run:
             self._lease = self._ledger.control.set_open_run(self._lease, None)
         # Only the tick ended, at one of its limits, and the run has come further in it.
@@ -399,7 +405,9 @@ class _Sync:
                 case QueryState.COMPLETED:
                     return status
                 case QueryState.FAILED:
-                    raise QueryFailedError("Lumen reports that the query failed")
+                    failed = QueryFailedError("Lumen reports that the query failed")
+                    self._lumen.query_failed(failed)
+                    raise failed
                 case QueryState.EXPIRED:
                     raise GapError("Lumen reports that the query expired before it was drained")
                 case QueryState.QUEUED | QueryState.PENDING | QueryState.RUNNING:
@@ -426,6 +434,21 @@ class _Sync:
         if status.page is None or len(status.page.objects) < expected:
             raise GapError("Lumen no longer gives the page that came with the query's answer")
         return status.page
+
+    def _between_pages(self) -> None:
+        """Note that Lumen answers, once a tick, and go on while there is time."""
+        if not self._is_noted:
+            self._note_lumen()
+        self._check_time()
+
+    def _note_lumen(self) -> None:
+        """Raise the problem that the last call to Lumen met, or end those that it disproves."""
+        with suppress(PipelineError):  # the run's head tells of it, too
+            if self._lumen.trouble is not None:
+                self._problems.raise_problem(*self._lumen.trouble)
+            elif self._lumen.has_answered:
+                self._problems.end(LUMEN_DISPROVES)
+                self._is_noted = True
 
     def _check_time(self) -> None:
         """Keep the lease; raise `OutOfTimeError` when the time budget is used up."""

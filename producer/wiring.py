@@ -5,15 +5,18 @@ function imports all triggers.
 """
 
 import random
+from datetime import timedelta
 
 import requests
 
 from common.clock import SystemClock
 from common.identity import storage_credential
 from common.ledger import open_ledger
+from common.ledger.problems import STANDS_FOR, Problems
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import UPLOAD_QUEUE, AzureQueue
+from common.schedule import span_of
 from common.settings import Settings
 from common.transport import PlainSession
 from producer.drain import DrainConfig, Sender
@@ -77,5 +80,12 @@ def sync_tools(settings: Settings, *, session: requests.Session | None = None) -
             rng=rng,
         ),
         queue=queue,
+        problems=Problems(tables, clock=clock, stands_for=longest_wait(settings)),
         clock=clock,
     )
+
+
+def longest_wait(settings: Settings) -> timedelta:
+    """Return the longest time from one try to ask Lumen to the end of the next."""
+    pause = span_of(settings.lumen_schedule, ticks=1)
+    return pause + timedelta(seconds=settings.run_time_budget) + STANDS_FOR

@@ -1,17 +1,17 @@
-"""Problems: what stands in the way of the whole feed, one row a kind, closed by itself.
+"""Problems: what stops or slows the whole feed, one row each, with its remedy and an end.
 
-A problem is raised by whoever meets it and closed by the first success of anybody. Both are
-limited in how often they write, so that neither an outage nor the flow after it costs a
-storage operation a chunk. The rows of closed problems stay, so that one can see what was.
-
-No problem outlives the chunk that met it: a row names the chunk that met it last, and is closed
-when that one comes to its end without a success. Names are compared, not times: clocks differ.
+A producer or consumer raises a problem when it meets one. A row says until when the problem counts:
+the longest wait between two tries, so a problem that is not met again ends by itself. A success
+ends only the kinds that it disproves: an upload does not end *Lumen refuses the key*. A problem
+that ended leaves a trace with its beginning and its end; the last `MAX_TRACES` are kept. Writes are
+limited, so neither an outage nor the flow after it costs a storage operation a chunk. Gaps are not
+kept here: the head of their run is the record (`runs`).
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -20,25 +20,65 @@ from uuid import uuid4
 from common.clock import CLOCK_SKEW, Clock
 from common.errors import ConflictError
 from common.events import cut
-from common.ledger.tables import Row, Table, Tables
+from common.ledger.tables import Action, Operation, Row, Table, Tables
 
 TABLE: Final = "control"
 _PARTITION: Final = "problem"
+_TRACE: Final = "ended-"
+"""How the keys of traces begin, in the partition of the problems."""
 _SUCCESS_KEY: Final = "last-success"
 _SUCCESS_PARTITION: Final = "success"
 
 WRITE_EVERY: Final = 10.0
 """Seconds between two writes of one instance about the same thing."""
 
+STANDS_FOR: Final = timedelta(minutes=20)
+"""How long a problem counts that is not met again. A chunk that waits for an operator is tried
+every 18 minutes at the latest, by the default of `DEFERRAL_DELAY`; the host takes a minute or two
+to look at the queue and to start."""
+
+MAX_TRACES: Final = 10
+"""Ended problems that are kept."""
+
 
 class Kind(StrEnum):
-    """What can stand in the way."""
+    """What can stop or slow the feed."""
 
     ACCESS = "access"
     UNAVAILABLE = "unavailable"
     REFUSING = "refusing"
     THROTTLED = "throttled"
     DRIFT = "drift"
+    UNPROVEN = "unproven"
+    """A refused record waits until Sentinel is seen to accept anything."""
+    LUMEN_ACCESS = "lumen-access"
+    LUMEN_UNAVAILABLE = "lumen-unavailable"
+    LUMEN_DRIFT = "lumen-drift"
+    GAP = "gap"
+    """Indicators of a run may be missing. A fact: it counts until an operator acknowledges it."""
+
+
+UPLOAD_DISPROVES: Final = frozenset(
+    {
+        Kind.ACCESS,
+        Kind.UNAVAILABLE,
+        Kind.REFUSING,
+        Kind.THROTTLED,
+        Kind.DRIFT,
+        Kind.UNPROVEN,
+    }
+)
+"""Kinds that are over once Sentinel has accepted something."""
+
+LUMEN_DISPROVES: Final = frozenset({Kind.LUMEN_ACCESS, Kind.LUMEN_UNAVAILABLE, Kind.LUMEN_DRIFT})
+"""Kinds that are over once Lumen has answered a query with a page."""
+
+STOPS_UPLOADS: Final = UPLOAD_DISPROVES - {Kind.UNPROVEN}
+"""Kinds with which Sentinel accepts nothing."""
+
+STOPS_THE_FEED: Final = STOPS_UPLOADS | {Kind.LUMEN_ACCESS, Kind.LUMEN_DRIFT}
+"""Kinds with which nothing arrives before a person acts, or an outage of Sentinel ends. An outage
+of Lumen is among them only once a complete run is missing: the next ticks try by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,73 +97,93 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One problem: what (and its remedy), since when, last seen, and whether it is open."""
+    """One problem: what (and its remedy), from when to when, and when it was met last.
+
+    `subject` is the run or chunk that it is about; empty where it concerns everything. `until` is
+    when it ends unless it is met again, or when it ended.
+    """
 
     kind: Kind
     what: str
     since: datetime
     last_seen: datetime
-    closed_at: datetime | None = None
+    until: datetime
+    subject: str = ""
 
 
 class Problems:
-    """The problem rows of one side of the pipeline. Safe to use from several threads."""
+    """The problem rows and their traces. Safe to use from several threads."""
 
-    def __init__(self, tables: Tables, *, clock: Clock, instance: str = "") -> None:
-        """`instance` names whose clock it is; by default a name of its own."""
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        clock: Clock,
+        instance: str = "",
+        stands_for: timedelta = STANDS_FOR,
+    ) -> None:
+        """`instance` names whose clock it is; by default a name of its own.
+
+        `stands_for` is the longest wait between two tries of the side that raises problems here.
+        """
         self._table: Table = tables.table(TABLE)
         self._clock = clock
         self._instance = instance or uuid4().hex[:8]
+        self._stands_for = stands_for
         self._lock = threading.Lock()
-        self._raised: dict[Kind, float] = {}
+        self._raised: dict[str, float] = {}
         self._succeeded: float | None = None
 
     def moment(self) -> Moment:
         """Return this moment."""
         return Moment(at=self._clock.now(), by=self._instance)
 
-    def raise_problem(self, kind: Kind, what: str, *, met_by: str = "") -> None:
-        """Record that a chunk met a problem, at most once in `WRITE_EVERY` seconds.
+    def raise_problem(self, kind: Kind, what: str, *, subject: str = "") -> None:
+        """Record that a problem was met, at most once in `WRITE_EVERY` seconds.
 
-        `met_by` is its name; it must say so with `chunk_ended` should no success of its follow.
+        Called again while it counts: it counts longer, and keeps its beginning.
         """
-        if not self._is_due(kind):
+        key = _key(kind, subject)
+        if not self._is_due(key):
             return
         now = self._clock.now()
-        known = self._get(kind)
-        since = known.since if known is not None and known.closed_at is None else now
+        row = self._table.get(_PARTITION, key)
+        known = None if row is None else _from_row(row)
+        if row is not None and known is not None and known.until < now:
+            self._leave_trace(row, known, at=known.until)
+            known = None
         self._table.merge(
             Row(
                 partition=_PARTITION,
-                key=kind.value,
+                key=key,
                 data={
+                    "kind": kind.value,
+                    "subject": subject,
                     "what": cut(what),
-                    "since": since,
+                    "since": now if known is None else known.since,
                     "last_seen": now,
-                    "is_open": True,
-                    "met_by": met_by,
+                    "until": now + self._stands_for,
+                    "is_open": True,  # the release before this one reads it
                 },
             )
         )
 
-    def chunk_ended(self, name: str) -> None:
-        """Close the problems that a chunk was the last to meet, as it waits for them no more.
+    def end(self, kinds: Collection[Kind]) -> None:
+        """End the problems of `kinds`: something has disproved them. Called twice: the same.
 
-        For every end that is no success: given up, refused record by record, or found uploaded by
-        a copy of its message, whose success may have been noted before the problem was. Who else
-        waits raises the problem again at the next try, and who meets it now keeps it open.
+        One that is met at the same moment stays, until the next success or its own end.
         """
-        for row in self._table.query(_PARTITION):
-            if not row.data.get("is_open") or row.data.get("met_by") != name:
-                continue
-            with self._lock:
-                self._raised = {k: at for k, at in self._raised.items() if k != row.key}
-            data = {**row.data, "is_open": False, "closed_at": self._clock.now()}
-            with suppress(ConflictError):  # it was met again, or is closed
-                self._table.replace(replace(row, data=data))
+        with self._lock:
+            self._raised = {
+                key: at for key, at in self._raised.items() if _kind_of(key) not in kinds
+            }
+        now = self._clock.now()
+        for row, problem in self._rows():
+            if problem.kind in kinds:
+                self._leave_trace(row, problem, at=min(now, problem.until))
 
     def note_success(self, sent: Moment, *, after_trouble: bool = False) -> None:
-        """Record that Sentinel accepted what was sent at a moment; close every open problem.
+        """Record that Sentinel accepted what was sent at a moment; end what that disproves.
 
         That it was sent then, not that the answer came later, is what proves that Sentinel
         accepted anything at a time. At most once in `WRITE_EVERY` seconds, unless this instance
@@ -136,7 +196,6 @@ class Problems:
             if recent and not self._raised and not after_trouble:
                 return
             self._succeeded = now
-            self._raised.clear()
         self._table.merge(
             Row(
                 partition=_SUCCESS_PARTITION,
@@ -144,15 +203,7 @@ class Problems:
                 data={"at": sent.at, "by": sent.by},
             )
         )
-        moment = self._clock.now()
-        for problem in self.open():
-            self._table.merge(
-                Row(
-                    partition=_PARTITION,
-                    key=problem.kind.value,
-                    data={"is_open": False, "closed_at": moment},
-                )
-            )
+        self.end(UPLOAD_DISPROVES)
 
     def last_success(self) -> datetime | None:
         """Return when what Sentinel accepted last was sent, or up to `WRITE_EVERY` s earlier."""
@@ -170,16 +221,39 @@ class Problems:
         return last is not None and last.is_surely_after(moment)
 
     def open(self) -> list[Problem]:
-        """Return the problems that stand."""
-        return [problem for problem in self.all() if problem.closed_at is None]
+        """Return the problems that count now."""
+        now = self._clock.now()
+        return [problem for _, problem in self._rows() if problem.until >= now]
 
-    def all(self) -> Iterator[Problem]:
-        """Yield every problem there ever was, by its last occurrence.
+    def ended(self) -> list[Problem]:
+        """Return the problems that ended last, at most `MAX_TRACES`, the latest end first."""
+        now = self._clock.now()
+        passed = [problem for _, problem in self._rows() if problem.until < now]
+        found = [*passed, *(problem for _, problem in self._rows(traces=True))]
+        return sorted(found, key=lambda problem: problem.until, reverse=True)[:MAX_TRACES]
 
-        Of a kind that another release knows nothing is said: it must not stop this one.
-        """
-        rows = self._table.query(_PARTITION)
-        return (_from_row(row) for row in rows if row.key in frozenset(Kind))
+    def _rows(self, *, traces: bool = False) -> Iterator[tuple[Row, Problem]]:
+        """Yield the rows of problems, or of traces. A kind of another release is left alone."""
+        for row in self._table.query(_PARTITION):
+            problem = _from_row(row)
+            if problem is not None and row.key.startswith(_TRACE) is traces:
+                yield row, problem
+
+    def _leave_trace(self, row: Row, problem: Problem, *, at: datetime) -> None:
+        """Turn a problem's row into a trace, unless it changed since it was read."""
+        key = f"{_TRACE}{problem.since:%Y%m%dT%H%M%S%f}-{row.key}"
+        ended = {**row.data, "kind": problem.kind.value, "until": at, "is_open": False}
+        trace = Row(partition=_PARTITION, key=key, data=ended)
+        with suppress(ConflictError):  # it was met again, or another instance was first
+            self._table.transact(
+                [
+                    Operation(action=Action.INSERT, row=trace),
+                    Operation(action=Action.DELETE, row=row),
+                ]
+            )
+        traces = sorted(self._rows(traces=True), key=lambda found: found[1].until, reverse=True)
+        for old, _ in traces[MAX_TRACES:]:
+            self._table.delete(_PARTITION, old.key)
 
     def _last_success(self) -> Moment | None:
         row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
@@ -188,25 +262,38 @@ class Problems:
         data: dict[str, Any] = dict(row.data)
         return Moment(at=data["at"], by=data.get("by", ""))
 
-    def _is_due(self, kind: Kind) -> bool:
+    def _is_due(self, key: str) -> bool:
         with self._lock:
             now = self._clock.monotonic()
-            if now - self._raised.get(kind, -WRITE_EVERY) < WRITE_EVERY:
+            if now - self._raised.get(key, -WRITE_EVERY) < WRITE_EVERY:
                 return False
-            self._raised[kind] = now
+            self._raised[key] = now
             return True
 
-    def _get(self, kind: Kind) -> Problem | None:
-        row = self._table.get(_PARTITION, kind.value)
-        return None if row is None else _from_row(row)
+
+def _key(kind: Kind, subject: str) -> str:
+    """Return the key of a problem's row; `/` must not be in one."""
+    return f"{kind.value}|{subject.replace('/', '|')}" if subject else kind.value
 
 
-def _from_row(row: Row) -> Problem:
+def _kind_of(key: str) -> Kind | None:
+    name = key.partition("|")[0]
+    return Kind(name) if name in frozenset(Kind) else None
+
+
+def _from_row(row: Row) -> Problem | None:
+    """Return the problem of a row or trace; None for a kind that this release does not know."""
     data: dict[str, Any] = dict(row.data)
+    kind = _kind_of(data.get("kind", row.key))
+    if kind is None:
+        return None
+    # The first rows of version 1 have no end of their own; a closed one says when it was closed.
+    until = data.get("until") or data.get("closed_at") or data["last_seen"] + STANDS_FOR
     return Problem(
-        kind=Kind(row.key),
+        kind=kind,
         what=data["what"],
         since=data["since"],
         last_seen=data["last_seen"],
-        closed_at=None if data["is_open"] else data["closed_at"],
+        until=until,
+        subject=data.get("subject", ""),
     )

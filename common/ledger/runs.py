@@ -23,6 +23,11 @@ from common.ledger.tables import Action, Operation, Row, Table, Tables, Value
 ROWS_A_WRITE: Final = 99
 """Chunk rows in a transaction, beside the head: 100 entities at most (`MAX_BATCH_ENTITIES`)."""
 
+GAP_COUNTS_FOR: Final = timedelta(days=14)
+"""How long a gap counts that no operator acknowledges."""
+
+_CAS_TRIES: Final = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
@@ -85,6 +90,21 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """The gap of a run: why, when it was closed as one, and who took note of that, and when."""
+
+    run_id: str
+    reason: str
+    since: datetime
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+
+    def counts_at(self, now: datetime) -> bool:
+        """Whether it still counts: nobody took note of it, and it is not `GAP_COUNTS_FOR` old."""
+        return self.acknowledged_at is None and now - self.since <= GAP_COUNTS_FOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One sync run. `cursor` None: Lumen's query was not seen to complete yet.
 
@@ -92,6 +112,9 @@ class Run:
     last, and `step` numbers its writes. `full_request`: when the request for a full run was made
     that it serves, so it sends everything, whether known or not. `asked`: Lumen was, or was about
     to be, asked to start the query. `trail` is what `producer.paging` knows of the tokens seen.
+
+    `acknowledged_at` is when an operator took note of its gap, and `acknowledged_by` who, with a
+    note.
 
     `stalled` counts the resumptions since the cursor moved last, at `progress_at`, and
     `stalled_for` the seconds that lay before them, by the storage's clock. `age` is how long ago
@@ -116,6 +139,8 @@ class Run:
     stalled: int = 0
     stalled_for: float = 0.0
     progress_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
     reason: str = ""
     etag: str = ""
     age: timedelta | None = field(default=None, compare=False)
@@ -234,6 +259,29 @@ class Runs:
         """Yield the newest runs first, at most `limit`."""
         return map(_from_row, self._table.query(key=HEAD_KEY, limit=limit))
 
+    def gaps(self) -> list[Gap]:
+        """Return every gap, the newest run first."""
+        heads = self._table.query(key=HEAD_KEY, select=_GAP)
+        found = [_gap_of(row) for row in heads if row.data.get("state") == RunState.GAP]
+        return [gap for gap in found if gap is not None]
+
+    def acknowledge(self, run_id: str, *, at: datetime, by: str) -> bool:
+        """Note that an operator knows of a run's gap; return False where there is none to note.
+
+        Called twice: the first time stays. Compare-and-swap, so a fold at work is not overwritten.
+        """
+        tick = f"operator:{secrets.token_hex(4)}"
+        for _ in range(_CAS_TRIES):
+            run = self.get(run_id)
+            if run is None or run.state is not RunState.GAP or run.acknowledged_at is not None:
+                return False
+            try:
+                self.save(run, tick=tick, acknowledged_at=at, acknowledged_by=by)
+            except ConflictError:
+                continue
+            return True
+        raise ConflictError(f"the head of run {run_id} kept changing; try again")
+
     def open(self) -> list[Run]:
         """Return the runs that have something left to do, the newest first."""
         heads = self._table.query(key=HEAD_KEY, select=("state",))
@@ -260,6 +308,8 @@ def _to_row(run: Run) -> Row:
         "stalled": run.stalled,
         "stalled_for": run.stalled_for,
         "progress_at": run.progress_at,
+        "acknowledged_at": run.acknowledged_at,
+        "acknowledged_by": cut(run.acknowledged_by),
         **{f.name: getattr(run.counts, f.name) for f in fields(Counts)},
         **{f"folded_{f.name}": getattr(run.folded, f.name) for f in fields(Folded)},
     }
@@ -308,15 +358,38 @@ def _read(row: Row, data: dict[str, Any]) -> Run:
         stalled=data.get("stalled", 0),
         stalled_for=data.get("stalled_for", 0.0),
         progress_at=data.get("progress_at"),
+        acknowledged_at=data.get("acknowledged_at"),
+        acknowledged_by=data.get("acknowledged_by", ""),
         reason=data["reason"],
         etag=row.etag,
         age=row.age,
     )
 
 
+_GAP: Final = ("state", "reason", "updated_at", "acknowledged_at", "acknowledged_by")
+
+
+def _gap_of(row: Row) -> Gap | None:
+    """Return the gap of a head; None of one that is damaged, which is listed as such."""
+    data: dict[str, Any] = dict(row.data)
+    try:
+        since = _checked(data)["updated_at"]
+    except (KeyError, TypeError):
+        return None
+    return Gap(
+        run_id=run_id_of(row.partition),
+        reason=data.get("reason", ""),
+        since=since,
+        acknowledged_at=data.get("acknowledged_at"),
+        acknowledged_by=data.get("acknowledged_by", ""),
+    )
+
+
 _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
-    **dict.fromkeys(("run_id", "state", "tick", "reason", "cache_id"), str),
-    **dict.fromkeys(("started_at", "updated_at", "full_request", "progress_at"), datetime),
+    **dict.fromkeys(("run_id", "state", "tick", "reason", "cache_id", "acknowledged_by"), str),
+    **dict.fromkeys(
+        ("started_at", "updated_at", "full_request", "progress_at", "acknowledged_at"), datetime
+    ),
     **dict.fromkeys(("epoch", "step", "resumed", "stalled"), int),
     **dict.fromkeys((f.name for f in fields(Counts)), int),
     **dict.fromkeys((f"folded_{f.name}" for f in fields(Folded)), int),

@@ -18,6 +18,7 @@ from common.backoff import Backoff
 from common.clock import SystemClock
 from common.envelope import decode_envelope
 from common.ledger import open_ledger
+from common.ledger.problems import Problems
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables, Operation, Row, Table
@@ -206,6 +207,7 @@ class Pipeline:
             index=VersionIndex(tables),
             sender=sender,
             queue=queue,
+            problems=Problems(tables, clock=clock),
             clock=clock,
         )
         run_sync(config, tools, owner="test")

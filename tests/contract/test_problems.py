@@ -1,20 +1,25 @@
 """Problems over the tables in memory and over Azurite."""
 
-from common.ledger.problems import Kind, Problems
+from common.ledger.problems import STANDS_FOR, Kind, Problems
 from common.ledger.tables import Tables
 from tests.fakes.clock import FakeClock
 
 
-def test_a_problem_is_closed_with_its_chunk_and_stays_on_record(tables: Tables) -> None:
-    """A row that a query gave is written back as a whole, unless it has changed."""
+def test_a_problem_that_ended_leaves_its_trace(tables: Tables) -> None:
+    """Row and trace change places in one transaction; another kind stays as it is."""
     clock = FakeClock()
     problems = Problems(tables, clock=clock)
-    problems.raise_problem(Kind.ACCESS, "403", met_by="run/1")
-    problems.raise_problem(Kind.DRIFT, "418", met_by="run/2")
-    (before,) = (problem for problem in problems.all() if problem.kind is Kind.ACCESS)
+    problems.raise_problem(Kind.UNPROVEN, "1 record waits", subject="run/000001-2")
+    problems.raise_problem(Kind.LUMEN_ACCESS, "403")
+    (before,) = (problem for problem in problems.open() if problem.kind is Kind.UNPROVEN)
     clock.advance(60)
-    problems.chunk_ended("run/1")
-    assert [problem.kind for problem in problems.open()] == [Kind.DRIFT]
-    (after,) = (problem for problem in problems.all() if problem.kind is Kind.ACCESS)
-    assert after.closed_at == clock.now()
-    assert (after.what, after.since, after.last_seen) == ("403", before.since, before.last_seen)
+    problems.note_success(problems.moment())
+    problems.note_success(problems.moment(), after_trouble=True)
+    assert [problem.kind for problem in problems.open()] == [Kind.LUMEN_ACCESS]
+    (after,) = problems.ended()
+    assert after.until == clock.now()
+    assert (after.what, after.subject) == ("1 record waits", "run/000001-2")
+    assert (after.since, after.last_seen) == (before.since, before.last_seen)
+    clock.advance(STANDS_FOR.total_seconds())
+    assert problems.open() == []
+    assert [problem.kind for problem in problems.ended()] == [Kind.LUMEN_ACCESS, Kind.UNPROVEN]

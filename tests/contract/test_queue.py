@@ -7,13 +7,13 @@ one read. Tables are not concerned: their client escapes such letters, in JSON a
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 import pytest
 from azure.storage.queue import QueueClient
 
 from common.envelope import MAX_ENVELOPE_BYTES
-from common.queues import MAX_DELAY, AzureQueue, SendQueue
+from common.queues import MAX_DELAY, MAX_PEEKED, AzureQueue, SendQueue, WatchedQueue
 from common.settings import StorageSettings
 from tests.fakes.queue import FakeQueue
 
@@ -114,6 +114,17 @@ def test_no_delay_is_now(side: Side, delay: float) -> None:
     """A delay of nothing, or in the past, hides nothing."""
     side.queue.send("now", delay=delay)
     assert side.received() == ["now"]
+
+
+def test_what_is_visible_can_be_looked_at(side: Side) -> None:
+    """The oldest first, up to 32; looking hides nothing, and what is hidden is not seen."""
+    queue = cast("WatchedQueue", side.queue)
+    assert queue.peek() == []
+    queue.send("later", delay=HOUR)
+    assert queue.peek() == []
+    for number in range(MAX_PEEKED + 1):
+        queue.send(f"{number}")
+    assert queue.peek() == queue.peek() == [f"{number}" for number in range(MAX_PEEKED)]
 
 
 def test_the_depth_counts_what_is_being_worked_on(azure: AzureSide) -> None:

@@ -391,6 +391,7 @@ class World:
                 index=VersionIndex(self.tables),
                 sender=sender,
                 queue=self.queue,
+                problems=Problems(self.tables, clock=self.clock),
                 clock=self.clock,
             ),
             owner="model",
@@ -417,7 +418,7 @@ class World:
                 rng=random.Random(0),  # noqa: S311
                 first_delay=5.0,
             ),
-            keeper=PoisonKeeper(ledger=ledger, problems=problems, clock=self.clock),
+            keeper=PoisonKeeper(ledger=ledger, clock=self.clock),
             clock=self.clock,
         ).deliver(message.text)
         self.stage.gate("acknowledge")
@@ -425,8 +426,7 @@ class World:
 
     def keep_poison(self, message: Message, receipt: int) -> None:
         """Keep one message of the poison queue."""
-        problems = Problems(self.tables, clock=self.clock)
-        keeper = PoisonKeeper(ledger=self.ledger, problems=problems, clock=self.clock)
+        keeper = PoisonKeeper(ledger=self.ledger, clock=self.clock)
         handle_poison(message.text, keeper=keeper, queue=self.poison_queue, upload_queue=self.queue)
         self.stage.gate("acknowledge")
         self.poison_queue.delete(message, receipt)

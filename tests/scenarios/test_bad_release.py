@@ -37,7 +37,6 @@ def test_what_is_refused_without_exception_is_kept_on_the_queue(
     )
     problem = world.problem(Kind.REFUSING)
     assert problem is not None
-    assert problem.closed_at is None
     assert not world.poison()
     assert not list(world.ledger.rejections.of_run(run.run_id))
 

@@ -19,12 +19,11 @@ def test_an_outage_poisons_nothing_and_ends_by_itself(new_world: NewWorld) -> No
     )
     problem = world.problem(Kind.UNAVAILABLE)
     assert problem is not None
-    assert problem.closed_at is None
     assert "503" in problem.what
     assert not world.poison()
 
     outage.remove()
     world.deliver_all()
     assert_conserved(world)
-    assert world.problem_is_closed(Kind.UNAVAILABLE)
+    assert world.problem_is_over(Kind.UNAVAILABLE)
     assert world.problems.open() == []

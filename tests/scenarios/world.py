@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from azure.data.tables import TableServiceClient
@@ -25,7 +26,7 @@ from common.ledger.runs import Run
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
-from common.queues import UPLOAD_QUEUE, AzureQueue
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import Secret, StorageSettings, destination_of
 from consumer.poison import MAX_PUT_BACK
 from local.cloud import LocalCloud
@@ -35,6 +36,7 @@ from local.held_messages import HeldMessages
 from local.sentinel_api import digest
 from ops.poison import Handled, Selection, discard, find, replay
 from ops.reconciliation import Reconciliation, reconcile
+from ops.status import View, look
 from tests.patience import PATIENCE
 
 LOOK_EVERY = 0.1
@@ -117,13 +119,31 @@ class World:
         return list(discard(records, ledger=self.ledger, clock=SystemClock()))
 
     def problem(self, kind: Kind) -> Problem | None:
-        """The problem of a kind, if there ever was one."""
-        return next((one for one in self.problems.all() if one.kind is kind), None)
+        """The problem of a kind that is open, if there is one."""
+        return next((one for one in self.problems.open() if one.kind is kind), None)
 
-    def problem_is_closed(self, kind: Kind) -> bool:
-        """Whether there was such a problem and it is over."""
-        problem = self.problem(kind)
-        return problem is not None and problem.closed_at is not None
+    def problem_is_over(self, kind: Kind) -> bool:
+        """Whether there was such a problem and it has ended."""
+        kinds = {problem.kind for problem in self.problems.ended()}
+        return kind in kinds and self.problem(kind) is None
+
+    def look(self) -> View:
+        """What an operator sees."""
+        return look(
+            self.ledger,
+            self.problems,
+            queue=self.queue,
+            poison_queue=AzureQueue(POISON_QUEUE, self._storage),
+            runs=5,
+            now=SystemClock().now(),
+            requests_per_minute=6000,
+            stale_after=timedelta(minutes=45),
+            destination=self.destination,
+        )
+
+    @property
+    def _storage(self) -> StorageSettings:
+        return StorageSettings(connection_string=Secret(self.cloud.connection_string))
 
     def messages(self) -> list[str]:
         """The texts of the messages that wait visibly on the queue, up to 32 of them."""
@@ -145,8 +165,7 @@ class World:
 
     def put(self, text: str, *, queue: str = UPLOAD_QUEUE, delay: float = 0.0) -> None:
         """Put a message on a queue of the pipeline, invisible for `delay` seconds."""
-        storage = StorageSettings(connection_string=Secret(self.cloud.connection_string))
-        AzureQueue(queue, storage).send(text, delay=delay)
+        AzureQueue(queue, self._storage).send(text, delay=delay)
 
     def fire_timer(self, host: HostProcess) -> None:
         """Fire the timer and do not wait."""

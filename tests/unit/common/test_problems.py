@@ -1,12 +1,24 @@
-"""Problems: one row a kind, raised sparingly, closed by the first success of anybody."""
+"""Problems: raised sparingly, ended by what disproves them or by time, with a trace."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from common.clock import CLOCK_SKEW
 from common.errors import UnavailableError
-from common.ledger.problems import TABLE, WRITE_EVERY, Kind, Moment, Problem, Problems
+from common.ledger.problems import (
+    LUMEN_DISPROVES,
+    MAX_TRACES,
+    STANDS_FOR,
+    TABLE,
+    UPLOAD_DISPROVES,
+    WRITE_EVERY,
+    Kind,
+    Moment,
+    Problem,
+    Problems,
+)
 from common.ledger.tables import Row
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.tables import FakeTables
@@ -30,12 +42,20 @@ class Bench:
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_a_problem_stands_with_its_remedy(kind: Kind) -> None:
-    """What, since when, and last seen when; the others do not stand."""
+@pytest.mark.parametrize("subject", ["", "run/000001-2"])
+def test_a_problem_counts_with_its_remedy(kind: Kind, subject: str) -> None:
+    """What, about what, since when, and until when if it is not met again."""
     bench = Bench()
-    bench.instance().raise_problem(kind, "give the role")
+    bench.instance().raise_problem(kind, "give the role", subject=subject)
     assert bench.instance().open() == [
-        Problem(kind=kind, what="give the role", since=START, last_seen=START)
+        Problem(
+            kind=kind,
+            what="give the role",
+            subject=subject,
+            since=START,
+            last_seen=START,
+            until=START + STANDS_FOR,
+        )
     ]
 
 
@@ -55,23 +75,94 @@ def test_a_problem_that_goes_on_keeps_its_beginning() -> None:
     bench = Bench()
     for _ in range(5):
         bench.instance().raise_problem(Kind.ACCESS, "403")
-        bench.clock.advance(60)
+        bench.clock.advance(STANDS_FOR.total_seconds())
     (problem,) = bench.instance().open()
     assert problem.since == START
-    assert problem.last_seen == START + timedelta(seconds=240)
+    assert problem.last_seen == START + 4 * STANDS_FOR
+    assert problem.until == START + 5 * STANDS_FOR
 
 
-def test_the_first_success_closes_every_problem() -> None:
-    """Whoever raised it; the rows stay, so that one can see what was."""
+Ends = tuple[frozenset[Kind], Callable[[Problems, FakeClock], object]]
+
+ENDS: dict[str, Ends] = {
+    "an upload": (UPLOAD_DISPROVES, lambda problems, _: problems.note_success(problems.moment())),
+    "Lumen answers": (LUMEN_DISPROVES, lambda problems, _: problems.end(LUMEN_DISPROVES)),
+    "time": (
+        frozenset(Kind),
+        lambda _, clock: clock.advance(STANDS_FOR.total_seconds() + 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("event", ENDS)
+@pytest.mark.parametrize("kind", Kind)
+def test_what_ends_a_problem(kind: Kind, event: str) -> None:
+    """An event ends the kinds that it disproves, whoever raised them, and no other."""
+    disproves, happen = ENDS[event]
     bench = Bench()
-    bench.instance().raise_problem(Kind.ACCESS, "403")
-    bench.instance().raise_problem(Kind.UNAVAILABLE, "503")
-    bench.clock.advance(10)
+    bench.instance().raise_problem(kind, "why")
+    bench.clock.advance(WRITE_EVERY)
     other = bench.instance()
-    other.note_success(other.moment())
-    assert other.open() == []
-    assert {problem.closed_at for problem in other.all()} == {bench.clock.now()}
-    assert other.last_success() == bench.clock.now()
+    happen(other, bench.clock)
+    ends = kind in disproves
+    assert [problem.kind for problem in other.open()] == ([] if ends else [kind])
+    assert [problem.kind for problem in other.ended()] == ([kind] if ends else [])
+
+
+def test_the_kinds_are_those_of_the_sides() -> None:
+    """Every kind has one thing that ends it at once, but for the gap, which is a fact."""
+    assert not UPLOAD_DISPROVES & LUMEN_DISPROVES
+    assert UPLOAD_DISPROVES | LUMEN_DISPROVES | {Kind.GAP} == set(Kind)
+
+
+@pytest.mark.parametrize("seconds", [5.0, STANDS_FOR.total_seconds() + 1])
+def test_a_problem_that_ended_leaves_a_trace(seconds: float) -> None:
+    """From when to when: to the success, or to when it ended because it was not met again."""
+    bench = Bench()
+    bench.instance().raise_problem(Kind.ACCESS, "403", subject="a/b")
+    bench.clock.advance(seconds)
+    problems = bench.instance()
+    problems.note_success(problems.moment())
+    (trace,) = problems.ended()
+    assert (trace.kind, trace.what, trace.subject) == (Kind.ACCESS, "403", "a/b")
+    assert (trace.since, trace.until) == (START, min(bench.clock.now(), START + STANDS_FOR))
+
+
+def test_the_last_ten_traces_are_kept() -> None:
+    """The oldest goes first; traces are no problems."""
+    bench = Bench()
+    problems = bench.instance()
+    for number in range(MAX_TRACES + 3):
+        problems.raise_problem(Kind.ACCESS, f"{number}")
+        bench.clock.advance(WRITE_EVERY)
+        problems.note_success(problems.moment())
+    assert problems.open() == []
+    traces = problems.ended()
+    assert [trace.what for trace in traces] == [f"{number}" for number in range(12, 2, -1)]
+    assert len(list(bench.tables.table(TABLE).query("problem"))) == MAX_TRACES
+
+
+def test_a_problem_that_comes_back_after_its_end_leaves_a_trace_first() -> None:
+    """Nobody noticed its end: it is told from the row, then from the trace."""
+    bench = Bench()
+    bench.instance().raise_problem(Kind.DRIFT, "418")
+    bench.clock.advance(3600)
+    before = bench.instance().ended()
+    bench.instance().raise_problem(Kind.DRIFT, "419")
+    (problem,) = bench.instance().open()
+    assert (problem.what, problem.since) == ("419", bench.clock.now())
+    assert bench.instance().ended() == before
+    assert (before[0].what, before[0].until) == ("418", START + STANDS_FOR)
+
+
+def test_a_side_that_tries_seldom_lets_its_problems_count_longer() -> None:
+    """Until its next try, whatever the default is."""
+    bench = Bench()
+    daily = timedelta(days=1)
+    slow = Problems(bench.tables, clock=bench.clock, stands_for=daily)
+    slow.raise_problem(Kind.LUMEN_ACCESS, "403")
+    bench.clock.advance(daily.total_seconds())
+    assert [problem.until for problem in slow.open()] == [bench.clock.now()]
 
 
 def test_a_problem_that_comes_back_is_a_new_one() -> None:
@@ -85,7 +176,6 @@ def test_a_problem_that_comes_back_is_a_new_one() -> None:
     problems.raise_problem(Kind.ACCESS, "403 again")
     (problem,) = problems.open()
     assert (problem.since, problem.what) == (bench.clock.now(), "403 again")
-    assert problem.closed_at is None
 
 
 def test_successes_cost_one_write_in_a_while() -> None:
@@ -124,74 +214,30 @@ def test_a_success_after_trouble_closes_at_once() -> None:
     assert mine.open() == []
 
 
-@pytest.mark.parametrize("ahead", [-7200, 0, 7200])
-def test_a_problem_ends_with_the_chunk_that_met_it_last(ahead: float) -> None:
-    """Whichever instance it ends on, and whatever that one's clock says; the row stays."""
-    bench = Bench()
-    bench.instance().raise_problem(Kind.ACCESS, "403", met_by="run/1")
-    bench.instance().raise_problem(Kind.UNAVAILABLE, "503", met_by="run/1")
-    bench.clock.advance(ahead)
-    other = bench.instance()
-    other.chunk_ended("run/1")
-    assert other.open() == []
-    assert {problem.kind for problem in other.all()} == {Kind.ACCESS, Kind.UNAVAILABLE}
-    assert {problem.closed_at for problem in other.all()} == {bench.clock.now()}
-    assert other.last_success() is None
-
-
-@pytest.mark.parametrize("ahead", [-7200, 0, 7200])
-def test_a_problem_that_another_chunk_met_since_stands_until_that_one_ends(ahead: float) -> None:
-    """Of two that wait the last to meet it matters, whatever their clocks say."""
-    bench = Bench()
-    bench.clock.advance(86_400)
-    since = bench.clock.now()
-    bench.instance().raise_problem(Kind.UNAVAILABLE, "503", met_by="run/1")
-    bench.clock.advance(ahead)
-    bench.instance().raise_problem(Kind.UNAVAILABLE, "503", met_by="run/2")
-    bench.instance().chunk_ended("run/1")
-    assert [problem.since for problem in bench.instance().open()] == [since]
-    bench.instance().chunk_ended("run/2")
-    assert bench.instance().open() == []
-
-
-@pytest.mark.parametrize("name", ["run/2", "run", ""])
-def test_a_chunk_that_met_nothing_closes_nothing(name: str) -> None:
-    """Neither what another met, nor what was closed before."""
-    bench = Bench()
-    problems = bench.instance()
-    problems.raise_problem(Kind.ACCESS, "403", met_by="run/2")
-    problems.chunk_ended("run/2")
-    closed = list(problems.all())
-    problems.raise_problem(Kind.DRIFT, "418", met_by="run/1")
-    bench.clock.advance(60)
-    problems.chunk_ended(name)
-    assert [problem.kind for problem in problems.open()] == [Kind.DRIFT]
-    assert set(closed) < set(problems.all())
-
-
-def test_a_problem_that_is_met_while_it_is_closed_stands() -> None:
+def test_a_problem_that_is_met_while_it_is_ended_counts() -> None:
     """Another chunk meets it between the look and the write."""
     bench = Bench()
-    bench.instance().raise_problem(Kind.ACCESS, "403", met_by="run/1")
+    bench.instance().raise_problem(Kind.ACCESS, "403")
 
     def before(_table: str, operation: str) -> None:
-        if operation == "replace":
+        if operation == "transact":
             bench.tables.before = bench._count
-            bench.instance().raise_problem(Kind.ACCESS, "403", met_by="run/2")
+            bench.instance().raise_problem(Kind.ACCESS, "403 again")
 
     bench.tables.before = before
-    bench.instance().chunk_ended("run/1")
-    assert [problem.kind for problem in bench.instance().open()] == [Kind.ACCESS]
+    bench.instance().end({Kind.ACCESS})
+    assert [problem.what for problem in bench.instance().open()] == ["403 again"]
+    assert bench.instance().ended() == []
 
 
-def test_a_problem_that_ended_with_a_chunk_may_come_back_at_once() -> None:
+def test_a_problem_that_ended_may_come_back_at_once() -> None:
     """It is a new one, and not held back by when its like was written last."""
     bench = Bench()
     problems = bench.instance()
-    problems.raise_problem(Kind.ACCESS, "403", met_by="run/1")
-    problems.chunk_ended("run/1")
+    problems.raise_problem(Kind.LUMEN_ACCESS, "403")
+    problems.end(LUMEN_DISPROVES)
     bench.clock.advance(WRITE_EVERY / 2)
-    problems.raise_problem(Kind.ACCESS, "403", met_by="run/2")
+    problems.raise_problem(Kind.LUMEN_ACCESS, "403")
     assert [problem.since for problem in problems.open()] == [bench.clock.now()]
 
 

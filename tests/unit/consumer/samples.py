@@ -171,7 +171,7 @@ class Bench:
 
     @property
     def keeper(self) -> PoisonKeeper:
-        return PoisonKeeper(ledger=self.ledger, problems=self.problems, clock=self.clock)
+        return PoisonKeeper(ledger=self.ledger, clock=self.clock)
 
     @property
     def deferrer(self) -> Deferrer:

@@ -12,12 +12,13 @@ from common.clock import CLOCK_SKEW
 from common.envelope import Envelope, chunk_id_of, decode_envelope, encode_envelope
 from common.errors import UnavailableError
 from common.ledger.poison import PoisonedBy
-from common.ledger.problems import Kind, Moment, Problems
+from common.ledger.problems import STANDS_FOR, Kind, Moment, Problems
 from common.ledger.rejections import RejectedBy
 from common.ledger.states import ChunkState
+from consumer.deferral import defer_for_operator, longest_wait
 from consumer.deliver import LONGEST_SEARCH
-from consumer.isolation import REQUEST_BUDGET, since_to_json, start_isolation, to_json
-from consumer.outcomes import REFUSING_EVERYTHING, THROTTLED_FOR
+from consumer.isolation import REQUEST_BUDGET
+from consumer.outcomes import REFUSING_EVERYTHING, THROTTLED_FOR, WAITS_FOR_PROOF
 from consumer.pacing import MAX_WAIT
 from consumer.refusals import MANY_REFUSALS, SEARCH_EVERY
 from consumer.sentinel import (
@@ -227,13 +228,12 @@ def test_a_bad_release_rejects_nothing_and_mends_itself(status: int, count: int)
     bench, sentinel = bench_with(())
     sentinel.before = refuse_by(status, sentinel)
     sent = chunks(30, count=count)
-    bench.problems.raise_problem(Kind.UNAVAILABLE, "503")
     serve(bench, *sent, deliveries=300)
     assert len(bench.queue.sent) == len(sent)
     assert bench.poison == []
     assert list(bench.ledger.rejections.of_run(sent[0].run_id)) == []
     assert bench.problems.last_success() is None
-    assert set(bench.open_problems) == {Kind.UNAVAILABLE, Kind.REFUSING}
+    assert Kind.REFUSING in bench.open_problems.keys() <= {Kind.REFUSING, Kind.UNPROVEN}
     problem = bench.open_problems[Kind.REFUSING]
     assert problem.what == REFUSING_EVERYTHING
     sentinel.before = lambda: None
@@ -562,47 +562,12 @@ def test_a_refused_chunk_whose_body_holds_other_records_is_kept(
     assert bench.row(sent).state is ChunkState.POISONED
 
 
-# No problem outlives the chunk that met it.
-
-
-def test_a_problem_ends_with_a_chunk_that_is_given_up() -> None:
-    """It alone failed while others passed: nothing waits for Sentinel any more."""
-    bench, sentinel = bench_with(())
-    sentinel.before = lambda: Unavailable(reason="503")
-    sent = envelope()
-    bench.deliver(sent)
-    assert set(bench.open_problems) == {Kind.UNAVAILABLE}
-    while bench.queue.sent:
-        copy, delay = bench.take()
-        bench.clock.advance(delay / 2)
-        bench.others_pass()
-        bench.clock.advance(delay / 2)
-        bench.deliver(copy)
-    assert len(bench.poison) == 1
-    assert bench.open_problems == {}
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"),
-    [(Unavailable(reason="503"), Kind.UNAVAILABLE), (Isolate(reason="400"), Kind.REFUSING)],
-)
-def test_a_problem_ends_with_a_chunk_whose_copy_was_uploaded(answer: Answer, kind: Kind) -> None:
-    """Where that was noted before the problem was raised, nobody else would close it."""
-    bench, sentinel = bench_with(())
-    sentinel.before = lambda: answer
-    sent = envelope()
-    serve(bench, sent, deliveries=2)
-    assert set(bench.open_problems) == {kind}
-    requests = sentinel.requests
-    bench.settle(sent, accepted=range(3))
-    serve_copies(bench)
-    assert sentinel.requests == requests
-    assert bench.open_problems == {}
+# A problem that is not met again ends by itself.
 
 
 @pytest.mark.parametrize("state", [ChunkState.QUEUED, ChunkState.UPLOADED])
-def test_a_problem_ends_with_a_chunk_that_the_host_gives_up(state: ChunkState) -> None:
-    """It waited for Sentinel, and then its deliveries ended without an outcome."""
+def test_a_problem_ends_though_its_chunk_never_comes_back(state: ChunkState) -> None:
+    """The host gave the message up, or a copy was uploaded: nobody waits for Sentinel any more."""
     bench, sentinel = bench_with(())
     sentinel.before = lambda: OperatorNeeded(reason="403")
     bench.deliver(envelope())
@@ -611,61 +576,32 @@ def test_a_problem_ends_with_a_chunk_that_the_host_gives_up(state: ChunkState) -
         bench.settle(envelope(), accepted=range(3))
     bench.keeper.keep_from_host(copy.text)
     assert len(bench.poison) == (0 if state is ChunkState.UPLOADED else 1)
-    assert bench.open_problems == {}
-
-
-def test_a_problem_ends_with_a_chunk_whose_records_are_all_refused() -> None:
-    """Others prove it, so that no success of this chunk closes what it met."""
-    bench, sentinel = bench_with(range(4))
-    sentinel.before = refusing
-    for sent in chunks(MANY_REFUSALS):
-        bench.deliver(sent)
-    bench.queue.sent.clear()
-    bench.clock.advance(SEARCH_EVERY)
-    bench.others_pass()
-    bench.clock.advance(1)
-    since = bench.problems.moment()
-    bench.clock.advance(1)
-    bench.others_pass()
-    sentinel.before = lambda: named_in_200(range(sentinel.asked), sentinel.asked)
-    last = replace(envelope(), sequence=99, isolation=since_to_json(since))
-    bench.clock.advance(1)
-    bench.deliver(last)
-    chunk = bench.row(last)
-    assert (chunk.state, chunk.rejected) == (ChunkState.UPLOADED, 3)
-    assert bench.open_problems == {}
-
-
-def test_a_problem_ends_with_the_success_of_a_search_that_raised_it_elsewhere() -> None:
-    """The search came back on an instance that has just noted a success of another chunk."""
-    bench, _ = bench_with(())
-    sent = envelope(count=4)
-    search = to_json(start_isolation(range(sent.count), (), since=None))
-    bench.deliver(replace(envelope(), sequence=98))
-    Problems(bench.tables, clock=bench.clock).raise_problem(
-        Kind.REFUSING, "all of it", met_by=sent.name
-    )
-    bench.deliver(replace(sent, isolation=search, postponed=1))
-    assert bench.open_problems == {}
-
-
-def test_a_problem_that_cannot_be_closed_keeps_no_chunk() -> None:
-    """The message is kept as poison, or acknowledged; the first success closes the problem."""
-    bench, sentinel = bench_with(())
-    sentinel.before = lambda: OperatorNeeded(reason="403")
-    bench.deliver(envelope())
-    copy = bench.queue.sent.pop()
-    bench.tables.before = fail_in("control")
-    bench.keeper.keep_from_host(copy.text)
-    assert len(bench.poison) == 1
-    bench.repair()
-    bench.settle(envelope(), accepted=range(3))
-    bench.tables.before = fail_in("control")
-    again = replace(decode_envelope(copy.text), slot=bench.clock.now().timestamp())
-    bench.deliver(again)
-    assert bench.queue.sent == []
-    bench.repair()
     assert set(bench.open_problems) == {Kind.ACCESS}
+    bench.clock.advance(STANDS_FOR.total_seconds() + 1)
+    assert bench.open_problems == {}
+    assert [problem.kind for problem in bench.problems.ended()] == [Kind.ACCESS]
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_quiet_feed_with_one_bad_record_is_not_down(times: int) -> None:
+    """Nothing else is ever accepted: one record waits for proof, and nothing more is said."""
+    bench, _ = bench_with({0})
+    sent = envelope(count=1)
+    serve(bench, sent, deliveries=times)
+    assert len(bench.queue.sent) == 1
+    assert set(bench.open_problems) == {Kind.UNPROVEN}
+    problem = bench.open_problems[Kind.UNPROVEN]
+    assert problem.subject == sent.name
+    assert problem.what == WAITS_FOR_PROOF
+    bench.others_pass()
+    assert bench.open_problems == {}
+
+
+@pytest.mark.parametrize("delay", [1.0, 60.0, 3600.0])
+def test_a_problem_counts_for_longer_than_any_wait_for_an_operator(delay: float) -> None:
+    """However `DEFERRAL_DELAY` is set, whoever waits raises it again in time."""
+    waits = [defer_for_operator(envelope(deferrals=n), "403").units * delay for n in range(20)]
+    assert max(waits) * 1.2 < longest_wait(delay).total_seconds() < max(waits) * 1.2 + 180
 
 
 def fail_in(table: str) -> Callable[[str, str], None]:

@@ -1,5 +1,6 @@
 """A toolbox over our fakes, and poison to put into it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from common.envelope import Envelope, chunk_id_of, encode_envelope
@@ -29,7 +30,7 @@ class Bench:
     def __init__(self, *, tables: FakeTables | None = None) -> None:
         self.clock = FakeClock()
         self.tables = tables or FakeTables(self.clock.monotonic)
-        self.queue = FakeQueue()
+        self.queue = FakeQueue(self.clock.monotonic)
         self.poison_queue = FakeQueue()
         self.toolbox = Toolbox(
             ledger=open_ledger(self.tables),
@@ -47,10 +48,12 @@ class Bench:
 
     def enqueue(self, *sequences: int) -> None:
         """Write the rows of chunks and enqueue them at slots of their own, as a sync run does."""
-        self.toolbox.slots.reserve(len(sequences))
-        for sequence in sequences:
+        slots = self.toolbox.slots.reserve(len(sequences))
+        for number, sequence in enumerate(sequences):
             self.write_row(sequence)
-            self.queue.send(encode_envelope(chunk(sequence)))
+            slot = slots.slot(number)
+            text = encode_envelope(replace(chunk(sequence), slot=slot.timestamp()))
+            self.queue.send(text, delay=(slot - self.clock.now()).total_seconds())
 
     def write_row(self, sequence: int, *, destination: str = HERE, count: int = 2) -> None:
         """Write a chunk's row if there is none."""

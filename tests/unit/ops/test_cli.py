@@ -243,3 +243,54 @@ def test_nothing_in_a_reason_acts_on_the_terminal(capsys: pytest.CaptureFixture[
         shown = capsys.readouterr().out
         assert all(c == "\n" or " " <= c <= "~" for c in shown), arguments
         assert "\\x1b]0;owned\\x07 \\u202ekcab" in shown
+
+
+def test_problems_are_listed_and_leave_traces(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that count are bad news; those that ended have a beginning and an end."""
+    bench = Bench()
+    assert _run(bench, "problems") == GOOD
+    assert capsys.readouterr().out.strip() == "no problem"
+    bench.toolbox.problems.raise_problem(Kind.ACCESS, "give the role")
+    bench.toolbox.problems.raise_problem(Kind.LUMEN_ACCESS, "the key")
+    bench.run(RunState.GAP, reason="token unknown")
+    bench.clock.advance(60)
+    assert _run(bench, "problems") == BAD_NEWS
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("give the role", "the key", "token unknown"))
+    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+    assert _run(bench, "problems", "--ended", "--json") == GOOD
+    (trace,) = json.loads(capsys.readouterr().out)
+    assert (trace["kind"], trace["what"]) == ("access", "give the role")
+    assert (trace["since"], trace["until"]) == (
+        "2026-01-01T00:00:00+00:00",
+        "2026-01-01T00:01:00+00:00",
+    )
+
+
+@pytest.mark.parametrize("options", [["--all"], ["RUN"]])
+def test_a_gap_is_acknowledged_with_name_and_note(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Then the feed is healthy, and the gap is among what ended."""
+    bench = Bench()
+    gap = bench.run(RunState.GAP, reason="token unknown")
+    bench.run_at(1)
+    assert _run(bench, "status") == BAD_NEWS
+    assert f"ack {gap.run_id}" in capsys.readouterr().out
+    chosen = [gap.run_id if option == "RUN" else option for option in options]
+    assert _run(bench, "ack", *chosen, "--by", "ann", "--note", "Lumen sent it again") == GOOD
+    assert _run(bench, "status") == GOOD
+    capsys.readouterr()
+    assert _run(bench, "problems", "--ended") == GOOD
+    assert "acknowledged by ann: Lumen sent it again" in capsys.readouterr().out
+
+
+def test_what_has_no_gap_cannot_be_acknowledged(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped run is said, and nothing is chosen without a name or `--all`."""
+    bench = Bench()
+    run = bench.run()
+    assert _run(bench, "ack", run.run_id) == WRONG
+    assert f"{run.run_id} has no gap" in capsys.readouterr().err
+    assert _run(bench, "ack", "--all") == GOOD
+    with pytest.raises(SystemExit):
+        _run(bench, "ack")

@@ -12,7 +12,6 @@ from common.ledger import open_ledger
 from common.ledger.chunks import Chunk, insertion
 from common.ledger.problems import Problems
 from common.ledger.runs import Counts, Cursor, Folded, Run
-from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, Letter, RunState, state_of
 from ops.reconciliation import Reconciliation, reconcile
 from ops.status import describe, look
@@ -247,7 +246,6 @@ def test_the_report_is_plain_json_with_the_newest_runs_first() -> None:
         view = look(
             ledger,
             Problems(tables, clock=clock),
-            Slots(tables, clock=clock, requests_per_minute=95),
             queue=queue,
             poison_queue=FakeQueue(),
             runs=runs,

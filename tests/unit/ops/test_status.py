@@ -6,15 +6,25 @@ from datetime import timedelta
 
 import pytest
 
-from common.ledger.problems import Kind
-from common.ledger.runs import Counts, Cursor, Head
+from common.envelope import decode_envelope, encode_envelope
+from common.ledger.problems import STOPS_THE_FEED, STOPS_UPLOADS, Kind
+from common.ledger.runs import GAP_COUNTS_FOR, Counts, Cursor, Head
 from common.ledger.states import RunState
 from common.ledger.tables import Row
 from ops.poison import Selection, find, replay
-from ops.status import SILENT_AFTER, Health, describe, judge_health
+from ops.problems import problem_of_gap
+from ops.render import render_status
+from ops.status import (
+    HEALTH_RUNS,
+    SILENT_AFTER,
+    Health,
+    describe,
+    judge_health,
+)
 from producer.entries import Keeping
 from producer.fold import FoldConfig, survey
 from producer.index import VersionIndex
+from tests.fakes.clock import START
 from tests.fakes.tables import FakeTable, FakeTables
 from tests.unit.ops.samples import HERE, RUN, Bench, chunk
 
@@ -257,7 +267,7 @@ def test_a_consumer_that_is_dead_is_down_however_short_the_queue() -> None:
     diagnosis = judge_health(bench.toolbox.look(runs=5))
     assert diagnosis.health is Health.DOWN
     (finding,) = diagnosis.findings
-    assert "chunks are due (2) and Sentinel has accepted nothing since 01 Jan 01:00 UTC" in finding
+    assert "messages are due and Sentinel has accepted nothing since 01 Jan 01:00 UTC" in finding
     assert "sentinel_upload" in finding
 
 
@@ -284,8 +294,9 @@ def test_a_dead_consumer_shows_behind_a_long_queue() -> None:
     bench.clock.advance(LONG)
     bench.run()
     view = bench.toolbox.look(runs=5)
-    assert view.overdue == round(LONG)
+    assert view.oldest_due == START
     assert judge_health(view).health is Health.DOWN
+    assert describe(view)["drain_minutes"] is None
 
 
 def _nothing_enqueued(bench: Bench) -> None:
@@ -304,16 +315,42 @@ def _accepted_just_now(bench: Bench) -> None:
     _accept(bench)
 
 
-def _long_throttled(bench: Bench) -> None:
+def _defer(bench: Bench, delay: float) -> None:
+    """Let the consumer defer the one chunk that is on the queue."""
+    (sent,) = bench.queue.sent
+    bench.queue.sent.clear()
+    due = bench.clock.now().timestamp() + delay
+    copy = decode_envelope(sent.text).deferred(at="", reason="503", counts=False, due=due)
+    bench.queue.send(encode_envelope(copy), delay=delay)
+
+
+def _deferred_for_long(bench: Bench) -> None:
     bench.enqueue(0)
-    bench.toolbox.slots.push(bench.clock.now() + timedelta(hours=2))
+    _defer(bench, 2 * LONG)
     bench.clock.advance(LONG)
 
 
-def _deferred_only(bench: Bench) -> None:
+def _deferred_until_now(bench: Bench) -> None:
     bench.enqueue(0)
-    copy = chunk().deferred(at="", reason="Sentinel is unavailable (503)", counts=True)
-    bench.toolbox.ledger.chunks.record_deferred(copy, at=bench.clock.now(), reason="503")
+    _defer(bench, LONG)
+    bench.clock.advance(LONG + 60)
+
+
+def _postponed(bench: Bench) -> None:
+    """A message that came late takes another slot, behind the whole queue."""
+    bench.enqueue(0)
+    (sent,) = bench.queue.sent
+    bench.queue.sent.clear()
+    bench.clock.advance(LONG)
+    now = bench.clock.now().timestamp()
+    bench.queue.send(encode_envelope(decode_envelope(sent.text).moved_to(now + 60)), delay=60)
+    bench.clock.advance(120)
+
+
+def _not_ours(bench: Bench) -> None:
+    """What cannot be read, and what a release before enqueued, say nothing of when."""
+    bench.queue.send("rubbish")
+    bench.queue.send(encode_envelope(chunk()))
     bench.clock.advance(LONG)
 
 
@@ -334,8 +371,10 @@ def _replayed_just_now(bench: Bench) -> None:
         _nothing_enqueued,
         _enqueued_just_now,
         _accepted_just_now,
-        _long_throttled,
-        _deferred_only,
+        _deferred_for_long,
+        _deferred_until_now,
+        _postponed,
+        _not_ours,
         _replayed_just_now,
     ],
 )
@@ -347,6 +386,92 @@ def test_what_is_no_silence(happen: Callable[[Bench], None]) -> None:
     happen(bench)
     bench.run()
     assert judge_health(bench.toolbox.look(runs=5)).findings == ()
+
+
+def test_a_deferred_chunk_that_nobody_takes_up_is_silence() -> None:
+    """The end of its deferral has passed long ago: the consumer is dead since then."""
+    bench = Bench()
+    bench.enqueue(0)
+    _defer(bench, 600)
+    bench.clock.advance(600 + LONG)
+    bench.run()
+    (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
+    assert "accepted nothing since 01 Jan 00:10 UTC" in finding
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_each_problem_is_told_with_its_remedy(kind: Kind) -> None:
+    """What stops the feed is down, the rest degraded; the queue empties only without the former."""
+    bench = Bench()
+    bench.run()
+    bench.toolbox.problems.raise_problem(kind, "do this", subject="run/1")
+    view = bench.toolbox.look(runs=5)
+    diagnosis = judge_health(view)
+    stops = kind in STOPS_THE_FEED
+    assert diagnosis.health is (Health.DOWN if stops else Health.DEGRADED)
+    (finding,) = diagnosis.findings
+    assert ("1 record" if kind is Kind.UNPROVEN else "do this (since 01 Jan 00:00") in finding
+    assert (view.drain_time is None) is (kind in STOPS_UPLOADS)
+    assert (describe(view)["drain_minutes"] is None) is (kind in STOPS_UPLOADS)
+    assert ("nothing is accepted" in render_status(view)) is (kind in STOPS_UPLOADS)
+
+
+def test_records_that_wait_for_proof_are_one_sentence() -> None:
+    """However many there are, with their number."""
+    bench = Bench()
+    bench.run()
+    for number in range(3):
+        bench.toolbox.problems.raise_problem(Kind.UNPROVEN, "1", subject=f"run/{number}")
+    (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
+    assert "3 records wait for proof" in finding
+
+
+def test_a_problem_of_lumen_does_not_explain_silence() -> None:
+    """Two things are wrong, and both are told."""
+    bench = Bench()
+    _silent(bench)
+    bench.toolbox.problems.raise_problem(Kind.LUMEN_ACCESS, "403 at Lumen")
+    findings = judge_health(bench.toolbox.look(runs=5)).findings
+    assert [finding.split()[0] for finding in findings] == ["403", "messages"]
+
+
+@pytest.mark.parametrize("days", [0, 13.9, 14.1])
+@pytest.mark.parametrize("is_acknowledged", [False, True])
+def test_a_gap_counts_until_it_is_acknowledged_or_old(days: float, is_acknowledged: bool) -> None:
+    """Later runs do not hide it; what was acknowledged is a trace with its end."""
+    bench = Bench()
+    gap = bench.run(RunState.GAP, reason="token unknown")
+    bench.clock.advance(days * 86_400)
+    for _ in range(HEALTH_RUNS + 1):
+        bench.run_at(1)
+    runs = bench.toolbox.ledger.runs
+    if is_acknowledged:
+        assert runs.acknowledge(gap.run_id, at=bench.clock.now(), by="ann: asked Lumen")
+        assert not runs.acknowledge(gap.run_id, at=bench.clock.now(), by="bob")
+    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    counts = not is_acknowledged and days < 14
+    assert diagnosis.health is (Health.DEGRADED if counts else Health.HEALTHY)
+    assert len(diagnosis.findings) == counts
+    assert all("token unknown" in finding for finding in diagnosis.findings)
+    (found,) = runs.gaps()
+    assert problem_of_gap(found).until == (
+        bench.clock.now() if is_acknowledged else gap.updated_at + GAP_COUNTS_FOR
+    )
+    assert ("ann: asked Lumen" in problem_of_gap(found).what) is is_acknowledged
+
+
+def test_only_a_gap_can_be_acknowledged() -> None:
+    """Neither a run that ended otherwise, nor one that is not there, nor a damaged head."""
+    bench = Bench()
+    runs = bench.toolbox.ledger.runs
+    for state in frozenset(RunState) - {RunState.GAP, RunState.OTHER}:
+        run = bench.run(state)
+        bench.clock.advance(1)
+        assert not runs.acknowledge(run.run_id, at=bench.clock.now(), by="ann")
+    assert not runs.acknowledge("20260101T000000-00000000", at=bench.clock.now(), by="ann")
+    damaged = Row(partition="x", key="head", data={"state": "gap", "reason": 7})
+    bench.tables.table("chunks").merge(damaged)
+    assert runs.gaps() == []
 
 
 def test_an_open_problem_explains_the_silence() -> None:

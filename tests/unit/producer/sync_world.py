@@ -12,6 +12,7 @@ from common.backoff import Backoff
 from common.envelope import Envelope, decode_envelope
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk
+from common.ledger.problems import Problems
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
 from consumer.look import Sendable, judge_look
@@ -71,6 +72,10 @@ class World:
         return open_ledger(self.tables)
 
     @property
+    def problems(self) -> Problems:
+        return Problems(self.tables, clock=self.clock)
+
+    @property
     def runs(self) -> list[Run]:
         """Every run, the newest first."""
         return list(self.ledger.runs.latest(100))
@@ -125,6 +130,7 @@ class World:
             index=VersionIndex(self.tables),
             sender=sender,
             queue=self.queue,
+            problems=self.problems,
             clock=self.clock,
         )
         config = SyncConfig(

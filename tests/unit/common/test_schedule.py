@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.schedule import LEAST, longest_span, read_stale_after
 from local.functions_host.ncrontab import parse
-from ops.schedule import LEAST, longest_span, read_stale_after
 
 MINUTES = st.sampled_from(["*", "0", "*/15", "7/20", "10-40/10", "5,50", "0,1,2"])
 HOURS = st.sampled_from(["*", "*/6", "3", "8-18", "8-18/5", "1,2,23", "20/2"])

@@ -1,8 +1,9 @@
-"""How long may the feed be without a complete run? Three ticks of its schedule in a row.
+"""How far the ticks of the schedule lie apart: one, and three in a row.
 
-The schedule is `LUMEN_SCHEDULE`, an NCRONTAB expression of second, minute, hour, day, month and
-weekday. Only how far its ticks lie apart is wanted here, so this is no timer: it looks at one week,
-and of a schedule by days of the month or months it knows only that there is a tick every month.
+After three ticks without a complete run the feed is stale. The schedule is `LUMEN_SCHEDULE`, an
+NCRONTAB expression of second, minute, hour, day, month and weekday. Only how far its ticks lie
+apart is wanted here, so this is no timer: it looks at one week, and of a schedule by days of the
+month or months it knows only that there is a tick every month.
 """
 
 import os
@@ -34,16 +35,19 @@ def read_stale_after(environ: Mapping[str, str] | None = None) -> timedelta:
     An unset schedule is the default; so is an unreadable one, with which no timer would fire.
     """
     environ = os.environ if environ is None else environ
-    expression = environ.get("LUMEN_SCHEDULE", "").strip() or DEFAULT_SCHEDULE
+    return max(LEAST, span_of(environ.get("LUMEN_SCHEDULE", "").strip()))
+
+
+def span_of(expression: str, *, ticks: int = TICKS) -> timedelta:
+    """Return `longest_span`; that of the default for an expression that cannot be read. Pure."""
     try:
-        span = longest_span(expression)
+        return longest_span(expression, ticks=ticks)
     except ValueError:
-        span = longest_span(DEFAULT_SCHEDULE)
-    return max(LEAST, span)
+        return longest_span(DEFAULT_SCHEDULE, ticks=ticks)
 
 
-def longest_span(expression: str) -> timedelta:
-    """Return the longest time from a tick to the third one after it, to the minute. Pure.
+def longest_span(expression: str, *, ticks: int = TICKS) -> timedelta:
+    """Return the longest time from a tick to the one `ticks` after it, to the minute. Pure.
 
     Raises `ValueError` for what is no schedule.
     """
@@ -52,16 +56,16 @@ def longest_span(expression: str) -> timedelta:
         raise ValueError(f"{expression!r} has not {_FIELDS} fields")
     _, minute, hour, day, month, weekday = fields
     if day != "*" or month != "*":
-        return TICKS * _MONTH
+        return ticks * _MONTH
     for number, name in enumerate(_WEEKDAYS):
         weekday = re.sub(rf"\b{name}[a-z]*", str(number), weekday, flags=re.IGNORECASE)
     days, hours, minutes = _values(weekday, below=7), _values(hour, below=24), _values(minute)
-    ticks = [_DAY * d + 60 * h + m for d in days for h in hours for m in minutes]
+    week = [_DAY * d + 60 * h + m for d in days for h in hours for m in minutes]
     later = [
-        ticks[(number + TICKS) % len(ticks)] + _WEEK * ((number + TICKS) // len(ticks))
-        for number in range(len(ticks))
+        week[(number + ticks) % len(week)] + _WEEK * ((number + ticks) // len(week))
+        for number in range(len(week))
     ]
-    return timedelta(minutes=max(b - a for a, b in zip(ticks, later, strict=True)))
+    return timedelta(minutes=max(b - a for a, b in zip(week, later, strict=True)))
 
 
 def _values(text: str, *, below: int = 60) -> list[int]:

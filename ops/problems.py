@@ -1,0 +1,76 @@
+"""Problems in the operator's hands: those that count, those that ended, gaps to acknowledge.
+
+Problems are rows that the sides of the pipeline raise and end; a gap is a fact in the head of its
+run. Operators see both as one list. Only acknowledging writes, and it may be repeated.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from common.ledger import Ledger
+from common.ledger.problems import MAX_TRACES, Kind, Problem, Problems
+from common.ledger.runs import GAP_COUNTS_FOR, Gap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """A run, and whether its gap was acknowledged now; it was not where there is none to note."""
+
+    run_id: str
+    is_done: bool
+
+
+def standing(ledger: Ledger, problems: Problems, *, now: datetime) -> list[Problem]:
+    """Return what counts at `now`: problems, then gaps."""
+    gaps = [problem_of_gap(gap) for gap in ledger.runs.gaps() if gap.counts_at(now)]
+    return [*problems.open(), *gaps]
+
+
+def ended(ledger: Ledger, problems: Problems, *, now: datetime) -> list[Problem]:
+    """Return what ended before `now`, the latest end first, at most `MAX_TRACES`."""
+    gaps = [problem_of_gap(gap) for gap in ledger.runs.gaps() if not gap.counts_at(now)]
+    found = sorted([*problems.ended(), *gaps], key=lambda problem: problem.until, reverse=True)
+    return found[:MAX_TRACES]
+
+
+def acknowledge(
+    ledger: Ledger, run_ids: Iterable[str], *, at: datetime, by: str, note: str = ""
+) -> Iterator[Acknowledged]:
+    """Note that an operator knows of the gaps of some runs; yield what was done.
+
+    Called twice: the first time stays. If it dies halfway: called again, it goes on.
+    """
+    signed = f"{by}: {note}" if note else by
+    for run_id in run_ids:
+        is_done = ledger.runs.acknowledge(run_id, at=at, by=signed)
+        yield Acknowledged(run_id=run_id, is_done=is_done)
+
+
+def problem_of_gap(gap: Gap) -> Problem:
+    """Return a gap as a problem; one that was acknowledged has its end, and by whom. Pure."""
+    if gap.acknowledged_at is None:
+        ending = f"see the runbook, then `ack {gap.run_id}`"
+    else:
+        ending = f"acknowledged by {gap.acknowledged_by}"
+    return Problem(
+        kind=Kind.GAP,
+        what=f"run {gap.run_id} has a gap: {gap.reason}; {ending}",
+        since=gap.since,
+        last_seen=gap.since,
+        until=gap.acknowledged_at or gap.since + GAP_COUNTS_FOR,
+        subject=gap.run_id,
+    )
+
+
+def describe_problem(problem: Problem) -> dict[str, Any]:
+    """Return a problem as plain JSON values."""
+    return {
+        "kind": problem.kind.value,
+        "subject": problem.subject,
+        "what": problem.what,
+        "since": problem.since.isoformat(),
+        "last_seen": problem.last_seen.isoformat(),
+        "until": problem.until.isoformat(),
+    }
