@@ -117,6 +117,11 @@ class Envelope:
         return f"{self.run_id}/{self.key}"
 
     @property
+    def indexes(self) -> tuple[int, ...]:
+        """The indexes in the chunk's row of the records that it carries, in their order."""
+        return tuple(range(self.count))
+
+    @property
     def due_at(self) -> float | None:
         """When it is to be delivered: its slot, or the end of its delay; None if it has neither."""
         return self.due if self.slot is None else self.slot

@@ -18,16 +18,14 @@ from typing import Any, Final
 from common.errors import HaltError, TryLaterError
 from common.ledger.poison import PoisonEntry
 from common.ledger.states import RunState
+from ops.commands import BAD_NEWS, GOOD, NEWER_VERSIONS, WRONG, add_commands
 from ops.destination import adopt
-from ops.poison import Handled, Result, Selection, discard, find, replay
-from ops.problems import acknowledge, describe_problem, ended, standing
+from ops.given_up import describe_given_up
+from ops.poison import Decision, Handled, Result, Selection, discard, find, replay
 from ops.render import render_runs, render_status, render_table
 from ops.status import Health, describe, describe_run, judge_health
 from ops.toolbox import Toolbox, open_toolbox
 
-GOOD: Final = 0
-BAD_NEWS: Final = 1
-WRONG: Final = 2
 INTERRUPTED: Final = 130
 """What a shell reports of a command that SIGINT ended."""
 
@@ -41,10 +39,6 @@ BAD_ENDS: Final = frozenset({RunState.FAILED, RunState.GAP})
 NO_RUN_YET: Final = (
     "ops: no sync run is on record in this storage account, and the first one sends everything; "
     "is it the right account?"
-)
-
-NEWER_VERSIONS: Final = (
-    "An indicator of which a newer version was sent since is left out: the newer one stays."
 )
 
 
@@ -91,33 +85,6 @@ def _sync(toolbox: Toolbox, options: argparse.Namespace) -> int:
     return GOOD
 
 
-def _problems(toolbox: Toolbox, options: argparse.Namespace) -> int:
-    found = (ended if options.ended else standing)(
-        toolbox.ledger, toolbox.problems, now=toolbox.clock.now()
-    )
-    rows = [describe_problem(problem) for problem in found]
-    if options.json:
-        print(json.dumps(rows))
-    else:
-        names = ("kind", "since", "until", "what")
-        shown = [{name: row[name] for name in names} for row in rows]
-        print(render_table(shown, empty="no problem has ended" if options.ended else "no problem"))
-    return BAD_NEWS if rows and not options.ended else GOOD
-
-
-def _ack(toolbox: Toolbox, options: argparse.Namespace) -> int:
-    now = toolbox.clock.now()
-    open_gaps = [gap.run_id for gap in toolbox.ledger.runs.gaps() if gap.counts_at(now)]
-    chosen = open_gaps if options.all else options.names
-    done = list(acknowledge(toolbox.ledger, chosen, at=now, by=options.by, note=options.note))
-    for item in done:
-        if item.is_done:
-            print(f"the gap of run {item.run_id} is acknowledged")
-        else:
-            print(f"ops: run {item.run_id} has no gap to acknowledge", file=sys.stderr)
-    return GOOD if all(item.is_done for item in done) else WRONG
-
-
 def _destination_adopt(toolbox: Toolbox, options: argparse.Namespace) -> int:
     if not toolbox.destination:
         print("ops: set WORKSPACE_ID, and SENTINEL_BASE_URL for another cloud", file=sys.stderr)
@@ -150,11 +117,7 @@ def _poison_show(toolbox: Toolbox, options: argparse.Namespace) -> int:
         record = toolbox.ledger.poison.get(entry.run_id, entry.poison_id)
         if record is None:
             continue
-        shown = _summary(record) | {
-            "first_at": record.first_at.isoformat(),
-            "history": [asdict(attempt) for attempt in record.history],
-            "message": record.message,
-        }
+        shown = _summary(record) | describe_given_up(record, toolbox.ledger)
         print(json.dumps(shown, indent=None if options.json else 2))
     return _missing(options.names, entries)
 
@@ -168,6 +131,7 @@ def _poison_replay(toolbox: Toolbox, options: argparse.Namespace) -> int:
         slots=toolbox.slots,
         clock=toolbox.clock,
         dry_run=options.dry_run,
+        decision=Decision(by=options.by, note=options.note),
     )
     done = _report(_with_progress(handled, len(entries)), options)
     if Result.REPLAYED in done and not options.json:
@@ -180,7 +144,13 @@ def _poison_discard(toolbox: Toolbox, options: argparse.Namespace) -> int:
     if entries and not (options.dry_run or options.yes or _confirmed(entries)):
         print("nothing was discarded")
         return WRONG
-    handled = discard(entries, ledger=toolbox.ledger, clock=toolbox.clock, dry_run=options.dry_run)
+    handled = discard(
+        entries,
+        ledger=toolbox.ledger,
+        clock=toolbox.clock,
+        dry_run=options.dry_run,
+        decision=Decision(by=options.by, note=options.note),
+    )
     done = _report(_with_progress(handled, len(entries)), options)
     return _missing(options.names, entries) or (BAD_NEWS if done & NOT_DONE else GOOD)
 
@@ -270,23 +240,11 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("--full", action="store_true", help="send everything once")
     sync.set_defaults(command=_sync)
 
-    problems = commands.add_parser(
-        "problems", parents=[shared], help="what stops or slows the whole feed"
-    )
-    problems.add_argument("--ended", action="store_true", help="the last ten that are over")
-    problems.set_defaults(command=_problems)
-
     signed = argparse.ArgumentParser(add_help=False)
     signed.add_argument("--by", default=_user(), help="who decides (you)")
     signed.add_argument("--note", default="", help="why, for those who read it later")
 
-    ack = commands.add_parser(
-        "ack", parents=[signed], help="take note of gaps, so that the status is silent about them"
-    )
-    gaps = ack.add_mutually_exclusive_group(required=True)
-    gaps.add_argument("names", nargs="*", default=[], metavar="RUN")
-    gaps.add_argument("--all", action="store_true", help="all that count")
-    ack.set_defaults(command=_ack)
+    add_commands(commands, shared=shared, signed=signed)
 
     destination = commands.add_parser("destination", help="the workspace that chunks go to")
     moves = destination.add_subparsers(required=True, metavar="ACTION")
@@ -310,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         ("discard", _poison_discard, "give them up for good"),
     ):
         note = NEWER_VERSIONS if name == "replay" else None
-        action = actions.add_parser(name, parents=[shared], help=what, epilog=note)
+        action = actions.add_parser(name, parents=[shared, signed], help=what, epilog=note)
         which = action.add_mutually_exclusive_group(required=True)
         which.add_argument("names", nargs="*", default=[], metavar="NAME")
         which.add_argument("--reason", help="all with this text in the reason")

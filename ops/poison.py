@@ -53,6 +53,17 @@ class Selection:
         return self.all_kept
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Who decided about poison, and why."""
+
+    by: str = ""
+    note: str = ""
+
+
+UNSIGNED: Final = Decision()
+
+
 class Result(StrEnum):
     """What was done with one record."""
 
@@ -94,6 +105,7 @@ def replay(
     slots: Slots,
     clock: Clock,
     dry_run: bool = False,
+    decision: Decision = UNSIGNED,
 ) -> Iterator[Handled]:
     """Put messages back on the queue, each at a send slot of its own; yield what was done.
 
@@ -104,7 +116,13 @@ def replay(
 
     def one(record: PoisonRecord) -> Result | None:
         return _replay_kept(
-            record, ledger=ledger, queue=queue, supply=supply, clock=clock, dry_run=dry_run
+            record,
+            ledger=ledger,
+            queue=queue,
+            supply=supply,
+            clock=clock,
+            dry_run=dry_run,
+            decision=decision,
         )
 
     for entry in entries:
@@ -113,7 +131,12 @@ def replay(
 
 
 def discard(
-    entries: Iterable[PoisonEntry], *, ledger: Ledger, clock: Clock, dry_run: bool = False
+    entries: Iterable[PoisonEntry],
+    *,
+    ledger: Ledger,
+    clock: Clock,
+    dry_run: bool = False,
+    decision: Decision = UNSIGNED,
 ) -> Iterator[Handled]:
     """Give messages up for good; yield what was done.
 
@@ -122,7 +145,7 @@ def discard(
     """
 
     def one(record: PoisonRecord) -> Result | None:
-        return Result.WOULD_DISCARD if dry_run else _discard_kept(record, ledger, clock)
+        return Result.WOULD_DISCARD if dry_run else _discard_kept(record, ledger, clock, decision)
 
     for entry in entries:
         yield _handle(entry, one, ledger=ledger)
@@ -183,6 +206,7 @@ def _replay_kept(
     supply: _SlotSupply,
     clock: Clock,
     dry_run: bool,
+    decision: Decision,
 ) -> Result | None:
     """Replay one; return None when the chunk's row was changed before it could be moved.
 
@@ -203,14 +227,14 @@ def _replay_kept(
         if not dry_run:
             is_discarded = settled is Result.ALREADY_DISCARDED
             state = PoisonState.DISCARDED if is_discarded else PoisonState.REPLAYED
-            ledger.poison.settle(record, state, at=clock.now())
+            _settle(ledger, record, state, clock, decision)
         return settled
     if dry_run:
         return Result.WOULD_REPLAY
     if not _move(ledger, chunk, ChunkState.QUEUED, clock):
         return None
     _send(envelope, queue=queue, slot=supply.take(), clock=clock)
-    return _settle(ledger, record, PoisonState.REPLAYED, clock) or Result.REPLAYED
+    return _settle(ledger, record, PoisonState.REPLAYED, clock, decision) or Result.REPLAYED
 
 
 def _settled_chunk(chunk: Chunk | None, envelope: Envelope, ledger: Ledger) -> Result | None:
@@ -239,7 +263,9 @@ def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock)
     queue.send(encode_to_fit(fresh), delay=(slot - clock.now()).total_seconds())
 
 
-def _discard_kept(record: PoisonRecord, ledger: Ledger, clock: Clock) -> Result | None:
+def _discard_kept(
+    record: PoisonRecord, ledger: Ledger, clock: Clock, decision: Decision
+) -> Result | None:
     """Discard one; return None when the chunk's row was changed before it could be moved.
 
     The row first: with the record settled and the row still poisoned, the indicators would
@@ -252,7 +278,7 @@ def _discard_kept(record: PoisonRecord, ledger: Ledger, clock: Clock) -> Result 
         return None
     is_uploaded = chunk is not None and chunk.state is ChunkState.UPLOADED
     done = Result.ALREADY_UPLOADED if is_uploaded else Result.DISCARDED
-    return _settle(ledger, record, PoisonState.DISCARDED, clock) or done
+    return _settle(ledger, record, PoisonState.DISCARDED, clock, decision) or done
 
 
 def _move(ledger: Ledger, chunk: Chunk | None, state: ChunkState, clock: Clock) -> bool:
@@ -266,9 +292,10 @@ def _move(ledger: Ledger, chunk: Chunk | None, state: ChunkState, clock: Clock) 
 
 
 def _settle(
-    ledger: Ledger, record: PoisonRecord, state: PoisonState, clock: Clock
+    ledger: Ledger, record: PoisonRecord, state: PoisonState, clock: Clock, decision: Decision
 ) -> Result | None:
     """Settle the record; return what somebody else did with it first, None when nobody did."""
-    if ledger.poison.settle(record, state, at=clock.now()):
+    by, note = decision.by, decision.note
+    if ledger.poison.settle(record, state, at=clock.now(), by=by, note=note):
         return None
     return _settled(ledger.poison.get(record.run_id, record.poison_id)) or Result.GIVEN_UP_AGAIN

@@ -255,7 +255,8 @@ def judge_health(view: View) -> Diagnosis:
     if view.missing:
         degraded.append(
             f"indicators that wait, while no message is on the queue: {view.missing}; was the "
-            "queue cleared? They are not sent before Lumen lists them in another version"
+            "queue cleared? After seven days `chunks lost` closes the books; they are sent only in "
+            "versions that Lumen lists later"
         )
     degraded += [
         f"the books of run {v.run.run_id} do not balance" for v in view.runs if not v.fate.balanced

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import batched, count, repeat
+from itertools import batched, chain, count, repeat
 from typing import Final
 
 from common.backoff import Backoff, call_with_retries
@@ -43,6 +43,7 @@ from producer.known import Known
 from producer.lumen import Page
 from producer.paging import Trail
 from producer.versions import Policy
+from producer.wishes import judge_wishes
 
 SENDERS: Final = 8
 """Threads that enqueue a page's chunks side by side."""
@@ -343,8 +344,11 @@ class _Store:
     def take(self, page: Page, at: PageAt) -> None:
         """Store the chunks that a page completes."""
         config = self.config
-        verdicts = judge_page(
-            page.objects[at.offset :], config.filters, self._known, self._policy, fits=fits
+        begin = max(at.offset, page.wished)
+        # One after the other: what is wished for is known when Lumen's objects are looked up.
+        verdicts = chain(
+            judge_wishes(page.objects[at.offset : begin], self._known, fits=fits),
+            judge_page(page.objects[begin:], config.filters, self._known, self._policy, fits=fits),
         )
         self._write(
             fill_chunks(

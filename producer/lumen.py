@@ -80,10 +80,14 @@ class QueryState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Decoded objects in Lumen's order, and the token of the page behind, None at the end."""
+    """Decoded objects in Lumen's order, and the token of the page behind, None at the end.
+
+    The first `wished` objects are not Lumen's: an operator asks for them.
+    """
 
     objects: list[Any]
     next_token: str | None
+    wished: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ from producer.known import Known
 from producer.lumen import Page, QueryState, QueryStatus
 from producer.trouble import Lumen, WatchedLumen
 from producer.versions import Policy
+from producer.wishes import WISHES_A_RUN, put_in_front
 
 MAX_STALL: Final = timedelta(hours=24)
 """A run whose checkpoint has not moved for this long is closed as a gap, so that a new query can
@@ -208,6 +209,7 @@ class _Sync:
                 updated_at=now,
                 tick=self._tick,
                 full_request=self._ledger.control.full_request(),
+                wishes=self._ledger.wishes.first(WISHES_A_RUN),
             )
         )
         self._lease = self._ledger.control.set_open_run(self._lease, run.run_id)
@@ -248,7 +250,7 @@ class _Sync:
         bug: Exception | None = None
         try:
             known = self._survey(head.run)
-            first = self._await_query(head)
+            first = self._with_wishes(head, self._await_query(head))
             drain_pages(
                 head,
                 first,
@@ -286,9 +288,11 @@ class _Sync:
             lost = distinct_ids([c for c in beyond if c.state is not ChunkState.UPLOADED])
             if lost:
                 reason = f"{reason}; {lost} indicators of void chunks belong to it"
-        if state is RunState.COMPLETE and head.run.full_request is not None:
-            # First, so that dying here leaves a full run to resume and not one too many.
-            self._ledger.control.full_done(head.run.full_request)
+        if state is RunState.COMPLETE:
+            # First, so that dying here leaves a run to resume and not one too many.
+            self._ledger.wishes.remove(head.run.wishes)
+            if head.run.full_request is not None:
+                self._ledger.control.full_done(head.run.full_request)
         run = head.save(state=state, reason=reason)
         self._note_lumen()
         if not run.is_open and run.run_id == self._lease.open_run:
@@ -367,6 +371,14 @@ class _Sync:
         # Only here, with a token that is new, may "no results" mean that there are none.
         return self._lumen.fetch_page(status.token, is_first=True, give_up_at=self._deadline)
 
+    def _with_wishes(self, head: Head, first: Page | None) -> Page | None:
+        """Return the run's first page behind its wishes; another page, or none yet, as it is."""
+        run = head.run
+        if not run.wishes or run.cursor is None or run.cursor.page > 0:
+            return first
+        page = first or self._fetch(head, run.cursor.token)
+        return put_in_front(page, [self._ledger.wishes.content(ref.key) for ref in run.wishes])
+
     def _write_asked(self, head: Head) -> None:
         """Write that Lumen is about to be asked; on return that was less than `ASK_WITHIN` ago."""
         while True:
@@ -430,7 +442,7 @@ class _Sync:
             return Page(objects=[], next_token=None)  # Lumen had no results and gave no id
         status = self._lumen.query_status(head.run.cache_id, give_up_at=self._deadline)
         # It was there before, with at least what is dealt with; had it been empty, all was done.
-        expected = max(1, head.run.checkpoint.cursor.offset)
+        expected = max(1, head.run.checkpoint.cursor.offset - len(head.run.wishes))
         if status.page is None or len(status.page.objects) < expected:
             raise GapError("Lumen no longer gives the page that came with the query's answer")
         return status.page

@@ -14,6 +14,8 @@ with the newest known one of its id, by `modified`, and where that is equal by o
 |                                       | and it is not on its way                            |
 | newer than the known one              | `ENQUEUED`, passing or not                          |
 
+A version that an operator asks for (a *wish*) goes by a rule of its own, `decide_wish`.
+
 So filters apply to unknown ids only: what Sentinel holds is kept true when Lumen lowers the
 confidence of an indicator or revokes it. An enqueued version that does not pass is a *correction*.
 """
@@ -76,6 +78,19 @@ def decide(
     if known.is_void or is_due(known, policy) or (policy.full and not known.is_on_its_way):
         return Decision.ENQUEUED
     return Decision.UNCHANGED
+
+
+def decide_wish(*, modified: int, fingerprint: int, known: KnownVersion | None) -> Decision:
+    """Return what becomes of a version that an operator asks for; total over its inputs.
+
+    Sent only if it is exactly the newest known one, or nothing is known. Filters do not apply: it
+    passed them before Sentinel refused it.
+    """
+    if known is None:
+        return Decision.ENQUEUED
+    if (modified, fingerprint) != (known.modified, known.fingerprint):
+        return Decision.OLDER
+    return Decision.UNCHANGED if known.is_on_its_way else Decision.ENQUEUED
 
 
 def is_due(known: KnownVersion, policy: Policy) -> bool:

@@ -12,6 +12,7 @@ from common.ledger.poison import Poison
 from common.ledger.rejections import Rejections
 from common.ledger.runs import Runs
 from common.ledger.tables import Tables
+from common.ledger.wishes import Wishes
 
 __all__ = ["Ledger", "open_ledger"]
 
@@ -25,6 +26,7 @@ class Ledger:
     rejections: Rejections
     poison: Poison
     control: Control
+    wishes: Wishes
 
 
 def open_ledger(tables: Tables) -> Ledger:
@@ -35,4 +37,5 @@ def open_ledger(tables: Tables) -> Ledger:
         rejections=Rejections(tables),
         poison=Poison(tables),
         control=Control(tables),
+        wishes=Wishes(tables),
     )

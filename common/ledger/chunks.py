@@ -268,6 +268,20 @@ class Chunks:
             change = _all_moved(chunk, Letter.POISONED, Letter.DISCARDED, Letter.PENDING)
         return self._swap(chunk, {**change, "moved_at": at})
 
+    def declare_lost(self, chunk: Chunk, *, at: datetime, reason: str) -> bool:
+        """Discard what is pending of a chunk of which no message can be found.
+
+        Returns False where nothing is, or its row changed since it was read. What was given up
+        stays: its message is kept.
+        """
+        pending = [i for i, letter in enumerate(chunk.each) if letter == Letter.PENDING]
+        if chunk.void or chunk.state is ChunkState.OTHER or not pending:
+            return False
+        change: dict[str, Value] = {"state": ChunkState.DISCARDED.value}
+        if chunk.letters:
+            change = _lettered(moved(chunk.letters, pending, Letter.DISCARDED))
+        return self._swap(chunk, {**change, "moved_at": at, "reason": cut(reason)})
+
     def turn_over(self, chunk: Chunk, destination: str) -> bool:
         """Let a chunk go to another destination; return False when its row changed meanwhile."""
         return self._swap(chunk, {"destination": destination})

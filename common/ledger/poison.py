@@ -30,6 +30,8 @@ _ENTRY: Final = (
     "last_at",
     "state",
     "settled_at",
+    "settled_by",
+    "note",
 )
 """The properties that a list needs: not the message, which is most of the row."""
 _TOTALS: Final = ("state", "settled_at")
@@ -55,7 +57,7 @@ class PoisonEntry:
     """What a list shows of a message that was given up: all but the message and its history.
 
     `run_id` is `UNKNOWN_RUN` when it cannot be decoded; `count` its indicators (0 when unknown).
-    `settled_at` is when it was last replayed or discarded.
+    `settled_at` is when it was last replayed or discarded, `settled_by` who did, and `note` why.
     """
 
     run_id: str
@@ -68,6 +70,8 @@ class PoisonEntry:
     last_at: datetime
     state: PoisonState = PoisonState.KEPT
     settled_at: datetime | None = field(default=None, compare=False)
+    settled_by: str = field(default="", compare=False)
+    note: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -113,15 +117,25 @@ class Poison:
         row = self._table.get(run_id, poison_id)
         return None if row is None else _from_row(row)
 
-    def settle(self, record: PoisonRecord, state: PoisonState, *, at: datetime) -> bool:
-        """Note what was done about `record`; return False when the row changed since it was read.
+    def settle(
+        self,
+        record: PoisonRecord,
+        state: PoisonState,
+        *,
+        at: datetime,
+        by: str = "",
+        note: str = "",
+    ) -> bool:
+        """Note what was done about `record`, by whom and why.
 
+        Returns False when the row changed since it was read.
         Compare-and-swap: a message that was given up again meanwhile stays kept.
         """
         row = self._table.get(record.run_id, record.poison_id)
         if row is None or row.etag != record.etag:
             return False
-        data = {**row.data, "state": state.value, "settled_at": at}
+        done: dict[str, Value] = {"state": state.value, "settled_at": at}
+        data = {**row.data, **done, "settled_by": cut(by), "note": cut(note)}
         try:
             self._table.replace(replace(row, data=data))
         except ConflictError:
@@ -235,4 +249,6 @@ def _entry_fields(row: Row) -> dict[str, Any]:
         "last_at": data["last_at"],
         "state": PoisonState(data["state"]),
         "settled_at": data.get("settled_at"),
+        "settled_by": data.get("settled_by", ""),
+        "note": data.get("note", ""),
     }

@@ -3,11 +3,12 @@
 Two sides write here: the producer for records that are invalid as Lumen sent them, the consumer
 for records that Sentinel refused. A refused one is kept by run, chunk and index. An invalid one
 comes again with every query, so it is kept once, by its content, with the time it was last seen.
-Either way, repeating the step that found a record writes the same row again.
+Either way, repeating the step that found a record writes the same row again. An operator may ask
+for a refused one to be sent again (`wishes`); the row says who did, and when.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -19,6 +20,9 @@ from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value
 TABLE: Final = "rejections"
 INVALID: Final = "invalid"
 """Stands for the run of records that are invalid, whichever run met them last."""
+
+WISHES: Final = "wish"
+"""The partition of the wishes, in the same table: what was asked for is a record of this kind."""
 
 MAX_REJECTION_REASON: Final = 1000
 
@@ -40,7 +44,8 @@ class Rejection:
     """One refused record. `position` is unique in its run; `content` its JSON, if known.
 
     `run_id` is `INVALID` for a record that is invalid as Lumen sent it. Read back, the content of
-    a monstrous record ends early.
+    a monstrous record ends early. `wished_at` is when an operator asked last for it to be sent
+    again, and `wished_by` who, with a note.
     """
 
     run_id: str
@@ -51,6 +56,13 @@ class Rejection:
     reason: str
     content: bytes
     at: datetime
+    wished_at: datetime | None = None
+    wished_by: str = ""
+
+    @property
+    def name(self) -> str:
+        """What operators call it."""
+        return f"{self.run_id}/{self.position}"
 
 
 class Rejections:
@@ -67,13 +79,56 @@ class Rejections:
         """Yield the rejections of a run."""
         return map(_from_row, self._table.query(run_id))
 
+    def get(self, run_id: str, position: str) -> Rejection | None:
+        """Return one rejection, or None."""
+        row = self._table.get(run_id, position)
+        return None if row is None else _from_row(row)
 
-def _to_row(rejection: Rejection) -> Row:
-    packed = zlib.compress(rejection.content)[: MAX_PIECES * MAX_BINARY_PROPERTY]
+    def entries(self, run_id: str | None = None) -> Iterator[Rejection]:
+        """Yield every rejection, or those of a run, without its content, which is most of it."""
+        rows = self._table.query(run_id, select=_ENTRY)
+        return (_from_row(row) for row in rows if row.partition != WISHES)
+
+    def note_wish(self, rejection: Rejection, *, at: datetime, by: str) -> None:
+        """Note that an operator asked for the record to be sent again."""
+        self._table.update(
+            Row(
+                partition=rejection.run_id,
+                key=rejection.position,
+                data={"wished_at": at, "wished_by": cut(by)},
+            )
+        )
+
+
+_ENTRY: Final = (
+    "rejected_by",
+    "indicator_id",
+    "pattern",
+    "reason",
+    "at",
+    "wished_at",
+    "wished_by",
+)
+"""The properties that a list needs."""
+
+
+def pack_content(content: bytes) -> dict[str, Value]:
+    """Return the properties that hold a record's content, compressed."""
+    packed = zlib.compress(content)[: MAX_PIECES * MAX_BINARY_PROPERTY]
     pieces: dict[str, Value] = {
         _piece(index): packed[start : start + MAX_BINARY_PROPERTY]
         for index, start in enumerate(range(0, len(packed), MAX_BINARY_PROPERTY))
     }
+    return {**pieces, "content_bytes": len(content)}
+
+
+def content_of(data: Mapping[str, Any]) -> bytes:
+    """Return the content that `pack_content` packed; of a monstrous one the beginning."""
+    packed = b"".join(data.get(_piece(index), b"") for index in range(MAX_PIECES))
+    return zlib.decompressobj().decompress(packed)
+
+
+def _to_row(rejection: Rejection) -> Row:
     return Row(
         partition=rejection.run_id,
         key=rejection.position,
@@ -82,9 +137,8 @@ def _to_row(rejection: Rejection) -> Row:
             "indicator_id": cut(rejection.indicator_id),
             "pattern": rejection.pattern[:MAX_REJECTION_REASON],
             "reason": rejection.reason[:MAX_REJECTION_REASON],
-            "content_bytes": len(rejection.content),
             "at": rejection.at,
-            **pieces,
+            **pack_content(rejection.content),
         },
     )
 
@@ -96,7 +150,6 @@ def _piece(index: int) -> str:
 
 def _from_row(row: Row) -> Rejection:
     data: dict[str, Any] = dict(row.data)
-    packed = b"".join(data.get(_piece(index), b"") for index in range(MAX_PIECES))
     return Rejection(
         run_id=row.partition,
         position=row.key,
@@ -104,6 +157,8 @@ def _from_row(row: Row) -> Rejection:
         indicator_id=data["indicator_id"],
         pattern=data["pattern"],
         reason=data["reason"],
-        content=zlib.decompressobj().decompress(packed),
+        content=content_of(data),
         at=data["at"],
+        wished_at=data.get("wished_at"),
+        wished_by=data.get("wished_by", ""),
     )

@@ -90,6 +90,14 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WishRef:
+    """The name of a wish, and the ETag under which it was taken."""
+
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
     """The gap of a run: why, when it was closed as one, and who took note of that, and when."""
 
@@ -135,6 +143,7 @@ class Run:
     full_request: datetime | None = None
     asked: bool = False
     trail: bytes = b""
+    wishes: tuple[WishRef, ...] = ()
     resumed: int = 0
     stalled: int = 0
     stalled_for: float = 0.0
@@ -305,6 +314,7 @@ def _to_row(run: Run) -> Row:
         "full_request": run.full_request,
         "asked": run.asked,
         "trail": run.trail,
+        "wishes": _pack_wishes(run.wishes),
         "stalled": run.stalled,
         "stalled_for": run.stalled_for,
         "progress_at": run.progress_at,
@@ -354,6 +364,7 @@ def _read(row: Row, data: dict[str, Any]) -> Run:
         full_request=data.get("full_request"),
         asked=data["asked"],
         trail=data.get("trail", b""),
+        wishes=_read_wishes(data.get("wishes") or b"[]"),
         resumed=data["resumed"],
         stalled=data.get("stalled", 0),
         stalled_for=data.get("stalled_for", 0.0),
@@ -396,6 +407,7 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     "asked": bool,
     "stalled_for": (int, float),
     "trail": bytes,
+    "wishes": bytes,
     "cursor": bytes,
 }
 
@@ -406,6 +418,14 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
         if data.get(name) is not None and not isinstance(data[name], wanted):
             raise TypeError(f"{name} is of another type")
     return data
+
+
+def _pack_wishes(wishes: Sequence[WishRef]) -> bytes | None:
+    return json.dumps([[ref.key, ref.etag] for ref in wishes]).encode() if wishes else None
+
+
+def _read_wishes(text: bytes) -> tuple[WishRef, ...]:
+    return tuple(WishRef(key=str(key), etag=str(etag)) for key, etag in json.loads(text))
 
 
 def _read_cursor(text: bytes) -> Cursor:

@@ -7,10 +7,13 @@ import pytest
 
 from common.ledger.poison import PoisonState
 from common.ledger.problems import Kind
+from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.states import RunState
-from ops.cli import BAD_NEWS, GOOD, INTERRUPTED, NEWER_VERSIONS, WRONG, main
+from ops.cli import INTERRUPTED, main
+from ops.commands import BAD_NEWS, GOOD, NEWER_VERSIONS, WRONG
+from ops.lost import LOST_AFTER
 from ops.toolbox import open_toolbox
-from tests.unit.ops.samples import HERE, Bench
+from tests.unit.ops.samples import HERE, RUN, Bench, chunk
 
 
 def _run(bench: Bench, *arguments: str) -> int:
@@ -294,3 +297,101 @@ def test_what_has_no_gap_cannot_be_acknowledged(capsys: pytest.CaptureFixture[st
     assert _run(bench, "ack", "--all") == GOOD
     with pytest.raises(SystemExit):
         _run(bench, "ack")
+
+
+def _rejected(bench: Bench) -> Rejection:
+    """Keep a record that Sentinel refused, and one that is invalid as Lumen listed it."""
+    made = Rejection(
+        run_id=RUN,
+        position="chunk-000000-1-1",
+        rejected_by=RejectedBy.SENTINEL,
+        indicator_id="indicator--1",
+        pattern="[x = '1']",
+        reason="no pattern_type",
+        content=b"{}",
+        at=bench.clock.now(),
+    )
+    invalid = replace(made, run_id="invalid", position="1", rejected_by=RejectedBy.VALIDATION)
+    bench.toolbox.ledger.rejections.record([made, invalid])
+    return made
+
+
+def test_rejections_are_listed_and_retried(capsys: pytest.CaptureFixture[str]) -> None:
+    """By run, as CSV, then asked for once more; what Lumen lists in this form is left out."""
+    bench = Bench()
+    made = _rejected(bench)
+    assert _run(bench, "rejections") == GOOD
+    assert "no pattern_type" in capsys.readouterr().out
+    assert _run(bench, "rejections", "--run", RUN, "--csv") == GOOD
+    header, row = capsys.readouterr().out.splitlines()
+    assert (header.split(",")[0], row.split(",")[0]) == ("rejection", made.name)
+    assert _run(bench, "rejections", "--reason", "other", "--json") == GOOD
+    assert json.loads(capsys.readouterr().out) == []
+    assert _run(bench, "rejections", "retry", "--reason", "pattern_type", "--dry-run") == GOOD
+    assert "would go with the next run" in capsys.readouterr().out
+    assert bench.toolbox.ledger.wishes.first(9) == ()
+    assert _run(bench, "rejections", "retry", "--all", "--by", "ann", "--json") == GOOD
+    (done,) = json.loads(capsys.readouterr().out)
+    assert (done["rejection"], done["result"]) == (made.name, "goes with the next run")
+    assert _run(bench, "rejections", "--run", RUN, "--json") == GOOD
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert shown["wished_by"] == "ann"
+
+
+def test_a_retry_says_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing chosen, a name that is not there, a record that was never sent."""
+    bench = Bench()
+    _rejected(bench)
+    assert _run(bench, "rejections", "retry") == WRONG
+    assert "--all" in capsys.readouterr().err
+    assert _run(bench, "rejections", "retry", "nope") == WRONG
+    assert "no rejection called nope" in capsys.readouterr().err
+    assert _run(bench, "rejections", "retry", "invalid/1") == BAD_NEWS
+    assert "was never sent" in capsys.readouterr().out
+
+
+def test_lost_chunks_are_declared(capsys: pytest.CaptureFixture[str]) -> None:
+    """Too soon is bad news for one that is named; later it is done."""
+    bench = Bench()
+    bench.write_row(0)
+    name = chunk().name
+    assert _run(bench, "chunks", "lost", name) == BAD_NEWS
+    assert "within the last seven days" in capsys.readouterr().out
+    bench.clock.advance(LOST_AFTER.total_seconds() + 1)
+    assert _run(bench, "chunks", "lost", "--all", "--dry-run") == GOOD
+    assert "would be declared lost" in capsys.readouterr().out
+    assert _run(bench, "chunks", "lost", name, "--json") == GOOD
+    assert json.loads(capsys.readouterr().out) == [
+        {"chunk": name, "indicators": 2, "result": "declared lost"}
+    ]
+    assert _run(bench, "chunks", "lost", "--all") == GOOD
+    assert "no chunk waits" in capsys.readouterr().out
+
+
+def test_a_decision_about_poison_is_signed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who, when and a note stand in what `poison show` prints."""
+    bench = Bench()
+    record = bench.poison()
+    assert _run(bench, "poison", "replay", "--all", "--by", "ann", "--note", "role given") == GOOD
+    capsys.readouterr()
+    assert _run(bench, "poison", "show", record.name) == GOOD
+    told = json.loads(capsys.readouterr().out)
+    assert (told["settled_by"], told["note"]) == ("ann", "role given")
+    assert [one["indicator"] for one in told["records"]] == ["a", "b"]
+
+
+def test_without_a_name_for_the_person_the_word_is_operator(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A machine that does not know who is at its keyboard refuses nothing."""
+
+    def unknown() -> str:
+        raise OSError("no user")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    bench = Bench()
+    record = bench.poison()
+    assert _run(bench, "poison", "discard", "--all", "--yes") == GOOD
+    (settled,) = bench.toolbox.ledger.poison.all()
+    assert (settled.name, settled.settled_by) == (record.name, "operator")
+    assert "discarded" in capsys.readouterr().out

@@ -1,0 +1,95 @@
+"""What was given up, told so that a person can decide: each indicator, and Sentinel's words on it.
+
+A poison record holds the message as it was. Beside it stand the letter of each record in the
+chunk's row and the rejections of the same chunk, with Sentinel's words. Nothing here writes.
+"""
+
+import json
+from typing import Any, Final
+
+from common.envelope import decode_envelope
+from common.errors import PipelineError
+from common.ledger import Ledger
+from common.ledger.chunks import Chunk
+from common.ledger.poison import PoisonRecord
+from common.ledger.states import Letter
+
+WORDS: Final = {
+    Letter.PENDING: "pending",
+    Letter.ACCEPTED: "accepted",
+    Letter.REJECTED: "rejected",
+    Letter.POISONED: "poisoned",
+    Letter.STRUCK: "struck",
+    Letter.DISCARDED: "discarded",
+}
+"""What a letter is called."""
+
+NO_ROW: Final = "settled"
+"""Of a record whose chunk has no row any more."""
+
+
+def describe_given_up(record: PoisonRecord, ledger: Ledger) -> dict[str, Any]:
+    """Return a record as plain JSON values: its history, and one entry for each indicator.
+
+    Of a message that cannot be read there are no indicators, and its text as it was.
+    """
+    return {
+        "first_at": record.first_at.isoformat(),
+        "settled_at": None if record.settled_at is None else record.settled_at.isoformat(),
+        "settled_by": record.settled_by,
+        "note": record.note,
+        "history": [{"at": attempt.at, "reason": attempt.reason} for attempt in record.history],
+        "records": _records(record, ledger),
+        "message": record.message,
+    }
+
+
+def _records(record: PoisonRecord, ledger: Ledger) -> list[dict[str, Any]]:
+    """Return each indicator of a message: what it is, what became of it, what Sentinel said."""
+    try:
+        envelope = decode_envelope(record.message)
+    except PipelineError:
+        return []
+    chunk = ledger.chunks.get(envelope.run_id, envelope.key)
+    beginning = f"chunk-{envelope.key}-"
+    named = {
+        rejection.position.removeprefix(beginning): rejection
+        for rejection in ledger.rejections.entries(envelope.run_id)
+        if rejection.position.startswith(beginning)
+    }
+    found = []
+    for index, known in zip(envelope.indexes, _objects(envelope.body), strict=False):
+        rejection = named.get(str(index))
+        found.append(
+            {
+                "index": index,
+                "indicator": _text(known, "id"),
+                "pattern": _text(known, "pattern"),
+                "is": _word(chunk, index),
+                "named_at": None if rejection is None else rejection.at.isoformat(),
+                "words": "" if rejection is None else rejection.reason,
+            }
+        )
+    return found
+
+
+def _word(chunk: Chunk | None, index: int) -> str:
+    if chunk is None:
+        return NO_ROW
+    if chunk.void:
+        return "void"
+    return WORDS[Letter(chunk.each[index])] if index < len(chunk.each) else NO_ROW
+
+
+def _objects(body: bytes) -> list[Any]:
+    """Return the objects in a body; none where it is no list of them."""
+    try:
+        objects = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    return objects if isinstance(objects, list) else []
+
+
+def _text(known: object, name: str) -> str:
+    value = known.get(name) if isinstance(known, dict) else None
+    return value if isinstance(value, str) else ""

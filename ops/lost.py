@@ -1,0 +1,152 @@
+"""Lost chunks: declare what waits for a message that is not there any more.
+
+A queue that was cleared leaves rows that wait for ever: the books stay open, and the indicators
+count as on their way. No call to the storage finds a message that is invisible. So a chunk can be
+declared lost only when its row was not written for longer than a message may be invisible, by the
+storage's own clock, and no visible message is of it. A message that turns up all the same is
+acknowledged unsent.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from common.envelope import decode_envelope
+from common.errors import PipelineError
+from common.ledger import Ledger
+from common.ledger.chunks import Chunk
+from common.ledger.poison import PoisonState
+from common.ledger.states import ChunkState
+from common.queues import MAX_DELAY, MAX_PEEKED, WatchedQueue
+
+LOST_AFTER: Final = timedelta(seconds=MAX_DELAY)
+"""The longest time that a message may be invisible."""
+
+_TRIES: Final = 8
+
+
+class Result(StrEnum):
+    """What was done with one chunk."""
+
+    LOST = "declared lost"
+    WOULD_BE_LOST = "would be declared lost"
+    HAS_MESSAGE = "its message is on the queue"
+    KEPT_AS_POISON = "its message, or a part of it, is kept as poison: replay or discard it"
+    TOO_YOUNG = "its row was written within the last seven days: a message may be invisible"
+    CANNOT_TELL = "more messages are visible than can be looked at: let the consumer take them"
+    NOTHING_WAITS = "nothing of it waits"
+    GONE = "there is no such chunk: it is settled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handled:
+    """One chunk, how many of its indicators wait, and what was done with it."""
+
+    name: str
+    indicators: int
+    result: Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traces:
+    """What is known of messages: names of chunks with a visible one, or with one that is kept."""
+
+    visible: frozenset[str]
+    kept: frozenset[str]
+    is_all: bool
+    """Whether every visible message was looked at."""
+
+
+def candidates(ledger: Ledger) -> list[str]:
+    """Return the names of the chunks of which something waits, the oldest first."""
+    return sorted(
+        f"{chunk.run_id}/{chunk.key}"
+        for chunk in ledger.chunks.outcomes()
+        if chunk.fate.pending and not chunk.void and chunk.state is not ChunkState.OTHER
+    )
+
+
+def declare_lost(
+    names: Iterable[str],
+    *,
+    ledger: Ledger,
+    queues: Sequence[WatchedQueue],
+    at: datetime,
+    by: str,
+    note: str = "",
+    dry_run: bool = False,
+) -> Iterator[Handled]:
+    """Declare chunks lost of which no message can be found; yield what was done with each.
+
+    What was pending counts as discarded. Called twice: nothing of them waits. If it dies halfway:
+    called again, it goes on. A row that is written at the same moment is looked at again.
+    """
+    signed = f"declared lost by {by}: {note}" if note else f"declared lost by {by}"
+    traces = _look_for_messages(ledger, queues)
+    for name in names:
+        yield _handle(name, traces, ledger=ledger, at=at, reason=signed, dry_run=dry_run)
+
+
+def judge(chunk: Chunk | None, name: str, traces: Traces) -> Result:
+    """Return whether a chunk may be declared lost (`WOULD_BE_LOST`), or why not. Pure.
+
+    `chunk` is as it was read with its age.
+    """
+    if chunk is None:
+        return Result.GONE
+    if not chunk.fate.pending or chunk.void or chunk.state is ChunkState.OTHER:
+        return Result.NOTHING_WAITS
+    if name in traces.visible:
+        return Result.HAS_MESSAGE
+    if name in traces.kept:
+        return Result.KEPT_AS_POISON
+    age = None if chunk.row is None else chunk.row.age
+    if age is None or age <= LOST_AFTER:
+        return Result.TOO_YOUNG
+    return Result.WOULD_BE_LOST if traces.is_all else Result.CANNOT_TELL
+
+
+def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces:
+    peeked = [queue.peek() for queue in queues]
+    return Traces(
+        visible=frozenset(_names_of(text for texts in peeked for text in texts)),
+        kept=frozenset(
+            f"{entry.run_id}/{_chunk_key(entry.poison_id)}"
+            for entry in ledger.poison.entries()
+            if entry.state is PoisonState.KEPT
+        ),
+        is_all=all(len(texts) < MAX_PEEKED for texts in peeked),
+    )
+
+
+def _chunk_key(poison_id: str) -> str:
+    """Return the key of the chunk of a kept message, whole or a part: sequence and epoch."""
+    return "-".join(poison_id.split("-")[:2])
+
+
+def _names_of(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the chunks of messages; one that cannot be read is of none."""
+    for text in texts:
+        try:
+            yield decode_envelope(text).name
+        except PipelineError:
+            continue
+
+
+def _handle(
+    name: str, traces: Traces, *, ledger: Ledger, at: datetime, reason: str, dry_run: bool
+) -> Handled:
+    run_id, _, key = name.partition("/")
+    pending, result = 0, Result.NOTHING_WAITS
+    for _ in range(_TRIES):
+        chunk = ledger.chunks.get(run_id, key)
+        pending = 0 if chunk is None else chunk.fate.pending
+        result = judge(chunk, name, traces)
+        if dry_run or chunk is None or result is not Result.WOULD_BE_LOST:
+            break
+        if ledger.chunks.declare_lost(chunk, at=at, reason=reason):
+            result = Result.LOST
+            break
+    return Handled(name=name, indicators=pending, result=result)
