@@ -77,6 +77,7 @@ def declare_lost(
     by: str,
     note: str = "",
     dry_run: bool = False,
+    older_than: timedelta = LOST_AFTER,
 ) -> Iterator[Handled]:
     """Declare chunks lost of which no message can be found; yield what was done with each.
 
@@ -86,10 +87,18 @@ def declare_lost(
     signed = f"declared lost by {by}: {note}" if note else f"declared lost by {by}"
     traces = _look_for_messages(ledger, queues)
     for name in names:
-        yield _handle(name, traces, ledger=ledger, at=at, reason=signed, dry_run=dry_run)
+        yield _handle(
+            name,
+            traces,
+            ledger=ledger,
+            at=at,
+            reason=signed,
+            dry_run=dry_run,
+            older_than=older_than,
+        )
 
 
-def judge(chunk: Chunk | None, name: str, traces: Traces) -> Result:
+def judge(chunk: Chunk | None, name: str, traces: Traces, *, older_than: timedelta) -> Result:
     """Return whether a chunk may be declared lost (`WOULD_BE_LOST`), or why not. Pure.
 
     `chunk` is as it was read with its age.
@@ -103,7 +112,7 @@ def judge(chunk: Chunk | None, name: str, traces: Traces) -> Result:
     if name in traces.kept:
         return Result.KEPT_AS_POISON
     age = None if chunk.row is None else chunk.row.age
-    if age is None or age <= LOST_AFTER:
+    if age is None or age <= older_than:
         return Result.TOO_YOUNG
     return Result.WOULD_BE_LOST if traces.is_all else Result.CANNOT_TELL
 
@@ -136,14 +145,21 @@ def _names_of(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _handle(
-    name: str, traces: Traces, *, ledger: Ledger, at: datetime, reason: str, dry_run: bool
+    name: str,
+    traces: Traces,
+    *,
+    ledger: Ledger,
+    at: datetime,
+    reason: str,
+    dry_run: bool,
+    older_than: timedelta,
 ) -> Handled:
     run_id, _, key = name.partition("/")
     pending, result = 0, Result.NOTHING_WAITS
     for _ in range(_TRIES):
         chunk = ledger.chunks.get(run_id, key)
         pending = 0 if chunk is None else chunk.fate.pending
-        result = judge(chunk, name, traces)
+        result = judge(chunk, name, traces, older_than=older_than)
         if dry_run or chunk is None or result is not Result.WOULD_BE_LOST:
             break
         if ledger.chunks.declare_lost(chunk, at=at, reason=reason):

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from common.envelope import decode_envelope
 from common.errors import PipelineError
+from common.fingerprints import id_hash
 from common.ledger.poison import PoisonState
 from common.ledger.runs import Run
 from common.ledger.states import RunState
 from ops.reconciliation import reconcile
 from producer.sync import ASK_WITHIN
 from tests.model.stage import Actor, Stage
-from tests.model.world import MAX_RECEIVES, Message, Version, World
+from tests.model.world import LOST_AFTER, MAX_RECEIVES, Message, Version, World
 
 STALLS = (0.5, 3.0, 20.0, 130.0, 700.0)
 OTHER = 9
@@ -38,6 +39,8 @@ class History:
         self._stage.stops = self._rng.choice([0.1, 0.25, 0.5])
         self._kills = self._rng.choice([0.01, 0.03, 0.08])
         self.steps = self._rng.choice([80, 120, 200])
+        self._bad = self._rng.choice([0.05, 0.3])
+        self._retries = self._rng.random() < 0.5  # in the end, when Sentinel takes everything
         self._trouble = self._rng.choice([0.0, 0.02, 0.1])
         self.world.lumen.fails = self.world.queue.fails = self.world.sentinel.fails = self._fails
         self.world.lumen.page_size = self._rng.choice([1, 2, 3, 5])
@@ -87,8 +90,13 @@ class History:
             self._drain()
             is_done = not world.queue.messages and not self._is_open()
             if is_done and not any(True for _ in world.ledger.chunks.all()):
-                return
+                if not self._retries:
+                    return
+                self._retries = False
+                world.sentinel.is_lenient = True
+                self._run("retry", world.retry_all)
             self._run("replay", world.replay_all)
+            self._run("lost", world.declare_lost)
 
     def _drain(self) -> None:
         while self._deliver_one(finish=True) or self._keep_one(finish=True):
@@ -117,7 +125,7 @@ class History:
 
     def _rare(self) -> None:
         rng, world = self._rng, self.world
-        match rng.randrange(10):
+        match rng.randrange(14):
             case 0 if world.queue.messages:
                 world.queue.put(rng.choice(world.queue.messages).text)
             case 1:
@@ -126,18 +134,36 @@ class History:
                 message = rng.choice(world.queue.visible())  # the host gives it up
                 world.queue.messages.remove(message)
                 world.poison_queue.put(message.text)
-            case 3:
-                self._start("replay", world.replay_all)
-            case 4 if rng.random() < 0.3:
-                self._start("discard", world.discard_one)
-            case 5 if world.lumen.queries:
+            case 3 if world.lumen.queries:
                 world.lumen.queries[-1].is_known = rng.random() < 0.7
-            case 6:
+            case 4:
                 world.lumen.list_again()
-            case 7 | 8:
+            case 5:
+                world.sentinel.is_lenient = not world.sentinel.is_lenient
+            case 6 | 7:
                 self._overtake(0.0)
-            case 9:
+            case 8:
                 self._overtake(rng.choice(STALLS))
+            case _:
+                self._operate()
+
+    def _operate(self) -> None:
+        """Let an operator do something."""
+        rng, world = self._rng, self.world
+        match rng.randrange(5):
+            case 0:
+                self._start("replay", world.replay_all)
+            case 1 if rng.random() < 0.3:
+                self._start("discard", world.discard_one)
+            case 2:
+                self._start("retry", world.retry_all)
+            case 3 if world.queue.messages and rng.random() < 0.3:
+                world.queue.messages.remove(
+                    rng.choice(world.queue.messages)
+                )  # the queue is cleared
+            case 4 if rng.random() < 0.3:
+                self._stage.advance(LOST_AFTER.total_seconds())
+                self._start("lost", world.declare_lost)
             case _:
                 pass
 
@@ -159,7 +185,7 @@ class History:
                 modified=self._moment - (rng.randrange(1, 4) if late else 0),
                 confidence=rng.choice([80, 80, 90, 70, 40]),
                 revoked=rng.random() < 0.15,
-                is_bad=rng.random() < 0.05,
+                is_bad=rng.random() < self._bad,
             )
         )
 
@@ -316,11 +342,15 @@ class History:
         newest = max(v.modified for v in versions)
         last = [v for v in versions if v.modified == newest]
         sure = [v for v in versions if v not in in_gaps]
-        if holds is None and any(v.is_bad for v in last):
+        was_refused = any(v.is_bad for v in last) and not self.world.sentinel.is_lenient
+        if holds is None and was_refused:
             self.used["Sentinel refused the newest version"] += 1
             return ""
         if holds is None:
-            if any(v.passes and not v.is_bad for v in sure) and not self._was_given_up(number):
+            is_lenient = self.world.sentinel.is_lenient
+            if any(
+                v.passes and (is_lenient or not v.is_bad) for v in sure
+            ) and not self._was_given_up(number):
                 return f"a version passes and none arrived: {versions}"
             return ""
         if holds in last:
@@ -328,7 +358,7 @@ class History:
         if any(v in in_gaps for v in last):
             self.used["the newest version is in a gap"] += 1
             return ""
-        if any(v.is_bad for v in last):
+        if was_refused:
             self.used["Sentinel refused the newest version"] += 1
             return ""
         if self._was_given_up(number):
@@ -350,6 +380,9 @@ class History:
         )
 
     def _was_given_up(self, number: int) -> bool:
+        if id_hash(Version(number=number, modified=0).indicator_id) in self.world.lost_ids:
+            self.used["declared lost"] += 1
+            return True
         for record in self.world.ledger.poison.all():
             if record.state is PoisonState.DISCARDED:
                 body = decode_envelope(record.message).body

@@ -18,6 +18,7 @@ import producer.indicators
 import producer.known
 import producer.sync
 import producer.versions
+import producer.wishes
 from common.ledger.chunks import Chunk, Chunks
 from common.ledger.control import Control, Lease
 from common.ledger.runs import Head, Run, Runs
@@ -161,6 +162,10 @@ def _rows_go_whatever_they_hold(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Runs, "save", careless)
 
 
+def _any_wish_is_sent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(producer.wishes, "decide_wish", lambda **_: Decision.ENQUEUED)
+
+
 RULES: dict[str, Patch] = {
     "a look is good for seconds": _looks_last_for_ever,
     "a newer version waits": _no_delay,
@@ -177,4 +182,5 @@ RULES: dict[str, Patch] = {
     "rows fold in order": _rows_fold_in_any_order,
     "rows are removed as they were read": _rows_go_whatever_they_hold,
     "a tick takes over before it goes on": _nothing_is_taken_over,
+    "a wish is sent only as the newest version": _any_wish_is_sent,
 }

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, cast
 
 import orjson
@@ -22,12 +23,15 @@ from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import chunk_of
 from common.ledger.partitions import partition_of
 from common.ledger.problems import Problems
+from common.ledger.rejections import RejectedBy
 from common.ledger.slots import Slots
+from common.queues import MAX_PEEKED
 from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper, handle_poison
 from consumer.sentinel import Answer, Isolate, RecordError, SentinelClient, Unavailable, Uploaded
+from ops import lost, rejections
 from ops.poison import Selection, discard, find, replay
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
@@ -40,6 +44,8 @@ from tests.model.stage import ActorClock, Stage
 LEASE = 600.0
 HIDDEN = 600.0
 """Seconds for which the host hides a message that it received."""
+LOST_AFTER = timedelta(seconds=2 * HIDDEN)
+"""Longer than any message of this world is invisible."""
 MAX_RECEIVES = 5
 THRESHOLD = 65
 HERE = "model/workspace"
@@ -204,6 +210,11 @@ class ModelQueue:
     def depth(self) -> int:
         return len(self.messages)
 
+    def peek(self) -> list[str]:
+        self._stage.gate("peek")
+        oldest = sorted(self.visible(), key=lambda message: message.visible_at)
+        return [message.text for message in oldest[:MAX_PEEKED]]
+
     def visible(self) -> list[Message]:
         """Return the messages that can be received now."""
         return [found for found in self.messages if found.visible_at <= self._stage.now]
@@ -239,6 +250,8 @@ class ModelSentinel:
         self._stage = stage
         self.holds: dict[int, Version] = {}
         self.refused: set[Version] = set()
+        self.is_lenient = False
+        """Whether it takes what it refused before: what was wrong with it has been put right."""
         self.fails: Callable[[], bool] = lambda: False
         self.sent = 0
         self.offences: list[str] = []
@@ -263,11 +276,14 @@ class ModelSentinel:
         self._stage.gate("answered")
         if self.fails():
             return Unavailable(reason="the answer was lost")
-        bad = [index for index, version in enumerate(versions) if version.is_bad]
+        bad = [index for index, version in enumerate(versions) if self._refuses(version)]
         errors = tuple(RecordError(index=index, messages=("bad",)) for index in bad)
         if len(bad) == count:
             return Isolate(reason="bad", refused=errors)
         return Uploaded(rejected=errors)
+
+    def _refuses(self, version: Version) -> bool:
+        return version.is_bad and not self.is_lenient
 
     def _apply(self, request: InFlight) -> None:
         if request.is_done:
@@ -275,7 +291,7 @@ class ModelSentinel:
         request.is_done = True
         self._in_flight.remove(request)
         for version in request.versions:
-            if version.is_bad:
+            if self._refuses(version):
                 self.refused.add(version)
             else:
                 self.holds[version.number] = version
@@ -323,6 +339,8 @@ class World:
     lumen: ModelLumen = field(init=False)
     sentinel: ModelSentinel = field(init=False)
     clock: Clock = field(init=False)
+    lost_ids: set[int] = field(default_factory=set)
+    """Hashes of indicators of chunks that were declared lost."""
     chunk_size: int = 2
     max_pages: int = 1000
 
@@ -444,6 +462,29 @@ class World:
         """Discard one of what is kept."""
         entries = find(self.ledger, Selection(all_kept=True))[:1]
         self._exhaust(discard(entries, ledger=self.ledger, clock=self.clock))
+
+    def retry_all(self) -> None:
+        """Ask for everything that Sentinel refused to be sent once more."""
+        ledger = self.ledger
+        found = rejections.find(ledger, rejections.Selection())
+        refused = [one for one in found if one.rejected_by is RejectedBy.SENTINEL]
+        self._exhaust(rejections.retry(refused, ledger=ledger, at=self.clock.now(), by="model"))
+
+    def declare_lost(self) -> None:
+        """Declare lost what waits without a message, and remember which indicators it was about."""
+        ledger = self.ledger
+        waiting = {f"{c.run_id}/{c.key}": c for c in ledger.chunks.all()}
+        for handled in lost.declare_lost(
+            lost.candidates(ledger),
+            ledger=ledger,
+            queues=(self.queue, self.poison_queue),
+            at=self.clock.now(),
+            by="model",
+            older_than=LOST_AFTER,
+        ):
+            chunk = waiting.get(handled.name)
+            if handled.result is lost.Result.LOST and chunk is not None:
+                self.lost_ids |= {record.id_hash for record in chunk.unpacked()}
 
     @staticmethod
     def _exhaust(handled: Iterator[object]) -> None:
