@@ -10,7 +10,6 @@ from local.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World, assert_conserved, until
 
-
 MANY = 1000
 """Objects of which the chunks meet 20 refusals in a moment."""
 
