@@ -15,7 +15,16 @@ from common.ledger.states import RunState
 from ops.reconciliation import reconcile
 from producer.sync import ASK_WITHIN
 from tests.model.stage import Actor, Stage
-from tests.model.world import DOMAIN, MAX_RECEIVES, THRESHOLDS, Message, Version, World, version_of
+from tests.model.world import (
+    DOMAIN,
+    MAX_RECEIVES,
+    THRESHOLDS,
+    Message,
+    Query,
+    Version,
+    World,
+    version_of,
+)
 
 STALLS = (0.5, 3.0, 20.0, 130.0, 700.0)
 OTHER = 8
@@ -47,8 +56,8 @@ class History:
         self.world.lumen.page_size = self._rng.choice([1, 2, 3, 5])
         self._loses_ledger_at = self._rng.randrange(1000)
         """At which step the tables are lost; most histories are shorter."""
-        self._queries_lost = 0
-        """Queries of which the tables had told."""
+        self._lost_at: float | None = None
+        """When the tables were lost."""
         self._must_arrive: set[Version] = set()
         self._moves_filters = self._rng.random() < 0.3
         """Whether an operator changes the threshold and the kinds while the feed goes on."""
@@ -59,7 +68,7 @@ class History:
     def _lose_ledger(self) -> None:
         """Lose all tables; the queue stays, and what is on it must arrive."""
         self.world.tables.lose()
-        self._queries_lost = len(self.world.lumen.queries)
+        self._lost_at = self._stage.now
         queues = self.world.queue, self.world.poison_queue
         texts = [message.text for queue in queues for message in queue.messages]
         for text in texts:
@@ -273,7 +282,7 @@ class History:
 
     def _one_more_snapshot(self) -> list[str]:
         """List the newest version of everything once more: what was listed before is not sent."""
-        if self._gap_queries() or self.world.lumen.has_news or self._queries_lost:
+        if self._gap_queries() or self.world.lumen.has_news or self._lost_at is not None:
             return []  # some of it would be news
         self.world.threshold, self.world.domains = max(THRESHOLDS), not self._moves_filters
         before = self.world.sentinel.sent
@@ -308,7 +317,7 @@ class History:
         lost = [
             query.started
             for number, query in enumerate(self.world.lumen.queries)
-            if number >= self._queries_lost and str(number) not in known and any(query.pages)
+            if str(number) not in known and any(query.pages) and not self._told_the_lost(query)
         ]
         gaps = [run for run in runs if run.state is RunState.GAP and run.asked]
         told = sorted(self._closed_at(run) for run in gaps if run.cache_id is None)
@@ -320,6 +329,10 @@ class History:
             else:
                 told.remove(covers)
         return faults
+
+    def _told_the_lost(self, query: Query) -> bool:
+        """Whether the tables that were lost told of a query: also of one about to be started."""
+        return self._lost_at is not None and query.started <= self._lost_at + ASK_WITHIN
 
     def _closed_at(self, run: Run) -> float:
         """Return when the head of a run was written last."""
@@ -335,7 +348,7 @@ class History:
         gaps = self._gap_queries()
         before_loss: set[int] = set()
         for number, query in enumerate(self.world.lumen.queries):
-            if number < self._queries_lost:
+            if self._told_the_lost(query):
                 before_loss |= {version.number for page in query.pages for version in page}
             for at, page in enumerate(query.pages):
                 for version in page:
