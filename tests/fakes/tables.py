@@ -117,6 +117,7 @@ class FakeTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
@@ -127,6 +128,7 @@ class FakeTable:
                 if partition in (None, owner)
                 and key in (None, name)
                 and (from_key is None or name >= from_key)
+                and (before_key is None or name < before_key)
             ]
         return iter([row if select is None else _part(row, select) for row in found[:limit]])
 
