@@ -63,7 +63,7 @@ def wheel(tmp_path: Path) -> Wheel:
 def test_the_version_is_one() -> None:
     """Project, code, template and document name the same version."""
     assert version_of(ROOT) == VERSION == template()["metadata"]["version"]
-    assert template("network")["metadata"].get("version", VERSION) == VERSION
+    assert template("network")["metadata"]["version"] == VERSION
     workflow = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
     assert 'git tag "v$version"' in workflow
     assert "version_of(ROOT)" in workflow

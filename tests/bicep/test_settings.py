@@ -34,7 +34,6 @@ LEFT_TO_DEFAULT = {
     "RUN_LEASE",
     "KNOWN_FOR_DAYS",
     "KNOWN_MAX",
-    "SEND_UNKNOWN_REVOKED",
     "SENTINEL_REQUESTS_PER_MINUTE",
     "REUPLOAD_AFTER_DAYS",
     "DEFERRAL_DELAY",
@@ -112,6 +111,7 @@ def test_no_setting_of_the_template_can_be_overridden() -> None:
     """The list that refuses overrides has every setting that some example gets, and no other."""
     ours = {name for example in EXAMPLES for name in app_settings(example)}
     connections = {"AzureWebJobsStorage", STORAGE_CONNECTION}  # the other form, which would win
+    assert set(TAKEN["connections"]) == connections  # and any part of them: test_refusals
     assert set(TAKEN["template"]) == ours | connections
     assert not set(TAKEN["template"]) & LEFT_TO_DEFAULT
     assert set(TAKEN["flexConsumption"]) == FORBIDDEN
@@ -164,6 +164,7 @@ def test_defaults_of_parameters_are_the_codes() -> None:
         "LUMEN_ENABLE_IPV4",
         "LUMEN_ENABLE_DOMAIN",
         "LUMEN_CONFIDENCE_THRESHOLD",
+        "SEND_UNKNOWN_REVOKED",
     }
 
 

@@ -92,18 +92,29 @@ def test_an_override_is_added(compiler: Compiler, tmp_path: Path) -> None:
     assert [entry["value"] for entry in entries if entry["name"] == "MAX_PAGES"] == ["500"]
 
 
-def test_a_nat_gateway_makes_the_subnet_private(compiler: Compiler, tmp_path: Path) -> None:
+WAYS_OUT: dict[str, dict[str, object]] = {
+    "a new NAT gateway": {"createNatGateway": True},
+    "an existing NAT gateway": {"natGatewayId": "/subscriptions/x/natGateways/corp-nat"},
+    "a route table": {"routeTableId": "/subscriptions/x/routeTables/to-firewall"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_a_way_out_makes_the_subnet_private(way: str, compiler: Compiler, tmp_path: Path) -> None:
     """With a way out of its own the function subnet has no default one."""
-    found = predict(compiler, tmp_path, {"createNatGateway": True})
+    found = predict(compiler, tmp_path, WAYS_OUT[way])
     (network,) = [
         item
         for item in found["predictedResources"]
         if item["type"] == "Microsoft.Network/virtualNetworks"
     ]
-    (gateway,) = names(found, "Microsoft.Network/natGateways")
-    function = network["properties"]["subnets"][0]["properties"]
-    assert function["defaultOutboundAccess"] is False
-    assert function["natGateway"]["id"].endswith(f"/{gateway}")
+    function, endpoint = (item["properties"] for item in network["properties"]["subnets"])
+    assert function["defaultOutboundAccess"] is endpoint["defaultOutboundAccess"] is False
+    if way == "a route table":
+        assert function["routeTable"]["id"].endswith("/to-firewall")
+    else:
+        (gateway,) = names(found, "Microsoft.Network/natGateways") or ["corp-nat"]
+        assert function["natGateway"]["id"].endswith(f"/{gateway}")
 
 
 def test_the_file_endpoint_may_be_left_out(compiler: Compiler, tmp_path: Path) -> None:
@@ -137,6 +148,16 @@ def test_ranges_let_the_app_call_itself(compiler: Compiler, tmp_path: Path) -> N
     assert own["priority"] < other["priority"]
     assert other["ipAddress"] == "192.0.2.0/24"
     assert config["ipSecurityRestrictionsDefaultAction"] == "Deny"
+
+
+@pytest.mark.parametrize("ranges", [[], ["192.0.2.0/24"]], ids=["any", "ranges"])
+def test_ranges_in_an_existing_network_come_with_a_warning(
+    ranges: list[str], compiler: Compiler, tmp_path: Path
+) -> None:
+    """Whether its subnet has the service endpoint cannot be known beforehand."""
+    inputs: dict[str, object] = {"allowedIpRanges": ranges, "virtualNetworkResourceId": NETWORK}
+    found = predict(compiler, tmp_path, inputs)["outputs"]["PIPELINE_WARNING"]
+    assert ("needs the service endpoint Microsoft.Web" in found) == bool(ranges)
 
 
 def test_an_application_may_have_its_role_already(compiler: Compiler, tmp_path: Path) -> None:
