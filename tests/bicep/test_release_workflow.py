@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from common.version import VERSION
-from scripts.release import FORM, NAME, RELEASE
+from scripts.release import BEGIN, END, FORM, NAME, RELEASE, buttons, package_box, package_uri
 from tests.bicep.compiled import ROOT
 from tests.patience import PATIENCE
 
@@ -165,6 +165,18 @@ class World:
         return {f"v{version}" for version in named} <= self.tags()
 
 
+def forget_releases(folder: Path) -> None:
+    """Make a copy of the project one that was never released, whatever this one is."""
+    none = {"repository": None, "version": None}
+    (folder / RELEASE).write_text(json.dumps(none), encoding="utf-8")
+    before, _, rest = (folder / "README.md").read_text(encoding="utf-8").partition(BEGIN)
+    text = before + BEGIN + buttons(None) + END + rest.partition(END)[2]
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    form = json.loads((folder / FORM).read_text(encoding="utf-8"))
+    package_box(form)["defaultValue"] = package_uri(None)
+    (folder / FORM).write_text(json.dumps(form), encoding="utf-8")
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """A repository before its first release."""
@@ -199,6 +211,7 @@ def world(tmp_path: Path) -> World:
     shutil.copytree(
         ROOT / "scripts", source / "scripts", ignore=shutil.ignore_patterns("__pycache__")
     )
+    forget_releases(source)
     made.git("init", "--quiet", "--initial-branch", "main", where="source")
     made.git("add", ".", where="source")
     made.git("commit", "--quiet", "--message", "start", where="source")
