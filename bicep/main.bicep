@@ -1,6 +1,5 @@
-// Everything the pipeline needs in Azure, in one resource group: network, storage, vault, identity,
-// monitoring, function app. The workspace of Sentinel, an existing network and central DNS zones
-// may be elsewhere. docs/deploy.md leads through it.
+// Everything the pipeline needs in Azure, in one resource group: network, storage, vault, identity, monitoring, app.
+// Sentinel's workspace, an existing network and central DNS zones may be elsewhere. docs/deploy.md leads through it.
 
 import * as refusals from 'refusals.bicep'
 import { dnsZoneIds, privateDns as privateDnsChoice, settings as settingMap, tags as tagMap } from 'types.bicep'
@@ -187,10 +186,11 @@ var refused = refusals.joined(concat(
     refusals.refuseOverrides(objectKeys(settingOverrides))
     refusals.refusePrivateInbound(privateInbound, usePrivateEndpoints)
     privateDns == 'existing' ? refusals.refuseZones(endpointParts, privateDnsZoneIds) : ''
+    refusals.refuseGateways(createNatGateway, natGatewayId)
   ],
   refusals.refuseApplication(assignSentinelRole, applicationClientId, applicationPrincipalId),
   newNetwork
-    ? refusals.refuseNewNetwork(virtualNetworkPrefix, functionSubnet, endpointSubnet, createNatGateway, natGatewayId)
+    ? refusals.refuseNewNetwork(virtualNetworkName, virtualNetworkPrefix, functionSubnet, endpointSubnet)
     : refusals.refuseExistingNetwork(virtualNetworkResourceId, functionSubnetName, endpointSubnet.?name)
 ))
 var prefix = empty(refused) ? toLower(functionNamePrefix) : fail(refused)

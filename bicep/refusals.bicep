@@ -175,6 +175,7 @@ func refuseOverlap(functionSubnetPrefix string, endpointSubnetPrefix string) str
     ? 'functionSubnetPrefix ${functionSubnetPrefix} and endpointSubnetPrefix ${endpointSubnetPrefix} overlap'
     : ''
 
+@export()
 func refuseGateways(createNatGateway bool, natGatewayId string) string =>
   createNatGateway && !empty(natGatewayId)
     ? 'createNatGateway is true and natGatewayId names a gateway: choose one of the two'
@@ -203,19 +204,22 @@ func refuseRanges(network string, functionSubnetPrefix string, endpointSubnetPre
         endpointSubnetPrefix == null ? [] : refuseEndpointRange(network, functionSubnetPrefix, endpointSubnetPrefix!)
       )
 
+// A security group is named after both, and has 80 characters at most.
+func refuseLongName(networkName string, parameter string, subnetName string) string =>
+  length('${networkName}-${subnetName}-nsg') > 80
+    ? 'virtualNetworkName and ${parameter} are too long: together they may have 75 characters'
+    : ''
+
 @export()
 @description('All that is wrong with a new network; endpoints may have no subnet.')
-func refuseNewNetwork(
-  network string,
-  functionSubnet subnet,
-  endpointSubnet subnet?,
-  createNatGateway bool,
-  natGatewayId string
-) string[] =>
+func refuseNewNetwork(name string, prefix string, functionSubnet subnet, endpointSubnet subnet?) string[] =>
   concat(
     refuseSubnetNames(functionSubnet.name, endpointSubnet.?name),
-    refuseRanges(network, functionSubnet.prefix, endpointSubnet.?prefix),
-    [refuseGateways(createNatGateway, natGatewayId)]
+    [
+      refuseLongName(name, 'functionSubnetName', functionSubnet.name)
+      refuseLongName(name, 'endpointSubnetName', endpointSubnet.?name ?? '')
+    ],
+    refuseRanges(prefix, functionSubnet.prefix, endpointSubnet.?prefix)
   )
 
 var selfCall = 'needs the service endpoint Microsoft.Web, else the app cannot call itself'

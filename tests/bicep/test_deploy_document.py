@@ -4,6 +4,8 @@ import json
 import math
 import re
 
+import pytest
+
 from common.settings import describe_settings
 from tests.bicep.compiled import BICEP, EXAMPLES, ROOT, template
 
@@ -175,3 +177,23 @@ def test_only_a_list_of_numbers_takes_no_variable() -> None:
     text = (BICEP / "main.bicepparam").read_text(encoding="utf-8")
     assert "param privateDns = readEnvironmentVariable('PRIVATE_DNS', 'create')" in text
     assert not [name for name in listed if f"param {name} " in text]
+
+
+SIGNS = {
+    "`RoleAssignmentExists`": "`assignSentinelRole` false",
+    "`RequestDisallowedByPolicy`": "`createNatGateway` true",
+    "`InaccessibleStorage`": "publish again",
+    "messages wait (`queue_depth` above 0)": "`alwaysReadyUploadInstances` 1",
+    "secret, role and DNS are right": "no longer say so",
+    "`…/$batch` only": "a role on the table is enough",
+    "`Update request should provide ETag`": "unlikely for a data connector",
+    "`BlobUploadFailed`": "Reports differ",
+}
+"""What only Azure can tell, by the sign that a deployer sees; each with words of its row."""
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_what_only_azure_can_tell_has_a_row(sign: str) -> None:
+    """Cause and remedy stand beside the sign."""
+    rows = [line for line in TEXT.splitlines() if line.startswith("| ") and sign in line]
+    assert any(SIGNS[sign] in row for row in rows)

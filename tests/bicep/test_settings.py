@@ -223,7 +223,9 @@ def test_the_clouds_are_those_of_the_settings() -> None:
         assert CLOUDS["AzureCloud"][key] == default_of(setting)
         assert CLOUDS["AzureUSGovernment"][key] in meanings[setting]
         assert app_settings("us-government")[setting] == CLOUDS["AzureUSGovernment"][key]
-    assert template()["parameters"]["cloud"]["defaultValue"] == "[environment().name]"
+    cloud = template()["parameters"]["cloud"]
+    assert cloud["defaultValue"] == "[environment().name]"
+    assert "allowedValues" not in cloud  # with it the default does not compile
 
 
 def test_the_queues_are_those_of_the_code() -> None:

@@ -15,6 +15,10 @@ NAMES = {
     "Microsoft.Web/sites": r"[a-z0-9](?!.*--)[a-z0-9-]{0,58}[a-z0-9]",
     "Microsoft.Web/serverfarms": r"[a-zA-Z0-9-]{1,60}",
     "Microsoft.ManagedIdentity/userAssignedIdentities": r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,127}",
+    "Microsoft.Network/networkSecurityGroups": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
+    "Microsoft.Network/natGateways": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
+    "Microsoft.Network/publicIPAddresses": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
+    "Microsoft.Network/virtualNetworks": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}[a-zA-Z0-9_]",
     "Microsoft.Network/privateEndpoints": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
     "Microsoft.OperationalInsights/workspaces": r"[a-zA-Z0-9][a-zA-Z0-9-]{2,61}[a-zA-Z0-9]",
 }
@@ -35,7 +39,7 @@ def test_every_prefix_gives_names_that_azure_takes(
     prefix: str, compiler: Compiler, tmp_path: Path
 ) -> None:
     """Shortest, longest, digits first and last, capitals."""
-    found = predict(compiler, tmp_path, {"functionNamePrefix": prefix})
+    found = predict(compiler, tmp_path, {"functionNamePrefix": prefix, "createNatGateway": True})
     for type_, pattern in NAMES.items():
         assert names(found, type_)
         for name in names(found, type_):
@@ -43,6 +47,43 @@ def test_every_prefix_gives_names_that_azure_takes(
     (app,) = names(found, "Microsoft.Web/sites")
     assert app.startswith(prefix.lower() + "-")
     assert len(app) <= LONGEST_HOST_ID
+
+
+@pytest.mark.parametrize(
+    ("network", "subnets"),
+    [("vn", ("f", "e")), ("v" * 64, ("f" * 11, "e" * 11)), ("net2026", ("snet.1", "snet_2"))],
+    ids=["shortest", "longest", "digits-last"],
+)
+def test_every_network_gives_names_that_azure_takes(
+    network: str, subnets: tuple[str, str], compiler: Compiler, tmp_path: Path
+) -> None:
+    """Network, subnets, and what is named after both of them."""
+    inputs: dict[str, object] = {
+        "virtualNetworkName": network,
+        "functionSubnetName": subnets[0],
+        "endpointSubnetName": subnets[1],
+        "createNatGateway": True,
+    }
+    found = predict(compiler, tmp_path, inputs)
+    assert names(found, "Microsoft.Network/virtualNetworks") == [network]
+    for type_ in ("networkSecurityGroups", "natGateways", "publicIPAddresses", "virtualNetworks"):
+        made = names(found, f"Microsoft.Network/{type_}")
+        assert made
+        for name in made:
+            assert re.fullmatch(NAMES[f"Microsoft.Network/{type_}"], name), name
+
+
+LONGEST_GROUP = "g" * 88 + "_1"
+"""Ninety characters, the most that the name of a resource group may have."""
+
+
+@pytest.mark.parametrize("name", ["soc1", "w" * 61 + "-1"], ids=["shortest", "longest"])
+def test_every_workspace_is_found(name: str, compiler: Compiler, tmp_path: Path) -> None:
+    """Its role and page go to its own group, whatever the two are called."""
+    workspace = WORKSPACE.replace("/soc/", f"/{LONGEST_GROUP}/").replace("soc-sentinel", name)
+    inputs: dict[str, object] = {"sentinelWorkspaceResourceId": workspace}
+    found = predict(compiler, tmp_path, inputs)["predictedResources"]
+    assert len([item for item in found if item["id"].startswith(f"{workspace}/")]) == 2
 
 
 @pytest.mark.parametrize(

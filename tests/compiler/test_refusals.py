@@ -183,6 +183,10 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"endpointSubnetPrefix": "10.0.2.128/24"},
         "endpointSubnetPrefix 10.0.2.128/24 does not begin where its range does: write 10.0.2.0/24",
     ),
+    "names too long for a security group": (
+        {"virtualNetworkName": "v" * 64, "endpointSubnetName": "snet-endpoints"},
+        "virtualNetworkName and endpointSubnetName are too long: together they may have 75",
+    ),
     "IPv6": (
         {"endpointSubnetPrefix": "fd00:1::/64"},
         "a prefix of the new network is of IPv6: write all of them as IPv4",
