@@ -44,8 +44,9 @@ def test_the_outputs_are_of_the_pinned_compiler() -> None:
     for name in ("main", "network"):
         generator = template(name)["metadata"]["_generator"]
         assert generator["version"].startswith(f"{BICEP_VERSION}.")
-    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
-    assert f"az bicep install --version v{BICEP_VERSION}" in workflow
+    for workflow in ("ci", "release"):
+        text = (ROOT / f".github/workflows/{workflow}.yml").read_text(encoding="utf-8")
+        assert re.findall(r"az bicep install --version v(\S+)", text) == [BICEP_VERSION]
 
 
 def test_every_rule_of_the_linter_is_an_error() -> None:

@@ -89,6 +89,43 @@ def test_an_application_needs_its_ids() -> None:
         assert given == f"[if({chosen}, steps('sentinel').client{name}, '')]"
 
 
+GUID = "11111111-1111-1111-1111-111111111111"
+TAKEN = {
+    "functionNamePrefix": ["abc", "abcdefghijk", "lumen2026", "1lumen", "LUMENFEED"],
+    "schedule": ["0 */15 * * * *", "0 0,30 8-18 * 1-12 MON-FRI"],
+    "clientId": [GUID],
+    "principalId": [GUID.replace("1", "F")],
+    "natGatewayId": [""],
+    "packageUri": ["", "https://example.com/package.zip?sig=a%2Fb"],
+}
+"""What a person may type, by control: the template takes it (tests/compiler)."""
+
+REFUSED = {
+    "functionNamePrefix": [
+        "ab",
+        "abcdefghijkl",
+        "lumen-feed",
+        "lumen_feed",
+        "lumen feed",
+        "l\u00fc1",
+    ],
+    "schedule": ["*/15 * * * *", "never", ""],
+    "clientId": ["", "lumen", GUID + "1"],
+    "principalId": ["", "lumen"],
+    "natGatewayId": ["corp-nat", "/subscriptions/x/resourceGroups/y/providers/z/natGateways/n"],
+    "packageUri": ["http://example.com/package.zip"],
+}
+"""What the template, or Azure, would refuse: the form does so while it is typed."""
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_the_form_takes_what_the_template_takes(name: str) -> None:
+    """Neither less nor more, so that what passes the form is not refused behind it."""
+    regex = element(FORM, name)["constraints"]["regex"]
+    assert [text for text in TAKEN[name] if not re.search(regex, text)] == []
+    assert [text for text in REFUSED[name] if re.search(regex, text)] == []
+
+
 def test_code_is_published_when_its_way_is_there() -> None:
     """With DNS by policy the first deployment publishes nothing, though a release has a package."""
     policy = "steps('network').usePrivateEndpoints, equals(steps('network').privateDns, 'policy')"
