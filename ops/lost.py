@@ -1,10 +1,10 @@
 """Lost chunks: declare what waits for a message that is not there any more.
 
 A queue that was cleared leaves rows that wait for ever: the books stay open, and the indicators
-count as on their way. No call to the storage finds a message that is invisible. So a chunk can be
+count as on their way. No call to the storage shows a message that is invisible. So a chunk can be
 declared lost only when its row was not written for longer than a message may be invisible, by the
-storage's own clock, and no visible message is of it. A message that turns up all the same is
-acknowledged unsent.
+storage's own clock, when no message is invisible now (somebody may be delivering it), and when no
+visible message is of it. One that turns up all the same is acknowledged unsent.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ class Result(StrEnum):
     HAS_MESSAGE = "its message is on the queue"
     KEPT_AS_POISON = "its message, or a part of it, is kept as poison: replay or discard it"
     TOO_YOUNG = "its row was written within the last seven days: a message may be invisible"
-    CANNOT_TELL = "more messages are visible than can be looked at: let the consumer take them"
+    CANNOT_TELL = "there are messages that cannot be looked at: try again when the queue is calm"
     NOTHING_WAITS = "nothing of it waits"
     GONE = "there is no such chunk: it is settled"
 
@@ -56,7 +56,7 @@ class Traces:
     visible: frozenset[str]
     kept: frozenset[str]
     is_all: bool
-    """Whether every visible message was looked at."""
+    """Whether every message was looked at: none was invisible, and they were not too many."""
 
 
 def candidates(ledger: Ledger) -> list[str]:
@@ -81,7 +81,8 @@ def declare_lost(
 ) -> Iterator[Handled]:
     """Declare chunks lost of which no message can be found; yield what was done with each.
 
-    What was pending counts as discarded. Called twice: nothing of them waits. If it dies halfway:
+    `queues` are those on which it may be, that of the uploads first. What was pending counts as
+    discarded. Called twice: nothing of them waits. If it dies halfway:
     called again, it goes on. A row that is written at the same moment is looked at again.
     """
     signed = f"declared lost by {by}: {note}" if note else f"declared lost by {by}"
@@ -118,15 +119,21 @@ def judge(chunk: Chunk | None, name: str, traces: Traces, *, older_than: timedel
 
 
 def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces:
-    peeked = [queue.peek() for queue in queues]
+    """Look at all queues and at the first one again: messages move between them, both ways."""
+    visible: set[str] = set()
+    is_all = True
+    for queue in (*queues, queues[0]):
+        texts = queue.peek()
+        visible.update(_names_of(texts))
+        is_all = is_all and len(texts) < MAX_PEEKED and queue.depth() <= len(texts)
     return Traces(
-        visible=frozenset(_names_of(text for texts in peeked for text in texts)),
+        visible=frozenset(visible),
         kept=frozenset(
             f"{entry.run_id}/{_chunk_key(entry.poison_id)}"
             for entry in ledger.poison.entries()
             if entry.state is PoisonState.KEPT
         ),
-        is_all=all(len(texts) < MAX_PEEKED for texts in peeked),
+        is_all=is_all,
     )
 
 

@@ -141,14 +141,15 @@ class Table(Protocol):
         *,
         key: str | None = None,
         from_key: str | None = None,
+        before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
-        With `key` only those of that row key, with `from_key` those at or behind it. With `select`
-        only these properties are read; such a part of a row has no ETag, so that it cannot be
-        written back as if it were whole.
+        With `key` only those of that row key, with `from_key` those at or behind it, with
+        `before_key` those before it. With `select` only these properties are read; such a part of a
+        row has no ETag, so that it cannot be written back as if it were whole.
         """
         ...
 
@@ -281,6 +282,7 @@ class AzureTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
@@ -288,7 +290,12 @@ class AzureTable:
         if limit == 0:  # pages of no entities would never end
             return
         columns = None if select is None else ["PartitionKey", "RowKey", *select]
-        wanted = {"PartitionKey eq": partition, "RowKey eq": key, "RowKey ge": from_key}
+        wanted = {
+            "PartitionKey eq": partition,
+            "RowKey eq": key,
+            "RowKey ge": from_key,
+            "RowKey lt": before_key,
+        }
         conditions = {test: value for test, value in wanted.items() if value is not None}
         page = None if limit is None else min(limit, MAX_PAGE_ENTITIES)
         with _translated(self._client.table_name):

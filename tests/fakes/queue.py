@@ -17,12 +17,16 @@ class Sent:
 
 
 class FakeQueue:
-    """Keeps what was sent, by a clock in seconds. `before` is called with each text; may raise."""
+    """Keeps what was sent, by a clock in seconds. `before` is called with each text; may raise.
+
+    `before_peek` is called before each look.
+    """
 
     def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
         self._now = now
         self.sent: list[Sent] = []
         self.before: Callable[[str], None] = lambda _text: None
+        self.before_peek: Callable[[], None] = lambda: None
 
     def send(self, text: str, *, delay: float = 0.0) -> None:
         self.before(text)
@@ -34,6 +38,7 @@ class FakeQueue:
         return len(self.sent)
 
     def peek(self) -> list[str]:
+        self.before_peek()
         now = self._now()
         visible = [sent for sent in self.sent if sent.visible_at <= now]
         return [sent.text for sent in sorted(visible, key=lambda sent: sent.visible_at)][

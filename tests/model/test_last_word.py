@@ -23,7 +23,6 @@ QUICK_TO_NOTICE = {
     "filters apply to unknown ids only": 60,
     "what lies beyond the checkpoint is void": 60,
     "a tick takes over before it goes on": 60,
-    "a wish is sent only as the newest version": 60,
 }
 """Histories within which the model surely notices that one of these rules is missing. The others
 take rarer histories: `make model ARGS=--rules` looks for them."""

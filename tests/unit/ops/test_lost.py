@@ -91,6 +91,39 @@ def test_with_too_many_visible_messages_nobody_can_tell() -> None:
     assert handled.result is Result.CANNOT_TELL
 
 
+@pytest.mark.parametrize("queue", ["queue", "poison_queue"])
+def test_while_a_message_is_invisible_nobody_can_tell(queue: str) -> None:
+    """Somebody may be delivering it at this moment, after a week in which nobody did."""
+    bench = cleared()
+    getattr(bench, queue).send(encode_envelope(chunk(1)), delay=60)
+    (handled,) = lost(bench)
+    assert handled.result is Result.CANNOT_TELL
+    bench.clock.advance(60)
+    (handled,) = lost(bench)
+    assert handled.result is Result.LOST
+
+
+@pytest.mark.parametrize("way", ["given up by the host", "put back"])
+def test_a_message_that_moves_between_the_queues_is_found(way: str) -> None:
+    """Whichever queue is looked at first."""
+    bench = cleared()
+    source, target = bench.poison_queue, bench.queue
+    if way == "given up by the host":
+        source, target = target, source
+    source.send(encode_envelope(chunk()), delay=0.001)  # it is in somebody's hands
+
+    def move() -> None:
+        if source.sent:
+            source.sent.clear()
+            target.send(encode_envelope(chunk()))
+
+    source.before_peek = move if way == "put back" else source.before_peek
+    target.before_peek = move if way != "put back" else target.before_peek
+    (handled,) = lost(bench)
+    assert handled.result in {Result.HAS_MESSAGE, Result.CANNOT_TELL}
+    assert bench.row().fate.pending == 2
+
+
 @pytest.mark.parametrize("part", ["", "-0123456789ab"])
 def test_what_is_kept_as_poison_is_not_lost(part: str) -> None:
     """The keeper died before it marked the chunk: the message, or a part of it, is there."""
