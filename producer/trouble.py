@@ -56,9 +56,9 @@ class WatchedLumen:
     def __init__(self, lumen: Lumen) -> None:
         self._lumen = lumen
         self.has_answered = False
-        """Whether the last call was answered as it should be."""
+        """Whether a call was answered as it should be, and none met trouble since."""
         self.trouble: tuple[Kind, str] | None = None
-        """What the last call met, and in which words."""
+        """What the last call met that had an end, and in which words."""
 
     def start_query(
         self, *, give_up_at: float, before: Callable[[], object] = lambda: None
@@ -79,7 +79,7 @@ class WatchedLumen:
         try:
             return self._watch(call, is_ours=lambda: bool(ours))
         except GapError as gap:
-            self.trouble = (Kind.LUMEN_UNAVAILABLE, str(gap))
+            self._met(Kind.LUMEN_UNAVAILABLE, gap)
             raise
 
     def query_status(self, cache_id: str, *, give_up_at: float) -> QueryStatus:
@@ -94,18 +94,20 @@ class WatchedLumen:
 
     def query_failed(self, error: QueryFailedError) -> None:
         """Note that Lumen answered, and said that it could not do what it was asked."""
-        self.has_answered = False
-        self.trouble = (Kind.LUMEN_UNAVAILABLE, str(error))
+        self._met(Kind.LUMEN_UNAVAILABLE, error)
+
+    def _met(self, kind: Kind, error: PipelineError) -> None:
+        self.has_answered, self.trouble = False, (kind, str(error))
 
     def _watch[T](self, call: Callable[[], T], *, is_ours: Callable[[], bool] = lambda: False) -> T:
         """Make a call and remember how it ended; what our own storage raised is not Lumen's."""
-        self.has_answered, self.trouble = False, None
         try:
             answer = call()
         except PipelineError as error:
             kind = None if is_ours() else problem_of(error)
             if kind is not None:
-                self.trouble = (kind, str(error))
+                self._met(kind, error)
             raise
-        self.has_answered = True
+        # Only here: the next page is being fetched while the one before it is noted.
+        self.has_answered, self.trouble = True, None
         return answer

@@ -91,7 +91,7 @@ class History:
                 self._lose_ledger()
             self._step()
         self._stage.is_quiet = True
-        if self.world.queue.messages and self._rng.random() < 0.1:
+        if self.world.queue.messages and self._rng.random() < 0.4:
             self._clear(self._rng.choice(self.world.queue.messages))
         sleepers = list(self._stage.actors)
         for actor in self._some(sleepers):

@@ -24,7 +24,7 @@ from common.ledger.states import RunState
 from common.schedule import span_of
 from common.settings import read_settings
 from producer.lumen import QueryState
-from producer.trouble import problem_of
+from producer.trouble import WatchedLumen, problem_of
 from producer.wiring import longest_wait
 from tests.unit.producer.scripted_lumen import ScriptedLumen
 from tests.unit.producer.sync_world import TICK, Crash, World, feed
@@ -125,6 +125,28 @@ def test_every_way_of_answering_ends_trouble(is_cut: bool, inline: bool, no_resu
     made.tick()
     assert Kind.LUMEN_ACCESS not in open_kinds(made)
     assert Kind.ACCESS in open_kinds(made)
+
+
+def test_a_call_under_way_hides_no_answer() -> None:
+    """While the second page is being fetched, the first one counts; what the call meets, counts."""
+    lumen = ScriptedLumen(pages=PAGES)
+    watched = WatchedLumen(lumen)
+    cache_id = watched.start_query(give_up_at=1.0)
+    assert cache_id is not None
+    seen: list[tuple[bool, bool]] = []
+    lumen.before = lambda _call, _argument: seen.append(
+        (watched.has_answered, watched.trouble is None)
+    )
+    watched.fetch_page(f"{cache_id}/0", give_up_at=1.0)
+    watched.fetch_page(f"{cache_id}/1", give_up_at=1.0)
+    lumen.before = failing("page", lambda: UnavailableError("503"))
+    with pytest.raises(UnavailableError):
+        watched.fetch_page(f"{cache_id}/2", give_up_at=1.0)
+    assert seen == [(True, True), (True, True)]
+    assert (watched.has_answered, watched.trouble) == (False, (Kind.LUMEN_UNAVAILABLE, "503"))
+    lumen.before = lambda _call, _argument: None
+    watched.fetch_page(f"{cache_id}/2", give_up_at=1.0)
+    assert (watched.has_answered, watched.trouble) == (True, None)
 
 
 def test_a_query_that_lumen_failed_is_an_outage() -> None:
