@@ -190,7 +190,7 @@ class Deliverer:
     def _without_proof(self, envelope: Envelope) -> tuple[Defer, Envelope]:
         """Return the chunk to defer whose refusals prove nothing; the next time it is sent whole.
 
-        Somebody may be accepted until then. When nobody was, a record waits for proof.
+        Sentinel may accept another chunk until then. Until it does, a record waits for proof.
         """
         with suppress(*_OUR_TROUBLE):
             self._problems.raise_problem(Kind.UNPROVEN, WAITS_FOR_PROOF, subject=envelope.name)

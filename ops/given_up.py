@@ -1,7 +1,7 @@
-"""What was given up, told so that a person can decide: each indicator, and Sentinel's words on it.
+"""What was given up, so that an operator can decide: each indicator, and Sentinel's words on it.
 
-A poison record holds the message as it was. Beside it stand the letter of each record in the
-chunk's row and the rejections of the same chunk, with Sentinel's words. Nothing here writes.
+A poison record holds the message as it was. The letters in the chunk's row say what state
+each indicator is in; the rejections of the same chunk have Sentinel's words. Nothing here writes.
 """
 
 import json
@@ -45,7 +45,7 @@ def describe_given_up(record: PoisonRecord, ledger: Ledger) -> dict[str, Any]:
 
 
 def _records(record: PoisonRecord, ledger: Ledger) -> list[dict[str, Any]]:
-    """Return each indicator of a message: what it is, what became of it, what Sentinel said."""
+    """Return each indicator of a message: what it is, its state, Sentinel's words."""
     try:
         envelope = decode_envelope(record.message)
     except PipelineError:

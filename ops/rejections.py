@@ -38,7 +38,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 class Selection:
     """Which rejections: by name (`<run>/<position>`), or by run, reason and indicator together.
 
-    `reason` and `indicator` are a part of the text, in any case; an indicator is told by its id or
+    `reason` and `indicator` are a part of the text, in any case; an indicator is found by its id or
     its pattern. An empty one does not narrow the choice.
     """
 

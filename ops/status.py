@@ -101,7 +101,7 @@ class View:
 
         Two things must hold at once, each for what is no silence. The oldest visible message was
         due more than `SILENT_AFTER` ago: after hours without changes one that was enqueued just now
-        is not. And so long ago was the last success: the message may stand behind a long queue.
+        is not. And so long ago was the last success: the message may be at the end of a long queue.
         """
         if self.oldest_due is None:
             return None

@@ -1,6 +1,6 @@
 """Trouble with Lumen: which problem of the feed a failed call means, and when it is over.
 
-`WatchedLumen` stands before the client and remembers how its last call ended; `problem_of` says
+`WatchedLumen` wraps the client and remembers how its last call ended; `problem_of` says
 what that means, and is pure. Storage trouble raises errors of the same types, so only what comes
 from a call to Lumen is judged here. Pages are fetched on a thread of its own: nothing here writes.
 """
@@ -34,8 +34,8 @@ class Lumen(Protocol):
 def problem_of(error: PipelineError) -> Kind | None:
     """Return the problem that the error of a call to Lumen means, if any. Pure.
 
-    Only a tick that ran out of time is none. A gap is told by the run itself; one whose query was
-    not answered is an outage, too, which `WatchedLumen` tells apart.
+    Only a tick that ran out of time is none. A gap is recorded in the run; one whose query was
+    not answered is an outage, too, which `WatchedLumen` knows.
     """
     match error:
         case CredentialError():

@@ -81,7 +81,7 @@ def decide(
 
 
 def decide_wish(*, modified: int, fingerprint: int, known: KnownVersion | None) -> Decision:
-    """Return what becomes of a version that an operator asks for; total over its inputs.
+    """Return the decision on a version that an operator asks for; total over its inputs.
 
     Sent only if it is exactly the newest known one, or nothing is known. Filters do not apply: it
     passed them before Sentinel refused it.

@@ -1,8 +1,8 @@
-"""Wishes as the first objects of a run: what becomes of a record that an operator asks for.
+"""Wishes as the first objects of a run: whether a record that an operator asks for is sent.
 
-They stand in front of Lumen's first page, so they are counted, chunked, struck and resumed like all
-that Lumen lists. Only the decision is another one (`decide_wish`): a record that Sentinel refused
-is known, and would be *unchanged*.
+They come before the objects of Lumen's first page, so they are counted, chunked, struck and resumed
+like all that Lumen lists. Only the decision is another one (`decide_wish`): a record that Sentinel
+refused is known, and would be *unchanged*.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,7 +57,7 @@ def put_in_front(page: Page, contents: Iterable[bytes | None]) -> Page:
 def judge_wishes(
     records: Iterable[object], known: Lookup, *, fits: Callable[[Indicator], bool]
 ) -> Iterator[Verdict]:
-    """Yield what becomes of each record that an operator asks for, in order.
+    """Yield the verdict on each record that an operator asks for, in order.
 
     What is to be sent is remembered in `known`.
     """

@@ -210,11 +210,6 @@ class Problems:
         last = self._last_success()
         return None if last is None else last.at
 
-    def success_age(self) -> timedelta | None:
-        """Return how long ago the last success was noted, by the storage's clock; None if never."""
-        row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
-        return None if row is None else row.age
-
     def has_success_after(self, moment: Moment) -> bool:
         """Whether Sentinel surely accepted something of anybody that was sent after `moment`."""
         last = self._last_success()

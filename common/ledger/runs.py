@@ -108,7 +108,7 @@ class Gap:
     acknowledged_by: str = ""
 
     def counts_at(self, now: datetime) -> bool:
-        """Whether it still counts: nobody took note of it, and it is not `GAP_COUNTS_FOR` old."""
+        """Whether it still counts: not acknowledged, and at most `GAP_COUNTS_FOR` old."""
         return self.acknowledged_at is None and now - self.since <= GAP_COUNTS_FOR
 
 

@@ -47,7 +47,7 @@ def test_wishes_are_taken_named_and_removed(tables: Tables) -> None:
 
 
 def test_wishes_are_no_rejections(tables: Tables) -> None:
-    """They stand in one table, and a list shows the latter only, without content."""
+    """They share a table, and a list shows the latter only, without content."""
     rejections = Rejections(tables)
     made = Rejection(
         run_id=INVALID,

@@ -97,7 +97,7 @@ ENDS: dict[str, Ends] = {
 @pytest.mark.parametrize("event", ENDS)
 @pytest.mark.parametrize("kind", Kind)
 def test_what_ends_a_problem(kind: Kind, event: str) -> None:
-    """An event ends the kinds that it disproves, whoever raised them, and no other."""
+    """An event ends the kinds that it disproves, and no other, on any instance."""
     disproves, happen = ENDS[event]
     bench = Bench()
     bench.instance().raise_problem(kind, "why")
@@ -143,7 +143,7 @@ def test_the_last_ten_traces_are_kept() -> None:
 
 
 def test_a_problem_that_comes_back_after_its_end_leaves_a_trace_first() -> None:
-    """Nobody noticed its end: it is told from the row, then from the trace."""
+    """No process noticed its end: the row shows it, then the trace."""
     bench = Bench()
     bench.instance().raise_problem(Kind.DRIFT, "418")
     bench.clock.advance(3600)

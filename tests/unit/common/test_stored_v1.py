@@ -226,7 +226,7 @@ def test_this_release_still_writes_version_1() -> None:
 
 @pytest.mark.parametrize("name", ADDED_SINCE)
 def test_a_field_that_was_added_since_may_be_missing(name: str) -> None:
-    """It has the value that stands for not known."""
+    """It is read as not known."""
     written = json.loads(encode_envelope(replace(STORED_ENVELOPE, slot=None, due=7.5)))
     del written[name]
     assert decode_envelope(json.dumps(written)) == replace(STORED_ENVELOPE, slot=None)

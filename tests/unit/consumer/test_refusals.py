@@ -567,7 +567,7 @@ def test_a_refused_chunk_whose_body_holds_other_records_is_kept(
 
 @pytest.mark.parametrize("state", [ChunkState.QUEUED, ChunkState.UPLOADED])
 def test_a_problem_ends_though_its_chunk_never_comes_back(state: ChunkState) -> None:
-    """The host gave the message up, or a copy was uploaded: nobody waits for Sentinel any more."""
+    """The host gave the message up, or a copy was uploaded: nothing waits for Sentinel."""
     bench, sentinel = bench_with(())
     sentinel.before = lambda: OperatorNeeded(reason="403")
     bench.deliver(envelope())
@@ -599,7 +599,7 @@ def test_a_quiet_feed_with_one_bad_record_is_not_down(times: int) -> None:
 
 @pytest.mark.parametrize("delay", [1.0, 60.0, 3600.0])
 def test_a_problem_counts_for_longer_than_any_wait_for_an_operator(delay: float) -> None:
-    """However `DEFERRAL_DELAY` is set, whoever waits raises it again in time."""
+    """However `DEFERRAL_DELAY` is set, a chunk that waits raises it again in time."""
     waits = [defer_for_operator(envelope(deferrals=n), "403").units * delay for n in range(20)]
     assert max(waits) * 1.2 < longest_wait(delay).total_seconds() < max(waits) * 1.2 + 180
 

@@ -370,7 +370,7 @@ def test_lost_chunks_are_declared(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_decision_about_poison_is_signed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who, when and a note stand in what `poison show` prints."""
+    """`poison show` prints who, when and the note."""
     bench = Bench()
     record = bench.poison()
     assert _run(bench, "poison", "replay", "--all", "--by", "ann", "--note", "role given") == GOOD

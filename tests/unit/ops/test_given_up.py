@@ -1,4 +1,4 @@
-"""What was given up: each indicator, what became of it, and Sentinel's words on it."""
+"""What was given up: each indicator, its state, and Sentinel's words on it."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def _reject(bench: Bench, index: int, *, sequence: int = 0) -> None:
 
 
 def test_each_indicator_is_told_with_sentinels_words() -> None:
-    """Which it is, what became of it, and what Sentinel named of this chunk and no other."""
+    """Which it is, its state, and what Sentinel named of this chunk and no other."""
     bench = Bench()
     record = bench.poison()
     _reject(bench, 1)

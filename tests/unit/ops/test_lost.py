@@ -58,7 +58,7 @@ def test_a_chunk_without_a_message_is_declared_lost() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, LONG - 2, LONG])
 def test_a_row_has_to_be_older_than_a_message_may_be_invisible(seconds: float) -> None:
-    """Its age is that of the last write, by the storage's clock: a deferral begins it anew."""
+    """Its age is that of the last write, by the storage's clock: a deferral starts it again."""
     bench = cleared(seconds=LONG)
     copy = chunk().deferred(at="", reason="503", counts=False)
     bench.toolbox.ledger.chunks.record_deferred(copy, at=bench.clock.now(), reason="503")
@@ -82,7 +82,7 @@ def test_a_visible_message_is_found(queue: str) -> None:
     assert bench.row().fate.pending == 2
 
 
-def test_with_too_many_visible_messages_nobody_can_tell() -> None:
+def test_too_many_visible_messages_are_no_proof() -> None:
     """No more than 32 can be looked at: one of the others may be it."""
     bench = cleared()
     for _ in range(MAX_PEEKED):
@@ -92,8 +92,8 @@ def test_with_too_many_visible_messages_nobody_can_tell() -> None:
 
 
 @pytest.mark.parametrize("queue", ["queue", "poison_queue"])
-def test_while_a_message_is_invisible_nobody_can_tell(queue: str) -> None:
-    """Somebody may be delivering it at this moment, after a week in which nobody did."""
+def test_an_invisible_message_may_be_the_one(queue: str) -> None:
+    """The consumer may be delivering it at this moment, after a week of being off."""
     bench = cleared()
     getattr(bench, queue).send(encode_envelope(chunk(1)), delay=60)
     (handled,) = lost(bench)

@@ -389,7 +389,7 @@ def test_what_is_no_silence(happen: Callable[[Bench], None]) -> None:
     assert judge_health(bench.toolbox.look(runs=5)).findings == ()
 
 
-def test_a_deferred_chunk_that_nobody_takes_up_is_silence() -> None:
+def test_a_deferred_chunk_that_is_not_taken_up_is_silence() -> None:
     """The end of its deferral has passed long ago: the consumer is dead since then."""
     bench = Bench()
     bench.enqueue(0)
@@ -428,7 +428,7 @@ def test_records_that_wait_for_proof_are_one_sentence() -> None:
 
 
 def test_a_problem_of_lumen_does_not_explain_silence() -> None:
-    """Two things are wrong, and both are told."""
+    """Two things are wrong: two findings."""
     bench = Bench()
     _silent(bench)
     bench.toolbox.problems.raise_problem(Kind.LUMEN_ACCESS, "403 at Lumen")

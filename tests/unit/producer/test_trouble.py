@@ -70,7 +70,7 @@ def open_kinds(made: World) -> set[Kind]:
 
 @pytest.mark.parametrize("error", KINDS)
 def test_each_error_means_one_problem(error: type[PipelineError]) -> None:
-    """Refused, unavailable, of another form; a gap is told by the run."""
+    """Refused, unavailable, of another form; the run records a gap."""
     assert problem_of(error("why")) is KINDS[error]
 
 

@@ -93,7 +93,7 @@ def test_wishes_keep_their_places_in_front_of_a_page() -> None:
 
 
 def world(*pages: list[Any], inline: bool = False) -> World:
-    """Return a world whose Lumen lists these pages, each query anew."""
+    """Return a world whose Lumen lists these pages in each query."""
     return World(lumen=ScriptedLumen(pages=pages, inline=inline))
 
 
