@@ -291,26 +291,37 @@ class AzureTable:
         wanted = {"PartitionKey eq": partition, "RowKey eq": key, "RowKey ge": from_key}
         conditions = {test: value for test, value in wanted.items() if value is not None}
         page = None if limit is None else min(limit, MAX_PAGE_ENTITIES)
+        entities = (
+            self._client.list_entities(results_per_page=page, select=columns)
+            if not conditions
+            else self._client.query_entities(
+                " and ".join(f"{test} @p{n}" for n, test in enumerate(conditions)),
+                parameters={f"p{n}": v for n, v in enumerate(conditions.values())},
+                results_per_page=page,
+                select=columns,
+            )
+        )
+        pages = entities.by_page()
+        is_first = True
+        while (found := self._next_page(pages, is_first=is_first)) is not None:
+            is_first = False
+            for entity in found:
+                if count == limit:
+                    return
+                yield _row(entity) if select is None else _part(entity, select)
+                count += 1
+
+    def _next_page(self, pages: Iterator[Any], *, is_first: bool) -> list[Any] | None:
+        """Return the entities of the next page; None behind the last, or without a table."""
         with _translated(self._client.table_name):
             try:
-                entities: Iterable[Any] = (
-                    self._client.list_entities(results_per_page=page, select=columns)
-                    if not conditions
-                    else self._client.query_entities(
-                        " and ".join(f"{test} @p{n}" for n, test in enumerate(conditions)),
-                        parameters={f"p{n}": v for n, v in enumerate(conditions.values())},
-                        results_per_page=page,
-                        select=columns,
-                    )
-                )
-                for entity in entities:
-                    if count == limit:
-                        return
-                    yield _row(entity) if select is None else _part(entity, select)
-                    count += 1
+                page = next(pages, None)
+                return None if page is None else list(page)
             except HttpResponseError as error:
-                if count or not is_absent(error):  # a table that goes meanwhile was not read whole
+                # A table that goes meanwhile was not read whole.
+                if not is_first or not is_absent(error):
                     raise
+                return None
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         ordered = sorted(_distinct(rows), key=lambda row: row.partition)

@@ -1,7 +1,6 @@
 """Sessions hand nothing on: no login but the caller's, no other address than the one given."""
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,15 +108,5 @@ def test_an_address_with_a_login_is_refused(login: str, server: Elsewhere) -> No
 def test_a_body_is_read_up_to_the_limit(limit: int, read: bool, server: Elsewhere) -> None:
     """One that is longer is no body."""
     with PlainSession() as session, session.get(f"{server.url}/", stream=True) as response:
-        found = read_body(response, limit=limit, late=float("inf"), now=time.monotonic)
+        found = read_body(response, limit=limit)
     assert found == (BODY if read else None)
-
-
-def test_a_body_that_comes_too_late_is_a_timeout(server: Elsewhere) -> None:
-    """However steadily its bytes come."""
-    with (
-        PlainSession() as session,
-        session.get(f"{server.url}/", stream=True) as response,
-        pytest.raises(requests.ReadTimeout),
-    ):
-        read_body(response, limit=len(BODY), late=1.0, now=lambda: 2.0)
