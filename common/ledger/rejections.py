@@ -2,10 +2,13 @@
 
 Two sides write here: the producer for records that are invalid as Lumen sent them, the consumer
 for records that Sentinel refused. A refused one is kept by run, chunk and index. An invalid one
-comes again with every query, so it is kept once, by its content, with the time it was last seen.
+comes again with every query, so it is kept once, by its content without times (`position_of`),
+with the time it was last seen.
 Either way, repeating the step that found a record writes the same row again.
 """
 
+import hashlib
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +29,9 @@ MAX_PIECES: Final = 8
 """Properties that hold a record's compressed content: half a row, which is 1 MiB at most (same
 source as `MAX_BINARY_PROPERTY`). Of more the beginning is kept; `content_bytes` tells how much
 there was."""
+
+_TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d[0-9:.,]{0,20}(?:[Zz]|[+-]\d\d:?\d\d)?"')
+"""A text that is a time (RFC 3339, section 5.6, and what is close to it) and nothing else."""
 
 
 class RejectedBy(StrEnum):
@@ -66,6 +72,14 @@ class Rejections:
     def of_run(self, run_id: str) -> Iterator[Rejection]:
         """Yield the rejections of a run."""
         return map(_from_row, self._table.query(run_id))
+
+
+def position_of(content: bytes) -> str:
+    """Return where an invalid record is kept: a hash of its content, times left out. Pure.
+
+    A feed may stamp an object anew with each query; that must not make a new row each time.
+    """
+    return hashlib.sha256(_TIME.sub(b'""', content)).hexdigest()
 
 
 def _to_row(rejection: Rejection) -> Row:

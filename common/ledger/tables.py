@@ -141,12 +141,14 @@ class Table(Protocol):
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_below: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
-        With `key` only those of that row key, with `from_key` those at or behind it. With `select`
+        With `key` only those of that row key, with `from_key` those at or behind it, and with
+        `partitions_below` those whose partition comes before it. With `select`
         only these properties are read; such a part of a row has no ETag, so that it cannot be
         written back as if it were whole.
         """
@@ -281,6 +283,7 @@ class AzureTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_below: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
@@ -288,7 +291,12 @@ class AzureTable:
         if limit == 0:  # pages of no entities would never end
             return
         columns = None if select is None else ["PartitionKey", "RowKey", *select]
-        wanted = {"PartitionKey eq": partition, "RowKey eq": key, "RowKey ge": from_key}
+        wanted = {
+            "PartitionKey eq": partition,
+            "PartitionKey lt": partitions_below,
+            "RowKey eq": key,
+            "RowKey ge": from_key,
+        }
         conditions = {test: value for test, value in wanted.items() if value is not None}
         page = None if limit is None else min(limit, MAX_PAGE_ENTITIES)
         entities = (
@@ -344,6 +352,32 @@ class AzureTable:
                 with already_exists():
                     self._client.create_table()
                 return operation()
+
+
+def remove_all(table: Table, rows: Iterable[Row]) -> int:
+    """Remove `rows` as they were read, in transactions; return how many went.
+
+    A row that changed since stays; nothing is raised for it, nor for one that is gone. A
+    transaction fails as a whole for one such row: then each is tried alone.
+    """
+    removed = 0
+    for _, group in groupby(rows, key=lambda row: row.partition):
+        for batch in batched(group, MAX_BATCH_ENTITIES, strict=False):
+            deletions = [Operation(action=Action.DELETE, row=replace(r, data={})) for r in batch]
+            try:
+                table.transact(deletions)
+                removed += len(batch)
+            except ConflictError:
+                removed += sum(_removed_alone(table, deletion) for deletion in deletions)
+    return removed
+
+
+def _removed_alone(table: Table, deletion: Operation) -> bool:
+    try:
+        table.transact([deletion])
+    except ConflictError:
+        return False
+    return True
 
 
 def _in_batch(operation: Operation) -> tuple[str, dict[str, Any], dict[str, Any]]:

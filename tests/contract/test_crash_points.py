@@ -102,12 +102,18 @@ class DoomedTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_below: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         def read() -> list[Row]:
             found = self._table.query(
-                partition, key=key, from_key=from_key, limit=limit, select=select
+                partition,
+                key=key,
+                from_key=from_key,
+                partitions_below=partitions_below,
+                limit=limit,
+                select=select,
             )
             return list(found)
 

@@ -391,13 +391,21 @@ class SelectingTable(FakeTable):
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_below: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         if key is None:  # heads are read whole, and stand in the same table
             assert isinstance(self._tables, SelectingTables)
             self._tables.selected.add((self._name, None if select is None else frozenset(select)))
-        return super().query(partition, key=key, from_key=from_key, limit=limit, select=select)
+        return super().query(
+            partition,
+            key=key,
+            from_key=from_key,
+            partitions_below=partitions_below,
+            limit=limit,
+            select=select,
+        )
 
 
 def test_the_report_reads_no_more_of_many_rows_than_it_needs() -> None:
