@@ -13,7 +13,7 @@ from common.ledger import Ledger, open_ledger
 from common.ledger.problems import Problems
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
-from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, SendQueue
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, ReceiveQueue, SendQueue
 from common.settings import destination_of, read_setting, read_storage_settings
 from ops.schedule import read_stale_after
 from ops.status import View, look
@@ -27,7 +27,7 @@ class Toolbox:
     problems: Problems
     slots: Slots
     queue: SendQueue
-    poison_queue: SendQueue
+    poison_queue: ReceiveQueue
     clock: Clock
     requests_per_minute: float
     stale_after: timedelta

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from common.events import cut
-from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value
+from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value, remove_all
 
 TABLE: Final = "rejections"
 INVALID: Final = "invalid"
@@ -72,6 +72,17 @@ class Rejections:
     def of_run(self, run_id: str) -> Iterator[Rejection]:
         """Yield the rejections of a run."""
         return map(_from_row, self._table.query(run_id))
+
+    def seen_before(self, moment: datetime) -> Iterator[Row]:
+        """Yield the rows of records that were seen last before `moment`, to be purged."""
+        for row in self._table.query():
+            at = row.data.get("at")
+            if isinstance(at, datetime) and at < moment:
+                yield row
+
+    def purge(self, rows: Iterable[Row]) -> int:
+        """Remove such rows as they were read, and return how many; one that changed stays."""
+        return remove_all(self._table, rows)
 
 
 def position_of(content: bytes) -> str:
