@@ -55,6 +55,9 @@ _NO_ANSWER: Final = (
 
 _PASSING: Final = frozenset({"temporarily_unavailable", "server_error", "timeout"})
 
+_ERROR: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
+"""How an error's name (RFC 6749 section 5.2) or status begins; nothing else of it is shown."""
+
 _CODE: Final = re.compile(r"\bAADSTS(\d{1,9})\b")
 
 _CORRECT_AUDIENCE: Final = (
@@ -200,7 +203,8 @@ def explain_token_error(
     code = _CODE.search(str(answer.get("error_description", "")))
     if code is not None and code[1] in _REMEDIES:
         return CredentialError(f"no token ({code[0]}): {_REMEDIES[code[1]]}")
-    shown = code[0] if code is not None else error[:40]
+    named = code or _ERROR.match(error)
+    shown = "unknown" if named is None else named[0]
     if error in _PASSING or error.startswith("5"):
         return UnavailableError(f"no token: {asked} is unavailable ({shown})")
     return CredentialError(f"no token ({shown}): {check}")

@@ -15,6 +15,7 @@ from typing import Any, Final
 from common.backoff import retry_after_seconds
 from common.clock import Clock
 from common.delivery import REQUEST_WITHIN
+from common.events import quoted
 from common.settings import destination_of
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 
@@ -303,4 +304,4 @@ def _said(body: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     message = fields.get("message") if isinstance(fields, dict) else None
-    return f": {_shown(message, limit=MAX_SAID)}" if isinstance(message, str) else ""
+    return f": {quoted(_shown(message, limit=MAX_SAID))}" if isinstance(message, str) else ""
