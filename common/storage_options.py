@@ -43,11 +43,14 @@ class _ImpatientSession(PlainSession):
 
 
 def client_options() -> dict[str, Any]:
-    """Return the keyword arguments that every storage client is made with."""
-    session = _ImpatientSession(connections=POOL_SIZE)
-    return {
-        "connection_timeout": CONNECTION_TIMEOUT,
-        "read_timeout": READ_TIMEOUT,
-        "permit_redirects": False,
-        "transport": RequestsTransport(session=session, session_owner=True),
-    }
+    """Return the keyword arguments that every storage client is made with.
+
+    The time limits belong to the transport: those of a client that is given one do nothing.
+    """
+    transport = RequestsTransport(
+        session=_ImpatientSession(connections=POOL_SIZE),
+        session_owner=True,
+        connection_timeout=CONNECTION_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+    )
+    return {"permit_redirects": False, "transport": transport}

@@ -10,9 +10,9 @@ Either way, repeating the step that found a record writes the same row again.
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -39,6 +39,8 @@ class RejectedBy(StrEnum):
 
     VALIDATION = "validation"
     SENTINEL = "sentinel"
+    OTHER = "other"
+    """Somebody whom a later release names, or the row cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,15 +122,24 @@ def _piece(index: int) -> str:
 
 
 def _from_row(row: Row) -> Rejection:
+    """Return the rejection of a row; what cannot be read of a damaged one is empty."""
     data: dict[str, Any] = dict(row.data)
-    packed = b"".join(data.get(_piece(index), b"") for index in range(MAX_PIECES))
+    by, at = data.get("rejected_by"), data.get("at")
     return Rejection(
         run_id=row.partition,
         position=row.key,
-        rejected_by=RejectedBy(data["rejected_by"]),
-        indicator_id=data["indicator_id"],
-        pattern=data["pattern"],
-        reason=data["reason"],
-        content=zlib.decompressobj().decompress(packed),
-        at=data["at"],
+        rejected_by=RejectedBy(by) if by in frozenset(RejectedBy) else RejectedBy.OTHER,
+        indicator_id=str(data.get("indicator_id", "")),
+        pattern=str(data.get("pattern", "")),
+        reason=str(data.get("reason", "")),
+        content=_content(data),
+        at=at if isinstance(at, datetime) else datetime.min.replace(tzinfo=UTC),
     )
+
+
+def _content(data: Mapping[str, Any]) -> bytes:
+    try:
+        packed = b"".join(data.get(_piece(index), b"") for index in range(MAX_PIECES))
+        return zlib.decompressobj().decompress(packed)
+    except (TypeError, zlib.error):
+        return b""

@@ -8,13 +8,14 @@ import contextlib
 import math
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
 import requests
 
-from common import storage_errors
+from common import storage_errors, storage_options
 from common.errors import UnavailableError
 from common.ledger.tables import Action, AzureTables, Operation, Row
 from common.queues import AzureQueue
@@ -222,6 +223,17 @@ def test_a_call_to_storage_is_over_within_its_limit(
         with pytest.raises(UnavailableError, match=r"(table|queue) things gave no answer within"):
             CALLS[call](account_at(slow.port))
         assert slow.connections <= 1
+
+
+@pytest.mark.parametrize("call", ["get", "send"])
+def test_a_try_of_a_call_has_a_limit_of_its_own(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a connection that has died unseen is not all that a call may try."""
+    monkeypatch.setattr(storage_options, "READ_TIMEOUT", 0.1)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    with SLOW["answers nothing"]() as slow:
+        with pytest.raises(UnavailableError, match="cannot be reached"):
+            CALLS[call](account_at(slow.port))
+        assert slow.connections == 4
 
 
 def test_the_limit_of_a_query_is_that_of_a_page(storage: StorageSettings) -> None:

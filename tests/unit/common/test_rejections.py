@@ -1,9 +1,14 @@
-"""Where an invalid record is kept: what changed in it decides, and times do not count."""
+"""Where an invalid record is kept, and rows that this release cannot read."""
+
+from dataclasses import replace
 
 import orjson
 import pytest
 
-from common.ledger.rejections import position_of
+from common.ledger.rejections import INVALID, RejectedBy, Rejection, Rejections, position_of
+from common.ledger.tables import Value
+from tests.fakes.clock import START
+from tests.fakes.tables import FakeTables
 
 FOUND = {
     "type": "indicator",
@@ -49,3 +54,40 @@ def test_a_record_whose_times_alone_changed_keeps_its_row(names: list[str], time
 def test_any_other_change_makes_a_row_of_its_own(change: dict[str, object]) -> None:
     """A text that only holds a time is no time."""
     assert position_of(orjson.dumps(FOUND | change)) != position_of(orjson.dumps(FOUND))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rejected_by": "watchdog"},
+        {"rejected_by": 7},
+        {"content": b"not zlib"},
+        {"content": "a text"},
+        {"at": "yesterday"},
+        {"colour": "blue"},
+    ],
+    ids=repr,
+)
+def test_a_row_of_a_later_release_or_a_damaged_one_is_listed(change: dict[str, Value]) -> None:
+    """Its neighbour is, too, and what can be read of it is there."""
+    tables = FakeTables()
+    rejections = Rejections(tables)
+    whole = Rejection(
+        run_id=INVALID,
+        position="1",
+        rejected_by=RejectedBy.VALIDATION,
+        indicator_id="i",
+        pattern="p",
+        reason="why",
+        content=b"{}",
+        at=START,
+    )
+    rejections.record([whole, replace(whole, position="2")])
+    table = tables.table("rejections")
+    row = table.get(INVALID, "1")
+    assert row is not None
+    table.replace(replace(row, data={**row.data, **change}))
+    odd, other = rejections.of_run(INVALID)
+    assert (odd.indicator_id, odd.reason) == ("i", "why")
+    assert other == replace(whole, position="2")
+    assert (odd == whole) == ("colour" in change)
