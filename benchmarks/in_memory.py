@@ -62,6 +62,7 @@ class MemoryTable:
         key: str | None = None,
         from_key: str | None = None,
         partitions_below: str | None = None,
+        before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,  # noqa: ARG002 - a whole row has what is selected
     ) -> Iterator[Row]:
@@ -72,6 +73,7 @@ class MemoryTable:
             and key in (None, row.key)
             and (from_key is None or row.key >= from_key)
             and (partitions_below is None or row.partition < partitions_below)
+            and (before_key is None or row.key < before_key)
         )
         return iter(sorted(found, key=lambda row: (row.partition, row.key))[:limit])
 

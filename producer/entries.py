@@ -167,11 +167,44 @@ def gather(parts: Iterable[Entries], *, count: int) -> Entries:
 def newest(parts: Sequence[Entries]) -> Entries:
     """Return the newest version of each id; of equal `modified` that of the later part.
 
-    The bit stays only if every entry of that version has it.
+    The bit stays only if every entry of that version has it. The latest parts are the smallest:
+    they are merged first. Beside the largest part, and what becomes of it, little is held.
     """
-    if len(parts) == 1:
-        return parts[0]
-    return _newest(concatenate(parts))
+    together = no_entries()
+    for older in reversed(parts):
+        together = _merged(older, together)
+    return together
+
+
+def _merged(older: Entries, newer: Entries) -> Entries:
+    """Return two parts as one, column by column: ids of both keep their place, others get one."""
+    if not len(newer):
+        return older
+    found = older.find(newer.ids)
+    in_both, fresh = np.flatnonzero(found >= 0), np.flatnonzero(found < 0)
+    at = found[in_both]
+    is_equal = (older.modified[at] == newer.modified[in_both]) & (
+        older.fingerprints[at] == newer.fingerprints[in_both]
+    )
+    kept = newer.kept[in_both]
+    kept[is_equal & ((older.kept[at] & VOID) == 0)] &= np.uint16(LAST_DAY)
+    wins = newer.modified[in_both] >= older.modified[at]
+    winners, at = in_both[wins], at[wins]
+    before = np.searchsorted(older.ids, newer.ids[fresh])
+    to = at + np.searchsorted(before, at, side="right")
+
+    def column(old: NDArray[Any], new: NDArray[Any], winning: NDArray[Any]) -> NDArray[Any]:
+        column = np.insert(old, before, new[fresh])
+        column[to] = winning
+        return column
+
+    return Entries(
+        ids=column(older.ids, newer.ids, newer.ids[winners]),
+        fingerprints=column(older.fingerprints, newer.fingerprints, newer.fingerprints[winners]),
+        modified=column(older.modified, newer.modified, newer.modified[winners]),
+        entered=column(older.entered, newer.entered, newer.entered[winners]),
+        kept=column(older.kept, newer.kept, kept[wins]),
+    )
 
 
 def _newest(entries: Entries) -> Entries:

@@ -48,7 +48,7 @@ class Survey:
     known: Known
     folded: int = 0
     dropped: int = 0
-    """Entries that had to go because the index was full."""
+    """Entries that had to go because the index was full, or whose rows are damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +157,9 @@ def _enter(
     if destination != config.destination and not len(entries):
         return [], 0
     known = index.load(manifest, today=today)
+    missing = sum(segment.missing for segment in known)
     _, segments, dropped = index.add(manifest, known, entries, today=today, limit=config.known_max)
-    return segments, dropped
+    return segments, dropped + missing
 
 
 def _remove(

@@ -9,14 +9,14 @@ are swept away by the next tick. How long ago a segment was entered is told by t
 
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from common.errors import ConflictError, LeaseLostError, UnavailableError
 from common.ledger.tables import Row, Table, Tables, Value
-from producer.entries import ENTRY_BYTES, Entries, gather, newest, unpack_entries
+from producer.entries import ENTRY_BYTES, Entries, gather, newest, no_entries, unpack_entries
 
 TABLE: Final = "versions"
 _MANIFESTS: Final = "manifest"
@@ -26,6 +26,10 @@ _PER_PROPERTY: Final = 2_300
 _PROPERTIES: Final = 10
 ENTRIES_A_ROW: Final = _PER_PROPERTY * _PROPERTIES
 """Entries in a row: 598 KB. An entity holds 1 MiB, of which Azurite counts base64."""
+
+
+SPARE: Final = 20
+"""A full index may grow by one part in so many before it is merged again: merging rewrites it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +54,11 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A segment and its entries."""
+    """A segment and its entries; `missing` are those whose rows are not there, or damaged."""
 
     info: SegmentInfo
     entries: Entries
+    missing: int = 0
 
 
 class VersionIndex:
@@ -100,9 +105,7 @@ class VersionIndex:
 
     def load(self, manifest: Manifest, *, today: int) -> list[Segment]:
         """Return the segments of a manifest, oldest first, without the entries that have ended."""
-        return [
-            Segment(info=info, entries=self._read(info, today=today)) for info in manifest.segments
-        ]
+        return [self._read(info, today=today) for info in manifest.segments]
 
     def add(
         self,
@@ -116,17 +119,18 @@ class VersionIndex:
         """Enter `entries`; return the manifest, its segments, and how many entries had to go.
 
         `known` are the segments of `manifest`. The smaller latest ones are merged with what is new,
-        so that there are few. Beyond `limit` entries those that end first go, none that was entered
-        today. Raises `LeaseLostError` when another tick has the index now.
+        so that there are few. When there may be more than `limit`, all are merged, and those that
+        end first go, none that was entered today. Raises `LeaseLostError` when another tick has the
+        index now.
         """
         if not len(entries):
             return manifest, list(known), 0
         merging = plan_merge([len(segment.entries) for segment in known], len(entries))
-        dropped = 0
-        if sum(len(segment.entries) for segment in known) + len(entries) > limit:
+        if sum(len(segment.entries) for segment in known) + len(entries) > limit + limit // SPARE:
             merging = len(known)
         kept, merged = known[: len(known) - merging], known[len(known) - merging :]
         together = newest([*(segment.entries for segment in merged), entries])
+        dropped = 0
         if len(together) > limit:
             together, dropped = shortened(together, limit=limit, today=today)
         name = secrets.token_hex(8)
@@ -173,26 +177,38 @@ class VersionIndex:
             data = {"count": len(packed) // ENTRY_BYTES, "pieces": len(pieces), **pieces}
             self._table.merge(Row(partition=name, key=_row_key(number), data=data))
 
-    def _read(self, info: SegmentInfo, *, today: int) -> Entries:
+    def _read(self, info: SegmentInfo, *, today: int) -> Segment:
         """Return what has not ended of a segment, read a row at a time.
 
         A query would bring as many rows as fit in its answer, as text and as objects.
         """
-        rows = (
-            self._table.get(info.name, _row_key(number))
-            for number in range(-(-info.count // ENTRIES_A_ROW))
-        )
-        parts = (_unpack(row).alive(today) for row in rows if row is not None)
-        return gather(parts, count=info.count)
+        missing = info.count
+
+        def parts() -> Iterator[Entries]:
+            nonlocal missing
+            for number, start in enumerate(range(0, info.count, ENTRIES_A_ROW)):
+                row = self._table.get(info.name, _row_key(number))
+                part = _unpack(row, count=min(ENTRIES_A_ROW, info.count - start))
+                missing -= len(part)
+                yield part.alive(today)
+
+        entries = gather(parts(), count=info.count)
+        return Segment(info=info, entries=entries, missing=missing)
 
 
 def _row_key(number: int) -> str:
     return f"{number:05d}"
 
 
-def _unpack(row: Row) -> Entries:
-    data: dict[str, Any] = dict(row.data)
-    return unpack_entries(b"".join(data[f"entries_{piece}"] for piece in range(data["pieces"])))
+def _unpack(row: Row | None, *, count: int) -> Entries:
+    """Return the `count` entries of a row; none of one that is missing or damaged."""
+    data: dict[str, Any] = {} if row is None else dict(row.data)
+    try:
+        pieces = [data[f"entries_{piece}"] for piece in range(data["pieces"])]
+        found = unpack_entries(b"".join(pieces))
+    except (KeyError, TypeError, ValueError):
+        return no_entries()
+    return found if len(found) == count else no_entries()
 
 
 def plan_merge(counts: Sequence[int], added: int) -> int:
@@ -211,11 +227,8 @@ def plan_merge(counts: Sequence[int], added: int) -> int:
 
 
 def shortened(entries: Entries, *, limit: int, today: int) -> tuple[Entries, int]:
-    """Return entries without those that end first, a twentieth below `limit`, and how many went.
-
-    A twentieth, so that the next ticks need not do it again. What was entered today stays.
-    """
-    kept = entries.take(entries.ends_late(len(entries) - (limit - limit // 20), today=today))
+    """Return entries without those that end first, and how many went. What is of today stays."""
+    kept = entries.take(entries.ends_late(len(entries) - limit, today=today))
     return kept, len(entries) - len(kept)
 
 

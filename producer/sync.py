@@ -32,10 +32,10 @@ from common.errors import (
 )
 from common.events import Event, emit
 from common.ledger import Ledger
-from common.ledger.chunks import Chunk, distinct_ids, voiding
+from common.ledger.chunks import ids_without_fate, voiding
 from common.ledger.control import Lease
 from common.ledger.runs import ROWS_A_WRITE, Cursor, Head, Run, new_run_id
-from common.ledger.states import ChunkState, RunState
+from common.ledger.states import CLOSED_RUNS, RunState
 from common.queues import MAX_BACKLOG, SendQueue, drain_time
 from producer.drain import DrainConfig, Sender, drain_pages
 from producer.entries import Keeping
@@ -229,13 +229,12 @@ class _Sync:
         self._void_beyond(head)
         return head
 
-    def _void_beyond(self, head: Head) -> list[Chunk]:
-        """Make void what lies beyond the checkpoint; return all void chunks there."""
+    def _void_beyond(self, head: Head) -> None:
+        """Make void what lies beyond the checkpoint."""
         beyond = self._ledger.chunks.beyond(head.run.run_id, head.run.sequence)
         fresh = [chunk for chunk in beyond if not chunk.void]
         for some in batched(fresh, ROWS_A_WRITE, strict=False):
             head.save(rows=[voiding(chunk) for chunk in some])
-        return beyond
 
     def _work(self, head: Head) -> Run:
         """Take the run as far as it goes and write how it ended."""
@@ -277,14 +276,15 @@ class _Sync:
             state = classify_exit(error, resumable=head.run.cache_id is not None)
             reason = str(error)
         if state in {RunState.GAP, RunState.FAILED}:
-            beyond = self._void_beyond(head)
-            lost = distinct_ids([c for c in beyond if c.state is not ChunkState.UPLOADED])
+            self._void_beyond(head)
+            lost = ids_without_fate(self._ledger.chunks.beyond(head.run.run_id, 0))
             if lost:
                 reason = f"{reason}; {lost} indicators of void chunks belong to it"
         if state is RunState.COMPLETE and head.run.full_request is not None:
             # First, so that dying here leaves a full run to resume and not one too many.
             self._ledger.control.full_done(head.run.full_request)
-        run = head.save(state=state, reason=reason)
+        trail = b"" if state in CLOSED_RUNS else head.run.trail
+        run = head.save(state=state, reason=reason, trail=trail)
         if not run.is_open and run.run_id == self._lease.open_run:
             self._lease = self._ledger.control.set_open_run(self._lease, None)
         # Only the tick ended, at one of its limits, and the run has come further in it.

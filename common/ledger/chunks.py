@@ -18,6 +18,7 @@ from common.errors import ConflictError
 from common.events import cut
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
 from common.ledger.states import (
+    ANSWERED,
     CHUNK_MOVES,
     LETTER_MOVES,
     LETTER_OF,
@@ -30,9 +31,11 @@ from common.ledger.states import (
 )
 from common.ledger.tables import Action, Operation, Row, Table, Tables, Value
 from common.records import RECORD_BYTES, Record, unpack_records
+from common.settings import MAX_OBJECTS_PER_REQUEST
 
 _LEDGER: Final = ("ledger", "id")
-"""Keys of the row that names the ledger: its partition sorts behind those of all runs."""
+"""Keys of the row that names the ledger: its partition sorts behind those of all runs, its row key
+behind those of all chunks."""
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _CAS_TRIES: Final = 8
@@ -274,12 +277,14 @@ class Chunks:
 
     def beyond(self, run_id: str, sequence: int) -> list[Chunk]:
         """Return the chunks of a run from `sequence` on, void ones included."""
-        rows = self._table.query(partition_of(run_id), from_key=sequence_key(sequence))
-        return list(_chunks(rows))
+        rows = self._table.query(
+            partition_of(run_id), from_key=sequence_key(sequence), before_key=HEAD_KEY
+        )
+        return [chunk_of(row) for row in rows]
 
     def all(self) -> Iterator[Chunk]:
         """Yield every chunk that has a row, run by run, the newest run first."""
-        return _chunks(self._table.query())
+        return map(chunk_of, self._table.query(before_key=HEAD_KEY))
 
     def outcomes(self, run_id: str | None = None) -> Iterator[Chunk]:
         """Yield every chunk, run by run, or those of a run: only its place, counts and state.
@@ -287,7 +292,8 @@ class Chunks:
         Without records and reason, which are most of a row, and with no ETag.
         """
         partition = None if run_id is None else partition_of(run_id)
-        return _chunks(self._table.query(partition, select=_OUTCOME))
+        rows = self._table.query(partition, before_key=HEAD_KEY, select=_OUTCOME)
+        return map(chunk_of, rows)
 
     def _change(
         self,
@@ -383,11 +389,6 @@ def _state(data: Any) -> ChunkState:
     return ChunkState(name) if name in frozenset(ChunkState) else ChunkState.OTHER
 
 
-def _chunks(rows: Iterable[Row]) -> Iterator[Chunk]:
-    """Yield the chunks among the rows of the table."""
-    return (chunk_of(row) for row in rows if row.key != HEAD_KEY and row.partition != _LEDGER[0])
-
-
 def chunk_of(row: Row) -> Chunk:
     """Return the chunk of a row; one that is damaged is of the state that is left alone."""
     data: dict[str, Any] = dict(row.data)
@@ -450,6 +451,8 @@ def _fault(data: dict[str, Any]) -> str:
             return f"{name} is not of type {wanted.__name__}"
     if min(data[name] for name in _ALWAYS) < 0:
         return "a number is below 0"
+    if data["count"] > MAX_OBJECTS_PER_REQUEST:
+        return f"it counts more than {MAX_OBJECTS_PER_REQUEST} records"
     if len(data.get("records", b"")) not in {0, data["count"] * RECORD_BYTES}:
         return "the records are not as many as it counts"
     letters = data.get("letters", "")
@@ -458,6 +461,15 @@ def _fault(data: dict[str, Any]) -> str:
     return ""
 
 
-def distinct_ids(chunks: Sequence[Chunk]) -> int:
-    """Return how many indicators are in `chunks`; one that is in several counts once. Pure."""
-    return len({record.id_hash for chunk in chunks for record in chunk.unpacked()})
+def ids_without_fate(chunks: Iterable[Chunk]) -> int:
+    """Return how many indicators of a run are in void chunks and nowhere else. Pure.
+
+    Not those with an answer, nor those of which a chunk that is not void has as new a version.
+    """
+    latest: dict[int, int] = {}
+    unanswered: dict[int, int] = {}
+    for chunk in chunks:
+        for letter, record in zip(chunk.each, chunk.unpacked(), strict=False):
+            found = latest if not chunk.void or letter in ANSWERED else unanswered
+            found[record.id_hash] = max(record.modified, found.get(record.id_hash, 0))
+    return sum(modified > latest.get(id_hash, -1) for id_hash, modified in unanswered.items())

@@ -88,6 +88,9 @@ LETTER_MOVES: Final[Mapping[str, str]] = {
 ON_ITS_WAY: Final = frozenset({Letter.PENDING, Letter.POISONED})
 """Letters of a record that may still be sent."""
 
+ANSWERED: Final = frozenset({Letter.ACCEPTED, Letter.REJECTED})
+"""Letters of a record of which Sentinel has said what becomes of it."""
+
 LETTER_OF: Final[Mapping[ChunkState, Letter]] = {
     ChunkState.QUEUED: Letter.PENDING,
     ChunkState.UPLOADED: Letter.ACCEPTED,

@@ -142,15 +142,16 @@ class Table(Protocol):
         key: str | None = None,
         from_key: str | None = None,
         partitions_below: str | None = None,
+        before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
-        With `key` only those of that row key, with `from_key` those at or behind it, and with
-        `partitions_below` those whose partition comes before it. With `select`
-        only these properties are read; such a part of a row has no ETag, so that it cannot be
-        written back as if it were whole.
+        With `key` only those of that row key, with `from_key` those at or behind it, with
+        `before_key` those before it, and with `partitions_below` those whose partition comes before
+        it. With `select` only these properties are read; such a part of a row has no ETag, so that
+        it cannot be written back as if it were whole.
         """
         ...
 
@@ -284,6 +285,7 @@ class AzureTable:
         key: str | None = None,
         from_key: str | None = None,
         partitions_below: str | None = None,
+        before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
@@ -296,6 +298,7 @@ class AzureTable:
             "PartitionKey lt": partitions_below,
             "RowKey eq": key,
             "RowKey ge": from_key,
+            "RowKey lt": before_key,
         }
         conditions = {test: value for test, value in wanted.items() if value is not None}
         page = None if limit is None else min(limit, MAX_PAGE_ENTITIES)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import LeaseLostError
-from common.ledger.tables import Row, Tables
+from common.ledger.tables import Row, Tables, Value
 from producer.entries import LAST_DAY, VOID, Entries, words
 from producer.index import (
     ENTRIES_A_ROW,
@@ -247,16 +247,39 @@ def test_the_sweep_takes_segments_whole(index: VersionIndex, tables: Tables) -> 
 
 
 def test_a_full_index_drops_those_that_end_first(index: VersionIndex) -> None:
-    """All segments are merged for it, and a twentieth below the limit is free again."""
+    """All segments are merged for it, but not again before a twentieth has come."""
     manifest = index.fence(HERE, tick="1")
     old = [entries(n, kept=TODAY + 1000 - n, entered=TODAY - 2) for n in range(90)]
     for made in old:
         manifest, _, dropped = add(index, manifest, made, limit=100)
         assert dropped == 0
     manifest, segments, dropped = add(index, manifest, entries(*range(1000, 1020)), limit=100)
-    assert dropped == 15
-    assert set(known(segments)) == {*range(75), *range(1000, 1020)}
+    assert dropped == 10
+    assert set(known(segments)) == {*range(80), *range(1000, 1020)}
     assert stored(index) == known(segments)
+    manifest = index.fence(HERE, tick="2")
+    for number in range(5):
+        manifest, segments, dropped = add(index, manifest, entries(2000 + number), limit=100)
+        assert (segments[0].info.count, dropped) == (100, 0)
+    manifest, segments, dropped = add(index, manifest, entries(3000), limit=100)
+    assert ([segment.info.count for segment in segments], dropped) == ([100], 6)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "of another type"])
+def test_a_damaged_row_costs_its_entries_only(
+    index: VersionIndex, tables: Tables, damage: str
+) -> None:
+    """They are counted, and the others are known."""
+    add(index, index.fence(HERE, tick="1"), entries(*range(ENTRIES_A_ROW + 10)))
+    (name,) = index.segment_names()
+    table = tables.table(TABLE)
+    if damage == "missing":
+        table.delete(name, "00000")
+    else:
+        data: dict[str, Value] = {"entries_0": b"abc" if damage == "cut" else "abc"}
+        table.merge(Row(partition=name, key="00000", data=data))
+    (found,) = index.load(index.fence(HERE, tick="2"), today=TODAY)
+    assert (len(found.entries), found.missing) == (10, ENTRIES_A_ROW)
 
 
 @pytest.mark.parametrize("days_ago", [0, 1])

@@ -104,25 +104,9 @@ class HookedTable:
         self._before("delete")
         self._table.delete(partition, key)
 
-    def query(
-        self,
-        partition: str | None = None,
-        *,
-        key: str | None = None,
-        from_key: str | None = None,
-        partitions_below: str | None = None,
-        limit: int | None = None,
-        select: Sequence[str] | None = None,
-    ) -> Iterator[Row]:
+    def query(self, partition: str | None = None, **which: Any) -> Iterator[Row]:
         self._before("query")
-        return self._table.query(
-            partition,
-            key=key,
-            from_key=from_key,
-            partitions_below=partitions_below,
-            limit=limit,
-            select=select,
-        )
+        return self._table.query(partition, **which)
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         self._before("merge_all")

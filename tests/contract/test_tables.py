@@ -445,6 +445,8 @@ def test_a_query_from_a_key_on(table: Table, start: str, expected: list[str]) ->
     table.merge(row("000009-1", partition="q"))
     assert [item.key for item in table.query("p", from_key=start)] == expected
     assert [item.key for item in table.query("p", from_key=start, limit=2)] == expected[:2]
+    chunks = [key for key in expected if key != "head"]
+    assert [item.key for item in table.query("p", from_key=start, before_key="head")] == chunks
 
 
 def test_the_age_of_a_row_is_told_by_the_storage(table: Table) -> None:

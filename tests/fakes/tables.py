@@ -37,11 +37,20 @@ class FakeTables:
         self.after: Callable[[str, str], None] = lambda _table, _operation: None
 
     def peek(self, name: str, partition: str, key: str) -> tuple[Row | None, float]:
-        """Return a row and the seconds since it was written; calls no hook. For who judges."""
+        """Return a row and the seconds since it was last written, also of one that was removed.
+
+        No hook is called: this is for a judge.
+        """
         table = self._tables[name]
         row = table._rows.get((partition, key))
         written = table._written.get((partition, key), 0.0)
         return row, self.monotonic() - written
+
+    def lose(self) -> None:
+        """Lose every table, as if somebody had deleted them all."""
+        for table in self._tables.values():
+            table._rows.clear()
+            table._written.clear()
 
     def table(self, name: str) -> "FakeTable":
         return self._tables.setdefault(name, FakeTable(name, self))
@@ -111,6 +120,7 @@ class FakeTable:
         key: str | None = None,
         from_key: str | None = None,
         partitions_below: str | None = None,
+        before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
@@ -122,6 +132,7 @@ class FakeTable:
                 and key in (None, name)
                 and (from_key is None or name >= from_key)
                 and (partitions_below is None or owner < partitions_below)
+                and (before_key is None or name < before_key)
             ]
         self._tables.rows_read += len(found[:limit])
         return iter([row if select is None else _part(row, select) for row in found[:limit]])

@@ -5,6 +5,8 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import orjson
+
 from common.envelope import decode_envelope
 from common.errors import PipelineError
 from common.ledger.poison import PoisonState
@@ -13,10 +15,19 @@ from common.ledger.states import RunState
 from ops.reconciliation import reconcile
 from producer.sync import ASK_WITHIN
 from tests.model.stage import Actor, Stage
-from tests.model.world import MAX_RECEIVES, Message, Version, World
+from tests.model.world import (
+    DOMAIN,
+    MAX_RECEIVES,
+    THRESHOLDS,
+    Message,
+    Query,
+    Version,
+    World,
+    version_of,
+)
 
 STALLS = (0.5, 3.0, 20.0, 130.0, 700.0)
-OTHER = 9
+OTHER = 8
 """Number of an indicator that changes only in the end, so that something is accepted."""
 
 
@@ -40,15 +51,40 @@ class History:
         self.steps = self._rng.choice([80, 120, 200])
         self._trouble = self._rng.choice([0.0, 0.02, 0.1])
         self.world.lumen.fails = self.world.queue.fails = self.world.sentinel.fails = self._fails
+        self._storage_trouble = self._rng.choice([0.0, 0.0, 0.002, 0.01, 0.04])
+        self.world.storage_fails = self._storage_fails
         self.world.lumen.page_size = self._rng.choice([1, 2, 3, 5])
-        self.given_up: set[int] = set()
+        self._loses_ledger_at = self._rng.randrange(1000)
+        """At which step the tables are lost; most histories are shorter."""
+        self._lost_at: float | None = None
+        """When the tables were lost."""
+        self._must_arrive: set[Version] = set()
+        self._moves_filters = self._rng.random() < 0.3
+        """Whether an operator changes the threshold and the kinds while the feed goes on."""
 
     def _fails(self) -> bool:
         return not self._stage.is_quiet and self._rng.random() < self._trouble
 
+    def _lose_ledger(self) -> None:
+        """Lose all tables; the queue stays, and what is on it must arrive."""
+        self.world.tables.lose()
+        self._lost_at = self._stage.now
+        queues = self.world.queue, self.world.poison_queue
+        texts = [message.text for queue in queues for message in queue.messages]
+        for text in texts:
+            records = orjson.loads(decode_envelope(text).body)
+            self._must_arrive |= {version_of(record) for record in records}
+
+    def _storage_fails(self) -> bool:
+        if self._storage_trouble == 0.0 or self._stage.is_quiet or self._stage.current is None:
+            return False
+        return self._rng.random() < self._storage_trouble
+
     def play(self) -> None:
         """Let everything happen, then let everything come to rest."""
-        for _ in range(self.steps):
+        for step in range(self.steps):
+            if step == self._loses_ledger_at:
+                self._lose_ledger()
             self._step()
         self._stage.is_quiet = True
         sleepers = list(self._stage.actors)
@@ -157,7 +193,7 @@ class History:
             Version(
                 number=rng.randrange(self._indicators),
                 modified=self._moment - (rng.randrange(1, 4) if late else 0),
-                confidence=rng.choice([80, 80, 90, 70, 40]),
+                confidence=rng.choice([90, 90, 95, 70, 40]),
                 revoked=rng.random() < 0.15,
                 is_bad=rng.random() < 0.05,
             )
@@ -166,6 +202,9 @@ class History:
     def _tick(self) -> None:
         self.world.chunk_size = self._rng.choice([1, 2, 3])
         self.world.max_pages = self._rng.choice([1, 2, 1000])
+        if self._moves_filters:
+            self.world.threshold = self._rng.choice(THRESHOLDS)
+            self.world.domains = self._rng.random() < 0.7
         self.world.tick()
 
     def _deliver_one(self, *, finish: bool) -> bool:
@@ -222,15 +261,30 @@ class History:
         return [
             *self.world.sentinel.offences,
             *self._books(),
+            *self._without_ledger(),
             *self._lost_queries(),
             *self._last_words(),
             *self._one_more_snapshot(),
         ]
 
+    def _without_ledger(self) -> list[str]:
+        """Find what was on the queue when the ledger was lost, and of which Sentinel saw nothing.
+
+        A newer version may have taken its place, in Sentinel or in what Sentinel refused.
+        """
+        sentinel = self.world.sentinel
+        seen = {version.number for version in sentinel.refused} | set(sentinel.holds)
+        return [
+            f"{version} was on the queue when the ledger was lost, and is gone"
+            for version in self._must_arrive
+            if version.number not in seen and not self._was_given_up(version.number)
+        ]
+
     def _one_more_snapshot(self) -> list[str]:
         """List the newest version of everything once more: what was listed before is not sent."""
-        if self._gap_queries() or self.world.lumen.has_news:
+        if self._gap_queries() or self.world.lumen.has_news or self._lost_at is not None:
             return []  # some of it would be news
+        self.world.threshold, self.world.domains = max(THRESHOLDS), not self._moves_filters
         before = self.world.sentinel.sent
         self.world.lumen.list_again()
         self._stage.advance(900.0)
@@ -263,7 +317,7 @@ class History:
         lost = [
             query.started
             for number, query in enumerate(self.world.lumen.queries)
-            if str(number) not in known and any(query.pages)
+            if str(number) not in known and any(query.pages) and not self._told_the_lost(query)
         ]
         gaps = [run for run in runs if run.state is RunState.GAP and run.asked]
         told = sorted(self._closed_at(run) for run in gaps if run.cache_id is None)
@@ -275,6 +329,10 @@ class History:
             else:
                 told.remove(covers)
         return faults
+
+    def _told_the_lost(self, query: Query) -> bool:
+        """Whether the tables that were lost told of a query: also of one about to be started."""
+        return self._lost_at is not None and query.started <= self._lost_at + ASK_WITHIN
 
     def _closed_at(self, run: Run) -> float:
         """Return when the head of a run was written last."""
@@ -288,7 +346,10 @@ class History:
         listed: dict[int, list[Version]] = {}
         in_gaps: set[Version] = set()
         gaps = self._gap_queries()
+        before_loss: set[int] = set()
         for number, query in enumerate(self.world.lumen.queries):
+            if self._told_the_lost(query):
+                before_loss |= {version.number for page in query.pages for version in page}
             for at, page in enumerate(query.pages):
                 for version in page:
                     if number in gaps:
@@ -298,7 +359,9 @@ class History:
         faults = []
         for number, versions in listed.items():
             fault = self._last_word(number, versions, in_gaps)
-            if fault:
+            if fault and number in before_loss:
+                self.used["the ledger was lost"] += 1
+            elif fault:
                 faults.append(f"indicator {number}: {fault}")
         return faults
 
@@ -311,6 +374,13 @@ class History:
         }
         return set(range(len(self.world.lumen.queries))) - complete
 
+    def _passes(self, version: Version) -> bool:
+        """Whether a version passes the filters, however the operator moved them."""
+        if not self._moves_filters:
+            return version.confidence >= THRESHOLDS[1] and not version.revoked
+        is_wanted = version.confidence >= max(THRESHOLDS) and version.kind != DOMAIN
+        return is_wanted and not version.revoked
+
     def _last_word(self, number: int, versions: list[Version], in_gaps: set[Version]) -> str:
         holds = self.world.sentinel.holds.get(number)
         newest = max(v.modified for v in versions)
@@ -320,10 +390,12 @@ class History:
             self.used["Sentinel refused the newest version"] += 1
             return ""
         if holds is None:
-            if any(v.passes and not v.is_bad for v in sure) and not self._was_given_up(number):
+            if any(self._passes(v) and not v.is_bad for v in sure) and not self._was_given_up(
+                number
+            ):
                 return f"a version passes and none arrived: {versions}"
             return ""
-        if holds in last:
+        if holds == last[-1] or (holds in last and any(v in in_gaps for v in last)):
             return ""
         if any(v in in_gaps for v in last):
             self.used["the newest version is in a gap"] += 1
@@ -339,12 +411,11 @@ class History:
             return ""
         return f"Sentinel holds {holds}, the newest of {versions} are {last}"
 
-    @staticmethod
-    def _was_below(versions: list[Version], holds: Version) -> bool:
+    def _was_below(self, versions: list[Version], holds: Version) -> bool:
         """Whether what is newer was listed before the first version that passes."""
-        first = next((i for i, v in enumerate(versions) if v.passes), len(versions))
+        first = next((i for i, v in enumerate(versions) if self._passes(v)), len(versions))
         return all(
-            not v.passes and versions.index(v) < first
+            not self._passes(v) and versions.index(v) < first
             for v in versions
             if v.modified > holds.modified
         )

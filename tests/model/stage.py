@@ -6,10 +6,11 @@ before or after a call took effect. Time passes only when the stage lets it pass
 """
 
 import random
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+from greenlet import getcurrent, greenlet
 
 if TYPE_CHECKING:
     from common.envelope import Envelope
@@ -22,7 +23,7 @@ class Killed(BaseException):
 
 
 class Actor:
-    """A process at work, on a thread of its own. Its clock may be off by `skew` seconds."""
+    """A process at work, on a stack of its own. Its clock may be off by `skew` seconds."""
 
     def __init__(self, stage: "Stage", name: str, work: Callable[[], object], skew: float) -> None:
         self.name = name
@@ -34,11 +35,9 @@ class Actor:
         self.bug: BaseException | None = None
         self._stage = stage
         self._work = work
-        self.turn = threading.Semaphore(0)
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.stack = greenlet(self._run)
 
     def _run(self) -> None:
-        self.turn.acquire()
         try:
             if not self.is_dying:
                 self._work()
@@ -46,8 +45,7 @@ class Actor:
             pass
         except BaseException as bug:  # noqa: BLE001 - shown by the stage
             self.bug = bug
-        self.is_over = True
-        self._stage.pass_on()
+        self.is_over = True  # the director goes on: it is the parent of every stack
 
 
 class ActorClock:
@@ -80,7 +78,7 @@ class Stage:
         self.actors: list[Actor] = []
         self.current: Actor | None = None
         self.on_time: Callable[[float], None] = lambda _now: None
-        self._director = threading.Semaphore(0)
+        self._director = getcurrent()
         self.stops = 0.25
         """Share of the calls at which another actor may go on."""
         self.is_quiet = False
@@ -99,15 +97,13 @@ class Stage:
     def start(self, name: str, work: Callable[[], object], *, skew: float = 0.0) -> Actor:
         """Let an actor wait for its turn."""
         actor = Actor(self, name, work, skew)
-        actor.thread.start()
         self.actors.append(actor)
         return actor
 
     def play(self, actor: Actor) -> None:
         """Give an actor the turn, until it comes to a gate at which the stage stops it, or ends."""
         self.current = actor
-        actor.turn.release()
-        self._director.acquire()
+        actor.stack.switch()
         self.current = None
         self.actors = [found for found in self.actors if not found.is_over]
         if actor.bug is not None:
@@ -118,19 +114,14 @@ class Stage:
         actor.is_dying = True
         self.play(actor)
 
-    def pass_on(self) -> None:
-        """Give the turn back to the director."""
-        self._director.release()
-
     def gate(self, _what: str) -> None:
         """A call of whoever is on stage: it may have to wait for its next turn, or end."""
         actor = self.current
-        if actor is None or threading.current_thread() is not actor.thread:
+        if actor is None or getcurrent() is not actor.stack:
             return
         if actor.is_dying:
             raise Killed
         if not self.is_quiet and self.rng.random() < self.stops:
-            self.pass_on()
-            actor.turn.acquire()
+            self._director.switch()
             if actor.is_dying:
                 raise Killed

@@ -16,7 +16,7 @@ from common.backoff import Backoff
 from common.clock import Clock
 from common.delivery import LOOK_IS_GOOD_FOR, REQUEST_WITHIN
 from common.envelope import decode_envelope
-from common.errors import GapError, UnavailableError
+from common.errors import ConflictError, GapError, UnavailableError
 from common.identity import TokenSource
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import chunk_of
@@ -41,8 +41,11 @@ LEASE = 600.0
 HIDDEN = 600.0
 """Seconds for which the host hides a message that it received."""
 MAX_RECEIVES = 5
-THRESHOLD = 65
+THRESHOLDS = (50, 65, 85)
+DOMAIN = "domain-name"
 HERE = "model/workspace"
+WRITTEN_AGAIN = frozenset({"replace", "transact"})
+"""Calls that the storage client repeats when their answer is lost: they find their own write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Version:
 
     number: int
     modified: int
-    confidence: int = 80
+    confidence: int = 95
     revoked: bool = False
     is_bad: bool = False
 
@@ -60,8 +63,9 @@ class Version:
         return f"indicator--00000000-0000-4000-8000-{self.number:012d}"
 
     @property
-    def passes(self) -> bool:
-        return self.confidence >= THRESHOLD and not self.revoked
+    def kind(self) -> str:
+        """Which kind of value it is about: its number tells."""
+        return DOMAIN if self.number % 2 else "ipv4-addr"
 
     def record(self) -> dict[str, Any]:
         return {
@@ -69,7 +73,7 @@ class Version:
             "id": self.indicator_id,
             "created": "2026-01-01T00:00:00Z",
             "modified": f"2026-01-01T00:{self.modified // 60:02d}:{self.modified % 60:02d}.000Z",
-            "pattern": f"[ipv4-addr:value = '192.0.2.{self.number}']",
+            "pattern": f"[{self.kind}:value = '192.0.2.{self.number}']",
             "pattern_type": "stix",
             "valid_from": "2026-01-01T00:00:00Z",
             "confidence": self.confidence,
@@ -325,17 +329,33 @@ class World:
     clock: Clock = field(init=False)
     chunk_size: int = 2
     max_pages: int = 1000
+    threshold: int = THRESHOLDS[1]
+    domains: bool = True
+    storage_fails: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         self.tables = FakeTables(monotonic=lambda: self.stage.now)
-        self.tables.before = lambda table, operation: self.stage.gate(f"{table} {operation}")
-        self.tables.after = lambda table, operation: self.stage.gate(f"{table} {operation} done")
+        self.tables.before = self._before_a_call
+        self.tables.after = self._after_a_call
         self.queue = ModelQueue(self.stage)
         self.poison_queue = ModelQueue(self.stage)
         self.lumen = ModelLumen(self.stage, snapshots=self.snapshots)
         self.sentinel = ModelSentinel(self.stage)
         self.clock = ActorClock(self.stage)
         self.sentinel.may_be_sent = self._may_be_sent
+
+    def _before_a_call(self, table: str, operation: str) -> None:
+        self.stage.gate(f"{table} {operation}")
+        if self.storage_fails():
+            raise UnavailableError("storage is out")
+
+    def _after_a_call(self, table: str, operation: str) -> None:
+        """The call took effect; its answer may be lost, and a client writes again by itself."""
+        self.stage.gate(f"{table} {operation} done")
+        if self.storage_fails():
+            if operation in WRITTEN_AGAIN and self.stage.rng.random() < 0.5:
+                raise ConflictError("the row has changed: this very call changed it")
+            raise UnavailableError("the answer was lost")
 
     def _may_be_sent(self, versions: list[Version]) -> str:
         """Return which of these are void or settled in their row, for longer than a look is good.
@@ -347,10 +367,12 @@ class World:
         if envelope is None:
             return ""
         row, age = self.tables.peek("chunks", partition_of(envelope.run_id), envelope.key)
+        ledger, _ = self.tables.peek("chunks", "ledger", "id")
+        is_ours = ledger is not None and ledger.data["ledger_id"] == envelope.ledger_id
+        if age <= LOOK_IS_GOOD_FOR or not is_ours:  # of a ledger that was lost: it has no row
+            return ""
         if row is None:
             return f"{envelope.name} was sent, whose row is gone"
-        if age <= LOOK_IS_GOOD_FOR:
-            return ""
         chunk = chunk_of(row)
         records = orjson.loads(envelope.body)
         allowed = {version_of(records[index]) for index in chunk.to_send}
@@ -377,7 +399,7 @@ class World:
         run_sync(
             SyncConfig(
                 drain=DrainConfig(
-                    filters=Filters(threshold=THRESHOLD),
+                    filters=Filters(threshold=self.threshold, domain=self.domains),
                     destination=HERE,
                     chunk_size=self.chunk_size,
                     max_pages=self.max_pages,

@@ -1,8 +1,9 @@
 """Health: what makes the feed down or degraded, and that the report says why."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -385,27 +386,12 @@ class SelectingTables(FakeTables):
 class SelectingTable(FakeTable):
     """One of them."""
 
-    def query(
-        self,
-        partition: str | None = None,
-        *,
-        key: str | None = None,
-        from_key: str | None = None,
-        partitions_below: str | None = None,
-        limit: int | None = None,
-        select: Sequence[str] | None = None,
-    ) -> Iterator[Row]:
-        if key is None:  # heads are read whole, and stand in the same table
+    def query(self, partition: str | None = None, **which: Any) -> Iterator[Row]:
+        if which.get("key") is None:  # heads are read whole, and stand in the same table
             assert isinstance(self._tables, SelectingTables)
+            select = which.get("select")
             self._tables.selected.add((self._name, None if select is None else frozenset(select)))
-        return super().query(
-            partition,
-            key=key,
-            from_key=from_key,
-            partitions_below=partitions_below,
-            limit=limit,
-            select=select,
-        )
+        return super().query(partition, **which)
 
 
 def test_the_report_reads_no_more_of_many_rows_than_it_needs() -> None:

@@ -1162,6 +1162,33 @@ def test_a_gap_says_how_many_indicators_of_void_chunks_belong_to_it() -> None:
     assert sorted(found.sendable_ids) == sorted(WANTED)
 
 
+def test_a_gap_counts_what_is_void_and_in_no_other_chunk() -> None:
+    """The chunks of another size that came after hold some of the same indicators."""
+    found = world()
+    found.queue.before = FailAt(Crash, at=2, lasting=True)
+    with pytest.raises(Crash):
+        found.tick(chunk_size=1)  # all rows of the first page, few messages
+    found.repair()
+    found.clock.advance(TICK)
+    found.queue.before = FailAt(lambda: UnavailableError("no queue"), at=2, lasting=True)
+    found.tick(chunk_size=3)
+    found.repair()
+    (run,) = found.runs
+    rows = found.ledger.chunks.beyond(run.run_id, 0)
+    behind = [row for row in rows if not row.void and row.sequence < run.sequence]
+    kept = {record.id_hash for row in behind for record in row.unpacked()}
+    lost = {record.id_hash for row in rows for record in row.unpacked()} - kept
+    found.lumen.forget()
+    found.clock.advance(TICK)
+    ended(found.tick(), RunState.COMPLETE)
+    gap = found.runs[1]
+    assert gap.state is RunState.GAP
+    assert {row.epoch for row in rows} == {1, 2}
+    assert kept
+    assert lost
+    assert gap.reason.endswith(f"; {len(lost)} indicators of void chunks belong to it")
+
+
 # Ticks and runs
 
 
