@@ -118,6 +118,23 @@ def test_a_row_of_a_later_release_or_a_damaged_one_is_listed(change: dict[str, V
     assert (record.state is PoisonState.OTHER) is not is_readable
 
 
+def test_a_row_that_was_settled_where_it_was_kept_is_settled() -> None:
+    """As the first release wrote it: it waits for nobody, and can be given up again."""
+    tables = FakeTables()
+    poison = open_ledger(tables).poison
+    _give_up(poison, "0", settled=False)
+    kept = poison.get(RUN, "0-1")
+    data: dict[str, Value] = {"state": "replayed", "settled_at": LATER}
+    tables.table("poison").merge(Row(partition=RUN, key="0-1", data=data))
+    assert poison.totals() == PoisonTotals(kept=0, replayed_at=LATER)
+    assert list(poison.entries()) == []
+    (entry,) = poison.entries(settled=True)
+    assert (entry.state, entry.settled_at) == (PoisonState.REPLAYED, LATER)
+    assert kept is not None
+    poison.keep(kept)
+    assert poison.totals().kept == 1
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "a#b", "a?b", "~settled", "a\\b", "x" * 300])
 def test_what_is_no_name_names_no_poison(tables: Tables, name: str) -> None:
     """Storage would refuse it as a key, or find another row."""
