@@ -2,7 +2,7 @@
 
 A log line is the event's name and a JSON object of ids and counts: a constant to search for,
 facts to parse (`parse message with event " " facts:dynamic` in KQL). Nothing here takes a body, a
-key or a token. What another service said stands in a reason as a quotation (`quoted`), because it
+key or a token. What another service said is a quotation in a reason (`quoted`), because it
 may repeat what it was sent: the ledger keeps it, and a log line leaves it out. `docs/runbook.md`
 has one entry per event. Log from the invocation's own thread: in the Python 3.13 worker, lines
 from other threads do not reach Application Insights.

@@ -15,7 +15,7 @@ from common.ledger import Ledger
 from common.ledger.runs import Run
 from common.ledger.states import CLOSED_RUNS, RunState
 
-GAP_STANDS: Final = timedelta(days=14)
+GAP_IS_KEPT_FOR: Final = timedelta(days=14)
 """A gap is on record for at least that long, however young the records are that are removed."""
 
 
@@ -64,5 +64,5 @@ def may_go(run: Run, *, before: datetime, now: datetime) -> bool:
     if run.state not in CLOSED_RUNS:
         return False
     if run.state is RunState.GAP:
-        before = min(before, now - GAP_STANDS)
+        before = min(before, now - GAP_IS_KEPT_FOR)
     return run.updated_at < before

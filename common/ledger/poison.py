@@ -79,7 +79,7 @@ class PoisonState(StrEnum):
 
 
 SETTLED_POISON: Final = frozenset({PoisonState.REPLAYED, PoisonState.DISCARDED})
-"""States in which a record waits for nobody."""
+"""States in which a record needs no operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,7 @@ class Rejections:
 def position_of(content: bytes) -> str:
     """Return where an invalid record is kept: a hash of its content, times left out. Pure.
 
-    A feed may stamp an object anew with each query; that must not make a new row each time.
+    A feed may give an object other times with each query; that must not make a new row each time.
     """
     return hashlib.sha256(_TIME.sub(b'""', content)).hexdigest()
 
