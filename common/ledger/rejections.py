@@ -76,10 +76,13 @@ class Rejections:
         return map(_from_row, self._table.query(run_id))
 
     def seen_before(self, moment: datetime) -> Iterator[Row]:
-        """Yield the rows of records that were seen last before `moment`, to be purged."""
+        """Yield the rows of records that were seen last before `moment`, to be purged.
+
+        Only rejections: a row of another kind in this table is not this module's to remove.
+        """
         for row in self._table.query():
             at = row.data.get("at")
-            if isinstance(at, datetime) and at < moment:
+            if "rejected_by" in row.data and isinstance(at, datetime) and at < moment:
                 yield row
 
     def purge(self, rows: Iterable[Row]) -> int:

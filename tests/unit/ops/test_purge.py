@@ -10,6 +10,7 @@ from common.errors import ConflictError, UnavailableError
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.runs import Run
 from common.ledger.states import RunState
+from common.ledger.tables import Row
 from ops.cli import GOOD, main
 from ops.purge import Purged, purge
 from tests.unit.ops.samples import RUN, Bench, chunk
@@ -136,6 +137,16 @@ def test_old_rejections_go() -> None:
     assert do(bench).rejections == 249
     assert [found.position for found in table.of_run("invalid")] == ["007"]
     assert [found.position for found in table.of_run(RUN)] == ["chunk-1"]
+
+
+def test_a_row_of_another_kind_beside_the_rejections_stays() -> None:
+    """However old: a later release may keep there what it still needs."""
+    bench = Bench()
+    other = Row(partition="other", key="1", data={"at": bench.clock.now(), "content": b"x"})
+    bench.tables.table("rejections").insert(other)
+    bench.clock.advance(91 * DAY)
+    assert do(bench).rejections == 0
+    assert bench.tables.table("rejections").get("other", "1") is not None
 
 
 def test_a_rejection_that_is_seen_while_it_is_purged_stays() -> None:
