@@ -39,6 +39,7 @@ from common.ledger import open_ledger
 from common.ledger.chunks import insertion
 from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.problems import Problems
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState
 from common.ledger.tables import Row, Tables
@@ -205,6 +206,7 @@ def _deliverer(tables: Tables) -> Deliverer:
         tokens=_Token(),
         ledger=ledger,
         problems=problems,
+        sends=Sends(tables, clock=clock),
         pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=95.0), clock=clock),
         deferrer=Deferrer(
             queue=CountingQueue(),

@@ -1,6 +1,5 @@
-// Everything the pipeline needs in Azure, in one resource group: network, storage, vault, identity,
-// monitoring, function app. The workspace of Sentinel, an existing network and central DNS zones
-// may be elsewhere. docs/deploy.md leads through it.
+// Everything the pipeline needs in Azure, in one resource group: network, storage, vault, identity, monitoring, app.
+// Sentinel's workspace, an existing network and central DNS zones may be elsewhere. docs/deploy.md leads through it.
 
 import * as refusals from 'refusals.bicep'
 import { dnsZoneIds, privateDns as privateDnsChoice, settings as settingMap, tags as tagMap } from 'types.bicep'
@@ -22,7 +21,7 @@ param location string = resourceGroup().location
 @description('Tags of every resource.')
 param tags tagMap = {}
 
-@description('Spread app and storage over availability zones. Decide before the first deployment: storage cannot move.')
+@description('Spread over zones: decide first, storage cannot move. Bills two always-ready instances per scale group.')
 param zoneRedundant bool = false
 
 @description('AzureCloud or AzureUSGovernment: the cloud decides where Entra, Sentinel and DNS are.')
@@ -44,6 +43,9 @@ param lumenEnableIpv4 bool = true
 
 @description('Send domain indicators.')
 param lumenEnableDomain bool = true
+
+@description('Send revoked indicators of which nothing is known: another connector may have uploaded them.')
+param sendUnknownRevoked bool = false
 
 @description('Schedule of the sync runs: NCRONTAB, six fields, UTC. The alert assumes 15 minutes apart or less.')
 param lumenSchedule string = '0 */15 * * * *'
@@ -86,7 +88,7 @@ param instanceMemoryMB int = 2048
 @maxValue(1000)
 param maximumInstanceCount int = 40
 
-@description('Always-ready instances of the uploading function, billed all the time. 0: started when there is work.')
+@description('Always-ready instances of the upload function, always billed. 0: on demand, or two where zoneRedundant.')
 @minValue(0)
 @maxValue(10)
 param alwaysReadyUploadInstances int = 0
@@ -173,29 +175,31 @@ var dataParts = createFileEndpoint ? ['blob', 'queue', 'table', 'file', 'vault']
 var endpointParts = concat(usePrivateEndpoints ? dataParts : [], privateInbound ? ['sites'] : [])
 
 // All that is wrong with the input, in one error. Every name needs it, so nothing is made before.
-var refused = refusals.joined([
-  refusals.refusePrefix(functionNamePrefix)
-  refusals.refuseCloud(cloud)
-  refusals.refuseSchedule(lumenSchedule)
-  refusals.refuseWorkspace('sentinelWorkspaceResourceId', sentinelWorkspaceResourceId)
-  empty(logWorkspaceResourceId) ? '' : refusals.refuseWorkspace('logWorkspaceResourceId', logWorkspaceResourceId)
-  newNetwork ? '' : refusals.refuseNetwork('virtualNetworkResourceId', virtualNetworkResourceId)
-  refusals.refuseGuid('sentinelWorkspaceId', sentinelWorkspaceId)
-  refusals.refuseGuid('tenantId', tenantId)
-  refusals.refuseGuid('applicationClientId', applicationClientId)
-  refusals.refuseGuid('applicationPrincipalId', applicationPrincipalId)
-  refusals.refuseRole(assignSentinelRole, applicationClientId, applicationPrincipalId)
-  refusals.refuseOverrides(objectKeys(settingOverrides))
-  refusals.refusePrivateInbound(privateInbound, usePrivateEndpoints)
-  privateDns == 'existing' ? refusals.refuseZones(endpointParts, privateDnsZoneIds) : ''
-  refusals.refuseGateways(createNatGateway, natGatewayId)
-  newNetwork ? refusals.refuseSubnets(virtualNetworkPrefix, functionSubnet, endpointSubnet) : ''
-])
+var refused = refusals.joined(concat(
+  [
+    refusals.refusePrefix(functionNamePrefix)
+    refusals.refuseCloud(cloud)
+    refusals.refuseSchedule(lumenSchedule)
+    refusals.refuseWorkspace('sentinelWorkspaceResourceId', sentinelWorkspaceResourceId)
+    empty(logWorkspaceResourceId) ? '' : refusals.refuseWorkspace('logWorkspaceResourceId', logWorkspaceResourceId)
+    refusals.refuseNoGuids({ sentinelWorkspaceId: sentinelWorkspaceId, tenantId: tenantId })
+    refusals.refuseOverrides(objectKeys(settingOverrides))
+    refusals.refusePrivateInbound(privateInbound, usePrivateEndpoints)
+    privateDns == 'existing' ? refusals.refuseZones(endpointParts, privateDnsZoneIds) : ''
+    refusals.refuseGateways(createNatGateway, natGatewayId)
+  ],
+  refusals.refuseApplication(assignSentinelRole, applicationClientId, applicationPrincipalId),
+  newNetwork
+    ? refusals.refuseNewNetwork(virtualNetworkName, virtualNetworkPrefix, functionSubnet, endpointSubnet)
+    : refusals.refuseExistingNetwork(virtualNetworkResourceId, functionSubnetName, endpointSubnet.?name)
+))
 var prefix = empty(refused) ? toLower(functionNamePrefix) : fail(refused)
+var networkName = empty(refused) ? virtualNetworkName : fail(refused)
 var sentinelWorkspace = split(empty(refused) ? sentinelWorkspaceResourceId : fail(refused), '/')
 
-var place = { location: location, tags: tags }
+var place = { location: location, zoneRedundant: zoneRedundant, tags: tags }
 var suffix = uniqueString(resourceGroup().id, prefix)
+var ownLogWorkspaceId = resourceId('Microsoft.OperationalInsights/workspaces', '${prefix}-${suffix}-log')
 var names = {
   app: '${prefix}-${suffix}'
   identity: '${prefix}-${suffix}-id'
@@ -203,14 +207,11 @@ var names = {
   container: 'deployments'
   vault: 'kv-${suffix}'
   component: '${prefix}-${suffix}-ai'
-  logWorkspaceId: empty(logWorkspaceResourceId)
-    ? resourceId('Microsoft.OperationalInsights/workspaces', '${prefix}-${suffix}-log')
-    : logWorkspaceResourceId
+  logWorkspaceId: empty(logWorkspaceResourceId) ? ownLogWorkspaceId : logWorkspaceResourceId
 }
-var networkId = newNetwork
-  ? resourceId('Microsoft.Network/virtualNetworks', virtualNetworkName)
-  : virtualNetworkResourceId
+var networkId = newNetwork ? resourceId('Microsoft.Network/virtualNetworks', networkName) : virtualNetworkResourceId
 var functionSubnetId = '${networkId}/subnets/${functionSubnetName}'
+var onlySubnetId = usePrivateEndpoints ? '' : functionSubnetId
 var endpointPlan = {
   cloud: cloud
   networkId: networkId
@@ -222,6 +223,9 @@ var endpointPlan = {
 
 // --- what is made ---------------------------------------------------------------------------
 
+// A secret in a name would hide the names from every snapshot; a condition is worked out as early.
+module none 'modules/none.bicep' = if (refusals.failSecret(!empty(applicationClientSecret), applicationClientId)) {}
+
 module identity 'modules/identity.bicep' = {
   params: { place: place, names: names }
 }
@@ -230,7 +234,7 @@ module network 'network.bicep' = if (newNetwork) {
   params: {
     location: location
     tags: tags
-    virtualNetworkName: virtualNetworkName
+    virtualNetworkName: networkName
     virtualNetworkPrefix: virtualNetworkPrefix
     functionSubnetName: functionSubnetName
     functionSubnetPrefix: functionSubnetPrefix
@@ -256,13 +260,7 @@ module monitoring 'modules/monitoring.bicep' = {
 }
 
 module storage 'modules/storage.bicep' = {
-  params: {
-    place: place
-    names: names
-    zoneRedundant: zoneRedundant
-    allowedSubnetId: usePrivateEndpoints ? '' : functionSubnetId
-    logRequests: logDetails
-  }
+  params: { place: place, names: names, onlySubnetId: onlySubnetId, logRequests: logDetails }
   dependsOn: [identity, network, monitoring]
 }
 
@@ -270,7 +268,7 @@ module vault 'modules/key-vault.bicep' = {
   params: {
     place: place
     names: names
-    allowedSubnetId: usePrivateEndpoints ? '' : functionSubnetId
+    onlySubnetId: onlySubnetId
     lumenApiKey: lumenApiKey
     clientSecret: applicationClientSecret
   }
@@ -307,7 +305,6 @@ module functionApp 'modules/function-app.bicep' = {
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     alwaysReadyUploadInstances: alwaysReadyUploadInstances
-    zoneRedundant: zoneRedundant
     privateInbound: privateInbound
     allowedIpRanges: allowedIpRanges
     sentinelWorkspaceResourceId: sentinelWorkspaceResourceId
@@ -319,6 +316,7 @@ module functionApp 'modules/function-app.bicep' = {
       LUMEN_CONFIDENCE_THRESHOLD: string(lumenConfidenceThreshold)
       LUMEN_ENABLE_IPV4: toLower(string(lumenEnableIpv4))
       LUMEN_ENABLE_DOMAIN: toLower(string(lumenEnableDomain))
+      SEND_UNKNOWN_REVOKED: toLower(string(sendUnknownRevoked))
       ...settingOverrides
     }
   }
@@ -346,3 +344,6 @@ output AZURE_FUNCTION_URL string = 'https://${functionApp.outputs.hostName}'
 
 @description('Object id of the app\'s identity, for a role that somebody else assigns.')
 output PIPELINE_PRINCIPAL_ID string = identity.outputs.principalId
+
+@description('What to look at in an existing network: empty, or the service endpoint that its subnet needs.')
+output PIPELINE_WARNING string = newNetwork ? '' : refusals.warning(functionSubnetName, !empty(allowedIpRanges))

@@ -3,10 +3,11 @@
 // A module of main.bicep; deployed alone, it makes the network for somebody else to give away.
 
 import { tags as tagMap } from 'types.bicep'
-import { joined, refuseGateways, refuseSubnets } from 'refusals.bicep'
+import { joined, refuseGateways, refuseNewNetwork } from 'refusals.bicep'
 
 metadata name = 'Network of the Lumen to Sentinel pipeline'
 metadata description = 'A virtual network with the two subnets that the pipeline needs.'
+metadata version = '0.1.0'
 
 @description('Region of the network.')
 param location string = resourceGroup().location
@@ -46,10 +47,11 @@ param endpointSubnetPrefix string = '10.0.2.0/24'
 
 var functionSubnet = { name: functionSubnetName, prefix: functionSubnetPrefix }
 var endpointSubnet = { name: endpointSubnetName, prefix: endpointSubnetPrefix }
-var refused = joined([
-  refuseSubnets(virtualNetworkPrefix, functionSubnet, createEndpointSubnet ? endpointSubnet : null)
-  refuseGateways(createNatGateway, natGatewayId)
-])
+var newEndpointSubnet = createEndpointSubnet ? endpointSubnet : null
+var refused = joined(concat(
+  [refuseGateways(createNatGateway, natGatewayId)],
+  refuseNewNetwork(virtualNetworkName, virtualNetworkPrefix, functionSubnet, newEndpointSubnet)
+))
 var networkName = empty(refused) ? virtualNetworkName : fail(refused)
 var gatewayId = createNatGateway ? natGateway.id : natGatewayId
 

@@ -2,10 +2,11 @@
 // names the parameter and the remedy; an empty text means that the input is right. Each function
 // only decides; main.bicep and network.bicep fail with what they return.
 
-import { dnsZoneIds, subnet } from 'types.bicep'
+import { dnsZoneIds, settings, subnet } from 'types.bicep'
 
 var clouds = objectKeys(loadJsonContent('clouds.json'))
 var ours = loadJsonContent('taken-settings.json', 'template')
+var connections = loadJsonContent('taken-settings.json', 'connections')
 var flexConsumption = loadJsonContent('taken-settings.json', 'flexConsumption')
 
 @export()
@@ -46,55 +47,90 @@ func overlap(one string, other string) bool => first(one) <= last(other) && firs
 func refusePrefix(prefix string) string =>
   onlyOf(toLower(prefix), 'abcdefghijklmnopqrstuvwxyz0123456789')
     ? ''
-    : 'functionNamePrefix "${prefix}" holds something else than letters and digits: a storage account takes nothing else'
+    : 'functionNamePrefix "${prefix}" holds something else than letters and digits: storage accounts take only those'
 
 @export()
 func refuseCloud(cloud string) string =>
   contains(clouds, cloud) ? '' : 'cloud "${cloud}" is not one of ${join(clouds, ', ')}: the template knows no other'
 
+func idOf(type string) string => '/subscriptions/<id>/resourceGroups/<name>/providers/${type}/<name>'
+
 func refuseResourceId(parameter string, id string, type string) string =>
-  isResourceId(id, type)
-    ? ''
-    : '${parameter} "${id}" is not the resource id of a ${type}: /subscriptions/<id>/resourceGroups/<name>/providers/${type}/<name>'
+  isResourceId(id, type) ? '' : '${parameter} "${id}" is not the resource id of a ${type}: ${idOf(type)}'
 
 @export()
 func refuseWorkspace(parameter string, id string) string =>
   refuseResourceId(parameter, id, 'Microsoft.OperationalInsights/workspaces')
 
-@export()
-func refuseNetwork(parameter string, id string) string =>
-  refuseResourceId(parameter, id, 'Microsoft.Network/virtualNetworks')
-
-@export()
 func refuseGuid(parameter string, text string) string =>
   empty(text) || isGuid(text) ? '' : '${parameter} is not a GUID: copy the id from the Azure portal'
+
+@export()
+@description('The ids by parameter that are no GUIDs; an empty one is left out by its parameter.')
+func refuseNoGuids(ids settings) string =>
+  join(filter(map(items(ids), id => refuseGuid(id.key, id.value)), sentence => !empty(sentence)), '; ')
+
+var sixFields = 'second minute hour day month weekday, for every 15 minutes 0 */15 * * * *'
 
 @export()
 func refuseSchedule(schedule string) string =>
   length(filter(split(schedule, ' '), field => !empty(field))) == 6
     ? ''
-    : 'lumenSchedule "${schedule}" does not have six fields (second minute hour day month weekday): for every 15 minutes, 0 */15 * * * *'
+    : 'lumenSchedule "${schedule}" does not have six fields: ${sixFields}'
 
-func taken(names string[]) string[] =>
-  filter(names, name => contains(map(concat(ours, flexConsumption), own => toUpper(own)), toUpper(name)))
+// A setting that begins with a connection's name is part of it, as AzureWebJobsStorage__accountName.
+func isConnection(name string) bool =>
+  !empty(filter(connections, connection => startsWith(toUpper(name), toUpper('${connection}__'))))
+
+func isTaken(name string) bool =>
+  contains(map(concat(ours, flexConsumption), own => toUpper(own)), toUpper(name)) || isConnection(name)
+
+func taken(names string[]) string[] => filter(names, name => isTaken(name))
+
+var whyTaken = 'the template sets that from a parameter of its own, or Flex Consumption does not allow it'
 
 @export()
 func refuseOverrides(names string[]) string =>
-  empty(taken(names))
-    ? ''
-    : 'settingOverrides holds ${join(taken(names), ', ')}: the template sets that from a parameter of its own, or Flex Consumption does not allow it'
+  empty(taken(names)) ? '' : 'settingOverrides holds ${join(taken(names), ', ')}: ${whyTaken}'
 
-@export()
-func refuseRole(assignRole bool, applicationClientId string, applicationPrincipalId string) string =>
-  assignRole && !empty(applicationClientId) && empty(applicationPrincipalId)
-    ? 'assignSentinelRole is true for an application, and applicationPrincipalId is empty: give the object id of its service principal, or set assignSentinelRole to false'
+// --- the application that uploads -----------------------------------------------------------
+
+var roleForNone = 'assignSentinelRole is true for an application, and applicationPrincipalId is empty'
+var howToAssign = 'give the object id of its service principal, or set assignSentinelRole to false'
+
+func refuseRole(assignRole bool, clientId string, principalId string) string =>
+  assignRole && !empty(clientId) && empty(principalId) ? '${roleForNone}: ${howToAssign}' : ''
+
+func refuseAlone(parameter string, isGiven bool, clientId string) string =>
+  isGiven && empty(clientId)
+    ? '${parameter} is given and applicationClientId is empty: give both, or none for the managed identity'
     : ''
 
 @export()
+@description('All that is wrong with the ids of the application.')
+func refuseApplication(assignRole bool, clientId string, principalId string) string[] => [
+  refuseGuid('applicationClientId', clientId)
+  refuseGuid('applicationPrincipalId', principalId)
+  refuseAlone('applicationPrincipalId', !empty(principalId), clientId)
+  refuseRole(assignRole, clientId, principalId)
+]
+
+func failWith(sentence string) bool => empty(sentence) ? false : fail(sentence)
+
+@export()
+@description('False; fails where a secret is given without its application.')
+func failSecret(isGiven bool, clientId string) bool =>
+  failWith(refuseAlone('applicationClientSecret', isGiven, clientId))
+
+// --- private endpoints ----------------------------------------------------------------------
+
+func without(parts string[], zones dnsZoneIds?) string => join(filter(parts, part => empty(zones[?part] ?? '')), ', ')
+
+var eachNeedsOne = 'with privateDns existing, each private endpoint needs one'
+
+@export()
 func refuseZones(parts string[], zones dnsZoneIds?) string =>
-  empty(filter(parts, part => empty(zones[?part] ?? '')))
-    ? ''
-    : 'privateDnsZoneIds has no id for ${join(filter(parts, part => empty(zones[?part] ?? '')), ', ')}: with privateDns existing, each private endpoint needs one'
+  empty(without(parts, zones)) ? '' : 'privateDnsZoneIds has no id for ${without(parts, zones)}: ${eachNeedsOne}'
 
 @export()
 func refusePrivateInbound(privateInbound bool, usePrivateEndpoints bool) string =>
@@ -102,12 +138,31 @@ func refusePrivateInbound(privateInbound bool, usePrivateEndpoints bool) string 
     ? 'privateInbound needs a private endpoint: set usePrivateEndpoints to true, or privateInbound to false'
     : ''
 
-// --- a new network --------------------------------------------------------------------------
+// --- the network ----------------------------------------------------------------------------
 
-func refuseNames(functionSubnetName string, endpointSubnetName string) string =>
-  toLower(functionSubnetName) == toLower(endpointSubnetName)
-    ? 'functionSubnetName and endpointSubnetName are both "${functionSubnetName}": name them apart'
+func refuseSubnetNames(functionSubnetName string, endpointSubnetName string?) string[] => [
+  contains(functionSubnetName, '_')
+    ? 'functionSubnetName "${functionSubnetName}" holds an underscore: Flex Consumption takes none'
     : ''
+  toLower(functionSubnetName) == toLower(endpointSubnetName ?? '')
+    ? 'functionSubnetName and endpointSubnetName are both "${functionSubnetName}": name two subnets'
+    : ''
+]
+
+@export()
+@description('All that is wrong with the names of an existing network; endpoints may have no subnet.')
+func refuseExistingNetwork(id string, functionSubnetName string, endpointSubnetName string?) string[] =>
+  concat(
+    [refuseResourceId('virtualNetworkResourceId', id, 'Microsoft.Network/virtualNetworks')],
+    refuseSubnetNames(functionSubnetName, endpointSubnetName)
+  )
+
+func rangeOf(prefix string) string => '${parseCidr(prefix).network}/${parseCidr(prefix).cidr}'
+
+func refuseHostBits(parameter string, prefix string) string =>
+  rangeOf(prefix) == prefix
+    ? ''
+    : '${parameter} ${prefix} does not begin where its range does: write ${rangeOf(prefix)}'
 
 func refuseOutside(parameter string, prefix string, network string) string =>
   within(prefix, network) ? '' : '${parameter} ${prefix} is not within virtualNetworkPrefix ${network}'
@@ -126,31 +181,50 @@ func refuseGateways(createNatGateway bool, natGatewayId string) string =>
     ? 'createNatGateway is true and natGatewayId names a gateway: choose one of the two'
     : ''
 
-func refuseFunctionSubnet(network string, it subnet) string[] => [
-  contains(it.name, '_') ? 'functionSubnetName "${it.name}" holds an underscore: Flex Consumption takes none' : ''
-  refuseOutside('functionSubnetPrefix', it.prefix, network)
-  refuseSmall('functionSubnetPrefix', it.prefix, 27)
+func refuseFunctionRange(network string, prefix string) string[] => [
+  refuseHostBits('virtualNetworkPrefix', network)
+  refuseHostBits('functionSubnetPrefix', prefix)
+  refuseOutside('functionSubnetPrefix', prefix, network)
+  refuseSmall('functionSubnetPrefix', prefix, 27)
 ]
 
 // Six endpoints, and the five addresses that Azure keeps, need /28.
-func refuseEndpointSubnet(network string, functionSubnet subnet, endpointSubnet subnet) string[] => [
-  refuseNames(functionSubnet.name, endpointSubnet.name)
-  refuseOutside('endpointSubnetPrefix', endpointSubnet.prefix, network)
-  refuseSmall('endpointSubnetPrefix', endpointSubnet.prefix, 28)
-  refuseOverlap(functionSubnet.prefix, endpointSubnet.prefix)
+func refuseEndpointRange(network string, functionSubnetPrefix string, prefix string) string[] => [
+  refuseHostBits('endpointSubnetPrefix', prefix)
+  refuseOutside('endpointSubnetPrefix', prefix, network)
+  refuseSmall('endpointSubnetPrefix', prefix, 28)
+  refuseOverlap(functionSubnetPrefix, prefix)
 ]
 
-// Joins by itself: a function must not be called within a call of itself, even as an argument.
+func refuseRanges(network string, functionSubnetPrefix string, endpointSubnetPrefix string?) string[] =>
+  contains('${network} ${functionSubnetPrefix} ${endpointSubnetPrefix ?? ''}', ':')
+    ? ['a prefix of the new network is of IPv6: write all of them as IPv4']
+    : concat(
+        refuseFunctionRange(network, functionSubnetPrefix),
+        endpointSubnetPrefix == null ? [] : refuseEndpointRange(network, functionSubnetPrefix, endpointSubnetPrefix!)
+      )
+
+// A security group is named after both, and has 80 characters at most.
+func refuseLongName(networkName string, parameter string, subnetName string) string =>
+  length('${networkName}-${subnetName}-nsg') > 80
+    ? 'virtualNetworkName and ${parameter} are too long: together they may have 75 characters'
+    : ''
+
 @export()
-@description('All that is wrong with the subnets of a new network; there may be no endpoint subnet.')
-func refuseSubnets(network string, functionSubnet subnet, endpointSubnet subnet?) string =>
-  join(
-    filter(
-      concat(
-        refuseFunctionSubnet(network, functionSubnet),
-        endpointSubnet == null ? [] : refuseEndpointSubnet(network, functionSubnet, endpointSubnet!)
-      ),
-      sentence => !empty(sentence)
-    ),
-    '; '
+@description('All that is wrong with a new network; endpoints may have no subnet.')
+func refuseNewNetwork(name string, prefix string, functionSubnet subnet, endpointSubnet subnet?) string[] =>
+  concat(
+    refuseSubnetNames(functionSubnet.name, endpointSubnet.?name),
+    [
+      refuseLongName(name, 'functionSubnetName', functionSubnet.name)
+      refuseLongName(name, 'endpointSubnetName', endpointSubnet.?name ?? '')
+    ],
+    refuseRanges(prefix, functionSubnet.prefix, endpointSubnet.?prefix)
   )
+
+var selfCall = 'needs the service endpoint Microsoft.Web, else the app cannot call itself'
+
+@export()
+@description('What cannot be known beforehand: whether an existing subnet has its service endpoint.')
+func warning(functionSubnetName string, hasRanges bool) string =>
+  hasRanges ? 'allowedIpRanges is given: the subnet ${functionSubnetName} ${selfCall}' : ''

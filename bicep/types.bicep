@@ -8,6 +8,8 @@ type tags = { *: string }
 @description('Where a resource is made, and its tags.')
 type place = {
   location: string
+  @description('Spread over the zones of the region: storage keeps its copies there, the plan its instances.')
+  zoneRedundant: bool
   tags: tags
 }
 

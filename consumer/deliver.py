@@ -29,6 +29,7 @@ from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.poison import PoisonedBy
 from common.ledger.problems import Kind, Moment, Problems
+from common.ledger.sends import Sends
 from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
 from consumer.isolation import (
     Isolation,
@@ -96,6 +97,7 @@ class Deliverer:
         tokens: TokenSource,
         ledger: Ledger,
         problems: Problems,
+        sends: Sends,
         pacer: Pacer,
         deferrer: Deferrer,
         keeper: PoisonKeeper,
@@ -105,6 +107,7 @@ class Deliverer:
         self._tokens = tokens
         self._ledger = ledger
         self._problems = problems
+        self._sends = sends
         self._pacer = pacer
         self._deferrer = deferrer
         self._keeper = keeper
@@ -231,6 +234,7 @@ class Deliverer:
         A look that took too long is repeated once: storage that is so slow is an outage.
         """
         for _ in range(LOOKS):
+            self._sends.note(self._sentinel.destination)
             began = self._clock.boottime()
             look = self._look(envelope)
             if isinstance(look, Settled):

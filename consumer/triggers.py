@@ -14,6 +14,7 @@ from common.errors import SettingsError
 from common.identity import SentinelTokens, storage_credential
 from common.ledger import Ledger, open_ledger
 from common.ledger.problems import Problems
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
@@ -70,6 +71,7 @@ def _deliverer() -> Deliverer:
         tokens=SentinelTokens(settings, clock=clock),
         ledger=_ledger(),
         problems=_problems(),
+        sends=Sends(_tables(), clock=clock),
         pacer=Pacer(
             Slots(
                 _tables(), clock=clock, requests_per_minute=settings.sentinel_requests_per_minute

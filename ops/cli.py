@@ -98,7 +98,7 @@ def _destination_adopt(toolbox: Toolbox, options: argparse.Namespace) -> int:
         print("ops: set WORKSPACE_ID, and SENTINEL_BASE_URL for another cloud", file=sys.stderr)
         return WRONG
     done = adopt(
-        toolbox.ledger, toolbox.problems, destination=toolbox.destination, dry_run=options.dry_run
+        toolbox.ledger, toolbox.sends, destination=toolbox.destination, dry_run=options.dry_run
     )
     if options.json:
         print(json.dumps(asdict(done)))
@@ -106,9 +106,13 @@ def _destination_adopt(toolbox: Toolbox, options: argparse.Namespace) -> int:
         print(f"ops: {done.waits}", file=sys.stderr)
     else:
         will = "would go" if options.dry_run else "go"
+        left = ", ".join(f"{count} from {name}" for name, count in done.left.items())
         print(
             f"{done.chunks} chunks ({done.indicators} indicators) {will} to {toolbox.destination}"
+            + (f": {left}" if left else "")
         )
+        if done.changed:
+            print(f"{done.changed} more changed at that moment: run the command again")
     return BAD_NEWS if done.waits else GOOD
 
 

@@ -4,43 +4,53 @@ Every chunk's row names the workspace that it was made for, and a consumer that 
 one defers it. After a move, or a typing error that was corrected, `adopt` turns the rows over.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
-from common.delivery import LONGEST_DELIVERY
 from common.ledger import Ledger
-from common.ledger.problems import Problems
+from common.ledger.sends import QUIET_AFTER, Sends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
-    """What was turned over: chunks and indicators; or why nothing was, yet."""
+    """What was turned over: chunks and indicators; or why nothing was, yet.
+
+    `left` are the destinations that the chunks were meant for, with how many. `changed` are chunks
+    whose rows changed at that moment: the next call takes them, if they still wait.
+    """
 
     chunks: int = 0
     indicators: int = 0
+    left: dict[str, int] = field(default_factory=dict)
+    changed: int = 0
     waits: str = ""
 
 
-def adopt(
-    ledger: Ledger, problems: Problems, *, destination: str, dry_run: bool = False
-) -> Adoption:
+def adopt(ledger: Ledger, sends: Sends, *, destination: str, dry_run: bool = False) -> Adoption:
     """Turn every chunk over that waits for another destination.
 
-    Only when nothing was accepted for `LONGEST_DELIVERY`, by the storage's clock: a request to the
-    earlier workspace may be under way until then. Called twice: nothing more to do. If it dies
-    halfway: called again, it goes on. A row that changes at the same moment is left to that.
+    Only when no request to that one can be under way, by the storage's clock. Called twice: nothing
+    more to do. If it dies halfway: called again, it goes on.
     """
-    age = problems.success_age()
-    if age is not None and age.total_seconds() < LONGEST_DELIVERY:
-        return Adoption(
-            waits=f"something was accepted {age.total_seconds():.0f} s ago; a request to the "
-            f"earlier workspace may be under way: try again in {LONGEST_DELIVERY:.0f} s, with the "
-            "app set for the present one, or with the function sentinel_upload disabled"
-        )
-    chunks = indicators = 0
-    for chunk in ledger.chunks.all():
-        if not chunk.to_send or chunk.destination == destination:
+    waiting = [
+        chunk for chunk in ledger.chunks.all() if chunk.to_send and chunk.destination != destination
+    ]
+    for other in sorted({chunk.destination for chunk in waiting}):
+        age = sends.age(other)
+        seconds = QUIET_AFTER if age is None else age.total_seconds()
+        if seconds < QUIET_AFTER:
+            return Adoption(
+                waits=f"something was sent to {other} {seconds:.0f} s ago, and a request may be "
+                f"under way: try again in {QUIET_AFTER - seconds:.0f} s, when the app is set for "
+                f"{destination}"
+            )
+    chunks = indicators = changed = 0
+    left: Counter[str] = Counter()
+    for chunk in waiting:
+        if not (dry_run or ledger.chunks.turn_over(chunk, destination)):
+            changed += 1
             continue
-        if dry_run or ledger.chunks.turn_over(chunk, destination):
-            chunks += 1
-            indicators += len(chunk.to_send)
-    return Adoption(chunks=chunks, indicators=indicators)
+        chunks += 1
+        indicators += len(chunk.to_send)
+        left[chunk.destination] += 1
+    return Adoption(chunks=chunks, indicators=indicators, left=dict(left), changed=changed)

@@ -11,6 +11,7 @@ from common.errors import SettingsError
 from common.identity import storage_credential
 from common.ledger import Ledger, open_ledger
 from common.ledger.problems import Problems
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, ReceiveQueue, SendQueue
@@ -25,6 +26,7 @@ class Toolbox:
 
     ledger: Ledger
     problems: Problems
+    sends: Sends
     slots: Slots
     queue: SendQueue
     poison_queue: ReceiveQueue
@@ -59,6 +61,7 @@ def open_toolbox() -> Toolbox:
     return Toolbox(
         ledger=open_ledger(tables),
         problems=Problems(tables, clock=clock),
+        sends=Sends(tables, clock=clock),
         slots=Slots(tables, clock=clock, requests_per_minute=rate),
         queue=AzureQueue(UPLOAD_QUEUE, storage, credential=credential),
         poison_queue=AzureQueue(POISON_QUEUE, storage, credential=credential),

@@ -4,8 +4,9 @@ The package holds the product and its dependencies for the machines that it runs
 published without a build, and without a package index. The same commit gives the same bytes. Beside
 it: a software bill of materials (CycloneDX), the third-party notices, the checksums.
 
-Only the release workflow knows owner and name of the repository: `stamp` writes them into
-bicep/portal/release.json, and from there into the README's buttons and the form's package.
+Only the release workflow knows owner and name of the repository: `stamp` writes them, with the
+version, into bicep/portal/release.json, and from there into the README's buttons and the form's
+package. They stay those of the latest release while the project's version is raised.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import tomllib
 import uuid
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -176,22 +178,43 @@ def notices(wheels: list[Wheel]) -> str:
 # --- the repository that releases -----------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The latest release: where the buttons lead."""
+
+    repository: str
+    version: str
+
+    @property
+    def tag(self) -> str:
+        """Its tag."""
+        return f"v{self.version}"
+
+
+def released(root: Path) -> Release | None:
+    """Return the latest release; nothing before the first one."""
+    found = json.loads((root / RELEASE).read_text(encoding="utf-8"))
+    if found["repository"] is None:
+        return None
+    return Release(repository=found["repository"], version=found["version"])
+
+
 def stamp(root: Path, repository: str) -> None:
-    """Fill in owner and name: release.json, the README's buttons, the form's package.
+    """Make the project's version the latest release: release.json, buttons, the form's package.
 
     Called twice: writes the same again. Raises `ValueError` for what is no repository.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise ValueError(f"{repository!r} is not owner/name of a repository")
-    (root / RELEASE).write_text(json.dumps({"repository": repository}, indent=2) + "\n", "utf-8")
-    version = version_of(root)
+    release = Release(repository=repository, version=version_of(root))
+    (root / RELEASE).write_text(json.dumps(asdict(release), indent=2) + "\n", encoding="utf-8")
     readme = (root / README).read_text(encoding="utf-8")
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
-    text = before + BEGIN + buttons(repository, version) + END + after
+    text = before + BEGIN + buttons(release) + END + after
     (root / README).write_text(text, encoding="utf-8")
     form = json.loads((root / FORM).read_text(encoding="utf-8"))
-    package_box(form)["defaultValue"] = package_uri(repository, version)
+    package_box(form)["defaultValue"] = package_uri(release)
     text = json.dumps(form, indent=2, ensure_ascii=False) + "\n"
     (root / FORM).write_text(text, encoding="utf-8")
 
@@ -206,29 +229,29 @@ def package_box(form: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(f"{FORM} has no control packageUri")
 
 
-def package_uri(repository: str | None, version: str) -> str:
-    """Return the address of a release's package; nothing without a repository."""
-    if repository is None:
+def package_uri(release: Release | None) -> str:
+    """Return the address of a release's package; nothing before the first one."""
+    if release is None:
         return ""
-    tag = f"v{version}"
-    return f"https://github.com/{repository}/releases/download/{tag}/{NAME}-{version}.zip"
+    downloads = f"https://github.com/{release.repository}/releases/download"
+    return f"{downloads}/{release.tag}/{NAME}-{release.version}.zip"
 
 
-def buttons(repository: str | None, version: str) -> str:
+def buttons(release: Release | None) -> str:
     """Return what the README says where its buttons are.
 
     They lead to the raw files of the tag: the portal loads them in the browser, which needs CORS,
     and release downloads do not have it.
     """
-    if repository is None:
+    if release is None:
         return WITHOUT_RELEASE
-    raw = f"{RAW}/{repository}/v{version}/bicep"
+    raw = f"{RAW}/{release.repository}/{release.tag}/bicep"
     main_ = quote(f"{raw}/compiled/main.json", safe="")
     form = quote(f"{raw}/portal/createUiDefinition.json", safe="")
     network = quote(f"{raw}/compiled/network.json", safe="")
     image = "https://aka.ms/deploytoazurebutton"
     return (
-        f"| version {version} | |\n|---|---|\n"
+        f"| version {release.version} | |\n|---|---|\n"
         f"| the whole pipeline, with its code | [![Deploy to Azure]({image})]"
         f"({PORTAL}{main_}/createUIDefinitionUri/{form}) |\n"
         f"| only the network, for somebody else to make first | [![Deploy to Azure]({image})]"

@@ -1,6 +1,7 @@
 // An Entra application uploads, as where managed identities may not have roles in Sentinel. Its
-// secret comes from the environment: CLIENT_SECRET. Where it has the role on the workspace already,
-// as after the official connector, leave assignSentinelRole out: a second assignment is refused.
+// secret comes from the environment: APPLICATION_CLIENT_SECRET. Where it has the role on the
+// workspace already, as after the official connector, leave assignSentinelRole out: a second
+// assignment is refused.
 using '../main.bicep'
 
 param cloud = 'AzureCloud'
@@ -13,5 +14,5 @@ param tags = {
 
 param applicationClientId = '11111111-1111-1111-1111-111111111111'
 param applicationPrincipalId = '22222222-2222-2222-2222-222222222222'
-param applicationClientSecret = readEnvironmentVariable('CLIENT_SECRET', '')
+param applicationClientSecret = readEnvironmentVariable('APPLICATION_CLIENT_SECRET', '')
 param assignSentinelRole = true

@@ -32,9 +32,6 @@ param maximumInstanceCount int
 @maxValue(10)
 param alwaysReadyUploadInstances int
 
-@description('Spread instances over availability zones.')
-param zoneRedundant bool
-
 @description('Close the app\'s public address; operators then need its private endpoint.')
 param privateInbound bool
 
@@ -123,7 +120,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
   tags: place.tags
   kind: 'functionapp'
   sku: { name: 'FC1', tier: 'FlexConsumption' }
-  properties: { reserved: true, zoneRedundant: zoneRedundant }
+  properties: { reserved: true, zoneRedundant: place.zoneRedundant }
 }
 
 resource app 'Microsoft.Web/sites@2024-11-01' = {

@@ -10,7 +10,7 @@ param place placeType
 param names nameMap
 
 @description('Resource id of the one subnet that may reach the vault; empty: private endpoints only.')
-param allowedSubnetId string
+param onlySubnetId string
 
 @description('Lumen API key, bare. Empty: what is in the vault stays.')
 @secure()
@@ -39,11 +39,11 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     enableSoftDelete: true
     enablePurgeProtection: true
     softDeleteRetentionInDays: 7
-    publicNetworkAccess: empty(allowedSubnetId) ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: empty(onlySubnetId) ? 'Disabled' : 'Enabled'
     networkAcls: {
       bypass: 'None'
       defaultAction: 'Deny'
-      virtualNetworkRules: empty(allowedSubnetId) ? null : [{ id: allowedSubnetId }]
+      virtualNetworkRules: empty(onlySubnetId) ? null : [{ id: onlySubnetId }]
     }
   }
 }

@@ -10,11 +10,8 @@ param place placeType
 @description('Names of what is made.')
 param names nameMap
 
-@description('Keep three copies in different availability zones instead of one datacenter.')
-param zoneRedundant bool
-
 @description('Resource id of the one subnet that may reach the account; empty: private endpoints only.')
-param allowedSubnetId string
+param onlySubnetId string
 
 @description('Log each request to the blob, queue and table services; many, as the host polls.')
 param logRequests bool
@@ -44,7 +41,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
   location: place.location
   tags: place.tags
   kind: 'StorageV2'
-  sku: { name: zoneRedundant ? 'Standard_ZRS' : 'Standard_LRS' }
+  sku: { name: place.zoneRedundant ? 'Standard_ZRS' : 'Standard_LRS' }
   properties: {
     accessTier: 'Hot'
     allowBlobPublicAccess: false
@@ -55,12 +52,12 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
     encryption: { keySource: 'Microsoft.Storage', requireInfrastructureEncryption: true }
     isLocalUserEnabled: false
     minimumTlsVersion: 'TLS1_2'
-    publicNetworkAccess: empty(allowedSubnetId) ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: empty(onlySubnetId) ? 'Disabled' : 'Enabled'
     supportsHttpsTrafficOnly: true
     networkAcls: {
       bypass: 'None'
       defaultAction: 'Deny'
-      virtualNetworkRules: empty(allowedSubnetId) ? null : [{ id: allowedSubnetId, action: 'Allow' }]
+      virtualNetworkRules: empty(onlySubnetId) ? null : [{ id: onlySubnetId, action: 'Allow' }]
     }
   }
 }

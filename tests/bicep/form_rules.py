@@ -48,8 +48,8 @@ CONTROLS: Final = {
     "Microsoft.Storage": {"StorageAccountSelector"},
 }
 FUNCTIONS: Final = {
-    "and", "basics", "coalesce", "concat", "contains", "empty", "equals", "first", "if", "location",
-    "map", "not", "or", "parse", "resourceGroup", "steps", "string", "subscription",
+    "and", "basics", "coalesce", "concat", "contains", "empty", "equals", "filter", "first", "if",
+    "location", "map", "not", "or", "parse", "resourceGroup", "steps", "string", "subscription",
 }  # fmt: skip
 
 PROPERTIES: Final = {
@@ -107,12 +107,13 @@ def outputs(form: Form) -> dict[str, Any]:
 
 
 def feeds(form: Form, place: str, element: dict[str, Any]) -> list[str]:
-    """Return the parameters whose outputs read a control."""
+    """Return the parameters whose outputs take a control's value; to compare it takes nothing."""
+    compared = re.compile(r"equals\((?:basics|steps)\('\w+'\)[.\w]*, '[^']*'\)")
     return [
         name
         for name, value in outputs(form).items()
         for _, text in strings(value)
-        for where, control, _ in references(text)
+        for where, control, _ in references(compared.sub("true", text))
         if (where, control) == (place, element["name"])
     ]
 
@@ -322,6 +323,8 @@ def every_reference_leads_somewhere(form: Form, _template: Form) -> Iterator[str
 
 def has(element: dict[str, Any], properties: list[str]) -> bool:
     """Whether a control gives what is read behind it."""
+    if kind(element) == "ArmApiControl":
+        return True  # what Azure answers
     first, *more = properties
     if first not in PROPERTIES.get(kind(element), set()):
         return False

@@ -4,6 +4,8 @@ import json
 import math
 import re
 
+import pytest
+
 from common.settings import describe_settings
 from tests.bicep.compiled import BICEP, EXAMPLES, ROOT, template
 
@@ -39,11 +41,10 @@ def test_every_variable_is_explained() -> None:
 
 def test_commands_name_files_that_exist() -> None:
     """What a command of ours reads is in the repository, or made by a command before it."""
-    version = template()["metadata"]["version"]
-    release = f"dist/release/lumen-sentinel-pipeline-{version}.zip"
+    release = "dist/release/lumen-sentinel-pipeline-<version>.zip"
     made = {"bicep/examples/mine.bicepparam", "dist/app.zip", release}
     commands = "\n".join(re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL))
-    named = set(re.findall(r"(?:bicep|dist)/[\w./-]+\.(?:bicepparam|bicep|zip)", commands))
+    named = set(re.findall(r"(?:bicep|dist)/[\w./<>-]+\.(?:bicepparam|bicep|zip)", commands))
     assert made <= named
     assert [name for name in named - made if not (ROOT / name).is_file()] == []
 
@@ -127,11 +128,72 @@ def test_instances_are_counted_by_scale_group() -> None:
     assert int(product.replace(",", "")) == math.prod(reckoned)
 
 
+def rows_of(table: str) -> list[tuple[str, str, float]]:
+    """Return title, arithmetic and amount of the rows that have one."""
+    found = re.findall(r"^\| ([^|]+?) \| ?([^|]*?) ?\| \**(-?[\d.]+)\** \|$", table, re.MULTILINE)
+    return [(title, reckoned, float(amount)) for title, reckoned, amount in found]
+
+
 def test_the_costs_add_up() -> None:
     """The last line of the estimate is the sum of those above it."""
-    table = TEXT.partition("## What it costs")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (\**[^|]+?\**) \|[^|]*\| (\**[\d.]+\**) \|$", table, re.MULTILINE)
-    *items, (title, total) = rows
+    table = part("## What it costs").partition("\nNot in it:")[0]
+    *items, (title, _, total) = rows_of(table)
     assert title == "**Together**"
-    assert round(sum(float(amount) for _, amount in items), 2) == float(total.strip("*"))
+    assert round(sum(amount for _, _, amount in items), 2) == total
     assert len(items) >= 7
+
+
+def test_what_a_parameter_adds_is_reckoned_right() -> None:
+    """Each amount is the product beside it; what is saved is what the table above has for it."""
+    estimate, _, options = part("## What it costs").partition("\nNot in it:")
+    endpoints = round(sum(amount for _, _, amount in rows_of(estimate)[:3]), 2)
+    amounts = {}
+    for title, reckoned, amount in rows_of(options):
+        amounts[title] = amount
+        if "instance" in reckoned:
+            numbers = re.findall(r"(?<![\w.])[\d,.]*\d", reckoned)
+            product = math.prod(float(number.replace(",", "")) for number in numbers)
+            assert round(product, 2) == amount, title
+    named = set(re.findall(r"`([a-zA-Z]+)`", " ".join(amounts))) - {"false"}
+    assert named <= set(PARAMETERS)
+    assert {"zoneRedundant", "alwaysReadyUploadInstances"} <= named
+    assert amounts["`usePrivateEndpoints` `false`"] == -endpoints
+    assert amounts["`zoneRedundant`, instances"] == max(amounts.values())
+
+
+def test_a_bill_is_named_where_it_is_chosen() -> None:
+    """The descriptions in the template say what costs, and that another parameter may."""
+    words = {name: item["metadata"]["description"] for name, item in PARAMETERS.items()}
+    assert "Bills two always-ready instances per scale group" in words["zoneRedundant"]
+    assert "two where zoneRedundant" in words["alwaysReadyUploadInstances"]
+
+
+def test_only_a_list_of_numbers_takes_no_variable() -> None:
+    """The sentence names each such parameter; one with a list of words is read as it is."""
+    (sentence,) = re.findall(r"Only one\nwith a list of numbers, (.*?), takes none", TEXT)
+    numbers = {n for n, item in PARAMETERS.items() if item.get("type") == "int"}
+    listed = {name for name in numbers if "allowedValues" in PARAMETERS[name]}
+    assert set(re.findall(r"`(\w+)`", sentence)) == listed
+    text = (BICEP / "main.bicepparam").read_text(encoding="utf-8")
+    assert "param privateDns = readEnvironmentVariable('PRIVATE_DNS', 'create')" in text
+    assert not [name for name in listed if f"param {name} " in text]
+
+
+SIGNS = {
+    "`RoleAssignmentExists`": "`assignSentinelRole` false",
+    "`RequestDisallowedByPolicy`": "`createNatGateway` true",
+    "`InaccessibleStorage`": "publish again",
+    "messages wait (`queue_depth` above 0)": "`alwaysReadyUploadInstances` 1",
+    "secret, role and DNS are right": "no longer say so",
+    "`…/$batch` only": "a role on the table is enough",
+    "`Update request should provide ETag`": "unlikely for a data connector",
+    "`BlobUploadFailed`": "Reports differ",
+}
+"""What only Azure can tell, by the sign that a deployer sees; each with words of its row."""
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_what_only_azure_can_tell_has_a_row(sign: str) -> None:
+    """Cause and remedy stand beside the sign."""
+    rows = [line for line in TEXT.splitlines() if line.startswith("| ") and sign in line]
+    assert any(SIGNS[sign] in row for row in rows)

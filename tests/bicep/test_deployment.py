@@ -75,6 +75,17 @@ def test_a_variable_is_named_after_its_parameter() -> None:
         assert variable.removeprefix("AZURE_") == words
 
 
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_variable_has_one_name(example: str) -> None:
+    """An example reads what main.bicepparam reads, so that one table explains both."""
+    text = (BICEP / "examples" / f"{example}.bicepparam").read_text(encoding="utf-8")
+    read = re.findall(r"param (\w+) = readEnvironmentVariable\('(\w+)'", text)
+    given = parameters(ENVIRONMENT)
+    assert read
+    for name, variable in read:
+        assert given[name] == f"readEnvironmentVariable('{variable}', '')"
+
+
 def test_the_workflow_passes_every_variable() -> None:
     """The workflow gives what main.bicepparam reads, with the same defaults, and no more."""
     given = set(

@@ -1,6 +1,7 @@
 """The network: what is closed, what leads in, and what has to be there first."""
 
 import ipaddress
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -318,8 +319,7 @@ def test_endpoints_are_made_one_after_the_other() -> None:
         1,
     )
     assert inner["endpoints"]["dependsOn"] == ["zones"]
-    (using,) = [name for name, item in modules().items() if name.endswith("ataEndpoints")]
-    assert using == "dataEndpoints"
+    assert modules()["appEndpoint"]["dependsOn"] == ["functionApp"]  # which waits for the others
 
 
 def test_the_app_waits_for_all_that_it_starts_with() -> None:
@@ -338,9 +338,19 @@ def test_the_app_waits_for_all_that_it_starts_with() -> None:
     assert set(found["code"]["dependsOn"]) == {"appEndpoint", "functionApp"}
 
 
+def all_modules(found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each module of a template, and those of its modules."""
+    if isinstance(found["resources"], dict):
+        for name, module in modules(found).items():
+            yield name, module
+            yield from all_modules(module["properties"]["template"])
+
+
 def test_no_module_has_a_fixed_name() -> None:
     """Two pipelines that are deployed to one group at once do not meet."""
-    for name, module in modules().items():
+    found = list(all_modules(template()))
+    assert {"network", "zones", "endpoints"} <= {name for name, _ in found}
+    for name, module in found:
         assert "deployment().name" in module["name"], name
 
 

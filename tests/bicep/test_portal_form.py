@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +69,87 @@ def test_permissions_are_checked_before_the_deployment() -> None:
         "Microsoft.Network/privateEndpoints/write",
         "Microsoft.Authorization/roleAssignments/write",
     }
+
+
+def test_an_application_needs_its_ids() -> None:
+    """Neither the client id nor, where a role is assigned, the principal's may be left blank."""
+    for name in ("clientId", "principalId"):
+        constraints = element(FORM, name)["constraints"]
+        assert constraints["required"] is True
+        assert re.fullmatch(constraints["regex"], "11111111-1111-1111-1111-111111111111")
+        assert not re.fullmatch(constraints["regex"], "")
+    chosen = "equals(steps('sentinel').uploader, 'application')"
+    assigned = f"and({chosen}, steps('sentinel').assignToApplication)"
+    assert element(FORM, "clientId")["visible"] == f"[{chosen}]"
+    assert element(FORM, "principalId")["visible"] == f"[{assigned}]"
+    given = outputs(FORM)["applicationPrincipalId"]
+    assert given == f"[if({assigned}, steps('sentinel').principalId, '')]"
+    for name in ("Id", "Secret"):  # what was typed before the choice of the identity is dropped
+        given = outputs(FORM)[f"applicationClient{name}"]
+        assert given == f"[if({chosen}, steps('sentinel').client{name}, '')]"
+
+
+GUID = "11111111-1111-1111-1111-111111111111"
+TAKEN = {
+    "functionNamePrefix": ["abc", "abcdefghijk", "lumen2026", "1lumen", "LUMENFEED"],
+    "schedule": ["0 */15 * * * *", "0 0,30 8-18 * 1-12 MON-FRI"],
+    "clientId": [GUID],
+    "principalId": [GUID.replace("1", "F")],
+    "natGatewayId": [""],
+    "packageUri": ["", "https://example.com/package.zip?sig=a%2Fb"],
+}
+"""What a person may type, by control: the template takes it (tests/compiler)."""
+
+REFUSED = {
+    "functionNamePrefix": [
+        "ab",
+        "abcdefghijkl",
+        "lumen-feed",
+        "lumen_feed",
+        "lumen feed",
+        "l\u00fc1",
+    ],
+    "schedule": ["*/15 * * * *", "never", ""],
+    "clientId": ["", "lumen", GUID + "1"],
+    "principalId": ["", "lumen"],
+    "natGatewayId": ["corp-nat", "/subscriptions/x/resourceGroups/y/providers/z/natGateways/n"],
+    "packageUri": ["http://example.com/package.zip"],
+}
+"""What the template, or Azure, would refuse: the form does so while it is typed."""
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_the_form_takes_what_the_template_takes(name: str) -> None:
+    """Neither less nor more, so that what passes the form is not refused behind it."""
+    regex = element(FORM, name)["constraints"]["regex"]
+    assert [text for text in TAKEN[name] if not re.search(regex, text)] == []
+    assert [text for text in REFUSED[name] if re.search(regex, text)] == []
+
+
+def test_code_is_published_when_its_way_is_there() -> None:
+    """With DNS by policy the first deployment publishes nothing, though a release has a package."""
+    policy = "steps('network').usePrivateEndpoints, equals(steps('network').privateDns, 'policy')"
+    early = f"and(and({policy}), not(steps('access').dnsIsReady))"
+    assert outputs(FORM)["packageUri"] == f"[if({early}, '', steps('access').packageUri)]"
+    assert element(FORM, "dnsIsReady")["defaultValue"] is False
+    assert element(FORM, "publishAfterwards")["visible"] == f"[{early}]"
+    without = element(FORM, "rolesTakeTime")
+    assert without["visible"] == "[not(steps('network').usePrivateEndpoints)]"
+    assert "Deploy again" in without["options"]["text"]
+
+
+def test_ranges_in_an_existing_network_are_looked_at() -> None:
+    """The form asks Azure for the function subnet, and names the endpoint that is missing."""
+    path = element(FORM, "functionSubnet")["request"]["path"]
+    assert "'/subnets/', steps('network').virtualNetwork.subnets.functionSubnet.name" in path
+    visible = element(FORM, "noServiceEndpoint")["visible"]
+    for part in (
+        "equals(steps('network').virtualNetwork.newOrExisting, 'existing')",
+        "not(empty(steps('access').allowedIpRanges))",
+        "steps('access').functionSubnet.properties.serviceEndpoints",
+        "equals(item.service, 'Microsoft.Web')",
+    ):
+        assert part in visible
 
 
 def element(form: Form, name: str) -> dict[str, Any]:

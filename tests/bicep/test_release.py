@@ -17,6 +17,7 @@ from scripts.release import (
     NAME,
     RELEASE,
     SITE_PACKAGES,
+    Release,
     bill_of_materials,
     build,
     buttons,
@@ -25,12 +26,16 @@ from scripts.release import (
     notices,
     package_box,
     package_uri,
+    released,
     stamp,
     version_of,
 )
 from scripts.wheels import PYTHON, Wheel, WheelError, installed, read
 from tests.bicep.compiled import ROOT, template
+from tests.bicep.form_rules import MICROSOFTS, OURS
 from tests.repo.git_files import repository_files
+
+WORKFLOW = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
 
 PARTS = {
     "demo/__init__.py": "one",
@@ -63,10 +68,9 @@ def wheel(tmp_path: Path) -> Wheel:
 def test_the_version_is_one() -> None:
     """Project, code, template and document name the same version."""
     assert version_of(ROOT) == VERSION == template()["metadata"]["version"]
-    assert template("network")["metadata"].get("version", VERSION) == VERSION
-    workflow = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
-    assert 'git tag "v$version"' in workflow
-    assert "version_of(ROOT)" in workflow
+    assert template("network")["metadata"]["version"] == VERSION
+    assert "version_of(ROOT)" in WORKFLOW
+    assert 'echo "tag=v$version"' in WORKFLOW
 
 
 def test_the_package_has_product_and_dependencies(tmp_path: Path, wheel: Wheel) -> None:
@@ -156,15 +160,71 @@ def test_wheels_are_for_the_python_that_runs() -> None:
     assert (ROOT / ".python-version").read_text(encoding="utf-8").strip() == PYTHON
 
 
+def is_consistent(root: Path) -> bool:
+    """Whether README and form say what release.json says: of it, or that there is none."""
+    release = released(root)
+    found = (root / "README.md").read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    form = json.loads((root / FORM).read_text(encoding="utf-8"))
+    assert (release is None) == ("portal.azure.com/#create" not in found)
+    return (found, package_box(form)["defaultValue"]) == (buttons(release), package_uri(release))
+
+
+def copy_stamped(folder: Path) -> None:
+    """Copy the files that a release stamps, and the one that names the version."""
+    for name in ("README.md", "pyproject.toml", RELEASE.as_posix(), FORM.as_posix()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+
+
 def test_readme_and_form_say_what_release_json_says() -> None:
     """The repository is named there; without one there are no buttons and no package."""
-    repository = json.loads((ROOT / RELEASE).read_text(encoding="utf-8"))["repository"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = readme.partition(BEGIN)[2].partition(END)[0]
-    assert found == buttons(repository, VERSION)
-    form = json.loads((ROOT / FORM).read_text(encoding="utf-8"))
-    assert package_box(form)["defaultValue"] == package_uri(repository, VERSION)
-    assert (repository is None) == ("portal.azure.com/#create" not in found)
+    assert is_consistent(ROOT)
+
+
+def test_a_second_release_follows_the_first(tmp_path: Path) -> None:
+    """Between the two, buttons and package are those of the first: the tag that exists."""
+    copy_stamped(tmp_path)
+    stamp(tmp_path, "contoso/lumen")
+    first = Release(repository="contoso/lumen", version=VERSION)
+    project = (tmp_path / "pyproject.toml").read_text(encoding="utf-8")
+    raised = project.replace(f'version = "{VERSION}"', 'version = "77.0.0"', 1)
+    (tmp_path / "pyproject.toml").write_text(raised, encoding="utf-8")
+    assert version_of(tmp_path) == "77.0.0"
+    assert is_consistent(tmp_path)
+    assert released(tmp_path) == first
+    stamp(tmp_path, "contoso/lumen")
+    assert is_consistent(tmp_path)
+    assert released(tmp_path) == Release(repository="contoso/lumen", version="77.0.0")
+    for name in ("README.md", RELEASE.as_posix(), FORM.as_posix()):
+        assert f"v{VERSION}" not in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_a_released_form_obeys_the_rules(tmp_path: Path) -> None:
+    """Its package is a default that the template does not have, and no rule minds it."""
+    copy_stamped(tmp_path)
+    stamp(tmp_path, "contoso/lumen")
+    form = json.loads((tmp_path / FORM).read_text(encoding="utf-8"))
+    assert [fault for rule in (*MICROSOFTS, *OURS) for fault in rule(form, template())] == []
+
+
+def test_the_tag_comes_with_its_release() -> None:
+    """Everything is uploaded to a draft; publishing it makes the tag, and only then a button shows.
+
+    A draft has no tag (docs.github.com/repositories/releasing-projects-on-github, read 2026-11-29).
+    """
+    order = [
+        "is released already",
+        "python -m scripts.release stamp",
+        'git push --force origin "HEAD:refs/heads/release/$TAG"',
+        'gh release create "$TAG" dist/release/* --draft --target "$(git rev-parse HEAD)"',
+        'gh release edit "$TAG" --draft=false',
+        'git push origin "HEAD:$GITHUB_REF_NAME"',
+    ]
+    places = [WORKFLOW.find(command) for command in order]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "git tag" not in WORKFLOW
+    assert not re.search(r"git push[^\n]*(?:--tags|\"v?\$version|\"\$TAG\")", WORKFLOW)
 
 
 def test_no_other_place_names_the_repository() -> None:
@@ -183,9 +243,7 @@ def test_no_other_place_names_the_repository() -> None:
 
 def test_a_stamp_fills_in_buttons_and_package(tmp_path: Path) -> None:
     """Once or twice: two buttons to the raw files of the tag, and the tag's package."""
-    for name in ("README.md", "pyproject.toml", RELEASE.as_posix(), FORM.as_posix()):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
+    copy_stamped(tmp_path)
     before = (tmp_path / "README.md").read_text(encoding="utf-8")
     for _ in range(2):
         stamp(tmp_path, "contoso/lumen")

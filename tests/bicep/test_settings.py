@@ -34,7 +34,6 @@ LEFT_TO_DEFAULT = {
     "RUN_LEASE",
     "KNOWN_FOR_DAYS",
     "KNOWN_MAX",
-    "SEND_UNKNOWN_REVOKED",
     "SENTINEL_REQUESTS_PER_MINUTE",
     "REUPLOAD_AFTER_DAYS",
     "DEFERRAL_DELAY",
@@ -112,6 +111,7 @@ def test_no_setting_of_the_template_can_be_overridden() -> None:
     """The list that refuses overrides has every setting that some example gets, and no other."""
     ours = {name for example in EXAMPLES for name in app_settings(example)}
     connections = {"AzureWebJobsStorage", STORAGE_CONNECTION}  # the other form, which would win
+    assert set(TAKEN["connections"]) == connections  # and any part of them: test_refusals
     assert set(TAKEN["template"]) == ours | connections
     assert not set(TAKEN["template"]) & LEFT_TO_DEFAULT
     assert set(TAKEN["flexConsumption"]) == FORBIDDEN
@@ -164,6 +164,7 @@ def test_defaults_of_parameters_are_the_codes() -> None:
         "LUMEN_ENABLE_IPV4",
         "LUMEN_ENABLE_DOMAIN",
         "LUMEN_CONFIDENCE_THRESHOLD",
+        "SEND_UNKNOWN_REVOKED",
     }
 
 
@@ -222,7 +223,9 @@ def test_the_clouds_are_those_of_the_settings() -> None:
         assert CLOUDS["AzureCloud"][key] == default_of(setting)
         assert CLOUDS["AzureUSGovernment"][key] in meanings[setting]
         assert app_settings("us-government")[setting] == CLOUDS["AzureUSGovernment"][key]
-    assert template()["parameters"]["cloud"]["defaultValue"] == "[environment().name]"
+    cloud = template()["parameters"]["cloud"]
+    assert cloud["defaultValue"] == "[environment().name]"
+    assert "allowedValues" not in cloud  # with it the default does not compile
 
 
 def test_the_queues_are_those_of_the_code() -> None:

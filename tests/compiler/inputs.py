@@ -1,6 +1,5 @@
 """A customer's inputs as a parameter file, and what the template makes of them."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,15 @@ GUID = "11111111-1111-1111-1111-111111111111"
 REQUIRED: dict[str, object] = {"cloud": "AzureCloud", "sentinelWorkspaceResourceId": WORKSPACE}
 
 
-def predict(compiler: Compiler, folder: Path, inputs: dict[str, object]) -> dict[str, Any]:
-    """Return the snapshot of main.json with these inputs beside the required ones.
+def predict(
+    compiler: Compiler, folder: Path, inputs: dict[str, object], *, template: str | None = None
+) -> dict[str, Any]:
+    """Return the snapshot of main.json, or of another template, with these inputs.
 
-    Raises `RefusedError` where the template refuses them.
+    The required ones are given beside them. Raises `RefusedError` where the template refuses them.
     """
-    shutil.copy(BICEP / "compiled" / "main.json", folder)
+    main = (BICEP / "compiled" / "main.json").read_text(encoding="utf-8")
+    (folder / "main.json").write_text(template or main, encoding="utf-8")
     lines = [f"param {name} = {literal(value)}" for name, value in (REQUIRED | inputs).items()]
     path = folder / "inputs.bicepparam"
     path.write_text("\n".join(["using 'main.json'", *lines, ""]), encoding="utf-8")

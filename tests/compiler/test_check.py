@@ -46,3 +46,27 @@ def test_a_warning_is_a_fault(copy: Path, compiler: Compiler) -> None:
     text = identity.read_text(encoding="utf-8")
     identity.write_text(text + "\nvar unused = 1\n", encoding="utf-8")
     assert any("no-unused-vars" in fault for fault in diagnose(copy, compiler))
+
+
+VARIABLES = {
+    "a list of words": ("privateDns", "readEnvironmentVariable('X', 'create')", False),
+    "a number": ("maximumInstanceCount", "int(readEnvironmentVariable('X', '40'))", False),
+    "a switch": ("logDetails", "bool(readEnvironmentVariable('X', 'false'))", False),
+    "a list of numbers": ("instanceMemoryMB", "int(readEnvironmentVariable('X', '512'))", True),
+}
+"""A parameter, how it is read from a variable, and whether the compiler refuses that."""
+
+
+@pytest.mark.parametrize("case", VARIABLES)
+def test_a_parameter_takes_a_variable_as_the_document_says(
+    case: str, copy: Path, compiler: Compiler
+) -> None:
+    """docs/deploy.md, With azd: only a list of numbers takes none."""
+    name, value, is_refused = VARIABLES[case]
+    path = copy / "main.bicepparam"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(f"param {name} ")]
+    path.write_text("\n".join([*kept, f"param {name} = {value}", ""]), encoding="utf-8")
+    found = compiler.compile(path).diagnostics
+    assert [diagnostic for diagnostic in found if "BCP033" not in diagnostic] == []
+    assert bool(found) == is_refused

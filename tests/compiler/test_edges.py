@@ -15,6 +15,10 @@ NAMES = {
     "Microsoft.Web/sites": r"[a-z0-9](?!.*--)[a-z0-9-]{0,58}[a-z0-9]",
     "Microsoft.Web/serverfarms": r"[a-zA-Z0-9-]{1,60}",
     "Microsoft.ManagedIdentity/userAssignedIdentities": r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,127}",
+    "Microsoft.Network/networkSecurityGroups": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
+    "Microsoft.Network/natGateways": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
+    "Microsoft.Network/publicIPAddresses": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
+    "Microsoft.Network/virtualNetworks": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}[a-zA-Z0-9_]",
     "Microsoft.Network/privateEndpoints": r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,78}[a-zA-Z0-9_]",
     "Microsoft.OperationalInsights/workspaces": r"[a-zA-Z0-9][a-zA-Z0-9-]{2,61}[a-zA-Z0-9]",
 }
@@ -35,7 +39,7 @@ def test_every_prefix_gives_names_that_azure_takes(
     prefix: str, compiler: Compiler, tmp_path: Path
 ) -> None:
     """Shortest, longest, digits first and last, capitals."""
-    found = predict(compiler, tmp_path, {"functionNamePrefix": prefix})
+    found = predict(compiler, tmp_path, {"functionNamePrefix": prefix, "createNatGateway": True})
     for type_, pattern in NAMES.items():
         assert names(found, type_)
         for name in names(found, type_):
@@ -43,6 +47,43 @@ def test_every_prefix_gives_names_that_azure_takes(
     (app,) = names(found, "Microsoft.Web/sites")
     assert app.startswith(prefix.lower() + "-")
     assert len(app) <= LONGEST_HOST_ID
+
+
+@pytest.mark.parametrize(
+    ("network", "subnets"),
+    [("vn", ("f", "e")), ("v" * 64, ("f" * 11, "e" * 11)), ("net2026", ("snet.1", "snet_2"))],
+    ids=["shortest", "longest", "digits-last"],
+)
+def test_every_network_gives_names_that_azure_takes(
+    network: str, subnets: tuple[str, str], compiler: Compiler, tmp_path: Path
+) -> None:
+    """Network, subnets, and what is named after both of them."""
+    inputs: dict[str, object] = {
+        "virtualNetworkName": network,
+        "functionSubnetName": subnets[0],
+        "endpointSubnetName": subnets[1],
+        "createNatGateway": True,
+    }
+    found = predict(compiler, tmp_path, inputs)
+    assert names(found, "Microsoft.Network/virtualNetworks") == [network]
+    for type_ in ("networkSecurityGroups", "natGateways", "publicIPAddresses", "virtualNetworks"):
+        made = names(found, f"Microsoft.Network/{type_}")
+        assert made
+        for name in made:
+            assert re.fullmatch(NAMES[f"Microsoft.Network/{type_}"], name), name
+
+
+LONGEST_GROUP = "g" * 88 + "_1"
+"""Ninety characters, the most that the name of a resource group may have."""
+
+
+@pytest.mark.parametrize("name", ["soc1", "w" * 61 + "-1"], ids=["shortest", "longest"])
+def test_every_workspace_is_found(name: str, compiler: Compiler, tmp_path: Path) -> None:
+    """Its role and page go to its own group, whatever the two are called."""
+    workspace = WORKSPACE.replace("/soc/", f"/{LONGEST_GROUP}/").replace("soc-sentinel", name)
+    inputs: dict[str, object] = {"sentinelWorkspaceResourceId": workspace}
+    found = predict(compiler, tmp_path, inputs)["predictedResources"]
+    assert len([item for item in found if item["id"].startswith(f"{workspace}/")]) == 2
 
 
 @pytest.mark.parametrize(
@@ -92,18 +133,29 @@ def test_an_override_is_added(compiler: Compiler, tmp_path: Path) -> None:
     assert [entry["value"] for entry in entries if entry["name"] == "MAX_PAGES"] == ["500"]
 
 
-def test_a_nat_gateway_makes_the_subnet_private(compiler: Compiler, tmp_path: Path) -> None:
+WAYS_OUT: dict[str, dict[str, object]] = {
+    "a new NAT gateway": {"createNatGateway": True},
+    "an existing NAT gateway": {"natGatewayId": "/subscriptions/x/natGateways/corp-nat"},
+    "a route table": {"routeTableId": "/subscriptions/x/routeTables/to-firewall"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_a_way_out_makes_the_subnet_private(way: str, compiler: Compiler, tmp_path: Path) -> None:
     """With a way out of its own the function subnet has no default one."""
-    found = predict(compiler, tmp_path, {"createNatGateway": True})
+    found = predict(compiler, tmp_path, WAYS_OUT[way])
     (network,) = [
         item
         for item in found["predictedResources"]
         if item["type"] == "Microsoft.Network/virtualNetworks"
     ]
-    (gateway,) = names(found, "Microsoft.Network/natGateways")
-    function = network["properties"]["subnets"][0]["properties"]
-    assert function["defaultOutboundAccess"] is False
-    assert function["natGateway"]["id"].endswith(f"/{gateway}")
+    function, endpoint = (item["properties"] for item in network["properties"]["subnets"])
+    assert function["defaultOutboundAccess"] is endpoint["defaultOutboundAccess"] is False
+    if way == "a route table":
+        assert function["routeTable"]["id"].endswith("/to-firewall")
+    else:
+        (gateway,) = names(found, "Microsoft.Network/natGateways") or ["corp-nat"]
+        assert function["natGateway"]["id"].endswith(f"/{gateway}")
 
 
 def test_the_file_endpoint_may_be_left_out(compiler: Compiler, tmp_path: Path) -> None:
@@ -137,6 +189,16 @@ def test_ranges_let_the_app_call_itself(compiler: Compiler, tmp_path: Path) -> N
     assert own["priority"] < other["priority"]
     assert other["ipAddress"] == "192.0.2.0/24"
     assert config["ipSecurityRestrictionsDefaultAction"] == "Deny"
+
+
+@pytest.mark.parametrize("ranges", [[], ["192.0.2.0/24"]], ids=["any", "ranges"])
+def test_ranges_in_an_existing_network_come_with_a_warning(
+    ranges: list[str], compiler: Compiler, tmp_path: Path
+) -> None:
+    """Whether its subnet has the service endpoint cannot be known beforehand."""
+    inputs: dict[str, object] = {"allowedIpRanges": ranges, "virtualNetworkResourceId": NETWORK}
+    found = predict(compiler, tmp_path, inputs)["outputs"]["PIPELINE_WARNING"]
+    assert ("needs the service endpoint Microsoft.Web" in found) == bool(ranges)
 
 
 def test_an_application_may_have_its_role_already(compiler: Compiler, tmp_path: Path) -> None:

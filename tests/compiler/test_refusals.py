@@ -1,10 +1,12 @@
 """A customer's wrong input is refused in words, before any resource is made."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from scripts.compiler import Compiler, RefusedError
+from tests.bicep.compiled import BICEP
 from tests.compiler.inputs import GUID, NETWORK, WORKSPACE, predict
 
 STORAGE = WORKSPACE.replace(
@@ -21,6 +23,7 @@ ROLE = (
     "assignSentinelRole is true for an application, and applicationPrincipalId is empty: give the "
     "object id of its service principal, or set assignSentinelRole to false"
 )
+ALONE = "is given and applicationClientId is empty: give both, or none for the managed identity"
 TAKEN = "the template sets that from a parameter of its own, or Flex Consumption does not allow it"
 ZONES = dict.fromkeys(("blob", "queue", "table", "vault"), "/subscriptions/x")
 
@@ -71,6 +74,10 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"applicationClientId": GUID, "assignSentinelRole": True},
         ROLE,
     ),
+    "principal without its application": (
+        {"applicationPrincipalId": GUID},
+        f"applicationPrincipalId {ALONE}",
+    ),
     "schedule: five fields": (
         {"lumenSchedule": "*/15 * * * *"},
         'lumenSchedule "*/15 * * * *" does not have six fields',
@@ -86,6 +93,18 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "override that Flex refuses": (
         {"settingOverrides": {"WEBSITE_RUN_FROM_PACKAGE": "1", "MAX_PAGES": "500"}},
         f"settingOverrides holds WEBSITE_RUN_FROM_PACKAGE: {TAKEN}",
+    ),
+    "override of a part of the host's storage": (
+        {"settingOverrides": {"AzureWebJobsStorage__accountName": "other"}},
+        f"settingOverrides holds AzureWebJobsStorage__accountName: {TAKEN}",
+    ),
+    "override of a part of the pipeline's storage": (
+        {"settingOverrides": {"pipelinestorage__serviceUri": "https://other"}},
+        f"settingOverrides holds pipelinestorage__serviceUri: {TAKEN}",
+    ),
+    "override of a whole connection": (
+        {"settingOverrides": {"PipelineStorage": "UseDevelopmentStorage=true"}},
+        f"settingOverrides holds PipelineStorage: {TAKEN}",
     ),
     "private inbound without endpoints": (
         {"privateInbound": True, "usePrivateEndpoints": False},
@@ -140,6 +159,38 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"functionSubnetName": "snet_functions"},
         'functionSubnetName "snet_functions" holds an underscore',
     ),
+    "subnets of one name in an existing network": (
+        {
+            "virtualNetworkResourceId": NETWORK,
+            "functionSubnetName": "snet-one",
+            "endpointSubnetName": "Snet-One",
+        },
+        'functionSubnetName and endpointSubnetName are both "snet-one": name two subnets',
+    ),
+    "underscore in the name of an existing subnet": (
+        {"virtualNetworkResourceId": NETWORK, "functionSubnetName": "snet_functions"},
+        'functionSubnetName "snet_functions" holds an underscore',
+    ),
+    "host bits in the network": (
+        {"virtualNetworkPrefix": "10.0.0.1/16"},
+        "virtualNetworkPrefix 10.0.0.1/16 does not begin where its range does: write 10.0.0.0/16",
+    ),
+    "host bits in the function subnet": (
+        {"functionSubnetPrefix": "10.0.1.5/24"},
+        "functionSubnetPrefix 10.0.1.5/24 does not begin where its range does: write 10.0.1.0/24",
+    ),
+    "host bits in the endpoint subnet": (
+        {"endpointSubnetPrefix": "10.0.2.128/24"},
+        "endpointSubnetPrefix 10.0.2.128/24 does not begin where its range does: write 10.0.2.0/24",
+    ),
+    "names too long for a security group": (
+        {"virtualNetworkName": "v" * 64, "endpointSubnetName": "snet-endpoints"},
+        "virtualNetworkName and endpointSubnetName are too long: together they may have 75",
+    ),
+    "IPv6": (
+        {"endpointSubnetPrefix": "fd00:1::/64"},
+        "a prefix of the new network is of IPv6: write all of them as IPv4",
+    ),
     "no range": ({"functionSubnetPrefix": "large"}, "The specified CIDR 'large' is not valid"),
     "an int as a setting": (
         {"settingOverrides": {"MAX_PAGES": 500}},
@@ -167,4 +218,29 @@ def test_all_that_is_wrong_is_in_one_error(compiler: Compiler, tmp_path: Path) -
     with pytest.raises(RefusedError) as refused:
         predict(compiler, tmp_path, inputs)
     for part in ('"a_b" holds', '"never" does not have six', "is not within", "is too small"):
+        assert part in str(refused.value)
+
+
+def test_a_secret_without_its_application_is_refused(compiler: Compiler, tmp_path: Path) -> None:
+    """Azure knows the secret when it works out conditions; a snapshot must be shown it as text."""
+    main = BICEP / "compiled" / "main.json"
+    open_text = main.read_text(encoding="utf-8").replace('"securestring"', '"string"')
+    given: dict[str, object] = {"applicationClientSecret": "hidden"}
+    with pytest.raises(RefusedError) as refused:
+        predict(compiler, tmp_path, given, template=open_text)
+    assert f"applicationClientSecret {ALONE}" in str(refused.value)
+    with_application = given | {"applicationClientId": GUID}
+    assert predict(compiler, tmp_path, with_application, template=open_text)["predictedResources"]
+
+
+def test_the_network_alone_refuses_the_same(compiler: Compiler, tmp_path: Path) -> None:
+    """Deployed by its own button, it has no main.bicep before it."""
+    path = tmp_path / "inputs.bicepparam"
+    shutil.copy(BICEP / "compiled" / "network.json", tmp_path)
+    path.write_text(
+        "using 'network.json'\nparam functionSubnetPrefix = '10.0.1.5/28'\n", encoding="utf-8"
+    )
+    with pytest.raises(RefusedError) as refused:
+        compiler.snapshot(path)
+    for part in ("does not begin where its range does", "is too small"):
         assert part in str(refused.value)

@@ -389,6 +389,9 @@ class History:
         if holds is None and any(v.is_bad for v in last):
             self.used["Sentinel refused the newest version"] += 1
             return ""
+        if holds is None and any(v in in_gaps for v in last):
+            self.used["struck for a version in a gap"] += 1
+            return ""
         if holds is None:
             if any(self._passes(v) and not v.is_bad for v in sure) and not self._was_given_up(
                 number

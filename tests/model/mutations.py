@@ -4,7 +4,7 @@ Each patch leaves out one rule and nothing else. That the model fails without it
 the rule is needed, and that the model looks at it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,18 @@ import producer.indicators
 import producer.known
 import producer.sync
 import producer.versions
-from common.ledger.chunks import Chunk, Chunks
+from common.envelope import Envelope
+from common.ledger.chunks import Chunk, Chunks, insertion
 from common.ledger.control import Control, Lease
 from common.ledger.runs import Head, Run, Runs
 from common.ledger.states import RunState
-from common.ledger.tables import Action
+from common.ledger.tables import Action, Operation
 from consumer.look import Look
+from producer.chunking import PackedChunk
+from producer.drain import DrainConfig, Sender, new_row
 from producer.index import Manifest, VersionIndex
 from producer.versions import Decision
+from tests.fakes.tables import FakeTable
 
 type Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -161,6 +165,79 @@ def _rows_go_whatever_they_hold(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Runs, "save", careless)
 
 
+def _in_another_order(patch: pytest.MonkeyPatch, *, row_last: bool) -> None:
+    """The messages are sent before their rows are written, or before older versions are struck."""
+
+    def enqueue(
+        sender: Sender,
+        chunks: Sequence[PackedChunk],
+        *,
+        head: Head,
+        known: Any,
+        config: DrainConfig,
+        **_: Any,
+    ) -> None:
+        rows = [
+            new_row(chunk, destination=config.destination, at=sender._clock.now())
+            for chunk in chunks
+        ]
+
+        def write() -> None:
+            if rows:
+                head.save(rows=[insertion(row) for row in rows])
+
+        def send() -> None:
+            for chunk, departure in zip(chunks, sender._departures(chunks), strict=True):
+                sender._send(chunk, departure, "", None)
+
+        steps = [send, write] if row_last else [write, send]
+        for step in steps:
+            step()
+        sender._strike(chunks, rows, known)
+        known.add_chunks(rows)
+
+    patch.setattr(Sender, "enqueue", enqueue)
+
+
+def _message_before_row(patch: pytest.MonkeyPatch) -> None:
+    _in_another_order(patch, row_last=True)
+
+
+def _message_before_strike(patch: pytest.MonkeyPatch) -> None:
+    _in_another_order(patch, row_last=False)
+
+
+def _no_ledger_id(patch: pytest.MonkeyPatch) -> None:
+    """Every message without a row is taken for one that is settled."""
+    judge = consumer.look.judge_look
+
+    def trusting(envelope: Any, chunk: Chunk | None, *, ledger_id: Any, **others: Any) -> Look:
+        return judge(envelope, chunk, ledger_id=ledger_id and envelope.ledger_id, **others)
+
+    patch.setattr(consumer.deliver, "judge_look", trusting)
+
+
+def _keys_without_epoch(patch: pytest.MonkeyPatch) -> None:
+    """A chunk of a later epoch has the key of the void one before it, whose row it takes."""
+    patch.setattr(Envelope, "key", property(lambda envelope: f"{envelope.sequence:06d}-1"))
+    transact = FakeTable._transact
+
+    def over(table: FakeTable, operations: Sequence[Operation]) -> list[str]:
+        return transact(
+            table,
+            [
+                replace(operation, action=Action.UPDATE)
+                if operation.action is Action.INSERT
+                and (operation.row.partition, operation.row.key) in table._rows
+                and "records" in operation.row.data
+                else operation
+                for operation in operations
+            ],
+        )
+
+    patch.setattr(FakeTable, "_transact", over)
+
+
 RULES: dict[str, Patch] = {
     "a look is good for seconds": _looks_last_for_ever,
     "a newer version waits": _no_delay,
@@ -170,6 +247,10 @@ RULES: dict[str, Patch] = {
     "what lies beyond the checkpoint is void": _nothing_is_void,
     "void chunks are not sent": _void_ones_are_sent,
     "a chunk without a row is settled": _settled_ones_are_sent_again,
+    "the row comes before the message": _message_before_row,
+    "older versions are struck before the message": _message_before_strike,
+    "the ledger id tells a lost ledger": _no_ledger_id,
+    "keys carry the epoch": _keys_without_epoch,
     "each tick raises the epoch": _the_epoch_stays,
     "the manifest fences": _no_fence,
     "the lease names runs by its ETag": _any_tick_names_its_run,

@@ -22,6 +22,7 @@ from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import chunk_of
 from common.ledger.partitions import partition_of
 from common.ledger.problems import Problems
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
@@ -429,6 +430,7 @@ class World:
             tokens=cast("TokenSource", FixedToken()),
             ledger=ledger,
             problems=problems,
+            sends=Sends(self.tables, clock=self.clock),
             pacer=Pacer(
                 Slots(self.tables, clock=self.clock, requests_per_minute=6000), clock=self.clock
             ),

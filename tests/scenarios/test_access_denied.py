@@ -88,7 +88,9 @@ def test_tokens_that_end_early_are_renewed(new_world: NewWorld) -> None:
     assert_conserved(world, also=MORE)
 
 
-def test_chunks_for_an_unknown_workspace_wait_for_the_right_one(new_world: NewWorld) -> None:
+def test_chunks_for_an_unknown_workspace_wait_for_the_right_one(
+    new_world: NewWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """404 gives nothing up: with the corrected id, the chunks are turned over and delivered."""
     world = new_world(SyntheticFeed(600))
     right = world.cloud.app_settings()["WORKSPACE_ID"]
@@ -103,7 +105,10 @@ def test_chunks_for_an_unknown_workspace_wait_for_the_right_one(new_world: NewWo
 
     world.cloud.override_settings({"WORKSPACE_ID": right})
     world.cloud.start_host(disabled=PRODUCER)
-    adopted = adopt(world.ledger, world.problems, destination=world.destination)
+    early = adopt(world.ledger, world.sends, destination=world.destination)
+    assert "try again in" in early.waits
+    monkeypatch.setattr("ops.destination.QUIET_AFTER", 0.0)  # two and a half minutes later
+    adopted = adopt(world.ledger, world.sends, destination=world.destination)
     assert (adopted.indicators, adopted.waits) == (len(world.expected), "")
     world.deliver_all()
     assert_conserved(world)

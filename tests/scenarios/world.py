@@ -22,6 +22,7 @@ from common.ledger.chunks import Chunk
 from common.ledger.poison import PoisonRecord, PoisonState
 from common.ledger.problems import Kind, Problem, Problems
 from common.ledger.runs import Run
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
@@ -54,6 +55,7 @@ class World:
     ledger: Ledger
     queue: AzureQueue
     problems: Problems
+    sends: Sends
     slots: Slots
     tables: AzureTables
 
@@ -230,6 +232,7 @@ def open_world(cloud: LocalCloud, feed: Feed) -> World:
         ledger=open_ledger(tables),
         queue=AzureQueue(UPLOAD_QUEUE, storage),
         problems=Problems(tables, clock=SystemClock()),
+        sends=Sends(tables, clock=SystemClock()),
         slots=Slots(tables, clock=SystemClock(), requests_per_minute=6000),
         tables=tables,
     )

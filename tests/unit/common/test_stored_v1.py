@@ -23,6 +23,7 @@ from common.ledger.poison import PoisonedBy, PoisonState
 from common.ledger.problems import Kind, Problems
 from common.ledger.rejections import RejectedBy
 from common.ledger.runs import Counts, Cursor, Folded
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row, Value
@@ -266,6 +267,7 @@ def test_an_envelope_of_a_later_version_is_put_back_unchanged() -> None:
         tokens=cast("Any", Unreachable()),
         ledger=ledger,
         problems=problems,
+        sends=Sends(tables, clock=clock),
         pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=60), clock=clock),
         deferrer=Deferrer(
             queue=queue,

@@ -16,6 +16,7 @@ from common.ledger.partitions import partition_of
 from common.ledger.poison import PoisonRecord
 from common.ledger.problems import Kind, Problem, Problems
 from common.ledger.runs import Run
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import Row
@@ -201,6 +202,7 @@ class Bench:
             tokens=self.tokens,
             ledger=self.ledger,
             problems=self.problems,
+            sends=Sends(self.tables, clock=self.clock),
             pacer=self.pacer,
             deferrer=self.deferrer,
             keeper=self.keeper,

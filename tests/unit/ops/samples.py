@@ -9,6 +9,7 @@ from common.ledger.partitions import partition_of
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
 from common.ledger.problems import Problems
 from common.ledger.runs import Cursor, Run
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import Row, Value
@@ -34,6 +35,7 @@ class Bench:
         self.toolbox = Toolbox(
             ledger=open_ledger(self.tables),
             problems=Problems(self.tables, clock=self.clock),
+            sends=Sends(self.tables, clock=self.clock),
             slots=Slots(self.tables, clock=self.clock, requests_per_minute=60),
             queue=self.queue,
             poison_queue=self.poison_queue,

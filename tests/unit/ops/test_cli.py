@@ -163,10 +163,11 @@ def test_a_full_sync_is_asked_for_once(capsys: pytest.CaptureFixture[str]) -> No
 def test_adopting_says_what_goes_where(capsys: pytest.CaptureFixture[str]) -> None:
     """A dry run first, then the rows are turned over; a second time there is nothing to do."""
     bench = Bench()
-    bench.write_row(0, destination="sentinel.example/before")
+    before = "sentinel.example/before"
+    bench.write_row(0, destination=before)
     for options, said in (
-        (["--dry-run"], f"1 chunks (2 indicators) would go to {HERE}"),
-        ([], f"1 chunks (2 indicators) go to {HERE}"),
+        (["--dry-run"], f"1 chunks (2 indicators) would go to {HERE}: 1 from {before}"),
+        ([], f"1 chunks (2 indicators) go to {HERE}: 1 from {before}"),
         ([], f"0 chunks (0 indicators) go to {HERE}"),
     ):
         assert _run(bench, "destination", "adopt", *options) == GOOD
@@ -178,9 +179,9 @@ def test_adopting_too_soon_is_bad_news(capsys: pytest.CaptureFixture[str]) -> No
     """Why and when to try again, for people and for scripts."""
     bench = Bench()
     bench.write_row(0, destination="sentinel.example/before")
-    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+    bench.toolbox.sends.note("sentinel.example/before")
     assert _run(bench, "destination", "adopt") == BAD_NEWS
-    assert "try again in 120 s" in capsys.readouterr().err
+    assert "try again in 150 s" in capsys.readouterr().err
     assert _run(bench, "destination", "adopt", "--json") == BAD_NEWS
     told = json.loads(capsys.readouterr().out)
     assert (told["chunks"], told["indicators"]) == (0, 0)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from common.delivery import LONGEST_DELIVERY
 from common.errors import UnavailableError
+from common.ledger.sends import QUIET_AFTER
 from common.ledger.states import ChunkState
 from ops.destination import Adoption, adopt
 from tests.unit.ops.samples import HERE, RUN, Bench, chunk
@@ -15,11 +15,11 @@ BEFORE = "sentinel.example/before"
 
 def _adopt(bench: Bench, *, dry_run: bool = False) -> Adoption:
     tools = bench.toolbox
-    return adopt(tools.ledger, tools.problems, destination=HERE, dry_run=dry_run)
+    return adopt(tools.ledger, tools.sends, destination=HERE, dry_run=dry_run)
 
 
-def _accept(bench: Bench) -> None:
-    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+def _adopted(chunks: int, indicators: int) -> Adoption:
+    return Adoption(chunks=chunks, indicators=indicators, left={BEFORE: chunks})
 
 
 def test_what_waits_for_another_destination_is_turned_over() -> None:
@@ -35,7 +35,7 @@ def test_what_waits_for_another_destination_is_turned_over() -> None:
         RUN, chunk(5).key, at=bench.clock.now(), reason="why"
     )
     untouched = {sequence: bench.row(sequence) for sequence in (0, 2, 3)}
-    assert _adopt(bench) == Adoption(chunks=3, indicators=5)
+    assert _adopt(bench) == _adopted(3, 5)
     assert {sequence: bench.row(sequence) for sequence in (0, 2, 3)} == untouched
     assert [bench.row(sequence).destination for sequence in (1, 4, 5)] == [HERE] * 3
     assert bench.row(4).letters == "S."
@@ -55,31 +55,32 @@ def test_a_row_that_cannot_be_read_is_left_alone() -> None:
     assert [bench.row(0).etag, bench.row(1).etag] == rows
 
 
-@pytest.mark.parametrize("seconds", [0.0, LONGEST_DELIVERY - 0.1, LONGEST_DELIVERY, 10_000.0])
-def test_nothing_is_turned_over_soon_after_a_success(seconds: float) -> None:
-    """A request to the earlier workspace may be under way; by the storage's clock."""
+@pytest.mark.parametrize("seconds", [0.0, QUIET_AFTER - 0.1, QUIET_AFTER, 10_000.0])
+def test_nothing_is_turned_over_while_a_request_may_be_under_way(seconds: float) -> None:
+    """To the earlier workspace, whatever became of it; by the storage's clock."""
     bench = Bench()
     bench.write_row(0, destination=BEFORE)
-    _accept(bench)
+    bench.toolbox.sends.note(BEFORE)
     bench.clock.advance(seconds)
+    bench.toolbox.sends.note(HERE)  # what goes to the present one is in nobody's way
     done = _adopt(bench)
-    if seconds < LONGEST_DELIVERY:
+    if seconds < QUIET_AFTER:
         assert (done.chunks, done.indicators) == (0, 0)
-        assert f"accepted {seconds:.0f} s ago" in done.waits
-        assert f"try again in {LONGEST_DELIVERY:.0f} s" in done.waits
+        assert f"sent to {BEFORE} {seconds:.0f} s ago" in done.waits
+        assert f"try again in {QUIET_AFTER - seconds:.0f} s" in done.waits
         assert bench.row(0).destination == BEFORE
     else:
-        assert done == Adoption(chunks=1, indicators=2)
+        assert done == _adopted(1, 2)
 
 
 def test_a_dry_run_says_what_would_go_and_changes_nothing() -> None:
-    """Neither a row nor its ETag; soon after a success it waits, too."""
+    """Neither a row nor its ETag; soon after a request it waits, too."""
     bench = Bench()
     bench.write_row(0, destination=BEFORE)
     row = bench.row(0)
-    assert _adopt(bench, dry_run=True) == Adoption(chunks=1, indicators=2)
+    assert _adopt(bench, dry_run=True) == _adopted(1, 2)
     assert (bench.row(0), bench.row(0).etag) == (row, row.etag)
-    _accept(bench)
+    bench.toolbox.sends.note(BEFORE)
     assert _adopt(bench, dry_run=True).waits
 
 
@@ -95,7 +96,7 @@ def _strike(bench: Bench) -> None:
 def test_a_row_that_changes_at_the_same_moment_is_not_overwritten(
     happen: Callable[[Bench], None],
 ) -> None:
-    """What came since stays and is not counted; called again, the command takes what is left."""
+    """What came since stays, and is told; called again, the command takes what is left."""
     bench = Bench()
     bench.write_row(0, destination=BEFORE)
 
@@ -105,8 +106,8 @@ def test_a_row_that_changes_at_the_same_moment_is_not_overwritten(
             happen(bench)
 
     bench.tables.before = before
-    assert _adopt(bench) == Adoption()
-    expected = Adoption(chunks=1, indicators=1) if happen is _strike else Adoption()
+    assert _adopt(bench) == Adoption(changed=1)
+    expected = _adopted(1, 1) if happen is _strike else Adoption()
     assert _adopt(bench) == expected
 
 
