@@ -61,6 +61,7 @@ class MemoryTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_below: str | None = None,
         before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,  # noqa: ARG002 - a whole row has what is selected
@@ -71,6 +72,7 @@ class MemoryTable:
             if partition in (None, row.partition)
             and key in (None, row.key)
             and (from_key is None or row.key >= from_key)
+            and (partitions_below is None or row.partition < partitions_below)
             and (before_key is None or row.key < before_key)
         )
         return iter(sorted(found, key=lambda row: (row.partition, row.key))[:limit])

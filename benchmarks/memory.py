@@ -29,6 +29,7 @@ from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import AzureTables, Row, Value
 from common.settings import Secret, StorageSettings, read_settings
+from common.transport import PlainSession
 from local.azurite import ACCOUNTS, Azurite
 from local.feed import SyntheticFeed
 from local.functions_host.process import child_environment
@@ -149,7 +150,7 @@ def _sync(count: int, *, enqueued: int) -> None:
     from producer.wiring import sync_config, sync_tools  # noqa: PLC0415
 
     settings = read_settings()
-    session = requests.Session()
+    session = PlainSession()
     session.mount("https://", MadeUpLumen(count))
     tools = sync_tools(settings, session=session)
     config = replace(sync_config(settings), poll_interval=0.0)

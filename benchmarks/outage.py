@@ -37,6 +37,7 @@ from common.ledger.states import RunState
 from common.ledger.tables import Operation, Row
 from common.queues import drain_time
 from common.settings import Secret
+from common.transport import PlainSession
 from local.feed import Feed
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
@@ -133,7 +134,7 @@ def _tick(feed: Feed, tables: MemoryTables, queue: "DelayedQueue") -> int:
     clock, rng = SystemClock(), Random(0)  # noqa: S311 - jitter
     backoff = Backoff(base=0.0, cap=0.0, tries=1)
     ledger = open_ledger(tables)
-    session = requests.Session()
+    session = PlainSession()
     session.mount("https://", _FeedLumen(feed))
     tools = SyncTools(
         lumen=LumenClient(

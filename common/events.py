@@ -1,15 +1,18 @@
 """The closed list of what the pipeline logs, and the one way to log it.
 
 A log line is the event's name and a JSON object of ids and counts: a constant to search for,
-facts to parse (`parse message with event " " facts:dynamic` in KQL). Text from the outside is
-cut to a length at which it cannot carry an indicator list, and nothing here takes a body, a key
-or a token. `docs/runbook.md` has one entry per event. Log from the invocation's own thread: in
-the Python 3.13 worker, lines from other threads do not reach Application Insights.
+facts to parse (`parse message with event " " facts:dynamic` in KQL). Nothing here takes a body, a
+key or a token. What another service said is a quotation in a reason (`quoted`), because it
+may repeat what it was sent: the ledger keeps it, and a log line leaves it out. `docs/runbook.md`
+has one entry per event. Log from the invocation's own thread: in the Python 3.13 worker, lines
+from other threads do not reach Application Insights.
 """
 
 import json
 import logging
+import re
 from enum import StrEnum
+from typing import Final
 
 from common.version import VERSION
 
@@ -86,9 +89,23 @@ _LEVELS = {
 
 def emit(event: Event, **facts: Fact) -> None:
     """Log `event` with its `facts` (ids, counts, short reasons) at the event's level."""
-    shown = {name: cut(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
+    shown = {
+        name: cut(_QUOTATION.sub(_LEFT_OUT, fact)) if isinstance(fact, str) else fact
+        for name, fact in facts.items()
+    }
     text = json.dumps(shown | {"version": VERSION}, separators=(",", ":"))
     _LOGGER.log(_LEVELS.get(event, logging.INFO), "%s %s", event.value, text)
+
+
+def quoted(text: str) -> str:
+    """Return what another service said, as a part of a reason that no log line shows."""
+    return '"' + text.replace('"', "'") + '"'
+
+
+_QUOTATION: Final = re.compile(r'"[^"]*(?:"|$)')
+"""Up to the end where a reason was cut within it."""
+
+_LEFT_OUT: Final = '"…"'
 
 
 def cut(text: str) -> str:

@@ -24,7 +24,7 @@ from azure.identity import AzureCliCredential
 from common.clock import Clock, SystemClock
 from common.errors import CredentialError, UnavailableError
 from common.settings import Settings, StorageSettings, StorageSignIn
-from common.transport import TRANSPORT_ERRORS, PlainSession, read_body
+from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 
 _TIMEOUT: Final = 10.0
 """Seconds for one call, its answer included; to each of the addresses that a name has."""
@@ -54,6 +54,9 @@ _NO_ANSWER: Final = (
 )
 
 _PASSING: Final = frozenset({"temporarily_unavailable", "server_error", "timeout"})
+
+_ERROR: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
+"""How an error's name (RFC 6749 section 5.2) or status begins; nothing else of it is shown."""
 
 _CODE: Final = re.compile(r"\bAADSTS(\d{1,9})\b")
 
@@ -112,7 +115,7 @@ class SentinelTokens:
 
     def __init__(self, settings: Settings, *, clock: Clock) -> None:
         self._tokens = _Tokens(
-            lambda: _sentinel_asker(settings, clock),
+            lambda: _sentinel_asker(settings),
             clock=clock,
             asked="Entra" if settings.client_secret else _ENDPOINT,
             check=_CHECK_SENTINEL if settings.client_secret else _CHECK_IDENTITY,
@@ -148,9 +151,7 @@ class StorageIdentity:
             tokens = self._tokens.get(resource)
             if tokens is None:
                 tokens = self._tokens[resource] = _Tokens(
-                    lambda: _identity_asker(
-                        self._client_id, resource, clock=self._clock, check=_CHECK_STORAGE
-                    ),
+                    lambda: _identity_asker(self._client_id, resource, check=_CHECK_STORAGE),
                     clock=self._clock,
                     asked=_ENDPOINT,
                     check=_CHECK_STORAGE,
@@ -202,7 +203,8 @@ def explain_token_error(
     code = _CODE.search(str(answer.get("error_description", "")))
     if code is not None and code[1] in _REMEDIES:
         return CredentialError(f"no token ({code[0]}): {_REMEDIES[code[1]]}")
-    shown = code[0] if code is not None else error[:40]
+    named = code or _ERROR.match(error)
+    shown = "unknown" if named is None else named[0]
     if error in _PASSING or error.startswith("5"):
         return UnavailableError(f"no token: {asked} is unavailable ({shown})")
     return CredentialError(f"no token ({shown}): {check}")
@@ -263,7 +265,8 @@ class _Tokens:
         try:
             if self._asker is None:
                 self._asker = self._make()
-            answer = self._asker()
+            with within(TIME_LIMIT):
+                answer = self._asker()
             if isinstance(answer, dict) and "access_token" in answer:
                 lasts = int(answer.get("expires_in", 0))
                 until = int(self._clock.now().timestamp()) + lasts
@@ -281,23 +284,23 @@ class _Tokens:
         raise explain_token_error(fields, asked=self._asked, check=self._check)
 
 
-def _sentinel_asker(settings: Settings, clock: Clock) -> _Asker:
+def _sentinel_asker(settings: Settings) -> _Asker:
     if settings.client_secret is None:
         return _identity_asker(
-            settings.client_id, settings.sentinel_audience, clock=clock, check=_CHECK_IDENTITY
+            settings.client_id, settings.sentinel_audience, check=_CHECK_IDENTITY
         )
     client = msal.ConfidentialClientApplication(
         settings.client_id,
         client_credential=settings.client_secret.reveal(),
         authority=f"{settings.entra_authority_host}/{settings.tenant_id}",
         instance_discovery=False,
-        http_client=_TokenHttp(PlainSession(), clock=clock, asked="Entra", check=_CHECK_SENTINEL),
+        http_client=_TokenHttp(PlainSession(), asked="Entra", check=_CHECK_SENTINEL),
     )
     scopes = [f"{settings.sentinel_audience}/.default"]
     return lambda: client.acquire_token_for_client(scopes=scopes)
 
 
-def _identity_asker(client_id: str | None, resource: str, *, clock: Clock, check: str) -> _Asker:
+def _identity_asker(client_id: str | None, resource: str, *, check: str) -> _Asker:
     """Return the asker of the managed identity that `client_id` names; the app's own for None."""
     identity = (
         msal.UserAssignedManagedIdentity(client_id=client_id)
@@ -305,7 +308,7 @@ def _identity_asker(client_id: str | None, resource: str, *, clock: Clock, check
         else msal.SystemAssignedManagedIdentity()
     )
     client = msal.ManagedIdentityClient(
-        identity, http_client=_TokenHttp(_NearSession(), clock=clock, asked=_ENDPOINT, check=check)
+        identity, http_client=_TokenHttp(_NearSession(), asked=_ENDPOINT, check=check)
     )
     return lambda: client.acquire_token_for_client(resource=resource)
 
@@ -338,9 +341,8 @@ class _TokenHttp:
     no time limit for a managed identity, and takes its 429s and 5xxs for a wrong resource.
     """
 
-    def __init__(self, session: PlainSession, *, clock: Clock, asked: str, check: str) -> None:
+    def __init__(self, session: PlainSession, *, asked: str, check: str) -> None:
         self._session = session
-        self._clock = clock
         self._asked = asked
         self._check = check
 
@@ -354,9 +356,11 @@ class _TokenHttp:
         self._session.close()
 
     def _call(self, method: str, url: str, **options: Any) -> _Answer:
-        late = self._clock.monotonic() + _TIMEOUT
         options = {**options, "timeout": _TIMEOUT, "stream": True}
-        with self._session.request(method, url, **options) as response:
+        with (
+            within(_TIMEOUT),
+            self._session.request(method, url, **options) as response,
+        ):
             status = response.status_code
             if status in {408, 429} or status >= 500 or 300 <= status < 400:  # noqa: PLR2004 - HTTP status classes
                 why = ", a redirect, which is not followed" if status < 400 else ""  # noqa: PLR2004
@@ -364,7 +368,7 @@ class _TokenHttp:
                     f"no token: {self._asked} is unavailable ({status}{why}); if that lasts, "
                     f"{self._check}"
                 )
-            content = read_body(response, limit=_MAX_ANSWER, late=late, now=self._clock.monotonic)
+            content = read_body(response, limit=_MAX_ANSWER)
         if content is None:
             raise UnavailableError(f"no token: {self._asked} gave an answer that is too large")
         return _Answer(status, content.decode("utf-8", "replace"), response.headers)

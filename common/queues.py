@@ -1,11 +1,13 @@
 """The border to Azure Storage queues: send an envelope, now or later, for ever.
 
 The body goes out as plain text (`messageEncoding: none` in host.json) and never expires; the
-host receives, renews and deletes, so nothing here does. A missing queue is made on first use.
+host receives, renews and deletes. Here only an operator's rescue does, from the poison queue. A
+missing queue is made on first use.
 Nothing of azure-storage-queue passes this module.
 """
 
 import math
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -15,7 +17,7 @@ from azure.storage.queue import ExponentialRetry, QueueClient
 
 from common.envelope import MAX_ENVELOPE_BYTES
 from common.settings import StorageSettings
-from common.storage_errors import already_exists, is_unmade, storage_errors
+from common.storage_errors import already_exists, error_code, is_unmade, storage_errors
 from common.storage_options import client_options
 
 UPLOAD_QUEUE: Final = "sentinel-upload"
@@ -34,6 +36,13 @@ MAX_DELAY: Final = 7 * 24 * 3600
 MAX_PEEKED: Final = 32
 """Most messages that a call may peek at
 (learn.microsoft.com/rest/api/storageservices/peek-messages, read 2026-11-28)."""
+
+MAX_TAKEN: Final = 32
+"""Most messages of an answer
+(learn.microsoft.com/rest/api/storageservices/get-messages, read 2026-11-28)."""
+
+_NOT_OURS: Final = frozenset({"MessageNotFound", "PopReceiptMismatch", "QueueNotFound"})
+"""Codes of a delete that comes too late (…/queue-service-error-codes, read 2026-11-28)."""
 
 _RETRIES: Final = 3
 _FIRST_RETRY_AFTER: Final = 2
@@ -69,6 +78,27 @@ class WatchedQueue(SendQueue, Protocol):
 
     def peek(self) -> list[str]:
         """Return the texts of the oldest visible messages, up to `MAX_PEEKED`; nothing changes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A message that was taken: hidden from others for a while, and not gone."""
+
+    text: str
+    message_id: str
+    pop_receipt: str
+
+
+class ReceiveQueue(WatchedQueue, Protocol):
+    """A queue as one sees it who also takes messages from it."""
+
+    def take(self, *, hidden_for: float) -> list[Taken]:
+        """Return some of the visible messages, and hide them for so many seconds."""
+        ...
+
+    def remove(self, taken: Taken) -> None:
+        """Delete a message; one that somebody else has taken since, or removed, is left alone."""
         ...
 
 
@@ -131,6 +161,32 @@ class AzureQueue:
                 if not is_unmade(error):
                     raise
                 return []
+
+    def take(self, *, hidden_for: float) -> list[Taken]:
+        """Return up to `MAX_TAKEN` of the visible messages, hidden for so many seconds."""
+        with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
+            try:
+                pages = self._client.receive_messages(
+                    messages_per_page=MAX_TAKEN, visibility_timeout=math.ceil(hidden_for)
+                ).by_page()
+                found = list(next(pages, []))
+            except HttpResponseError as error:
+                if not is_unmade(error):
+                    raise
+                return []
+        return [
+            Taken(text=one.content, message_id=one.id, pop_receipt=one.pop_receipt or "")
+            for one in found
+        ]
+
+    def remove(self, taken: Taken) -> None:
+        """Delete a message; called twice, or when it is another's by now: nothing happens."""
+        with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
+            try:
+                self._client.delete_message(taken.message_id, taken.pop_receipt)
+            except HttpResponseError as error:
+                if error_code(error) not in _NOT_OURS:
+                    raise
 
     def _put(self, text: str, seconds: int) -> None:
         self._client.send_message(text, visibility_timeout=seconds, time_to_live=NEVER_EXPIRES)

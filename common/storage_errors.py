@@ -26,6 +26,11 @@ from common.errors import (
     ThrottledError,
     UnavailableError,
 )
+from common.transport import within
+
+CALL_WITHIN: Final = 15.0
+"""Seconds for a call to storage, all of its tries included. Between two tries a client waits for up
+to 5 s, and one that begins to wait right before the end makes 20 s of it."""
 
 _COPY_AGAIN: Final = "copy the connection string in PipelineStorage again from the storage account"
 
@@ -47,6 +52,10 @@ _CLIENT_ERRORS: Final = 400
 _SERVER_ERRORS: Final = 500
 
 _CODE_IN_BODY = re.compile(r'"code":\s*"(\w+)')
+
+
+class TooLate(Exception):
+    """A call to storage has used up `CALL_WITHIN`; raised in the midst of the SDK."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,9 +182,15 @@ def judge(failure: Failure) -> Rule:
 
 @contextmanager
 def storage_errors(what: str, *, role: str) -> Iterator[None]:
-    """Translate errors of calls to `what` ("table runs"); `role` is the role it needs."""
+    """Translate errors of calls to `what` ("table runs"); `role` is the role it needs.
+
+    The calls are over within `CALL_WITHIN`, so a generator must not yield in here.
+    """
     try:
-        yield
+        with within(CALL_WITHIN):
+            yield
+    except TooLate:
+        raise UnavailableError(f"{what} gave no answer within {CALL_WITHIN:.0f} s") from None
     except AzureError as error:
         failure = _failure(error, service=what.partition(" ")[0])
         rule = judge(failure)

@@ -8,39 +8,49 @@ from typing import Any, Final
 
 import requests
 from azure.core.pipeline.transport import RequestsTransport
-from requests.adapters import HTTPAdapter
 
-from common.transport import PlainSession
+from common.storage_errors import TooLate
+from common.transport import PlainSession, time_left
 
-CONNECTION_TIMEOUT: Final = 10.0
-READ_TIMEOUT: Final = 30.0
-"""Seconds; the SDK retries on its own within a call."""
+CONNECTION_TIMEOUT: Final = 5.0
+READ_TIMEOUT: Final = 8.0
+"""Seconds without a byte; the SDK tries again on its own within a call, and
+`storage_errors.CALL_WITHIN` bounds all tries together. The table service itself ends a query after
+5 s and goes on with the next page
+(learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination, read 2026-11-28)."""
 
 POOL_SIZE: Final = 64
 """Connections kept a client: more than the threads of any instance here."""
 
 
 class _ImpatientSession(PlainSession):
-    """A session whose answers do not say how long to wait.
+    """A session whose answers do not say how long to wait, and with which no call lasts for long.
 
     The table client sleeps for as long as a `Retry-After` says, be it an hour; its own waits and
-    the later tries of the work itself are bounded.
+    the later tries of the work itself are bounded. A call that has used up its time is not tried
+    again by the SDK: `TooLate` is no error that it knows.
     """
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        response = super().send(request, **kwargs)
+        try:
+            response = super().send(request, **kwargs)
+        except requests.RequestException:
+            if time_left() <= 0:
+                raise TooLate from None
+            raise
         response.headers.pop("Retry-After", None)
         return response
 
 
 def client_options() -> dict[str, Any]:
-    """Return the keyword arguments that every storage client is made with."""
-    session = _ImpatientSession()
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_SIZE))
-    return {
-        "connection_timeout": CONNECTION_TIMEOUT,
-        "read_timeout": READ_TIMEOUT,
-        "permit_redirects": False,
-        "transport": RequestsTransport(session=session, session_owner=True),
-    }
+    """Return the keyword arguments that every storage client is made with.
+
+    The time limits belong to the transport: those of a client that is given one do nothing.
+    """
+    transport = RequestsTransport(
+        session=_ImpatientSession(connections=POOL_SIZE),
+        session_owner=True,
+        connection_timeout=CONNECTION_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+    )
+    return {"permit_redirects": False, "transport": transport}

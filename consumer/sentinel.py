@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import urllib3
-from requests.adapters import HTTPAdapter
-
 from common.backoff import retry_after_seconds
 from common.clock import Clock
 from common.delivery import REQUEST_WITHIN
+from common.events import quoted
 from common.settings import destination_of
-from common.transport import TRANSPORT_ERRORS, PlainSession, read_body
+from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 
 API_VERSION: Final = "2024-02-01-preview"
 SOURCE_SYSTEM: Final = "Lumen"
@@ -181,8 +179,7 @@ class SentinelClient:
         self.destination = destination_of(base_url, workspace_id)
         """Whose indicators these are, as chunks name it."""
         self._clock = clock
-        self._session = PlainSession()
-        self._session.mount("https://", HTTPAdapter(pool_maxsize=connections))
+        self._session = PlainSession(connections=connections)
 
     def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
         """Post `objects`, a JSON array of `count` records, as they are; return the answer.
@@ -190,19 +187,23 @@ class SentinelClient:
         One request: whoever repeats it needs another send slot. Called twice: accepted twice,
         stored once. Over within `REQUEST_WITHIN` seconds, and what comes of it with it.
         """
-        late = self._clock.monotonic() + REQUEST_WITHIN
         try:
-            with self._session.post(
-                self._url,
-                data=b'{"sourcesystem":"%s","stixobjects":%s}' % (SOURCE_SYSTEM.encode(), objects),
-                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-                timeout=urllib3.Timeout(  # type: ignore[arg-type] # requests passes it on as it is
-                    connect=CONNECT_TIMEOUT, read=READ_TIMEOUT, total=REQUEST_WITHIN
-                ),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = read_body(response, limit=MAX_ANSWER, late=late, now=self._clock.monotonic)
+            with (
+                within(REQUEST_WITHIN),
+                self._session.post(
+                    self._url,
+                    data=b'{"sourcesystem":"%s","stixobjects":%s}'
+                    % (SOURCE_SYSTEM.encode(), objects),
+                    headers={
+                        "Authorization": f"Bearer {token}",
+                        "Content-Type": "application/json",
+                    },
+                    timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                body = read_body(response, limit=MAX_ANSWER)
         except TRANSPORT_ERRORS as error:
             return Unavailable(reason=f"Sentinel cannot be reached ({type(error).__name__})")
         if body is None:
@@ -303,4 +304,4 @@ def _said(body: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     message = fields.get("message") if isinstance(fields, dict) else None
-    return f": {_shown(message, limit=MAX_SAID)}" if isinstance(message, str) else ""
+    return f": {quoted(_shown(message, limit=MAX_SAID))}" if isinstance(message, str) else ""

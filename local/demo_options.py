@@ -25,7 +25,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="size of the synthetic feed (default 20,000)",
     )
     source.add_argument(
-        "--feed", type=Path, metavar="FILE", help="STIX 2.1 JSON lines instead, plain or .gz"
+        "--feed",
+        type=Path,
+        metavar="FILE",
+        help="STIX 2.1 indicators instead: JSON lines, a list or a bundle, plain or .gz",
     )
     parser.add_argument(
         "--hosts", type=_natural, default=1, metavar="N", help="function hosts (default 1)"

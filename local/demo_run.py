@@ -53,6 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         feed = _feed(options)
+        expected = _expected(feed)
         play = PLAYS[options.fault] if options.fault else None
         directory = fresh_directory()
         with (
@@ -69,7 +70,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
                 settings=play.settings if play else None,
             ) as cloud,
         ):
-            return _run(cloud, feed, play, options)
+            return _run(cloud, len(feed), expected, play, options)
     except (AzuriteUnavailableError, HostFailedError, OSError, ValueError) as error:
         _say(f"demo: {error}")
         return 2
@@ -88,18 +89,34 @@ def _feed(options: argparse.Namespace) -> Feed:
     return feed
 
 
-def _run(cloud: LocalCloud, feed: Feed, play: Play | None, options: argparse.Namespace) -> int:
+def _expected(feed: Feed) -> set[str]:
+    """Return the ids that must arrive. Raises ValueError where there are none: nothing to judge."""
+    expected = expected_ids(feed, threshold=THRESHOLD)
+    if not expected:
+        raise ValueError(
+            f"of {len(feed):,} objects none should arrive at Sentinel, so there is nothing to "
+            f"judge: give it indicators with a confidence of {THRESHOLD} or more"
+        )
+    return expected
+
+
+def _run(
+    cloud: LocalCloud,
+    size: int,
+    expected: set[str],
+    play: Play | None,
+    options: argparse.Namespace,
+) -> int:
     hosts = max(options.hosts, play.hosts if play else 1)
     _say(f"local cloud is up; starting {hosts} function host(s) ...")
     for _ in range(hosts):
         cloud.start_host(queue_lease=play.queue_lease if play else None)
-    expected = expected_ids(feed, threshold=THRESHOLD)
     heal = None
     if play is not None:
         _say(f"fault: {play.story}")
         heal = play.arm(cloud, expected)
         expected -= play.refuses(expected)
-    _say(f"firing the timer: {len(feed):,} objects are waiting at Lumen")
+    _say(f"firing the timer: {size:,} objects are waiting at Lumen")
     started = time.monotonic()
     watch = _Watch(cloud, heal)
     runs = watch.until_settled()

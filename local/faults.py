@@ -40,9 +40,13 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Trickle:
-    """Send the normal answer's header, then its body a byte at a time, so many seconds apart."""
+    """Send the normal answer's header, then its body a byte at a time, so many seconds apart.
+
+    ``with_head``: the header comes a byte at a time, too.
+    """
 
     seconds: float
+    with_head: bool = False
 
 
 @dataclass(frozen=True, slots=True)

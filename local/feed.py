@@ -52,15 +52,20 @@ class ListFeed:
 
 
 class FileFeed(ListFeed):
-    """A feed read from a file of JSON lines, plain or ``.gz``; it is held in memory.
+    """A feed read from a file, plain or ``.gz``; it is held in memory.
 
-    Raises ``ValueError`` naming the file and the line that is not a JSON object.
+    JSON lines, each an object, or one JSON text: a list of objects, or a STIX bundle, whose
+    ``objects`` are the feed. Raises ``ValueError`` naming the file and the line or object at fault.
     """
 
     def __init__(self, path: Path) -> None:
         opener: Any = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rb") as lines:
-            super().__init__(list(_checked_lines(lines, path)))
+        with opener(path, "rb") as file:
+            content = file.read()
+        objects = _objects_of_one_text(content, path)
+        super().__init__(
+            list(_checked_lines(content.splitlines(), path)) if objects is None else objects
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +119,18 @@ def expected_ids(feed: Feed, *, threshold: int, ipv4: bool = True, domain: bool 
     An indicator on neither an address nor a domain passes the type filter, and so does one on
     both of which one is asked for. What a pattern's strings hold does not count. Malformed
     objects are not expected, nor what is not JSON, is nested deeply or has a number beyond 64 bits,
-    nor one whose confidence is no whole number from 0 to 100.
+    nor one whose id holds no UUID, whose confidence is no number from 0 to 100, or that is revoked.
+    Of a confidence with a fraction the whole part counts, and none at all counts as 0.
     """
     ids = set()
     for start in range(0, len(feed), _JUDGE_BLOCK):
         for encoded in feed.encoded(start, start + _JUDGE_BLOCK):
             found = _read(encoded)
-            if not _is_whole(found) or _confidence(found) < threshold:
+            if (
+                not _is_whole(found)
+                or _confidence(found) < threshold
+                or found.get("revoked") is True
+            ):
                 continue
             paths = _STRING.sub("", found["pattern"])
             kinds = {name for name in _KINDS if re.search(rf"\b{name}\s*:\s*value\b", paths)}
@@ -157,33 +167,65 @@ _KINDS = ("ipv4-addr", "domain-name")
 def _is_whole(found: Any) -> bool:
     return (
         isinstance(found, dict)
-        and all(isinstance(found.get(name), str) and found[name] for name in REQUIRED_FIELDS)
+        and all(
+            isinstance(found.get(name), str) and found[name].strip() for name in REQUIRED_FIELDS
+        )
         and found["type"] == "indicator"
+        and _ID.fullmatch(found["id"]) is not None
         and 0 <= _confidence(found) <= 100  # noqa: PLR2004 - the scale of STIX
     )
 
 
+_ID = re.compile(r"indicator--[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
 def _confidence(found: dict[str, Any]) -> int:
-    """The confidence as a number, ``-1`` where it is none."""
-    value = found.get("confidence")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        return int(value)
-    return -1
+    """The whole part of the confidence, ``-1`` where it is no number from 0 to 100."""
+    value = found.get("confidence", 0)
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return -1
+    return int(value) if 0 <= value <= 100 else -1  # noqa: PLR2004 - the scale of STIX
 
 
-def _checked_lines(lines: Any, path: Path) -> Iterator[bytes]:
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}(?:\.[0-9]*)?\s*")
+
+
+def _objects_of_one_text(content: bytes, path: Path) -> list[bytes] | None:
+    """The objects of a file that is one list or one bundle; ``None`` for any other file."""
+    try:
+        orjson.loads(content)
+        whole = json.loads(content)  # which, unlike orjson, keeps numbers of any size as they are
+    except (orjson.JSONDecodeError, RecursionError):
+        return None
+    if isinstance(whole, dict):
+        if whole.get("type") != "bundle":
+            return [content.strip()]
+        whole = whole.get("objects", [])
+    is_list = isinstance(whole, list)
+    if not is_list:
+        raise ValueError(f"{path}: JSON, but neither objects nor a list or bundle of them")
+    others = [number for number, item in enumerate(whole, start=1) if not isinstance(item, dict)]
+    if others:
+        raise ValueError(f"{path}, object {others[0]}: JSON, but not an object")
+    return [json.dumps(item, ensure_ascii=False).encode() for item in whole]
+
+
+def _checked_lines(lines: Sequence[bytes], path: Path) -> Iterator[bytes]:
     for number, line in enumerate(lines, start=1):
         stripped = line.strip()
         if not stripped:
             continue
         try:
-            is_object = isinstance(orjson.loads(stripped), dict)
+            found = orjson.loads(stripped)
         except orjson.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+        is_object = isinstance(found, dict)
         if not is_object:
             raise ValueError(f"{path}, line {number}: JSON, but not an object")
+        if found.get("type") == "bundle":
+            raise ValueError(f"{path}, line {number}: a bundle among lines; give it a file alone")
         yield stripped
 
 

@@ -216,7 +216,11 @@ class HttpSimulator(ABC):
             self._changed.notify_all()
         if isinstance(plan.final, Trickle):
             pause = plan.final.seconds
-            wire.trickle(response, go_on=lambda: not self._stopping.wait(pause))
+            wire.trickle(
+                response,
+                with_head=plan.final.with_head,
+                go_on=lambda: not self._stopping.wait(pause),
+            )
         else:
             wire.send(response, limit)
 

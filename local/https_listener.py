@@ -155,14 +155,18 @@ class Wire(BaseHTTPRequestHandler):
             self.close_connection = True
         self.wfile.write(self._head(response) + response.body[:limit])
 
-    def trickle(self, response: Response, *, go_on: Callable[[], bool]) -> None:
+    def trickle(self, response: Response, *, with_head: bool, go_on: Callable[[], bool]) -> None:
         """Write the answer a byte at a time, as long as `go_on`, which waits, says so."""
-        self.wfile.write(self._head(response))
-        for place in range(len(response.body)):
+        slow = response.body
+        if with_head:
+            slow = self._head(response) + slow
+        else:
+            self.wfile.write(self._head(response))
+        for place in range(len(slow)):
             if not go_on():
                 self.close_connection = True
                 return
-            self.wfile.write(response.body[place : place + 1])
+            self.wfile.write(slow[place : place + 1])
 
     def _head(self, response: Response) -> bytes:
         phrase = (

@@ -10,9 +10,11 @@ import argparse
 import getpass
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any, Final
 
 from common.errors import HaltError, TryLaterError
@@ -22,7 +24,9 @@ from ops.commands import BAD_NEWS, GOOD, NEWER_VERSIONS, WRONG, add_commands
 from ops.destination import adopt
 from ops.given_up import describe_given_up
 from ops.poison import Decision, Handled, Result, Selection, discard, find, replay
+from ops.purge import purge
 from ops.render import render_runs, render_status, render_table
+from ops.rescue import PATIENCE, rescue
 from ops.status import Health, describe, describe_run, judge_health
 from ops.toolbox import Toolbox, open_toolbox
 
@@ -159,6 +163,44 @@ def _poison_discard(toolbox: Toolbox, options: argparse.Namespace) -> int:
     return _missing(options.names, entries) or (BAD_NEWS if done & NOT_DONE else GOOD)
 
 
+def _poison_rescue(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    depth = toolbox.poison_queue.depth()
+    if depth and not options.no_wait:
+        print(
+            f"ops: {depth} on the poison queue; those that the host has taken are hidden for up to "
+            "ten minutes, and are waited for (--no-wait: not)",
+            file=sys.stderr,
+        )
+    done = rescue(
+        toolbox.poison_queue,
+        upload_queue=toolbox.queue,
+        clock=toolbox.clock,
+        patience=0.0 if options.no_wait else PATIENCE,
+    )
+    if options.json:
+        print(json.dumps(asdict(done)))
+    else:
+        hidden = f"; {done.left} are hidden: give the command again" if done.left else ""
+        print(f"{done.count} messages brought back to the upload queue{hidden}")
+    return BAD_NEWS if done.left else GOOD
+
+
+def _purge(toolbox: Toolbox, options: argparse.Namespace) -> int:
+    done = purge(
+        toolbox.ledger,
+        older_than=options.older_than,
+        now=toolbox.clock.now(),
+        dry_run=options.dry_run,
+    )
+    if options.json:
+        print(json.dumps(asdict(done)))
+        return GOOD
+    shown = "would be removed" if options.dry_run else "removed"
+    rows = [{"records": name, shown: count} for name, count in asdict(done).items()]
+    print(render_table(rows, empty=""))
+    return GOOD
+
+
 def _chosen(toolbox: Toolbox, options: argparse.Namespace) -> list[PoisonEntry]:
     selection = Selection(
         names=tuple(options.names), reason=options.reason or "", all_kept=options.all
@@ -267,6 +309,13 @@ def _parser() -> argparse.ArgumentParser:
     show = actions.add_parser("show", parents=[shared], help="everything about some")
     show.add_argument("names", nargs="+", metavar="NAME")
     show.set_defaults(command=_poison_show)
+    rescuing = actions.add_parser(
+        "rescue", parents=[shared], help="bring back what is stuck on the poison queue"
+    )
+    rescuing.add_argument(
+        "--no-wait", action="store_true", help="do not wait for messages that are hidden"
+    )
+    rescuing.set_defaults(command=_poison_rescue)
     for name, command, what in (
         ("replay", _poison_replay, "put them back on the queue"),
         ("discard", _poison_discard, "give them up for good"),
@@ -281,6 +330,15 @@ def _parser() -> argparse.ArgumentParser:
         if name == "discard":
             action.add_argument("--yes", action="store_true", help="do not ask")
         action.set_defaults(command=command)
+
+    purging = commands.add_parser(
+        "purge", parents=[shared], help="remove old runs, rejections and settled poison"
+    )
+    purging.add_argument(
+        "--older-than", type=_age, required=True, metavar="DAYSd", help="such as 90d"
+    )
+    purging.add_argument("--dry-run", action="store_true", help="only say what would happen")
+    purging.set_defaults(command=_purge)
     return parser
 
 
@@ -290,6 +348,12 @@ def _user() -> str:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
         return "operator"
+
+
+def _age(text: str) -> timedelta:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}d", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days, such as 90d")
+    return timedelta(days=int(text[:-1]))
 
 
 def _natural(text: str) -> int:

@@ -17,7 +17,6 @@ from common.envelope import decode_envelope
 from common.errors import PipelineError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
-from common.ledger.poison import PoisonState
 from common.ledger.states import ChunkState
 from common.queues import MAX_DELAY, MAX_PEEKED, WatchedQueue
 
@@ -129,9 +128,7 @@ def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces
     return Traces(
         visible=frozenset(visible),
         kept=frozenset(
-            f"{entry.run_id}/{_chunk_key(entry.poison_id)}"
-            for entry in ledger.poison.entries()
-            if entry.state is PoisonState.KEPT
+            f"{entry.run_id}/{_chunk_key(entry.poison_id)}" for entry in ledger.poison.entries()
         ),
         is_all=is_all,
     )

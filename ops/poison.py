@@ -8,7 +8,7 @@ consumer is broken: the message then waits on the queue.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -18,7 +18,7 @@ from common.envelope import Envelope, decode_envelope, encode_to_fit
 from common.errors import ConflictError, LaterVersionError, UndecodableError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
-from common.ledger.poison import PoisonEntry, PoisonRecord, PoisonState
+from common.ledger.poison import SETTLED_POISON, PoisonEntry, PoisonRecord, PoisonState
 from common.ledger.slots import Slots
 from common.ledger.states import CHUNK_MOVES, ChunkState
 from common.queues import SendQueue
@@ -46,7 +46,7 @@ class Selection:
         """Whether `entry` is one of them."""
         if self.names:
             return entry.name in self.names
-        if entry.state is not PoisonState.KEPT and not self.settled:
+        if entry.state in SETTLED_POISON and not self.settled:
             return False
         if self.reason:
             return self.reason.lower() in entry.reason.lower()
@@ -94,7 +94,18 @@ class Handled:
 
 def find(ledger: Ledger, selection: Selection) -> list[PoisonEntry]:
     """Return the entries that `selection` picks, the oldest first; no message is read for it."""
-    return sorted(filter(selection.picks, ledger.poison.entries()), key=lambda e: e.first_at)
+    if selection.names:
+        split = (name.partition("/") for name in dict.fromkeys(selection.names))
+        records = (ledger.poison.get(run_id, poison_id) for run_id, _, poison_id in split)
+        found = [_entry_of(record) for record in records if record is not None]
+    else:
+        entries = ledger.poison.entries(settled=selection.settled)
+        found = list(filter(selection.picks, entries))
+    return sorted(found, key=lambda entry: entry.first_at)
+
+
+def _entry_of(record: PoisonRecord) -> PoisonEntry:
+    return PoisonEntry(**{f.name: getattr(record, f.name) for f in fields(PoisonEntry)})
 
 
 def replay(
@@ -194,6 +205,8 @@ def _settled(record: PoisonRecord | None) -> Result | None:
             return Result.ALREADY_REPLAYED
         case PoisonState.DISCARDED:
             return Result.ALREADY_DISCARDED
+        case PoisonState.OTHER:
+            return Result.LATER_RELEASE
         case PoisonState.KEPT:
             return None
 

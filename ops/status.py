@@ -29,6 +29,7 @@ from common.ledger.states import ChunkState, RunState
 from common.queues import MAX_BACKLOG, SendQueue, WatchedQueue, drain_time
 from ops.problems import describe_problem, standing
 from ops.reconciliation import Reconciliation, reconcile
+from ops.rescue import not_kept_yet
 
 SILENT_AFTER: Final = timedelta(minutes=20)
 """How long ago the oldest visible message may have been due while nothing is accepted. The host
@@ -223,11 +224,7 @@ def judge_health(view: View) -> Diagnosis:
     if silence:
         down.append(silence)
     if view.poison_queue_depth:
-        degraded.append(
-            "messages that the host gave up and that are not kept yet: "
-            f"{view.poison_queue_depth}; if this stays, see whether the function keep_poison runs, "
-            "is disabled or fails: they live 7 days"
-        )
+        degraded.append(not_kept_yet(view.poison_queue_depth))
     if view.poison_kept:
         degraded.append(f"messages given up: {view.poison_kept}; see `poison list`")
     drain = view.drain_time

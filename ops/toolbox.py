@@ -14,7 +14,7 @@ from common.ledger.problems import Problems
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
-from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, WatchedQueue
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, ReceiveQueue, WatchedQueue
 from common.schedule import read_stale_after
 from common.settings import destination_of, read_setting, read_storage_settings
 from ops.status import View, look
@@ -29,7 +29,7 @@ class Toolbox:
     sends: Sends
     slots: Slots
     queue: WatchedQueue
-    poison_queue: WatchedQueue
+    poison_queue: ReceiveQueue
     clock: Clock
     requests_per_minute: float
     stale_after: timedelta

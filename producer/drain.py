@@ -7,7 +7,6 @@ pages are ever held, whatever the size of the feed. Threads here fetch and send;
 and write no row.
 """
 
-import hashlib
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from common.envelope import MAX_CHUNKS
 from common.errors import GapError, LeaseLostError, OutOfTimeError, PipelineError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk, insertion
-from common.ledger.rejections import INVALID, RejectedBy, Rejection
+from common.ledger.rejections import INVALID, RejectedBy, Rejection, position_of
 from common.ledger.runs import ROWS_A_WRITE, Head
 from common.ledger.slots import Slots
 from common.queues import SendQueue
@@ -124,7 +123,7 @@ class Sender:
         self._ledger.rejections.record(
             Rejection(
                 run_id=INVALID,
-                position=hashlib.sha256(record.content).hexdigest(),
+                position=position_of(record.content),
                 rejected_by=RejectedBy.VALIDATION,
                 indicator_id=record.indicator_id,
                 pattern=record.pattern,

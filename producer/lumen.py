@@ -31,7 +31,7 @@ from common.errors import (
     UnavailableError,
 )
 from common.settings import Secret
-from common.transport import TRANSPORT_ERRORS, read_body
+from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 from producer.cutting import NOT_JSON, cut_answer, decode_loosely, decode_strictly, has_page
 from producer.ordinary import decode_ordinary_page
 from producer.paging import place_of
@@ -114,7 +114,7 @@ class LumenClient:
         backoff: Backoff,
         clock: Clock,
         rng: random.Random,
-        session: requests.Session,
+        session: PlainSession,
     ) -> None:
         self._queries_url = f"{base_url}/v3/reputation-query"
         self._api_key = api_key
@@ -191,19 +191,20 @@ class LumenClient:
 
         def once() -> dict[str, Any] | None:
             before()
-            late = min(self._clock.monotonic() + ANSWER_TIMEOUT, give_up_at)
+            seconds = min(ANSWER_TIMEOUT, give_up_at - self._clock.monotonic())
             try:
-                with self._session.request(
-                    method,
-                    url,
-                    headers={"Authorization": self._api_key.reveal()},
-                    timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    content = read_body(
-                        response, limit=MAX_ANSWER, late=late, now=self._clock.monotonic
-                    )
+                with (
+                    within(seconds),
+                    self._session.request(
+                        method,
+                        url,
+                        headers={"Authorization": self._api_key.reveal()},
+                        timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+                        allow_redirects=False,
+                        stream=True,
+                    ) as response,
+                ):
+                    content = read_body(response, limit=MAX_ANSWER)
             except TRANSPORT_ERRORS as error:
                 # Without the cause: its text holds the URL, and that the page token.
                 kind = type(error).__name__

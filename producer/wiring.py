@@ -7,8 +7,6 @@ function imports all triggers.
 import random
 from datetime import timedelta
 
-import requests
-
 from common.clock import SystemClock
 from common.identity import storage_credential
 from common.ledger import open_ledger
@@ -51,7 +49,7 @@ def sync_config(settings: Settings) -> SyncConfig:
     )
 
 
-def sync_tools(settings: Settings, *, session: requests.Session | None = None) -> SyncTools:
+def sync_tools(settings: Settings, *, session: PlainSession | None = None) -> SyncTools:
     """Return what a run works with; `session` reaches Lumen."""
     clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter, not secrets
     credential = storage_credential(settings.storage)

@@ -3,20 +3,34 @@
 Everything needed to understand and repeat the message is in the row: the message text as it was
 on the queue, why and when it was given up, and what was tried before. Nothing here expires. A
 message that cannot even be decoded is kept raw, under a hash of its text.
+
+What is kept has a partition a run. What is settled moves to one partition behind all of those: so
+to list or count what is kept costs what is kept, however much was settled. A record in both places
+is kept: the move was cut short, or the message was given up again.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from common.envelope import Attempt, Envelope
 from common.errors import ConflictError
 from common.events import cut
-from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value
+from common.ledger.tables import (
+    MAX_BINARY_PROPERTY,
+    Action,
+    Operation,
+    Row,
+    Table,
+    Tables,
+    Value,
+    remove_all,
+)
 
 TABLE: Final = "poison"
 UNKNOWN_RUN: Final = "unknown"
@@ -36,12 +50,24 @@ _ENTRY: Final = (
 """The properties that a list needs: not the message, which is most of the row."""
 _TOTALS: Final = ("state", "settled_at")
 
+_SETTLED: Final = "~settled"
+"""The partition of settled records: `~` is behind every letter and digit that a run id has."""
+
+_LAST_REPLAY: Final = ("~last", "replay")
+"""Keys of the row that says when a record was replayed last; behind the kept ones, too."""
+
+_BEHIND_THE_KEPT: Final = "~"
+
+_RECORD_ID: Final = re.compile(r"[A-Za-z0-9-]{1,200}")
+
 
 class PoisonedBy(StrEnum):
     """Who gave the message up."""
 
     CONSUMER = "consumer"
     HOST = "host"
+    OTHER = "other"
+    """Somebody whom a later release names."""
 
 
 class PoisonState(StrEnum):
@@ -50,6 +76,12 @@ class PoisonState(StrEnum):
     KEPT = "kept"
     REPLAYED = "replayed"
     DISCARDED = "discarded"
+    OTHER = "other"
+    """Of a later release, or not readable: listed and left alone."""
+
+
+SETTLED_POISON: Final = frozenset({PoisonState.REPLAYED, PoisonState.DISCARDED})
+"""States in which a record needs no operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +140,17 @@ class Poison:
         A message that is given up again after a replay is kept again.
         """
         known = self.get(record.run_id, record.poison_id)
-        if known is not None:
+        if known is not None and known.state is not PoisonState.OTHER:
             record = replace(record, first_at=min(known.first_at, record.first_at))
         self._table.merge(_to_row(record))
 
     def get(self, run_id: str, poison_id: str) -> PoisonRecord | None:
-        """Return one record, or None."""
+        """Return one record, kept or settled, or None."""
+        if not (_RECORD_ID.fullmatch(run_id) and _RECORD_ID.fullmatch(poison_id)):
+            return None
         row = self._table.get(run_id, poison_id)
+        if row is None:
+            row = self._table.get(_SETTLED, _settled_key(run_id, poison_id))
         return None if row is None else _from_row(row)
 
     def settle(
@@ -128,40 +164,87 @@ class Poison:
     ) -> bool:
         """Note what was done about `record`, by whom and why.
 
-        Returns False when the row changed since it was read.
-        Compare-and-swap: a message that was given up again meanwhile stays kept.
+        Returns False when the row changed since it was read: compare-and-swap, so a message that
+        was given up again meanwhile stays kept. The settled row is written first. If it dies
+        halfway, the record is still kept; called twice: the same row.
         """
         row = self._table.get(record.run_id, record.poison_id)
         if row is None or row.etag != record.etag:
             return False
+        if state is PoisonState.REPLAYED:
+            self._note_replay(at)
+        names: dict[str, Value] = {"run_id": record.run_id, "poison_id": record.poison_id}
         done: dict[str, Value] = {"state": state.value, "settled_at": at}
-        data = {**row.data, **done, "settled_by": cut(by), "note": cut(note)}
+        signed: dict[str, Value] = {"settled_by": cut(by), "note": cut(note)}
+        data = {**row.data, **names, **done, **signed}
+        key = _settled_key(record.run_id, record.poison_id)
+        self._table.merge(Row(partition=_SETTLED, key=key, data=data))
         try:
-            self._table.replace(replace(row, data=data))
+            self._table.transact([Operation(action=Action.DELETE, row=row)])
         except ConflictError:
             return False
         return True
 
-    def entries(self) -> Iterator[PoisonEntry]:
-        """Yield an entry of every record; no message is read for it."""
-        rows = self._table.query(select=_ENTRY)
-        return (PoisonEntry(**_entry_fields(row)) for row in rows)
+    def entries(self, *, settled: bool = False) -> Iterator[PoisonEntry]:
+        """Yield an entry of every record that is kept, or of all; no message is read for it.
+
+        A record of a later release's state is among the kept ones. Of a message that is kept again
+        after it was settled there is one entry.
+        """
+        kept = set()
+        for row in self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_ENTRY):
+            entry = PoisonEntry(**_entry_fields(row))
+            if settled:
+                kept.add(entry.name)
+            if settled or entry.state not in SETTLED_POISON:
+                yield entry
+        if settled:
+            rows = self._table.query(_SETTLED, select=(*_ENTRY, "run_id", "poison_id"))
+            others = (PoisonEntry(**_entry_fields(row)) for row in rows)
+            yield from (entry for entry in others if entry.name not in kept)
 
     def totals(self) -> PoisonTotals:
-        """Return the totals; of the rows, which are never removed, none is held for it."""
+        """Return the totals; none of the rows is held for it, and of the settled none is read."""
         kept = 0
-        replayed_at: datetime | None = None
-        for row in self._table.query(select=_TOTALS):
+        replays: list[datetime] = []
+        for row in self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_TOTALS):
             data: dict[str, Any] = dict(row.data)
-            state = PoisonState(data["state"])
-            kept += state is PoisonState.KEPT
-            if state is PoisonState.REPLAYED:
-                replayed_at = max(filter(None, (replayed_at, data.get("settled_at"))), default=None)
-        return PoisonTotals(kept=kept, replayed_at=replayed_at)
+            state = _member(PoisonState, data.get("state"), PoisonState.OTHER)
+            kept += state not in SETTLED_POISON
+            if state is PoisonState.REPLAYED and "settled_at" in data:
+                replays.append(data["settled_at"])
+        last = self._table.get(*_LAST_REPLAY)
+        if last is not None and isinstance(at := last.data.get("at"), datetime):
+            replays.append(at)
+        return PoisonTotals(kept=kept, replayed_at=max(replays, default=None))
 
     def all(self) -> Iterator[PoisonRecord]:
-        """Yield every record, whole."""
-        return map(_from_row, self._table.query())
+        """Yield every record once, whole: the kept ones, then the settled ones."""
+        kept = set()
+        for row in self._table.query(partitions_below=_BEHIND_THE_KEPT):
+            record = _from_row(row)
+            kept.add(record.name)
+            yield record
+        settled = map(_from_row, self._table.query(_SETTLED))
+        yield from (record for record in settled if record.name not in kept)
+
+    def settled_before(self, moment: datetime) -> Iterator[Row]:
+        """Yield the rows of records that were settled before `moment`, to be purged."""
+        for row in self._table.query(_SETTLED):
+            settled_at = row.data.get("settled_at")
+            if isinstance(settled_at, datetime) and settled_at < moment:
+                yield row
+
+    def purge(self, rows: Iterable[Row]) -> int:
+        """Remove such rows as they were read, and return how many; one that changed stays."""
+        return remove_all(self._table, rows)
+
+    def _note_replay(self, at: datetime) -> None:
+        known = self._table.get(*_LAST_REPLAY)
+        last = None if known is None else known.data.get("at")
+        if not isinstance(last, datetime) or last < at:
+            partition, key = _LAST_REPLAY
+            self._table.merge(Row(partition=partition, key=key, data={"at": at}))
 
 
 def poison_of_envelope(
@@ -201,6 +284,10 @@ def poison_of_raw(
     )
 
 
+def _settled_key(run_id: str, poison_id: str) -> str:
+    return f"{run_id}~{poison_id}"
+
+
 def _to_row(record: PoisonRecord) -> Row:
     raw = record.message.encode("utf-8", "surrogatepass")
     pieces: dict[str, Value] = {
@@ -227,28 +314,56 @@ def _to_row(record: PoisonRecord) -> Row:
 
 def _from_row(row: Row) -> PoisonRecord:
     data: dict[str, Any] = dict(row.data)
-    raw = b"".join(data[f"message_{index}"] for index in range(data["pieces"]))
-    return PoisonRecord(
-        **_entry_fields(row),
-        message=raw.decode("utf-8", "surrogatepass"),
-        history=tuple(Attempt(at=at, reason=why) for at, why in json.loads(data["history"])),
-        etag=row.etag,
-    )
+    entry = _entry_fields(row)
+    try:
+        raw = b"".join(data[f"message_{index}"] for index in range(data["pieces"]))
+        message = raw.decode("utf-8", "surrogatepass")
+        history = tuple(Attempt(at=at, reason=why) for at, why in json.loads(data["history"]))
+    except (KeyError, TypeError, ValueError) as error:
+        message, history = "", ()
+        entry |= {"state": PoisonState.OTHER, "reason": f"the row cannot be read: {error}"}
+    return PoisonRecord(**entry, message=message, history=history, etag=row.etag)
+
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def _entry_fields(row: Row) -> dict[str, Any]:
+    """Return what an entry holds; a row that is damaged is of the state that is left alone."""
     data: dict[str, Any] = dict(row.data)
-    return {
-        "run_id": row.partition,
-        "poison_id": row.key,
-        "poisoned_by": PoisonedBy(data["poisoned_by"]),
-        "reason": data["reason"],
-        "count": data["count"],
-        "attempts": data["attempts"],
-        "first_at": data["first_at"],
-        "last_at": data["last_at"],
-        "state": PoisonState(data["state"]),
+    is_settled = row.partition == _SETTLED
+    names = {
+        "run_id": str(data.get("run_id", "")) if is_settled else row.partition,
+        "poison_id": str(data.get("poison_id", row.key)) if is_settled else row.key,
+    }
+    found = {name: data.get(name) for name in _TYPES}
+    if not all(isinstance(found[name], wanted) for name, wanted in _TYPES.items()):
+        return names | {
+            "poisoned_by": PoisonedBy.OTHER,
+            "reason": "the row cannot be read",
+            "count": 0,
+            "attempts": 0,
+            "first_at": _NEVER,
+            "last_at": _NEVER,
+            "state": PoisonState.OTHER,
+        }
+    return names | {
+        **found,
+        "poisoned_by": _member(PoisonedBy, found["poisoned_by"], PoisonedBy.OTHER),
+        "state": _member(PoisonState, found["state"], PoisonState.OTHER),
         "settled_at": data.get("settled_at"),
         "settled_by": data.get("settled_by", ""),
         "note": data.get("note", ""),
     }
+
+
+_TYPES: Final[dict[str, type]] = {
+    **dict.fromkeys(("poisoned_by", "reason", "state"), str),
+    **dict.fromkeys(("count", "attempts"), int),
+    **dict.fromkeys(("first_at", "last_at"), datetime),
+}
+
+
+def _member[T: StrEnum](names: type[T], name: object, otherwise: T) -> T:
+    """Return the member that has this name; `otherwise` for one of a later release."""
+    return names(name) if isinstance(name, str) and name in frozenset(names) else otherwise

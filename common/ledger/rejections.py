@@ -2,20 +2,23 @@
 
 Two sides write here: the producer for records that are invalid as Lumen sent them, the consumer
 for records that Sentinel refused. A refused one is kept by run, chunk and index. An invalid one
-comes again with every query, so it is kept once, by its content, with the time it was last seen.
-Either way, repeating the step that found a record writes the same row again. An operator may ask
-for a refused one to be sent again (`wishes`); the row says who did, and when.
+comes again with every query, so it is kept once, by its content without times (`position_of`),
+with the time it was last seen. Either way, repeating the step that found a record writes the same
+row again. An operator may ask for a refused one to be sent again (`wishes`); the row says who did,
+and when.
 """
 
+import hashlib
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from common.events import cut
-from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value
+from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value, remove_all
 
 TABLE: Final = "rejections"
 INVALID: Final = "invalid"
@@ -31,12 +34,17 @@ MAX_PIECES: Final = 8
 source as `MAX_BINARY_PROPERTY`). Of more the beginning is kept; `content_bytes` tells how much
 there was."""
 
+_TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d[0-9:.,]{0,20}(?:[Zz]|[+-]\d\d:?\d\d)?"')
+"""A text that is a time (RFC 3339, section 5.6, and what is close to it) and nothing else."""
+
 
 class RejectedBy(StrEnum):
     """Who refused the record."""
 
     VALIDATION = "validation"
     SENTINEL = "sentinel"
+    OTHER = "other"
+    """Somebody whom a later release names, or the row cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +107,28 @@ class Rejections:
             )
         )
 
+    def seen_before(self, moment: datetime) -> Iterator[Row]:
+        """Yield the rows of records that were seen last before `moment`, to be purged.
+
+        Only rejections: a row of another kind in this table is not this module's to remove.
+        """
+        for row in self._table.query():
+            at = row.data.get("at")
+            if "rejected_by" in row.data and isinstance(at, datetime) and at < moment:
+                yield row
+
+    def purge(self, rows: Iterable[Row]) -> int:
+        """Remove such rows as they were read, and return how many; one that changed stays."""
+        return remove_all(self._table, rows)
+
+
+def position_of(content: bytes) -> str:
+    """Return where an invalid record is kept: a hash of its content, times left out. Pure.
+
+    A feed may give an object other times with each query; that must not make a new row each time.
+    """
+    return hashlib.sha256(_TIME.sub(b'""', content)).hexdigest()
+
 
 _ENTRY: Final = (
     "rejected_by",
@@ -123,9 +153,15 @@ def pack_content(content: bytes) -> dict[str, Value]:
 
 
 def content_of(data: Mapping[str, Any]) -> bytes:
-    """Return the content that `pack_content` packed; of a monstrous one the beginning."""
-    packed = b"".join(data.get(_piece(index), b"") for index in range(MAX_PIECES))
-    return zlib.decompressobj().decompress(packed)
+    """Return the content that `pack_content` packed; of a damaged one nothing.
+
+    Of a monstrous one only the beginning was kept.
+    """
+    try:
+        packed = b"".join(data.get(_piece(index), b"") for index in range(MAX_PIECES))
+        return zlib.decompressobj().decompress(packed)
+    except (TypeError, zlib.error):
+        return b""
 
 
 def _to_row(rejection: Rejection) -> Row:
@@ -149,16 +185,18 @@ def _piece(index: int) -> str:
 
 
 def _from_row(row: Row) -> Rejection:
+    """Return the rejection of a row; what cannot be read of a damaged one is empty."""
     data: dict[str, Any] = dict(row.data)
+    by, at = data.get("rejected_by"), data.get("at")
     return Rejection(
         run_id=row.partition,
         position=row.key,
-        rejected_by=RejectedBy(data["rejected_by"]),
-        indicator_id=data["indicator_id"],
-        pattern=data["pattern"],
-        reason=data["reason"],
+        rejected_by=RejectedBy(by) if by in frozenset(RejectedBy) else RejectedBy.OTHER,
+        indicator_id=str(data.get("indicator_id", "")),
+        pattern=str(data.get("pattern", "")),
+        reason=str(data.get("reason", "")),
         content=content_of(data),
-        at=data["at"],
+        at=at if isinstance(at, datetime) else datetime.min.replace(tzinfo=UTC),
         wished_at=data.get("wished_at"),
-        wished_by=data.get("wished_by", ""),
+        wished_by=str(data.get("wished_by", "")),
     )

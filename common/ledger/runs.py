@@ -18,7 +18,7 @@ from common.errors import ConflictError, LeaseLostError
 from common.events import cut
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
 from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState
-from common.ledger.tables import Action, Operation, Row, Table, Tables, Value
+from common.ledger.tables import Action, Operation, Row, Table, Tables, Value, remove_all
 
 ROWS_A_WRITE: Final = 99
 """Chunk rows in a transaction, beside the head: 100 entities at most (`MAX_BATCH_ENTITIES`)."""
@@ -264,8 +264,8 @@ class Runs:
         row = self._table.get(partition_of(run_id), HEAD_KEY)
         return None if row is None else _from_row(row)
 
-    def latest(self, limit: int) -> Iterator[Run]:
-        """Yield the newest runs first, at most `limit`."""
+    def latest(self, limit: int | None) -> Iterator[Run]:
+        """Yield the newest runs first, at most `limit`, or all."""
         return map(_from_row, self._table.query(key=HEAD_KEY, limit=limit))
 
     def gaps(self) -> list[Gap]:
@@ -290,6 +290,16 @@ class Runs:
                 continue
             return True
         raise ConflictError(f"the head of run {run_id} kept changing; try again")
+
+    def has_rows(self, run_id: str) -> bool:
+        """Whether a chunk of the run has a row; their keys come before that of the head."""
+        first = self._table.query(partition_of(run_id), limit=1, select=("state",))
+        return any(row.key != HEAD_KEY for row in first)
+
+    def remove(self, run: Run) -> bool:
+        """Remove the head as it was read; return False when it changed since, or is gone."""
+        head = Row(partition=partition_of(run.run_id), key=HEAD_KEY, etag=run.etag)
+        return remove_all(self._table, [head]) == 1
 
     def open(self) -> list[Run]:
         """Return the runs that have something left to do, the newest first."""

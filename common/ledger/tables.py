@@ -141,6 +141,7 @@ class Table(Protocol):
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_below: str | None = None,
         before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
@@ -148,8 +149,9 @@ class Table(Protocol):
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
         With `key` only those of that row key, with `from_key` those at or behind it, with
-        `before_key` those before it. With `select` only these properties are read; such a part of a
-        row has no ETag, so that it cannot be written back as if it were whole.
+        `before_key` those before it, and with `partitions_below` those whose partition comes before
+        it. With `select` only these properties are read; such a part of a row has no ETag, so that
+        it cannot be written back as if it were whole.
         """
         ...
 
@@ -282,6 +284,7 @@ class AzureTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_below: str | None = None,
         before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
@@ -292,32 +295,44 @@ class AzureTable:
         columns = None if select is None else ["PartitionKey", "RowKey", *select]
         wanted = {
             "PartitionKey eq": partition,
+            "PartitionKey lt": partitions_below,
             "RowKey eq": key,
             "RowKey ge": from_key,
             "RowKey lt": before_key,
         }
         conditions = {test: value for test, value in wanted.items() if value is not None}
         page = None if limit is None else min(limit, MAX_PAGE_ENTITIES)
+        entities = (
+            self._client.list_entities(results_per_page=page, select=columns)
+            if not conditions
+            else self._client.query_entities(
+                " and ".join(f"{test} @p{n}" for n, test in enumerate(conditions)),
+                parameters={f"p{n}": v for n, v in enumerate(conditions.values())},
+                results_per_page=page,
+                select=columns,
+            )
+        )
+        pages = entities.by_page()
+        is_first = True
+        while (found := self._next_page(pages, is_first=is_first)) is not None:
+            is_first = False
+            for entity in found:
+                if count == limit:
+                    return
+                yield _row(entity) if select is None else _part(entity, select)
+                count += 1
+
+    def _next_page(self, pages: Iterator[Any], *, is_first: bool) -> list[Any] | None:
+        """Return the entities of the next page; None behind the last, or without a table."""
         with _translated(self._client.table_name):
             try:
-                entities: Iterable[Any] = (
-                    self._client.list_entities(results_per_page=page, select=columns)
-                    if not conditions
-                    else self._client.query_entities(
-                        " and ".join(f"{test} @p{n}" for n, test in enumerate(conditions)),
-                        parameters={f"p{n}": v for n, v in enumerate(conditions.values())},
-                        results_per_page=page,
-                        select=columns,
-                    )
-                )
-                for entity in entities:
-                    if count == limit:
-                        return
-                    yield _row(entity) if select is None else _part(entity, select)
-                    count += 1
+                page = next(pages, None)
+                return None if page is None else list(page)
             except HttpResponseError as error:
-                if count or not is_absent(error):  # a table that goes meanwhile was not read whole
+                # A table that goes meanwhile was not read whole.
+                if not is_first or not is_absent(error):
                     raise
+                return None
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         ordered = sorted(_distinct(rows), key=lambda row: row.partition)
@@ -340,6 +355,32 @@ class AzureTable:
                 with already_exists():
                     self._client.create_table()
                 return operation()
+
+
+def remove_all(table: Table, rows: Iterable[Row]) -> int:
+    """Remove `rows` as they were read, in transactions; return how many went.
+
+    A row that changed since stays; nothing is raised for it, nor for one that is gone. A
+    transaction fails as a whole for one such row: then each is tried alone.
+    """
+    removed = 0
+    for _, group in groupby(rows, key=lambda row: row.partition):
+        for batch in batched(group, MAX_BATCH_ENTITIES, strict=False):
+            deletions = [Operation(action=Action.DELETE, row=replace(r, data={})) for r in batch]
+            try:
+                table.transact(deletions)
+                removed += len(batch)
+            except ConflictError:
+                removed += sum(_removed_alone(table, deletion) for deletion in deletions)
+    return removed
+
+
+def _removed_alone(table: Table, deletion: Operation) -> bool:
+    try:
+        table.transact([deletion])
+    except ConflictError:
+        return False
+    return True
 
 
 def _in_batch(operation: Operation) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -937,8 +937,47 @@ def test_an_entry_is_the_record_without_its_message(ledger: Ledger) -> None:
     found = ledger.poison.get(UNKNOWN_RUN, record.poison_id)
     assert found is not None
     assert ledger.poison.settle(found, PoisonState.DISCARDED, at=LATER)
-    (entry,) = ledger.poison.entries()
-    assert (entry.state, entry.settled_at) == (PoisonState.DISCARDED, LATER)
+    assert list(ledger.poison.entries()) == []
+    (entry,) = ledger.poison.entries(settled=True)
+    assert (entry.name, entry.state, entry.settled_at) == (
+        record.name,
+        PoisonState.DISCARDED,
+        LATER,
+    )
+    settled = ledger.poison.get(UNKNOWN_RUN, record.poison_id)
+    assert settled == replace(record, state=PoisonState.DISCARDED)
+    assert list(ledger.poison.all()) == [settled]
+
+
+def test_poison_that_comes_again_after_it_was_settled_is_kept_once_more(ledger: Ledger) -> None:
+    """It is one record, with its first time; settled again it is one record, too."""
+    record = raw("message")
+    for moment in (SOON, LATER):
+        again = replace(record, first_at=moment, last_at=moment)
+        ledger.poison.keep(again)
+        expected = replace(again, first_at=SOON)
+        assert ledger.poison.get(UNKNOWN_RUN, record.poison_id) == expected
+        assert [entry.state for entry in ledger.poison.entries(settled=True)] == [PoisonState.KEPT]
+        found = ledger.poison.get(UNKNOWN_RUN, record.poison_id)
+        assert found is not None
+        assert ledger.poison.settle(found, PoisonState.REPLAYED, at=moment)
+        (entry,) = ledger.poison.entries(settled=True)
+        assert (entry.state, entry.settled_at) == (PoisonState.REPLAYED, moment)
+
+
+def test_poison_that_is_given_up_while_it_is_settled_stays_kept(
+    ledger: Ledger, hooked: HookedTables
+) -> None:
+    """The settled row is written by then; what is kept counts."""
+    record = raw("message")
+    ledger.poison.keep(record)
+    found = ledger.poison.get(UNKNOWN_RUN, record.poison_id)
+    assert found is not None
+    again = replace(record, reason="once more")
+    hooked.once("poison", "transact", lambda: ledger.poison.keep(again))
+    assert not ledger.poison.settle(found, PoisonState.REPLAYED, at=LATER)
+    assert [e.reason for e in ledger.poison.entries(settled=True)] == ["once more"]
+    assert ledger.poison.totals().kept == 1
 
 
 def test_the_totals_of_the_poison_say_what_is_kept_and_when_one_was_replayed(
@@ -950,7 +989,7 @@ def test_the_totals_of_the_poison_say_what_is_kept_and_when_one_was_replayed(
         ledger.poison.keep(raw(text))
     assert ledger.poison.totals() == PoisonTotals(kept=5, replayed_at=None)
     settled = [(PoisonState.REPLAYED, LATER), (PoisonState.REPLAYED, SOON)]
-    records = ledger.poison.all()
+    records = iter(list(ledger.poison.all()))
     for state, at in [*settled, (PoisonState.DISCARDED, LATER + timedelta(hours=1))]:
         assert ledger.poison.settle(next(records), state, at=at)
     assert ledger.poison.totals() == PoisonTotals(kept=2, replayed_at=LATER)

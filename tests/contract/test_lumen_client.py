@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import itertools
 import json
 import random
 import tracemalloc
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from requests.adapters import HTTPAdapter
 
 from common.backoff import Backoff
@@ -31,6 +31,7 @@ from common.errors import (
     UnavailableError,
 )
 from common.settings import Secret
+from common.transport import PlainSession
 from local.feed import ListFeed, SyntheticFeed
 from local.http_simulator import (
     Answer,
@@ -84,7 +85,7 @@ def client(
     api: LumenApi, certificates: LocalCertificates, clock: FakeClock
 ) -> Iterator[LumenClient]:
     """The client under test."""
-    with requests.Session() as session:
+    with PlainSession() as session:
         session.trust_env = False
         session.verify = str(certificates.authority)
         yield LumenClient(
@@ -605,11 +606,16 @@ def test_a_slow_answer_is_tried_again(
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("limit", ["answer", "run"])
+@pytest.mark.parametrize("how", list(itertools.product(["answer", "run"], ["body", "head"])))
 def test_an_answer_that_trickles_in_counts_as_none(
-    call: str, limit: str, api: LumenApi, client: LumenClient, monkeypatch: pytest.MonkeyPatch
+    call: str,
+    how: tuple[str, str],
+    api: LumenApi,
+    client: LumenClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Bytes that never stop coming keep nobody longer than one answer, or the run, may take."""
+    """Bytes that never stop coming last no longer than one answer, or the run, may take."""
+    limit, slow_part = how
     clock = SystemClock()
     monkeypatch.setattr(client, "_clock", clock)
     monkeypatch.setattr(client, "_backoff", Backoff(tries=2, base=0.01, cap=0.01))
@@ -618,7 +624,7 @@ def test_an_answer_that_trickles_in_counts_as_none(
         monkeypatch.setattr(lumen, "ANSWER_TIMEOUT", 0.3)
     else:
         give_up_at = clock.monotonic() + 0.3
-    api.inject(fault(Trickle(0.1), call))
+    api.inject(fault(Trickle(0.1, with_head=slow_part == "head"), call))
     expected, requests_made = {
         (STARTING, "answer"): (GapError, 1),
         (STARTING, "run"): (GapError, 1),

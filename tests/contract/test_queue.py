@@ -6,15 +6,17 @@ such letters go to Azurite only in a text of a few bytes, which leaves in one wr
 one read. Tables are not concerned: their client escapes such letters, in JSON and in addresses.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
 
 import pytest
 from azure.storage.queue import QueueClient
 
 from common.envelope import MAX_ENVELOPE_BYTES
-from common.queues import MAX_DELAY, MAX_PEEKED, AzureQueue, SendQueue, WatchedQueue
+from common.queues import MAX_DELAY, MAX_PEEKED, MAX_TAKEN, AzureQueue, SendQueue, WatchedQueue
 from common.settings import StorageSettings
+from ops.rescue import Rescued, rescue
+from tests.fakes.clock import FakeClock
 from tests.fakes.queue import FakeQueue
 
 NAME = "sentinel-upload"
@@ -166,3 +168,42 @@ def test_a_message_never_expires(azure: AzureSide) -> None:
     assert message is not None
     assert message.expires_on is not None
     assert message.expires_on.year == 9999
+
+
+# Taking, for a rescue
+
+
+def test_what_is_taken_is_hidden_and_what_is_removed_is_gone(storage: StorageSettings) -> None:
+    """Up to 32 at a time, as text; removing twice, or what is another's by now, does nothing."""
+    queue = AzureQueue("taken", storage)
+    assert queue.take(hidden_for=60.0) == []
+    texts = [f"text {number} <&> \u00e9" for number in range(40)]
+    for text in texts:
+        queue.send(text)
+    first, second = queue.take(hidden_for=3600.0), queue.take(hidden_for=3600.0)
+    assert (len(first), len(second)) == (MAX_TAKEN, 40 - MAX_TAKEN)
+    assert sorted(one.text for one in (*first, *second)) == sorted(texts)
+    assert queue.take(hidden_for=60.0) == []
+    assert queue.depth() == 40
+    for one in (*first, first[0], replace(second[0], pop_receipt=first[0].pop_receipt)):
+        queue.remove(one)
+    assert queue.depth() == 40 - MAX_TAKEN
+    queue.remove(second[0])
+    assert queue.depth() == 40 - MAX_TAKEN - 1
+
+
+def test_messages_that_failed_five_times_are_rescued(storage: StorageSettings) -> None:
+    """As the handler's own failures leave them: received again and again, then never run."""
+    poison, upload = AzureQueue("work-poison", storage), AzureQueue("work", storage)
+    for number in range(4):
+        poison.send(f"message {number}")
+    assert storage.connection_string is not None
+    client = QueueClient.from_connection_string(storage.connection_string.reveal(), "work-poison")
+    for _ in range(6):
+        for message in client.receive_messages(max_messages=32, visibility_timeout=60):
+            client.update_message(message, visibility_timeout=0)
+    done = rescue(poison, upload_queue=upload, clock=FakeClock(), patience=0.0)
+    assert done == Rescued(count=4, left=0)
+    received = upload.take(hidden_for=60.0)
+    assert sorted(one.text for one in received) == [f"message {number}" for number in range(4)]
+    assert poison.depth() == 0

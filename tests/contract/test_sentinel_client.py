@@ -264,13 +264,14 @@ def test_a_silent_service_is_unavailable(
 
 
 @pytest.mark.usefixtures("client")  # it lets this process trust the simulator
+@pytest.mark.parametrize("with_head", [False, True])
 def test_an_answer_that_never_ends_is_unavailable(
-    api: SentinelApi, monkeypatch: pytest.MonkeyPatch
+    with_head: bool, api: SentinelApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However steadily its bytes come in, a request is over within its limit as a whole."""
     monkeypatch.setattr(sentinel, "REQUEST_WITHIN", 1.0)
     api.behaviour.success_body = b'{"errors": []' + b" " * 10_000 + b"}"
-    api.inject(Fault(effect=Trickle(SHORT), times=1))
+    api.inject(Fault(effect=Trickle(SHORT, with_head=with_head), times=1))
     patient = SentinelClient(
         base_url=api.url, workspace_id=WORKSPACE, clock=SystemClock(), connections=1
     )

@@ -21,6 +21,7 @@ from common.ledger.tables import (
     Table,
     Tables,
     Value,
+    remove_all,
 )
 from common.settings import Secret, StorageSettings
 
@@ -268,6 +269,29 @@ def test_a_time_that_is_selected_is_no_more_than_a_time(table: Table) -> None:
     (part,) = table.query(select=["at"])
     assert part.data == {"at": moment}
     assert type(part.data["at"]) is datetime
+
+
+def test_a_query_may_end_before_a_partition(table: Table) -> None:
+    """Letters and digits come before `~`; with other conditions both hold."""
+    for partition in ("20260101T000000-0badcafe", "unknown", "zz", "~", "~settled"):
+        table.insert(row("k", partition=partition))
+        table.insert(row("l", partition=partition))
+    found = [part.partition for part in table.query(partitions_below="~", key="k")]
+    assert found == ["20260101T000000-0badcafe", "unknown", "zz"]
+    assert len(list(table.query(partitions_below="unknown"))) == 2
+    assert len(list(table.query(partitions_below="~", limit=5))) == 5
+
+
+def test_rows_are_removed_as_they_were_read(table: Table) -> None:
+    """In transactions, of several partitions; what changed or went since is passed over."""
+    names = [f"{number:03d}" for number in range(MAX_BATCH_ENTITIES + 50)]
+    table.merge_all([row(key, partition=name, a=1) for name in ("p", "q") for key in names])
+    found = list(table.query())
+    table.merge(row("007", a=2))
+    table.delete("q", "120")
+    assert remove_all(table, found) == len(found) - 2
+    assert [(left.partition, left.key) for left in table.query()] == [("p", "007")]
+    assert remove_all(table, []) == 0
 
 
 def test_a_long_query_is_read_to_its_end(table: Table) -> None:

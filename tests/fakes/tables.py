@@ -31,6 +31,8 @@ class FakeTables:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._tables: dict[str, FakeTable] = {}
         self.monotonic = monotonic
+        self.rows_read = 0
+        """How many rows the queries of all tables have returned."""
         self.before: Callable[[str, str], None] = lambda _table, _operation: None
         self.after: Callable[[str, str], None] = lambda _table, _operation: None
 
@@ -117,6 +119,7 @@ class FakeTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_below: str | None = None,
         before_key: str | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
@@ -128,8 +131,10 @@ class FakeTable:
                 if partition in (None, owner)
                 and key in (None, name)
                 and (from_key is None or name >= from_key)
+                and (partitions_below is None or owner < partitions_below)
                 and (before_key is None or name < before_key)
             ]
+        self._tables.rows_read += len(found[:limit])
         return iter([row if select is None else _part(row, select) for row in found[:limit]])
 
     def merge_all(self, rows: Sequence[Row]) -> None:

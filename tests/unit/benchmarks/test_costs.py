@@ -18,6 +18,7 @@ from common.envelope import decode_envelope
 from common.events import Event, emit
 from common.ledger.tables import Row, Value
 from common.settings import Secret
+from common.transport import PlainSession
 from common.version import VERSION
 from local.feed import SyntheticFeed, expected_ids
 from producer.lumen import LumenClient
@@ -90,7 +91,7 @@ def test_the_log_lines_of_a_delivery_are_formatted() -> None:
 
 def test_the_memory_row_answers_as_lumen_does() -> None:
     """Its pages reach the client that reads them piece by piece, to the feed's end."""
-    session = requests.Session()
+    session = PlainSession()
     session.mount("https://", memory.MadeUpLumen(1_500))
     lumen = LumenClient(
         base_url="https://lumen.invalid",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import events
-from common.events import MAX_TEXT, Event, cut, emit
+from common.events import MAX_TEXT, Event, cut, emit, quoted
 from common.version import VERSION
 
 LOGGER = "lumen_sentinel"
@@ -40,7 +40,8 @@ def test_text_from_outside_cannot_break_the_line(caplog: pytest.LogCaptureFixtur
     [(_, line)] = emitted(caplog)
     assert len(line.splitlines()) == 1
     assert line.isascii()
-    assert json.loads(line.partition(" ")[2])["reason"] == " ".join(hostile.split())
+    shown = " ".join(hostile.split()).replace("accepted", "…").replace("quoted", "…")
+    assert json.loads(line.partition(" ")[2])["reason"] == shown
 
 
 def test_a_fact_is_cut(caplog: pytest.LogCaptureFixture) -> None:
@@ -49,6 +50,30 @@ def test_a_fact_is_cut(caplog: pytest.LogCaptureFixture) -> None:
         emit(Event.SYNC_FAILED, reason="x" * 10_000)
     [(_, line)] = emitted(caplog)
     assert json.loads(line.partition(" ")[2])["reason"] == "x" * (MAX_TEXT - 1) + "…"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Invalid pattern [ipv4-addr:value = '198.18.0.1']",
+        'Invalid "pattern" of "a.example"',
+        '"',
+        "",
+        "x" * 2 * MAX_TEXT,
+    ],
+)
+@pytest.mark.parametrize("cut_at", [None, 60])
+def test_what_another_service_said_is_in_no_line(
+    said: str, cut_at: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever the reason was cut on its way; the rest of it stays."""
+    reason = f"Sentinel refused the request (400): {quoted(said)}"[:cut_at]
+    with caplog.at_level(logging.INFO, LOGGER):
+        emit(Event.CHUNK_DEFERRED, reason=reason + ("; and so on" if cut_at is None else ""))
+    [(_, line)] = emitted(caplog)
+    shown = json.loads(line.partition(" ")[2])["reason"]
+    more = "; and so on" if cut_at is None else ""
+    assert shown == f'Sentinel refused the request (400): "…"{more}'
 
 
 @given(text=st.text(max_size=2 * MAX_TEXT))

@@ -417,7 +417,9 @@ def test_an_identity_endpoint_that_does_not_answer_usably_is_an_outage(
     assert ask()
 
 
-@pytest.mark.parametrize("effect", [Delay(60), Trickle(0.05)], ids=repr)
+@pytest.mark.parametrize(
+    "effect", [Delay(60), Trickle(0.05), Trickle(0.05, with_head=True)], ids=repr
+)
 @pytest.mark.parametrize("of", ["secret", "identity", "storage"])
 def test_a_token_is_had_within_the_time_limit_or_not_at_all(
     entra: Entra, effect: Effect, of: str, monkeypatch: pytest.MonkeyPatch

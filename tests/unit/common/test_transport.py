@@ -1,7 +1,9 @@
 """Sessions hand nothing on: no login but the caller's, no other address than the one given."""
 
+import contextlib
 import re
-import time
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import requests
 
 from common.storage_options import client_options
-from common.transport import TRANSPORT_ERRORS, PlainSession, read_body
+from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 from local.http_simulator import HttpSimulator, Request, Response
 from local.tls import LocalCertificates
 
@@ -109,15 +111,60 @@ def test_an_address_with_a_login_is_refused(login: str, server: Elsewhere) -> No
 def test_a_body_is_read_up_to_the_limit(limit: int, read: bool, server: Elsewhere) -> None:
     """One that is longer is no body."""
     with PlainSession() as session, session.get(f"{server.url}/", stream=True) as response:
-        found = read_body(response, limit=limit, late=float("inf"), now=time.monotonic)
+        found = read_body(response, limit=limit)
     assert found == (BODY if read else None)
 
 
-def test_a_body_that_comes_too_late_is_a_timeout(server: Elsewhere) -> None:
-    """However steadily its bytes come."""
-    with (
-        PlainSession() as session,
-        session.get(f"{server.url}/", stream=True) as response,
-        pytest.raises(requests.ReadTimeout),
-    ):
-        read_body(response, limit=len(BODY), late=1.0, now=lambda: 2.0)
+class Tunnel:
+    """A proxy that opens the way to any address of this machine: HTTP's CONNECT, once."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked = b""
+        self._open: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        client, _ = self._listener.accept()
+        while b"\r\n\r\n" not in self.asked:
+            self.asked += client.recv(4096)
+        port = int(self.asked.split(b" ")[1].rpartition(b":")[2])
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            self._open = [client, server]
+            client.sendall(b"HTTP/1.1 200 Connection established\r\nVia: here\r\n\r\n")
+            back = threading.Thread(target=_pass_on, args=(server, client), daemon=True)
+            back.start()
+            _pass_on(client, server)
+            back.join()
+
+    def close(self) -> None:
+        """Close the port and the one connection."""
+        for one in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(1 << 16):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("kind", ["plain", "storage"])
+def test_a_proxy_of_the_environment_is_used(
+    kind: str, server: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through its tunnel, with TLS from end to end, and within a limit."""
+    tunnel = Tunnel()
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
+    with sessions()[kind] as session, within(60.0):
+        answer = session.post(f"{server.url}/", data=b"y" * (1 << 20))
+        assert answer.content == BODY
+    tunnel.close()
+    assert tunnel.asked.startswith(b"CONNECT 127.0.0.1:")

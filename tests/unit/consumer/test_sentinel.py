@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
+from common.events import quoted
 from consumer.sentinel import (
     DEFAULT_THROTTLE,
     MAX_MESSAGES,
@@ -246,7 +247,7 @@ def test_a_refusal_carries_the_services_own_words(status: int) -> None:
     said = {"message": "m" * 500, "errors": [named(0, "secret pattern")]}
     answer = classify(status, json.dumps(said).encode())
     assert isinstance(answer, Isolate)
-    assert answer.reason.endswith(": " + "m" * 100)
+    assert answer.reason.endswith(": " + quoted("m" * 100))
     assert "secret pattern" not in answer.reason
 
 
@@ -259,7 +260,7 @@ def test_the_services_words_are_one_line_that_every_store_takes() -> None:
     """In a refusal as in the message of a record: nothing that UTF-8 or a terminal chokes on."""
     refusal = classify(400, json.dumps({"message": WILD}).encode())
     assert isinstance(refusal, Isolate)
-    assert refusal.reason.endswith(f": {TAMED}")
+    assert refusal.reason.endswith(f": {quoted(TAMED)}")
     answer = receipt(named(0, WILD))
     assert isinstance(answer, Uploaded)
     assert answer.rejected[0].messages == (TAMED,)

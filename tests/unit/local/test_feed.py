@@ -17,10 +17,13 @@ from local.feed import (
     SyntheticFeed,
     expected_ids,
 )
+from producer.indicators import Filters, Listed, examine
+
+ONE, TWO, THREE = (f"indicator--0000000{n}-0000-4000-8000-000000000000" for n in (1, 2, 3))
 
 GOOD: dict[str, Any] = {
     "type": "indicator",
-    "id": "indicator--1",
+    "id": ONE,
     "created": "2026-01-01T00:00:00.000Z",
     "modified": "2026-01-01T00:00:00.000Z",
     "pattern": "[domain-name:value = 'a.example']",
@@ -126,25 +129,53 @@ def test_malformed_objects_are_of_several_kinds_and_none_is_expected() -> None:
         ({"confidence": "59"}, False),
         ({"confidence": 100}, True),
         ({"confidence": 101}, False),
+        ({"confidence": 60.0}, True),
+        ({"confidence": "60.0"}, True),
+        ({"confidence": " +60.9 "}, True),
+        ({"confidence": 59.99}, False),
+        ({"confidence": 100.5}, False),
+        ({"confidence": 1e300}, False),
+        ({"confidence": "6e1"}, False),
         ({"confidence": "high"}, False),
         ({"confidence": True}, False),
         ({"confidence": None}, False),
         ({"id": ""}, False),
+        ({"id": "indicator--not-a-uuid"}, False),
+        ({"id": ONE.upper()}, False),
+        ({"id": ONE.replace("0", "A")}, True),
+        ({"id": ONE + " "}, False),
+        ({"created": " "}, False),
+        ({"pattern_type": "\t"}, False),
+        ({"revoked": True}, False),
+        ({"revoked": False}, True),
+        ({"revoked": "true"}, True),
         ({"pattern": 7}, False),
         ({"type": "malware"}, False),
     ],
 )
-def test_the_judge_knows_who_passes(change: dict[str, object], *, passes: bool) -> None:
-    """Confidence counts as number or text, from the threshold to 100; broken objects do not."""
-    expected = {"indicator--1"} if passes else set()
-    assert expected_ids(ListFeed([{**GOOD, **change}]), threshold=60) == expected
+def test_the_judge_knows_who_passes(change: dict[str, Any], *, passes: bool) -> None:
+    """As the product does: confidence counts as number or text, broken objects do not."""
+    found = {**GOOD, **change}
+    assert expected_ids(ListFeed([found]), threshold=60) == ({found["id"]} if passes else set())
+    (verdict,) = [examine(found, Filters(threshold=60))]
+    assert (isinstance(verdict, Listed) and verdict.passes) == passes
 
 
-@pytest.mark.parametrize("name", [*REQUIRED_FIELDS, "confidence"])
+@pytest.mark.parametrize("name", REQUIRED_FIELDS)
 def test_the_judge_misses_each_field(name: str) -> None:
     """An object without one of the fields is not expected."""
     broken = {key: value for key, value in GOOD.items() if key != name}
     assert expected_ids(ListFeed([broken, 7, None, [GOOD]]), threshold=0) == set()
+
+
+@pytest.mark.parametrize(("threshold", "passes"), [(0, True), (1, False)])
+def test_without_a_confidence_it_is_0(threshold: int, *, passes: bool) -> None:
+    """STIX leaves it optional."""
+    found = {key: value for key, value in GOOD.items() if key != "confidence"}
+    assert bool(expected_ids(ListFeed([found]), threshold=threshold)) == passes
+    verdict = examine(found, Filters(threshold=threshold))
+    assert isinstance(verdict, Listed)
+    assert verdict.passes == passes
 
 
 def test_the_judge_filters_by_type() -> None:
@@ -152,13 +183,13 @@ def test_the_judge_filters_by_type() -> None:
     feed = ListFeed(
         [
             GOOD,
-            {**GOOD, "id": "indicator--2", "pattern": "[ipv4-addr:value = '198.18.0.1']"},
-            {**GOOD, "id": "indicator--3", "pattern": "[url:value = 'https://a.example/']"},
+            {**GOOD, "id": TWO, "pattern": "[ipv4-addr:value = '198.18.0.1']"},
+            {**GOOD, "id": THREE, "pattern": "[url:value = 'https://a.example/']"},
         ]
     )
-    assert expected_ids(feed, threshold=60, ipv4=False) == {"indicator--1", "indicator--3"}
-    assert expected_ids(feed, threshold=60, domain=False) == {"indicator--2", "indicator--3"}
-    assert expected_ids(feed, threshold=60, ipv4=False, domain=False) == {"indicator--3"}
+    assert expected_ids(feed, threshold=60, ipv4=False) == {ONE, THREE}
+    assert expected_ids(feed, threshold=60, domain=False) == {TWO, THREE}
+    assert expected_ids(feed, threshold=60, ipv4=False, domain=False) == {THREE}
 
 
 @pytest.mark.parametrize(
@@ -204,6 +235,64 @@ def test_a_file_is_read_line_by_line(tmp_path: Path, *, compressed: bool) -> Non
     path.write_bytes(gzip.compress(text) if compressed else text)
     feed = FileFeed(path)
     assert (len(feed), feed.encoded(0, 9)) == (3, lines)
+
+
+BUNDLE = {"type": "bundle", "id": "bundle--1", "objects": [GOOD, {**GOOD, "id": TWO}]}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("whole", [BUNDLE, BUNDLE["objects"]], ids=["bundle", "list"])
+def test_a_file_may_be_one_bundle_or_list(
+    tmp_path: Path, whole: object, indent: int | None
+) -> None:
+    """On one line or many; its objects are the feed."""
+    path = tmp_path / "feed.json"
+    path.write_text(json.dumps(whole, indent=indent) + "\n", encoding="utf-8")
+    feed = FileFeed(path)
+    assert decoded(feed) == BUNDLE["objects"]
+    assert expected_ids(feed, threshold=60) == {ONE, TWO}
+
+
+def test_one_object_on_many_lines_is_a_feed_of_one(tmp_path: Path) -> None:
+    """As a person would write it."""
+    path = tmp_path / "feed.json"
+    path.write_text(json.dumps(GOOD, indent=2), encoding="utf-8")
+    assert decoded(FileFeed(path)) == [GOOD]
+
+
+def test_a_large_number_in_a_list_stays_as_it_is(tmp_path: Path) -> None:
+    """It is for the product to say what becomes of it."""
+    path = tmp_path / "feed.json"
+    path.write_text(json.dumps([GOOD | {"note": 10**30}]), encoding="utf-8")
+    assert decoded(FileFeed(path))[0]["note"] == 10**30
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("7", "neither objects nor a list or bundle"),
+        ('"text"', "neither objects nor a list or bundle"),
+        ("[[]]", "object 1: JSON, but not an object"),
+        ('{"type":"bundle","objects":{}}', "neither objects nor a list or bundle"),
+        ('{"type":"bundle","objects":[{},null]}', "object 2: JSON, but not an object"),
+        ('{}\n{"type":"bundle","objects":[]}', "line 2: a bundle among lines"),
+        ("{}\n[{}]", "line 2: JSON, but not an object"),
+    ],
+)
+def test_what_is_no_feed_is_named(tmp_path: Path, content: str, told: str) -> None:
+    """Nothing is taken for a feed that it is not."""
+    path = tmp_path / "feed.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=told):
+        FileFeed(path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"type":"bundle"}'])
+def test_an_empty_feed_has_no_objects(tmp_path: Path, content: str) -> None:
+    """The demo says so and runs nothing."""
+    path = tmp_path / "feed.json"
+    path.write_text(content, encoding="utf-8")
+    assert len(FileFeed(path)) == 0
 
 
 @pytest.mark.parametrize("bad", [b'{"id":', b"[1]"])

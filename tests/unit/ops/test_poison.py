@@ -127,7 +127,7 @@ def test_a_message_uploaded_while_it_is_replayed_stays_uploaded() -> None:
     bench.poison()
 
     def upload(table: str, operation: str) -> None:
-        if (table, operation) == ("poison", "replace"):
+        if (table, operation) == ("poison", "transact"):
             bench.tables.before = lambda _table, _operation: None
             bench.upload()
 
@@ -297,7 +297,7 @@ def test_a_deferred_copy_does_not_keep_its_chunk_from_being_pending() -> None:
         copy = decode_envelope(bench.queue.sent[0].text)
         bench.toolbox.ledger.chunks.record_deferred(copy, at=bench.clock.now(), reason="503")
 
-    _before(bench, "poison", "replace", defer)
+    _before(bench, "poison", "transact", defer)
     assert _replay(bench) == [Result.REPLAYED]
     assert _state(bench) is ChunkState.QUEUED
 

@@ -1,0 +1,64 @@
+"""Old records, removed at an operator's wish: runs that are over, rejections, settled poison.
+
+A run's head stays while anything still needs it: a chunk row, kept poison, a gap that is too fresh.
+So do the newest run and the newest complete one, by which the health is judged. Each record is
+removed as it was read: one that somebody writes meanwhile stays. Called twice, or dies halfway:
+what is left is removed by the next call.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from common.ledger import Ledger
+from common.ledger.runs import GAP_COUNTS_FOR, Run
+from common.ledger.states import CLOSED_RUNS, RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """How many records went, or would go."""
+
+    runs: int
+    rejections: int
+    poison: int
+
+
+def purge(ledger: Ledger, *, older_than: timedelta, now: datetime, dry_run: bool = False) -> Purged:
+    """Remove what was written last, or settled, longer than `older_than` before `now`."""
+    before = now - older_than
+    poison = ledger.poison.settled_before(before)
+    rejections = ledger.rejections.seen_before(before)
+    if dry_run:
+        return Purged(
+            poison=sum(1 for _ in poison),
+            rejections=sum(1 for _ in rejections),
+            runs=sum(1 for _ in _runs_to_go(ledger, before=before, now=now)),
+        )
+    return Purged(
+        poison=ledger.poison.purge(poison),
+        rejections=ledger.rejections.purge(rejections),
+        runs=sum(ledger.runs.remove(run) for run in _runs_to_go(ledger, before=before, now=now)),
+    )
+
+
+def _runs_to_go(ledger: Ledger, *, before: datetime, now: datetime) -> Iterator[Run]:
+    """Yield the old runs that nothing needs any more."""
+    with_poison = {entry.run_id for entry in ledger.poison.entries()}
+    is_newest, seen_complete = True, False
+    for run in ledger.runs.latest(None):
+        is_newest_complete = run.state is RunState.COMPLETE and not seen_complete
+        seen_complete = seen_complete or is_newest_complete
+        stays = is_newest or is_newest_complete or not may_go(run, before=before, now=now)
+        is_newest = False
+        if not (stays or run.run_id in with_poison or ledger.runs.has_rows(run.run_id)):
+            yield run
+
+
+def may_go(run: Run, *, before: datetime, now: datetime) -> bool:
+    """Whether a run is over and old enough, by itself. Pure."""
+    if run.state not in CLOSED_RUNS:
+        return False
+    if run.state is RunState.GAP:
+        before = min(before, now - GAP_COUNTS_FOR)
+    return run.updated_at < before

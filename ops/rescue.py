@@ -1,0 +1,77 @@
+"""Messages that are stuck on the poison queue, brought back to the upload queue.
+
+The host puts there what it gave up, and `keep_poison` puts it back or keeps it. Where that function
+itself failed, the host has it run again every ten minutes, or, with the queue extension before
+5.3.8, never again; in both cases the message is hidden for ten minutes at a time and is gone after
+seven days. Nothing here needs that function.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from common.clock import Clock
+from common.envelope import decode_envelope, encode_to_fit
+from common.errors import LaterVersionError, UndecodableError
+from common.queues import ReceiveQueue, SendQueue
+
+HIDDEN_FOR: Final = 60.0
+"""Seconds for which a message is hidden from others while it is brought back."""
+
+HOST_HIDES_FOR: Final = 10 * 60.0
+"""Seconds for which the host hides a message that it has taken (docs/contracts.md)."""
+
+PATIENCE: Final = HOST_HIDES_FOR + 60.0
+"""Seconds that are waited for messages that are hidden: each comes to light once in this time."""
+
+LOOK_EVERY: Final = 0.5
+"""Seconds between two looks: the host, which hides them again, looks every 2 s (host.json)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescued:
+    """How many messages were brought back, and about how many are left, which are hidden."""
+
+    count: int
+    left: int
+
+
+def rescue(
+    poison_queue: ReceiveQueue, *, upload_queue: SendQueue, clock: Clock, patience: float
+) -> Rescued:
+    """Send every message of the poison queue to the upload queue; wait for those that are hidden.
+
+    The copy first: if it dies halfway, a message is on both queues, which is safe. Called twice:
+    the second call finds none. Raises what the queues raise; what is left is as it was.
+    """
+    give_up_at = clock.monotonic() + patience
+    count = 0
+    while True:
+        taken = poison_queue.take(hidden_for=HIDDEN_FOR)
+        for message in taken:
+            upload_queue.send(_to_send(message.text))
+            poison_queue.remove(message)
+            count += 1
+        if taken:
+            continue
+        left = poison_queue.depth()
+        if not left or clock.monotonic() >= give_up_at:
+            return Rescued(count=count, left=left)
+        clock.sleep(LOOK_EVERY)
+
+
+def not_kept_yet(depth: int) -> str:
+    """Return the finding of `depth` messages on the poison queue. Pure."""
+    return (
+        f"messages that the host gave up and that are not kept yet: {depth}; if this stays, see "
+        "whether the function keep_poison runs, is disabled or fails, then use `poison rescue`: "
+        "they live 7 days"
+    )
+
+
+def _to_send(text: str) -> str:
+    """Return the message without its send slot, which has passed; as it is if it cannot be read."""
+    try:
+        envelope = decode_envelope(text)
+    except (UndecodableError, LaterVersionError):
+        return text
+    return encode_to_fit(replace(envelope, slot=None))
