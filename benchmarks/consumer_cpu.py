@@ -36,6 +36,7 @@ from benchmarks.timing import best_cpu
 from common.clock import SystemClock
 from common.events import Event
 from common.ledger import open_ledger
+from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import insertion
 from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.problems import Problems
@@ -206,6 +207,7 @@ def _deliverer(tables: Tables) -> Deliverer:
         tokens=_Token(),
         ledger=ledger,
         problems=problems,
+        acceptance=Acceptance(tables, clock=clock),
         sends=Sends(tables, clock=clock),
         pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=95.0), clock=clock),
         deferrer=Deferrer(

@@ -19,6 +19,7 @@ from common.envelope import decode_envelope
 from common.errors import ConflictError, GapError, UnavailableError
 from common.identity import TokenSource
 from common.ledger import Ledger, open_ledger
+from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import chunk_of
 from common.ledger.partitions import partition_of
 from common.ledger.problems import Problems
@@ -28,7 +29,7 @@ from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper, handle_poison
-from consumer.sentinel import Answer, Isolate, RecordError, SentinelClient, Unavailable, Uploaded
+from consumer.sentinel import Answer, RecordError, Refused, SentinelClient, Unavailable, Uploaded
 from ops.poison import Selection, discard, find, replay
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
@@ -271,7 +272,7 @@ class ModelSentinel:
         bad = [index for index, version in enumerate(versions) if version.is_bad]
         errors = tuple(RecordError(index=index, messages=("bad",)) for index in bad)
         if len(bad) == count:
-            return Isolate(reason="bad", refused=errors)
+            return Refused(reason="bad", named=errors)
         return Uploaded(rejected=errors)
 
     def _apply(self, request: InFlight) -> None:
@@ -375,8 +376,8 @@ class World:
         if row is None:
             return f"{envelope.name} was sent, whose row is gone"
         chunk = chunk_of(row)
-        records = orjson.loads(envelope.body)
-        allowed = {version_of(records[index]) for index in chunk.to_send}
+        records = dict(zip(envelope.indexes, orjson.loads(envelope.body), strict=True))
+        allowed = {version_of(records[index]) for index in chunk.to_send if index in records}
         wrong = [version for version in versions if version not in allowed]
         return f"{envelope.name} was sent with {wrong}, which are void or settled" if wrong else ""
 
@@ -430,6 +431,7 @@ class World:
             tokens=cast("TokenSource", FixedToken()),
             ledger=ledger,
             problems=problems,
+            acceptance=Acceptance(self.tables, clock=self.clock),
             sends=Sends(self.tables, clock=self.clock),
             pacer=Pacer(
                 Slots(self.tables, clock=self.clock, requests_per_minute=6000), clock=self.clock
