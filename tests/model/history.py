@@ -178,7 +178,7 @@ class History:
             case 6:
                 world.lumen.list_again()
             case 7 | 8 | 9 as choice:
-                self._overtake(0.0 if choice < 9 else rng.choice(STALLS))  # noqa: PLR2004
+                self._overtake(0.0 if choice < 9 else rng.choice(STALLS))
             case 10:
                 self._refuse_all()
             case _:
