@@ -20,12 +20,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import requests
 from requests.adapters import BaseAdapter
+from urllib3 import HTTPResponse
 
 from benchmarks.feeds import open_feed
 from benchmarks.in_memory import CountingQueue, MemoryTable, MemoryTables
@@ -170,7 +172,7 @@ class Acceptor(BaseAdapter):
         answer.status_code = 200
         answer.request = request
         answer.url = str(request.url)
-        answer._content = b""  # what an adapter sets whose answer is read
+        answer.raw = HTTPResponse(BytesIO(), preload_content=False)
         return answer
 
     def close(self) -> None:

@@ -262,15 +262,18 @@ class Deliverer:
         answer, sent = found.answer, found.look.indexes
         if isinstance(answer, Refused) and is_flawed(envelope):
             return GiveUp(reason=NOT_THE_RECORDS), envelope
-        if not is_failure(answer, sent=sent):
-            accepted_since = isinstance(answer, Refused) and self._acceptance.may_split()
-            return decide(answer, envelope, sent=sent, accepted_since=accepted_since), envelope
-        counts, failed = False, envelope.failed
-        if failed is not None and mark is not None:
-            counts, failed = mark.number >= failed + ENOUGH_RAISES, min(failed, mark.number)
-        if failed is None or counts:
-            failed = self._acceptance.read().number
-        outcome = decide(answer, envelope, sent=sent, accepted_since=counts)
+        accepted_since, failed = False, envelope.failed
+        if is_failure(answer, sent=sent):
+            if failed is not None and mark is not None:
+                accepted_since = mark.number >= failed + ENOUGH_RAISES
+                failed = None if accepted_since else min(failed, mark.number)
+            if failed is None:
+                with suppress(*_OUR_TROUBLE):  # not noted, this failure is as if it had not been
+                    failed = self._acceptance.read().number
+        elif isinstance(answer, Refused):
+            with suppress(*_OUR_TROUBLE):
+                accepted_since = self._acceptance.may_split()
+        outcome = decide(answer, envelope, sent=sent, accepted_since=accepted_since)
         return outcome, replace(envelope, failed=failed)
 
     def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:

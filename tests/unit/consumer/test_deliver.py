@@ -321,6 +321,21 @@ def test_a_failed_request_is_made_once_more_where_a_slot_is_near(name: str) -> N
     assert bench.queue.sent == []
 
 
+def test_where_storage_is_in_the_way_of_a_second_request_the_first_answer_counts() -> None:
+    """The slots cannot be read: Sentinel's server error is the outcome, and the problem."""
+    bench = Bench()
+    bench.answer(ANSWERS["unavailable"])
+    sent = replace(envelope(), slot=START.timestamp())
+    bench.enqueue(sent)
+    posted = bench.sentinel.posted
+    fails = failing("control", "get")
+    bench.tables.before = lambda table, operation: fails(table, operation) if posted else None
+    bench.deliver(sent)
+    assert len(posted) == 1
+    copy, _ = bench.take()
+    assert (copy.deferrals, copy.failed, copy.history[-1].reason) == (1, None, "why")
+
+
 @pytest.mark.parametrize("when", ["token", "refresh"])
 @pytest.mark.parametrize(
     "error",

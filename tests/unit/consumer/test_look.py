@@ -438,6 +438,21 @@ def test_an_envelope_of_a_later_release_goes_back_on_the_queue(
     assert Event.MESSAGE_PUT_BACK.value in caplog.text
 
 
+@pytest.mark.parametrize("slot", [None, -60.0])
+@pytest.mark.parametrize("why", ["settled", "elsewhere"])
+def test_what_is_not_to_be_sent_takes_no_slot(slot: float | None, why: str) -> None:
+    """A message without a slot, or too late for its own: the row is looked at first."""
+    bench = Bench()
+    now = START.timestamp()
+    sent = replace(envelope(), slot=None if slot is None else now + slot)
+    bench.enqueue(sent, destination=ELSEWHERE if why == "elsewhere" else HERE)
+    if why == "settled":
+        bench.settle(sent, accepted=(0, 1, 2))
+    bench.deliver(sent)
+    assert bench.pacer._slots.next_free() is None
+    assert len(bench.queue.sent) == (1 if why == "elsewhere" else 0)
+
+
 LETTERS: Sequence[Letter] = tuple(Letter)
 
 
