@@ -55,21 +55,21 @@ class Pacer:
         self._closed_until = datetime.fromtimestamp(0, UTC)
 
     def is_on_time(self, slot: float | None) -> bool:
-        """Whether `permit` costs no slot: the message has one, and comes neither late nor early."""
+        """Whether a request may leave at once, or wait on: its message is not late for its slot."""
         now = self._clock.now()
-        return slot is not None and is_on_time(slot, now) and now >= self._closed_until
+        is_late = slot is None or now.timestamp() - slot > LATE_AFTER
+        return not is_late and now >= self._closed_until
 
     def permit(self, slot: float | None, *, soon: bool = False) -> Permit:
         """Return whether a request may leave whose message was sent for `slot`.
 
         May wait up to `MAX_WAIT`. `soon`: see `come_back`. Raises what the ledger raises.
         """
-        now = self._clock.now()
         if slot is not None:
-            early = slot - now.timestamp()
+            early = slot - self._clock.now().timestamp()
             if early > EARLY_BEFORE:
                 return ComeBack(slot=slot, delay=early)
-            if is_on_time(slot, now) and now >= self._closed_until:
+            if self.is_on_time(slot):
                 return GO
         return self.next_permit(soon=soon)
 
@@ -115,8 +115,3 @@ class Pacer:
         with self._lock:
             self._closed_until = max(self._closed_until, until)
         self._slots.push(until)
-
-
-def is_on_time(slot: float, now: datetime) -> bool:
-    """Return whether `now` is no more than `LATE_AFTER` seconds past `slot`; earlier is on time."""
-    return now.timestamp() - slot <= LATE_AFTER
