@@ -22,6 +22,7 @@ from common.ledger import open_ledger
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance
 from common.ledger.chunks import Chunk, insertion
 from common.ledger.problems import Problems
+from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
@@ -183,6 +184,7 @@ def _deliverer(
         ledger=ledger,
         problems=problems,
         acceptance=Acceptance(tables, clock=clock),
+        sends=Sends(tables, clock=clock),
         pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=95.0), clock=clock),
         deferrer=Deferrer(
             queue=cast("Any", queue),

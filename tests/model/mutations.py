@@ -182,6 +182,8 @@ def _parts_are_sent_whole(patch: pytest.MonkeyPatch) -> None:
         return replace(part_of(envelope, indexes), part=tuple(range(len(indexes))))
 
     patch.setattr(consumer.deliver, "part_of", careless)
+
+
 def _in_another_order(patch: pytest.MonkeyPatch, *, row_last: bool) -> None:
     """The messages are sent before their rows are written, or before older versions are struck."""
 
