@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import uuid4
 
-from common.clock import CLOCK_SKEW, Clock
+from common.clock import Clock
 from common.errors import ConflictError
 from common.events import cut
 from common.ledger.tables import Action, Operation, Row, Table, Tables
@@ -87,12 +87,6 @@ class Moment:
 
     at: datetime
     by: str = ""
-
-    def is_surely_after(self, other: "Moment") -> bool:
-        """Whether this was later than `other`, also if two clocks differ by `CLOCK_SKEW`."""
-        is_one_clock = bool(self.by) and self.by == other.by
-        margin = timedelta(seconds=0.0 if is_one_clock else CLOCK_SKEW)
-        return self.at > other.at + margin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,11 +203,6 @@ class Problems:
         """Return when what Sentinel accepted last was sent, or up to `WRITE_EVERY` s earlier."""
         last = self._last_success()
         return None if last is None else last.at
-
-    def has_success_after(self, moment: Moment) -> bool:
-        """Whether Sentinel surely accepted something of anybody that was sent after `moment`."""
-        last = self._last_success()
-        return last is not None and last.is_surely_after(moment)
 
     def open(self) -> list[Problem]:
         """Return the problems that count now."""
