@@ -23,8 +23,8 @@ QUICK_TO_NOTICE = {
     "filters apply to unknown ids only": 60,
     "what lies beyond the checkpoint is void": 60,
     "a tick takes over before it goes on": 60,
-    "a failure counts behind an acceptance": 60,
-    "a part names its records": 60,
+    "a failure counts behind an acceptance": 120,
+    "a part names its records": 160,
 }
 """Histories within which the model surely notices that one of these rules is missing. The others
 take rarer histories: `make model ARGS=--rules` looks for them."""
