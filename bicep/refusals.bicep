@@ -25,7 +25,10 @@ func isGuid(text string) bool => shape(text) == '8-4-4-4-12' && onlyOf(toLower(t
 // Its words, without the names between them: /subscriptions/…/resourceGroups/…/providers/<type>/…
 func words(id string) string => toLower(join(map([1, 3, 5, 6, 7], i => split('${id}////////', '/')[i]), '/'))
 
-func isPath(id string) bool => startsWith(id, '/') && length(split(id, '/')) == 9 && !contains('${id}/', '//')
+func isWhole(parts string[]) bool => length(parts) == 9 && !contains(map(skip(parts, 1), part => trim(part)), '')
+
+// Nothing before or behind it, as a blank that was copied along.
+func isPath(id string) bool => startsWith(id, '/') && trim(id) == id && isWhole(split(id, '/'))
 
 func isResourceId(id string, type string) bool =>
   isPath(id) && words(id) == 'subscriptions/resourcegroups/providers/${toLower(type)}'

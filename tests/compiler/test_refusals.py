@@ -51,6 +51,14 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         f'sentinelWorkspaceResourceId "" {NO_WORKSPACE}',
     ),
     "workspace: no slash": ({"sentinelWorkspaceResourceId": WORKSPACE[1:]}, NO_WORKSPACE),
+    "workspace: a blank that was copied along": (
+        {"sentinelWorkspaceResourceId": f"{WORKSPACE} "},
+        f'sentinelWorkspaceResourceId "{WORKSPACE} " {NO_WORKSPACE}',
+    ),
+    "workspace: a slash behind it": (
+        {"sentinelWorkspaceResourceId": f"{WORKSPACE}/"},
+        f'sentinelWorkspaceResourceId "{WORKSPACE}/" {NO_WORKSPACE}',
+    ),
     "workspace: empty group": (
         {"sentinelWorkspaceResourceId": WORKSPACE.replace("/soc/", "//")},
         NO_WORKSPACE,
