@@ -175,24 +175,24 @@ var dataParts = createFileEndpoint ? ['blob', 'queue', 'table', 'file', 'vault']
 var endpointParts = concat(usePrivateEndpoints ? dataParts : [], privateInbound ? ['sites'] : [])
 
 // All that is wrong with the input, in one error. Every name needs it, so nothing is made before.
-var refused = refusals.joined(concat(
-  [
-    refusals.refusePrefix(functionNamePrefix)
-    refusals.refuseCloud(cloud)
-    refusals.refuseSchedule(lumenSchedule)
-    refusals.refuseWorkspace('sentinelWorkspaceResourceId', sentinelWorkspaceResourceId)
-    empty(logWorkspaceResourceId) ? '' : refusals.refuseWorkspace('logWorkspaceResourceId', logWorkspaceResourceId)
-    refusals.refuseNoGuids({ sentinelWorkspaceId: sentinelWorkspaceId, tenantId: tenantId })
-    refusals.refuseOverrides(objectKeys(settingOverrides))
-    refusals.refusePrivateInbound(privateInbound, usePrivateEndpoints)
-    privateDns == 'existing' ? refusals.refuseZones(endpointParts, privateDnsZoneIds) : ''
-    refusals.refuseGateways(createNatGateway, natGatewayId)
-  ],
-  refusals.refuseApplication(assignSentinelRole, applicationClientId, applicationPrincipalId),
-  newNetwork
+var refused = refusals.joined([
+  refusals.refusePrefix(functionNamePrefix)
+  refusals.refuseCloud(cloud)
+  refusals.refuseSchedule(lumenSchedule)
+  refusals.refuseWorkspace('sentinelWorkspaceResourceId', sentinelWorkspaceResourceId)
+  empty(logWorkspaceResourceId) ? '' : refusals.refuseWorkspace('logWorkspaceResourceId', logWorkspaceResourceId)
+  refusals.refuseNoGuids({ sentinelWorkspaceId: sentinelWorkspaceId, tenantId: tenantId })
+  refusals.refuseOverrides(objectKeys(settingOverrides))
+  refusals.refusePackage(packageUri)
+  privateDns == 'existing' ? refusals.refuseZones(endpointParts, privateDnsZoneIds) : ''
+  ...refusals.refuseActionGroups(alertActionGroupIds)
+  ...refusals.refuseApplication(assignSentinelRole, applicationClientId, applicationPrincipalId)
+  ...refusals.refuseInbound(privateInbound, usePrivateEndpoints, allowedIpRanges)
+  ...refusals.refuseWaysOut(createNatGateway, natGatewayId, routeTableId)
+  ...(newNetwork
     ? refusals.refuseNewNetwork(virtualNetworkName, virtualNetworkPrefix, functionSubnet, endpointSubnet)
-    : refusals.refuseExistingNetwork(virtualNetworkResourceId, functionSubnetName, endpointSubnet.?name)
-))
+    : refusals.refuseExistingNetwork(virtualNetworkResourceId, functionSubnetName, endpointSubnet.?name))
+])
 var prefix = empty(refused) ? toLower(functionNamePrefix) : fail(refused)
 var networkName = empty(refused) ? virtualNetworkName : fail(refused)
 var sentinelWorkspace = split(empty(refused) ? sentinelWorkspaceResourceId : fail(refused), '/')

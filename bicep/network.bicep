@@ -3,7 +3,7 @@
 // A module of main.bicep; deployed alone, it makes the network for somebody else to give away.
 
 import { tags as tagMap } from 'types.bicep'
-import { joined, refuseGateways, refuseNewNetwork } from 'refusals.bicep'
+import { joined, refuseNewNetwork, refuseWaysOut } from 'refusals.bicep'
 
 metadata name = 'Network of the Lumen to Sentinel pipeline'
 metadata description = 'A virtual network with the two subnets that the pipeline needs.'
@@ -49,7 +49,7 @@ var functionSubnet = { name: functionSubnetName, prefix: functionSubnetPrefix }
 var endpointSubnet = { name: endpointSubnetName, prefix: endpointSubnetPrefix }
 var newEndpointSubnet = createEndpointSubnet ? endpointSubnet : null
 var refused = joined(concat(
-  [refuseGateways(createNatGateway, natGatewayId)],
+  refuseWaysOut(createNatGateway, natGatewayId, routeTableId),
   refuseNewNetwork(virtualNetworkName, virtualNetworkPrefix, functionSubnet, newEndpointSubnet)
 ))
 var networkName = empty(refused) ? virtualNetworkName : fail(refused)

@@ -25,7 +25,10 @@ func isGuid(text string) bool => shape(text) == '8-4-4-4-12' && onlyOf(toLower(t
 // Its words, without the names between them: /subscriptions/…/resourceGroups/…/providers/<type>/…
 func words(id string) string => toLower(join(map([1, 3, 5, 6, 7], i => split('${id}////////', '/')[i]), '/'))
 
-func isPath(id string) bool => startsWith(id, '/') && length(split(id, '/')) == 9 && !contains('${id}/', '//')
+func isWhole(parts string[]) bool => length(parts) == 9 && !contains(map(skip(parts, 1), part => trim(part)), '')
+
+// Nothing before or behind it, as a blank that was copied along.
+func isPath(id string) bool => startsWith(id, '/') && trim(id) == id && isWhole(split(id, '/'))
 
 func isResourceId(id string, type string) bool =>
   isPath(id) && words(id) == 'subscriptions/resourcegroups/providers/${toLower(type)}'
@@ -57,6 +60,9 @@ func idOf(type string) string => '/subscriptions/<id>/resourceGroups/<name>/prov
 
 func refuseResourceId(parameter string, id string, type string) string =>
   isResourceId(id, type) ? '' : '${parameter} "${id}" is not the resource id of a ${type}: ${idOf(type)}'
+
+func refuseOptionalId(parameter string, id string, type string) string =>
+  empty(id) ? '' : refuseResourceId(parameter, id, type)
 
 @export()
 func refuseWorkspace(parameter string, id string) string =>
@@ -93,6 +99,17 @@ var whyTaken = 'the template sets that from a parameter of its own, or Flex Cons
 func refuseOverrides(names string[]) string =>
   empty(taken(names)) ? '' : 'settingOverrides holds ${join(taken(names), ', ')}: ${whyTaken}'
 
+// Not shown: its address may hold a signature that opens it.
+@export()
+func refusePackage(address string) string =>
+  empty(address) || startsWith(toLower(address), 'https://')
+    ? ''
+    : 'packageUri is not an https address: give that of a release package; az publishes a file'
+
+@export()
+func refuseActionGroups(ids string[]) string[] =>
+  map(ids, id => refuseResourceId('alertActionGroupIds', id, 'Microsoft.Insights/actionGroups'))
+
 // --- the application that uploads -----------------------------------------------------------
 
 var roleForNone = 'assignSentinelRole is true for an application, and applicationPrincipalId is empty'
@@ -128,15 +145,38 @@ func without(parts string[], zones dnsZoneIds?) string => join(filter(parts, par
 
 var eachNeedsOne = 'with privateDns existing, each private endpoint needs one'
 
-@export()
-func refuseZones(parts string[], zones dnsZoneIds?) string =>
-  empty(without(parts, zones)) ? '' : 'privateDnsZoneIds has no id for ${without(parts, zones)}: ${eachNeedsOne}'
+func isZone(id string) bool => isResourceId(id, 'Microsoft.Network/privateDnsZones')
+
+func misnamed(parts string[], zones dnsZoneIds?) string =>
+  join(filter(parts, part => !isZone(zones[?part] ?? '')), ', ')
+
+func refuseNoZones(names string) string =>
+  empty(names) ? '' : 'privateDnsZoneIds names no zone for ${names}: give ${idOf('Microsoft.Network/privateDnsZones')}'
 
 @export()
+func refuseZones(parts string[], zones dnsZoneIds?) string =>
+  empty(without(parts, zones))
+    ? refuseNoZones(misnamed(parts, zones))
+    : 'privateDnsZoneIds has no id for ${without(parts, zones)}: ${eachNeedsOne}'
+
 func refusePrivateInbound(privateInbound bool, usePrivateEndpoints bool) string =>
   privateInbound && !usePrivateEndpoints
     ? 'privateInbound needs a private endpoint: set usePrivateEndpoints to true, or privateInbound to false'
     : ''
+
+func isRange(text string) bool => contains(text, '/') && onlyOf(toLower(text), '0123456789abcdef.:/')
+
+func refuseCallers(ranges string[]) string =>
+  empty(filter(ranges, range => !isRange(range)))
+    ? ''
+    : 'allowedIpRanges holds "${join(filter(ranges, range => !isRange(range)), '", "')}": write each as 192.0.2.0/24'
+
+@export()
+@description('All that is wrong with who may call the app.')
+func refuseInbound(privateInbound bool, usePrivateEndpoints bool, ranges string[]) string[] => [
+  refusePrivateInbound(privateInbound, usePrivateEndpoints)
+  refuseCallers(ranges)
+]
 
 // --- the network ----------------------------------------------------------------------------
 
@@ -175,11 +215,18 @@ func refuseOverlap(functionSubnetPrefix string, endpointSubnetPrefix string) str
     ? 'functionSubnetPrefix ${functionSubnetPrefix} and endpointSubnetPrefix ${endpointSubnetPrefix} overlap'
     : ''
 
-@export()
 func refuseGateways(createNatGateway bool, natGatewayId string) string =>
   createNatGateway && !empty(natGatewayId)
     ? 'createNatGateway is true and natGatewayId names a gateway: choose one of the two'
     : ''
+
+@export()
+@description('All that is wrong with the ways out of a new function subnet.')
+func refuseWaysOut(createNatGateway bool, natGatewayId string, routeTableId string) string[] => [
+  refuseGateways(createNatGateway, natGatewayId)
+  refuseOptionalId('natGatewayId', natGatewayId, 'Microsoft.Network/natGateways')
+  refuseOptionalId('routeTableId', routeTableId, 'Microsoft.Network/routeTables')
+]
 
 func refuseFunctionRange(network string, prefix string) string[] => [
   refuseHostBits('virtualNetworkPrefix', network)
@@ -196,13 +243,20 @@ func refuseEndpointRange(network string, functionSubnetPrefix string, prefix str
   refuseOverlap(functionSubnetPrefix, prefix)
 ]
 
+// Without one, parseCidr takes the length of the old address classes.
+func hasNoLength(prefixes string[]) bool => !empty(filter(prefixes, prefix => !contains(prefix, '/')))
+
 func refuseRanges(network string, functionSubnetPrefix string, endpointSubnetPrefix string?) string[] =>
   contains('${network} ${functionSubnetPrefix} ${endpointSubnetPrefix ?? ''}', ':')
     ? ['a prefix of the new network is of IPv6: write all of them as IPv4']
-    : concat(
-        refuseFunctionRange(network, functionSubnetPrefix),
-        endpointSubnetPrefix == null ? [] : refuseEndpointRange(network, functionSubnetPrefix, endpointSubnetPrefix!)
-      )
+    : hasNoLength([network, functionSubnetPrefix, endpointSubnetPrefix ?? network])
+        ? ['a prefix of the new network has no length: write each as an address with its length, as 10.0.1.0/24']
+        : concat(
+            refuseFunctionRange(network, functionSubnetPrefix),
+            endpointSubnetPrefix == null
+              ? []
+              : refuseEndpointRange(network, functionSubnetPrefix, endpointSubnetPrefix!)
+          )
 
 // A security group is named after both, and has 80 characters at most.
 func refuseLongName(networkName string, parameter string, subnetName string) string =>

@@ -26,7 +26,7 @@ ACCEPTED: Final = {
     "CKV_AZURE_59": "without endpoints the account is public to one subnet, and to it alone",
     "CKV_AZURE_78": "Flex Consumption has no FTP and refuses ftpsState; the policy ftp forbids it",
     "CKV_AZURE_189": "without endpoints the vault is public to one subnet, and to it alone",
-    "CKV_AZURE_206": "what is in flight is lost with its region; the next runs bring it again",
+    "CKV_AZURE_206": "a region that is lost takes what is in flight along; docs/deploy.md says so",
     "CKV_AZURE_212": "Flex Consumption has no fixed number of instances; the queue keeps the work",
     "CKV_AZURE_213": "Flex Consumption does not route by health checks; a missing run alerts",
     "CKV_AZURE_222": "public access is off with privateInbound; else keys and ranges guard it",

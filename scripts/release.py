@@ -1,8 +1,9 @@
 """`make release`: what a release consists of, and the one place that names its repository.
 
 The package holds the product and its dependencies for the machines that it runs on, so it is
-published without a build, and without a package index. The same commit gives the same bytes. Beside
-it: a software bill of materials (CycloneDX), the third-party notices, the checksums.
+published without a build, and without a package index. The same commit gives the same files, and
+with the same zlib the same bytes. Beside it: a software bill of materials (CycloneDX), the
+third-party notices, the checksums.
 
 Only the release workflow knows owner and name of the repository: `stamp` writes them, with the
 version, into bicep/portal/release.json, and from there into the README's buttons and the form's

@@ -22,7 +22,8 @@ resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' = {
 
 resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = {
   parent: zone
-  name: 'link-${uniqueString(virtualNetworkId)}'
+  // In lower case: the portal and people write ids differently, and a network takes one link to a zone.
+  name: 'link-${uniqueString(toLower(virtualNetworkId))}'
   location: 'global'
   tags: place.tags
   properties: {

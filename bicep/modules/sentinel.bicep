@@ -33,7 +33,8 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existin
 // threat-intelligence-stix-objects:upload, the one call that the pipeline makes to Sentinel.
 resource contributor 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (assignRole) {
   scope: workspace
-  name: guid(workspace.id, uploader, microsoftSentinelContributor)
+  // In lower case: with an id that is written differently, the next deployment would assign it again.
+  name: guid(toLower(workspace.id), toLower(uploader), microsoftSentinelContributor)
   properties: {
     principalId: principalId
     principalType: 'ServicePrincipal'

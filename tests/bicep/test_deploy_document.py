@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from common.events import Event
 from common.settings import describe_settings
 from tests.bicep.compiled import BICEP, EXAMPLES, ROOT, template
 
@@ -83,9 +84,10 @@ def test_an_existing_subnet_gets_its_service_endpoint() -> None:
 
 
 def test_a_tear_down_frees_the_subnet_first() -> None:
-    """The app leaves the network before the group goes; the vault comes back into a new group."""
+    """App and role go before the group and the identity; the vault comes back into a new group."""
     assert "azd down" not in TEXT
     order = [
+        "az role assignment delete",
         "az functionapp vnet-integration remove",
         "az group delete",
         "az group create",
@@ -95,6 +97,20 @@ def test_a_tear_down_frees_the_subnet_first() -> None:
     places = [part("## Tear down").find(command) for command in order]
     assert places == sorted(places)
     assert -1 not in places
+
+
+def test_a_tear_down_takes_the_role_of_one_identity_only() -> None:
+    """Without an assignee, the command removes the role of everybody: an empty name stops it."""
+    (line,) = re.findall(r"az role assignment delete .*", part("## Tear down"))
+    assert '--assignee "${principal:?}"' in line
+    assert "--scope <workspace resource id>" in line
+
+
+def test_a_roll_back_loses_nothing_that_newer_code_queued() -> None:
+    """The document says of a later envelope what the consumer does with it."""
+    section = part("## Upgrade and roll back")
+    assert Event.MESSAGE_PUT_BACK in section
+    assert "oison" not in section
 
 
 def test_us_government_is_looked_at_first() -> None:
@@ -181,6 +197,7 @@ def test_only_a_list_of_numbers_takes_no_variable() -> None:
 
 SIGNS = {
     "`RoleAssignmentExists`": "`assignSentinelRole` false",
+    "`RoleAssignmentUpdateNotPermitted`": "delete that assignment",
     "`RequestDisallowedByPolicy`": "`createNatGateway` true",
     "`InaccessibleStorage`": "publish again",
     "messages wait (`queue_depth` above 0)": "`alwaysReadyUploadInstances` 1",

@@ -90,12 +90,24 @@ def test_an_application_needs_its_ids() -> None:
 
 
 GUID = "11111111-1111-1111-1111-111111111111"
+ZONES = ("blob", "queue", "table", "file", "vault", "sites")
+
+
+def written(name: str) -> list[str]:
+    """Return the id of a resource of Microsoft.Network as the portal and the CLI write it."""
+    group = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/hub"
+    whole = f"{group}/providers/Microsoft.Network/{name}"
+    return [whole, whole.lower(), whole.replace("resourceGroups", "resourcegroups")]
+
+
 TAKEN = {
     "functionNamePrefix": ["abc", "abcdefghijk", "lumen2026", "1lumen", "LUMENFEED"],
     "schedule": ["0 */15 * * * *", "0 0,30 8-18 * 1-12 MON-FRI"],
     "clientId": [GUID],
     "principalId": [GUID.replace("1", "F")],
-    "natGatewayId": [""],
+    "natGatewayId": ["", *written("natGateways/corp-nat")],
+    "routeTableId": ["", *written("routeTables/to-firewall")],
+    **{f"{part}Zone": written("privateDnsZones/privatelink.example") for part in ZONES},
     "packageUri": ["", "https://example.com/package.zip?sig=a%2Fb"],
 }
 """What a person may type, by control: the template takes it (tests/compiler)."""
@@ -113,7 +125,9 @@ REFUSED = {
     "clientId": ["", "lumen", GUID + "1"],
     "principalId": ["", "lumen"],
     "natGatewayId": ["corp-nat", "/subscriptions/x/resourceGroups/y/providers/z/natGateways/n"],
-    "packageUri": ["http://example.com/package.zip"],
+    "routeTableId": ["to-firewall", *written("natGateways/corp-nat")],
+    **{f"{part}Zone": ["", "zone", *written("virtualNetworks/corp")] for part in ZONES},
+    "packageUri": ["http://example.com/package.zip", "dist/app.zip"],
 }
 """What the template, or Azure, would refuse: the form does so while it is typed."""
 

@@ -26,6 +26,8 @@ NAMES = {
 2026-11-22; an app's first 32 characters are its host id, so no more are used."""
 
 LONGEST_HOST_ID = 32
+PROVIDER = NETWORK.partition("/virtualNetworks/")[0]
+WORKSPACE_TYPE = "Microsoft.OperationalInsights/workspaces"
 PREFIXES = ["abc", "abcdefghijk", "lumen2026", "1lumen", "123", "LumenFeed", "LUMENFEED"]
 
 
@@ -115,6 +117,44 @@ def test_ids_may_be_in_any_case(compiler: Compiler, tmp_path: Path) -> None:
     assert names(found, "Microsoft.Web/sites")
 
 
+def test_an_id_in_another_case_makes_nothing_twice(compiler: Compiler, tmp_path: Path) -> None:
+    """Azure refuses a second assignment of the role, and a second link of a network to a zone."""
+    made = []
+    for workspace, network in ((WORKSPACE, NETWORK), (WORKSPACE.upper(), NETWORK.lower())):
+        inputs: dict[str, object] = {
+            "sentinelWorkspaceResourceId": workspace,
+            "virtualNetworkResourceId": network,
+        }
+        found = predict(compiler, tmp_path, inputs)
+        types = ("roleAssignments", "privateDnsZones/virtualNetworkLinks", "dataConnectors")
+        made.append(
+            sorted(
+                item["id"].lower()
+                for item in found["predictedResources"]
+                if item["type"].endswith(types)
+            )
+        )
+    assert made[0] == made[1]
+    assert any("/virtualnetworklinks/" in name for name in made[0])
+    assert any("/workspaces/soc-sentinel/" in name for name in made[0])
+
+
+def test_everything_that_is_named_may_exist(compiler: Compiler, tmp_path: Path) -> None:
+    """Zones, action groups, ranges of both kinds and a package pass, in any case."""
+    parts = ("blob", "queue", "table", "file", "vault")
+    zone = f"{PROVIDER}/privateDnsZones/privatelink.example"
+    inputs: dict[str, object] = {
+        "privateDns": "existing",
+        "privateDnsZoneIds": dict.fromkeys(parts, zone.replace("resourceGroups", "resourcegroups")),
+        "alertActionGroupIds": [
+            WORKSPACE.replace(WORKSPACE_TYPE, "microsoft.insights/actiongroups")
+        ],
+        "allowedIpRanges": ["192.0.2.0/24", "2001:DB8::/32"],
+        "packageUri": "HTTPS://example.com/package.zip",
+    }
+    assert names(predict(compiler, tmp_path, inputs), "Microsoft.Web/sites")
+
+
 def test_the_smallest_network_that_fits_is_taken(compiler: Compiler, tmp_path: Path) -> None:
     """/27 and /28 side by side, at the end of the network."""
     inputs: dict[str, object] = {
@@ -135,8 +175,8 @@ def test_an_override_is_added(compiler: Compiler, tmp_path: Path) -> None:
 
 WAYS_OUT: dict[str, dict[str, object]] = {
     "a new NAT gateway": {"createNatGateway": True},
-    "an existing NAT gateway": {"natGatewayId": "/subscriptions/x/natGateways/corp-nat"},
-    "a route table": {"routeTableId": "/subscriptions/x/routeTables/to-firewall"},
+    "an existing NAT gateway": {"natGatewayId": f"{PROVIDER}/natGateways/corp-nat"},
+    "a route table": {"routeTableId": f"{PROVIDER}/routeTables/to-firewall"},
 }
 
 

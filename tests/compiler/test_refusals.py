@@ -25,6 +25,7 @@ ROLE = (
 )
 ALONE = "is given and applicationClientId is empty: give both, or none for the managed identity"
 TAKEN = "the template sets that from a parameter of its own, or Flex Consumption does not allow it"
+ZONE = NETWORK.replace("virtualNetworks", "privateDnsZones")
 ZONES = dict.fromkeys(("blob", "queue", "table", "vault"), "/subscriptions/x")
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
@@ -50,6 +51,14 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         f'sentinelWorkspaceResourceId "" {NO_WORKSPACE}',
     ),
     "workspace: no slash": ({"sentinelWorkspaceResourceId": WORKSPACE[1:]}, NO_WORKSPACE),
+    "workspace: a blank that was copied along": (
+        {"sentinelWorkspaceResourceId": f"{WORKSPACE} "},
+        f'sentinelWorkspaceResourceId "{WORKSPACE} " {NO_WORKSPACE}',
+    ),
+    "workspace: a slash behind it": (
+        {"sentinelWorkspaceResourceId": f"{WORKSPACE}/"},
+        f'sentinelWorkspaceResourceId "{WORKSPACE}/" {NO_WORKSPACE}',
+    ),
     "workspace: empty group": (
         {"sentinelWorkspaceResourceId": WORKSPACE.replace("/soc/", "//")},
         NO_WORKSPACE,
@@ -127,6 +136,34 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         },
         "privateDnsZoneIds has no id for sites:",
     ),
+    "zones: a workspace": (
+        {
+            "privateDns": "existing",
+            "createFileEndpoint": False,
+            "privateDnsZoneIds": ZONES | {"queue": ZONE, "table": ZONE},
+        },
+        "privateDnsZoneIds names no zone for blob, vault: give /subscriptions/<id>",
+    ),
+    "NAT gateway: a name": (
+        {"natGatewayId": "corp-nat"},
+        'natGatewayId "corp-nat" is not the resource id of a Microsoft.Network/natGateways',
+    ),
+    "route table: a network": (
+        {"routeTableId": NETWORK},
+        f'routeTableId "{NETWORK}" is not the resource id of a Microsoft.Network/routeTables',
+    ),
+    "action group: a name": (
+        {"alertActionGroupIds": ["soc"]},
+        'alertActionGroupIds "soc" is not the resource id of a Microsoft.Insights/actionGroups',
+    ),
+    "callers: a name and an address": (
+        {"allowedIpRanges": ["192.0.2.0/24", "office", "192.0.2.1"]},
+        'allowedIpRanges holds "office", "192.0.2.1": write each as 192.0.2.0/24',
+    ),
+    "package: a file": (
+        {"packageUri": "dist/app.zip"},
+        "packageUri is not an https address: give that of a release package",
+    ),
     "two NAT gateways": (
         {"createNatGateway": True, "natGatewayId": "/subscriptions/x"},
         "createNatGateway is true and natGatewayId names a gateway: choose one of the two",
@@ -191,7 +228,14 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"endpointSubnetPrefix": "fd00:1::/64"},
         "a prefix of the new network is of IPv6: write all of them as IPv4",
     ),
-    "no range": ({"functionSubnetPrefix": "large"}, "The specified CIDR 'large' is not valid"),
+    "no length": (
+        {"functionSubnetPrefix": "10.0.1.0"},
+        "a prefix of the new network has no length: write each as an address with its length",
+    ),
+    "no range": (
+        {"functionSubnetPrefix": "large/24"},
+        "The specified CIDR 'large/24' is not valid",
+    ),
     "an int as a setting": (
         {"settingOverrides": {"MAX_PAGES": 500}},
         '"MAX_PAGES" expected a value of type "string" but the provided value is of type "500"',
