@@ -31,6 +31,7 @@ def part_of(envelope: Envelope, indexes: Sequence[int]) -> Envelope:
         put_back=0,
         failed=None,
         slot=None,
+        due=None,
         history=(),
     )
 

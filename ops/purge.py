@@ -59,6 +59,6 @@ def may_go(run: Run, *, before: datetime, now: datetime) -> bool:
     """Whether a run is over and old enough, by itself. Pure."""
     if run.state not in CLOSED_RUNS:
         return False
-    if run.state is RunState.GAP:
+    if run.state is RunState.GAP and run.acknowledged_at is None:
         before = min(before, now - GAP_COUNTS_FOR)
     return run.updated_at < before

@@ -157,7 +157,6 @@ class Problems:
                     "since": now if known is None else known.since,
                     "last_seen": now,
                     "until": now + self._stands_for,
-                    "is_open": True,  # the release before this one reads it
                 },
             )
         )
@@ -226,7 +225,7 @@ class Problems:
     def _leave_trace(self, row: Row, problem: Problem, *, at: datetime) -> None:
         """Turn a problem's row into a trace, unless it changed since it was read."""
         key = f"{_TRACE}{problem.since:%Y%m%dT%H%M%S%f}-{row.key}"
-        ended = {**row.data, "kind": problem.kind.value, "until": at, "is_open": False}
+        ended = {**row.data, "kind": problem.kind.value, "until": at}
         trace = Row(partition=_PARTITION, key=key, data=ended)
         with suppress(ConflictError):  # it was met again, or another instance was first
             self._table.transact(
@@ -266,18 +265,23 @@ def _kind_of(key: str) -> Kind | None:
 
 
 def _from_row(row: Row) -> Problem | None:
-    """Return the problem of a row or trace; None for a kind that this release does not know."""
+    """Return the problem of a row or trace; None for one of another release, or damaged."""
     data: dict[str, Any] = dict(row.data)
-    kind = _kind_of(data.get("kind", row.key))
-    if kind is None:
+    kind = _kind_of(str(data.get("kind", row.key)))
+    is_whole = all(isinstance(data.get(name), wanted) for name, wanted in _TYPES.items())
+    if kind is None or not is_whole:
         return None
-    # The first rows of version 1 have no end of their own; a closed one says when it was closed.
-    until = data.get("until") or data.get("closed_at") or data["last_seen"] + STANDS_FOR
     return Problem(
         kind=kind,
         what=data["what"],
         since=data["since"],
         last_seen=data["last_seen"],
-        until=until,
-        subject=data.get("subject", ""),
+        until=data["until"],
+        subject=str(data.get("subject", "")),
     )
+
+
+_TYPES: Final[dict[str, type]] = {
+    "what": str,
+    **dict.fromkeys(("since", "last_seen", "until"), datetime),
+}
