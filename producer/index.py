@@ -10,7 +10,6 @@ are swept away by the next tick. How long ago a segment was entered is told by t
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -90,13 +89,15 @@ class VersionIndex:
         older = tuple(replace(info, age=info.age + age) for info in known.segments)
         return self._write(known, segments=older, tick=tick)
 
-    def destinations(self) -> list[str]:
-        """Return every destination that has an index; a manifest that is damaged is passed over."""
-        names = []
+    def destinations(self) -> tuple[list[str], int]:
+        """Return every destination that has an index, and how many manifests are damaged."""
+        names, damaged = [], 0
         for row in self._table.query(_MANIFESTS):
-            with suppress(KeyError, TypeError, ValueError):
+            try:
                 names.append(_from_row(row).destination)
-        return names
+            except (KeyError, TypeError, ValueError):
+                damaged += 1
+        return names, damaged
 
     def segment_names(self) -> set[str]:
         """Return the names of all segments, whether a manifest names them or not."""
@@ -144,7 +145,10 @@ class VersionIndex:
         return written, [*kept, Segment(info=info, entries=together)], dropped
 
     def sweep(self, names: Iterable[str]) -> None:
-        """Remove segments that no manifest names, and none ever will."""
+        """Remove segments that no manifest names, and none ever will.
+
+        Not while a manifest is damaged: once it is restored, its segments count again.
+        """
         for name in names:
             for row in list(self._table.query(name, select=("count",))):
                 self._table.delete(row.partition, row.key)

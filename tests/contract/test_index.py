@@ -71,12 +71,12 @@ def stored(index: VersionIndex, destination: str = HERE) -> dict[int, int]:
 
 def test_an_index_begins_empty(index: VersionIndex) -> None:
     """Nothing is known, nothing is stored but the manifest that the fence has made."""
-    assert index.destinations() == []
+    assert index.destinations() == ([], 0)
     assert index.segment_names() == set()
     manifest = index.fence(HERE, tick="1")
     assert (manifest.segments, manifest.tick) == ((), "1")
     assert index.load(manifest, today=TODAY) == []
-    assert index.destinations() == [HERE]
+    assert index.destinations() == ([HERE], 0)
 
 
 def test_what_is_entered_is_there_for_every_tick_behind_it(index: VersionIndex) -> None:
@@ -145,7 +145,7 @@ def test_two_ticks_that_begin_at_once(tables: Tables) -> None:
 
     with pytest.raises(LeaseLostError):
         VersionIndex(Late()).fence(HERE, tick="mine")  # type: ignore[arg-type]
-    assert index.destinations() == [HERE]
+    assert index.destinations() == ([HERE], 0)
 
 
 def test_each_destination_has_an_index_of_its_own(index: VersionIndex) -> None:
@@ -154,7 +154,7 @@ def test_each_destination_has_an_index_of_its_own(index: VersionIndex) -> None:
     theirs = index.fence(THERE, tick="1")
     add(index, mine, entries(1, 2, fingerprint=1))
     add(index, theirs, entries(2, 3, fingerprint=2))
-    assert index.destinations() == [HERE, THERE]
+    assert index.destinations() == ([HERE, THERE], 0)
     assert stored(index, HERE) == {1: 1, 2: 1}
     assert stored(index, THERE) == {2: 2, 3: 2}
     assert len(index.segment_names()) == 2
@@ -164,7 +164,7 @@ def test_each_destination_has_an_index_of_its_own(index: VersionIndex) -> None:
 def test_any_destination_can_have_an_index(index: VersionIndex, name: str) -> None:
     """Letters that no table key may have are no trouble; its name comes back as it is."""
     add(index, index.fence(name, tick="1"), entries(1))
-    assert index.destinations() == [name]
+    assert index.destinations() == ([name], 0)
     assert stored(index, name) == {1: 7}
 
 
