@@ -257,14 +257,23 @@ def _to_row(manifest: Manifest) -> Row:
 
 
 def _from_row(row: Row) -> Manifest:
+    """Return the manifest of a row; raises `KeyError`, `TypeError` or `ValueError` if damaged."""
     data: dict[str, Any] = dict(row.data)
+    for name, wanted in (("destination", str), ("segments", bytes), ("tick", str), ("step", int)):
+        if not isinstance(data[name], wanted):
+            raise TypeError(f"{name} is of another type")
     return Manifest(
         destination=data["destination"],
-        segments=tuple(
-            SegmentInfo(name=name, count=count, age=age)
-            for name, count, age in json.loads(data["segments"])
-        ),
+        segments=tuple(_listed(*segment) for segment in json.loads(data["segments"])),
         tick=data["tick"],
         step=data["step"],
         etag=row.etag,
     )
+
+
+def _listed(name: Any, count: Any, age: Any) -> SegmentInfo:
+    if not (isinstance(name, str) and isinstance(count, int) and isinstance(age, int | float)):
+        raise TypeError("a segment is of another type")
+    if count < 0:
+        raise ValueError("a segment counts fewer than none")
+    return SegmentInfo(name=name, count=count, age=age)

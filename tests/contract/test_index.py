@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import LeaseLostError
+from common.errors import LeaseLostError, UnavailableError
 from common.ledger.tables import Row, Tables, Value
 from producer.entries import LAST_DAY, VOID, Entries, words
 from producer.index import (
@@ -280,6 +280,43 @@ def test_a_damaged_row_costs_its_entries_only(
         table.merge(Row(partition=name, key="00000", data=data))
     (found,) = index.load(index.fence(HERE, tick="2"), today=TODAY)
     assert (len(found.entries), found.missing) == (10, ENTRIES_A_ROW)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"segments": b"[[1"},
+        {"segments": "[]"},
+        {"segments": b"7"},
+        {"segments": b'[["name", 5]]'},
+        {"segments": b'[["name", "5", 0.0]]'},
+        {"segments": b'[["name", -5, 0.0]]'},
+        {"segments": b'[["name", 5, null]]'},
+        {"segments": b"[[5, 5, 0.0]]"},
+        {"step": "one"},
+        {"tick": 1},
+    ],
+    ids=str,
+)
+def test_a_damaged_manifest_is_said_and_never_replaced(
+    index: VersionIndex, tables: Tables, damage: dict[str, Value]
+) -> None:
+    """An empty index in its place would forget everything: an operator restores it, or removes it.
+
+    Other destinations are not concerned.
+    """
+    add(index, index.fence(HERE, tick="1"), entries(1))
+    add(index, index.fence(THERE, tick="1"), entries(2))
+    table = tables.table(TABLE)
+    manifests = list(table.query("manifest"))
+    (whole,) = [row for row in manifests if row.data["destination"] == HERE]
+    table.merge(Row(partition=whole.partition, key=whole.key, data=damage))
+    with pytest.raises(UnavailableError, match="restore the row"):
+        index.fence(HERE, tick="2")
+    assert index.destinations() == ([THERE], 1)
+    assert stored(index, THERE) == {2: 7}
+    table.merge(Row(partition=whole.partition, key=whole.key, data=whole.data))
+    assert stored(index) == {1: 7}
 
 
 @pytest.mark.parametrize("days_ago", [0, 1])

@@ -1328,6 +1328,17 @@ def test_a_damaged_lease_is_free() -> None:
     ended(found.tick(), RunState.COMPLETE)
 
 
+@pytest.mark.parametrize("damage", ["yesterday", 5, b"2026"])
+def test_a_damaged_request_for_a_full_run_asks_for_nothing(damage: str | int | bytes) -> None:
+    """It would go into the head of the run, which could then not be read."""
+    found = world()
+    row = Row(partition="control", key="full-sync", data={"requested_at": damage})
+    found.tables.table("control").merge(row)
+    run = ended(found.tick(), RunState.COMPLETE)
+    assert not run.full
+    assert found.runs[0].state is RunState.COMPLETE
+
+
 def test_a_run_is_later_than_every_run_before_it_whatever_the_clock_says() -> None:
     """Rows are in the order of runs: an instance whose clock is behind begins no earlier one."""
     found = world()

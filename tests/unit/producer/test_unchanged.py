@@ -299,6 +299,22 @@ def test_what_sentinel_rejected_is_sent_again_only_once_it_changed() -> None:
     assert found.consume() == listed_ids(FEED[:3])
 
 
+def test_what_was_accepted_then_refused_then_revoked_is_revoked() -> None:
+    """Sentinel holds the version before the refused one, so the revocation must reach it."""
+    found = world(FEED[:10])
+    tick(found)
+    found.consume()
+    found.lumen.pages = pages_of(newer(FEED[:10]))
+    tick(found)
+    found.consume(rejected=3)
+    revoked = [{**r, "modified": "2026-05-01T00:00:00Z", "revoked": True} for r in FEED[:3]]
+    found.lumen.pages = pages_of(revoked)
+    run = tick(found)
+    assert (run.counts.enqueued, run.counts.corrections) == (3, 3)
+    assert found.consume() == listed_ids(FEED[:3])
+    assert tick(found).counts.unchanged == 3
+
+
 def shuffled(record: Any, rng: random.Random) -> Any:
     """Return a record with its keys in another order, at every depth."""
     if isinstance(record, list):
