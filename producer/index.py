@@ -19,7 +19,6 @@ from producer.entries import ENTRY_BYTES, Entries, gather, newest, no_entries, u
 
 TABLE: Final = "versions"
 _MANIFESTS: Final = "manifest"
-_FIRST_KEY: Final = "00000"
 
 _PER_PROPERTY: Final = 2_300
 _PROPERTIES: Final = 10
@@ -100,9 +99,12 @@ class VersionIndex:
         return names, damaged
 
     def segment_names(self) -> set[str]:
-        """Return the names of all segments, whether a manifest names them or not."""
-        rows = self._table.query(key=_FIRST_KEY, select=("count",))
-        return {row.partition for row in rows}
+        """Return the names of all segments, whether a manifest names them or not.
+
+        By any of their rows: a sweep that died, or a tick that stalled, may leave some of them.
+        """
+        rows = self._table.query(select=("count",))
+        return {row.partition for row in rows if row.partition != _MANIFESTS}
 
     def load(self, manifest: Manifest, *, today: int) -> list[Segment]:
         """Return the segments of a manifest, oldest first, without the entries that have ended."""

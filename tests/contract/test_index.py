@@ -246,6 +246,18 @@ def test_the_sweep_takes_segments_whole(index: VersionIndex, tables: Tables) -> 
     assert len(stored(index)) == 60_000
 
 
+def test_a_sweep_that_died_is_finished_by_the_next_one(index: VersionIndex, tables: Tables) -> None:
+    """Also what a tick that stalled has added behind it: a segment is known by any of its rows."""
+    index._store("orphan", entries(*range(60_000)))
+    table = tables.table(TABLE)
+    first, *_ = table.query("orphan")
+    table.delete(first.partition, first.key)
+    assert index.segment_names() == {"orphan"}
+    index.sweep(index.segment_names())
+    assert list(table.query("orphan")) == []
+    assert index.segment_names() == set()
+
+
 def test_a_full_index_drops_those_that_end_first(index: VersionIndex) -> None:
     """All segments are merged for it, but not again before a twentieth has come."""
     manifest = index.fence(HERE, tick="1")
