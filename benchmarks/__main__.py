@@ -35,6 +35,7 @@ MODULES: Final = {
     "9": "version_index",
     "10": "losses",
     "11": "outage",
+    "12": "bad_records",
 }
 """The module of each row; its `measure(scale, feed)` returns the lines of that row."""
 
@@ -75,7 +76,7 @@ def _run(row: str, scale: Scale, feed: Path | None) -> Sequence[Figure | Failure
 def _heading(scale: Scale, feed: Path | None) -> str:
     source = "the synthetic feed"
     if feed is not None:
-        source = "indicators from a file (rows 3, 7 and 9: made up)"
+        source = "indicators from a file (rows 3, 7, 9 and 12: made up)"
     return f"{scale.value.capitalize()} scale, {source}"
 
 

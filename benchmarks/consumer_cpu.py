@@ -20,12 +20,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import requests
 from requests.adapters import BaseAdapter
+from urllib3 import HTTPResponse
 
 from benchmarks.feeds import open_feed
 from benchmarks.in_memory import CountingQueue, MemoryTable, MemoryTables
@@ -36,6 +38,7 @@ from benchmarks.timing import best_cpu
 from common.clock import SystemClock
 from common.events import Event
 from common.ledger import open_ledger
+from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import insertion
 from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.problems import Problems
@@ -169,7 +172,7 @@ class Acceptor(BaseAdapter):
         answer.status_code = 200
         answer.request = request
         answer.url = str(request.url)
-        answer._content = b""  # what an adapter sets whose answer is read
+        answer.raw = HTTPResponse(BytesIO(), preload_content=False)
         return answer
 
     def close(self) -> None:
@@ -206,6 +209,7 @@ def _deliverer(tables: Tables) -> Deliverer:
         tokens=_Token(),
         ledger=ledger,
         problems=problems,
+        acceptance=Acceptance(tables, clock=clock),
         sends=Sends(tables, clock=clock),
         pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=95.0), clock=clock),
         deferrer=Deferrer(

@@ -2,8 +2,9 @@
 
 The body is the exact bytes of the `stixobjects` array that Sentinel will receive, compressed;
 the consumer posts them without parsing them. What the chunk has been through (attempts, reasons)
-travels with it, so deferring needs no read. The chunk id is a hash of the body: the same
-indicators make the same chunk however often they are read, and a damaged body is noticed.
+travels with it, so deferring needs no read. A chunk that Sentinel refused is split into messages
+that each carry a part of it. The chunk id is a hash of the body: the same indicators make the same
+chunk however often they are read, and a damaged body is noticed.
 This module must not know what an indicator is.
 """
 
@@ -26,9 +27,9 @@ MAX_ENVELOPE_BYTES: Final = 64 * 1024
 """A storage queue message is at most 64 KiB as stored
 (learn.microsoft.com/azure/storage/queues/storage-queues-introduction, read 2026-11-22)."""
 
-STORY_RESERVE: Final = 12 * 1024
+STORY_RESERVE: Final = 4 * 1024
 """Bytes that a new envelope leaves free, so that it still fits with all it may go through: its
-send slot, a full history, and the state of an isolation of 100 records."""
+send slot, a full history, and the indexes of a part."""
 
 MAX_NEW_ENVELOPE_BYTES: Final = MAX_ENVELOPE_BYTES - STORY_RESERVE
 
@@ -84,7 +85,8 @@ class Envelope:
     for, in seconds since 1970. `attempt` counts the deliveries that failed for a reason that counts
     (an outage does not), `deferrals` all that failed, `postponed` those that only moved to a later
     slot, `put_back` how often the Functions host gave it up and it was put back on the queue.
-    `isolation` is the consumer's search for refused records, as JSON. `fingerprints` has one 64-bit
+    `failed` is the acceptance number that a failure of it noted. `part` has the indexes in the
+    chunk's row of the records that it carries, None for all of them. `fingerprints` has one 64-bit
     value per object, in order.
     """
 
@@ -101,7 +103,8 @@ class Envelope:
     postponed: int = 0
     put_back: int = 0
     slot: float | None = None
-    isolation: dict[str, Any] | None = None
+    failed: int | None = None
+    part: tuple[int, ...] | None = None
     history: tuple[Attempt, ...] = ()
     trace_parent: str = ""
 
@@ -114,6 +117,16 @@ class Envelope:
     def name(self) -> str:
         """The chunk's name among those of all runs, as operators write it."""
         return f"{self.run_id}/{self.key}"
+
+    @property
+    def message_key(self) -> str:
+        """The message's own key: the chunk's, and for a part also what is in it."""
+        return self.key if self.part is None else f"{self.key}-{self.chunk_id[:12]}"
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The indexes in the chunk's row of the records that it carries, in their order."""
+        return tuple(range(self.count)) if self.part is None else self.part
 
     def deferred(self, *, at: str, reason: str, counts: bool) -> "Envelope":
         """Return the copy to enqueue after a delivery that failed at `at` for `reason`."""
@@ -168,7 +181,8 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
             "postponed": envelope.postponed,
             "put_back": envelope.put_back,
             "history": [[item.at, item.reason] for item in envelope.history],
-            "isolation": envelope.isolation,
+            "failed": envelope.failed,
+            "part": envelope.part,
             "trace": envelope.trace_parent,
         },
         separators=(",", ":"),
@@ -187,16 +201,14 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
 def encode_to_fit(envelope: Envelope) -> str:
     """Return the message text; of an envelope that no longer fits, with less of its story.
 
-    New envelopes leave room for all of it. Left out are, in this order and only as far as needed:
-    all failures but the latest, all of them with the trace, and the search for bad records, which
-    then begins again.
+    New envelopes leave room for all of it. Left out are, only as far as needed, all failures but
+    the latest, then all of them with the trace.
     """
     short = replace(envelope, history=envelope.history[-1:])
-    bare = replace(envelope, history=(), trace_parent="")
-    for told in (envelope, short, bare):
+    for told in (envelope, short):
         with suppress(ValueError):
             return encode_envelope(told)
-    return encode_envelope(replace(bare, isolation=None))
+    return encode_envelope(replace(envelope, history=(), trace_parent=""))
 
 
 def decode_envelope(text: str) -> Envelope:
@@ -234,7 +246,8 @@ def decode_envelope(text: str) -> Envelope:
         postponed=_natural(fields, "postponed"),
         put_back=_natural(fields, "put_back") if "put_back" in fields else 0,
         slot=_slot(fields),
-        isolation=_isolation(fields),
+        failed=None if fields.get("failed") is None else _natural(fields, "failed"),
+        part=_part(fields),
         history=_history(fields),
         trace_parent=ascii_line(_string(fields, "trace"), limit=MAX_TRACE),
     )
@@ -246,6 +259,8 @@ def decode_envelope(text: str) -> Envelope:
         )
     if envelope.count != len(envelope.fingerprints):
         raise UndecodableError("the count is not that of the fingerprints: it is damaged")
+    if envelope.count != len(envelope.indexes):
+        raise UndecodableError("the count is not that of the part: it is damaged")
     return envelope
 
 
@@ -307,11 +322,17 @@ def _slot(fields: dict[str, Any]) -> float | None:
     return float(slot)
 
 
-def _isolation(fields: dict[str, Any]) -> dict[str, Any] | None:
-    isolation = fields.get("isolation")
-    if isolation is not None and not isinstance(isolation, dict):
-        raise UndecodableError("field 'isolation' is not an object")
-    return isolation
+def _part(fields: dict[str, Any]) -> tuple[int, ...] | None:
+    match fields.get("part"):
+        case None:
+            return None
+        case list() as items if all(type(item) is int and item >= 0 for item in items):
+            if (
+                list(items) == sorted(set(items))
+                and max(items, default=0) < MAX_OBJECTS_PER_REQUEST
+            ):
+                return tuple(items)
+    raise UndecodableError("field 'part' is not a list of rising indexes")
 
 
 def _string(fields: dict[str, Any], name: str) -> str:

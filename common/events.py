@@ -57,9 +57,9 @@ class Event(StrEnum):
     CHUNK_DEFERRED = "chunk-deferred"
     # A chunk waits for a later send slot, as its own was missed. Nothing to do.
     CHUNK_POSTPONED = "chunk-postponed"
-    # A chunk was refused as a whole; its records are sent in smaller groups to find the bad
-    # ones. Nothing to do; see `rejected` of its chunk-uploaded line.
-    CHUNK_ISOLATING = "chunk-isolating"
+    # A chunk was refused as a whole; its records are sent in two messages, to find the bad ones.
+    # Nothing to do; see `rejected` of its chunk-uploaded lines.
+    CHUNK_SPLIT = "chunk-split"
     # The version index is full (KNOWN_MAX): the versions that end first were forgotten. Raise
     # KNOWN_MAX, or accept that a later withdrawal of these indicators is not sent.
     VERSIONS_DROPPED = "versions-dropped"

@@ -7,7 +7,7 @@ messages are kept safe even while every other setting is wrong.
 
 import random
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -34,7 +34,7 @@ _SPREAD: Final = 0.2
 class Defer:
     """Try again after `units` of the first delay, or after `seconds` where those are known.
 
-    `counts` when the attempt may be the message's fault.
+    `counts` when the failure counts against the message.
     """
 
     reason: str
@@ -104,10 +104,15 @@ class Deferrer:
         self._queue.send(message, delay=self._first_delay)
         emit(Event.MESSAGE_PUT_BACK, reason=reason, delay=round(self._first_delay))
 
+    def enqueue(self, envelope: Envelope, come_back: ComeBack) -> None:
+        """Enqueue a message for a send slot."""
+        there = replace(envelope, slot=come_back.slot)
+        self._queue.send(encode_to_fit(there), delay=come_back.delay)
+
     def postpone(self, envelope: Envelope, come_back: ComeBack) -> None:
         """Enqueue the copy for a later send slot; nothing has failed, and nothing is noted."""
         copy = envelope.moved_to(come_back.slot)
-        self._queue.send(encode_to_fit(copy), delay=come_back.delay)
+        self.enqueue(copy, come_back)
         emit(
             Event.CHUNK_POSTPONED,
             run=envelope.run_id,

@@ -1,17 +1,16 @@
-"""One delivery of one envelope: decode, take a slot, look at the row, upload, decide, write down.
+"""One delivery of one message, and one request: decode, slot, token, row, post, decide, record.
 
 Returning acknowledges the message; raising means a bug, a crash, or that not even the queue can
-be reached, and the host counts it. Whatever is not the message's fault is deferred: a copy with a
-delay is enqueued first, then this delivery is acknowledged. A crash between the two leaves two
-copies; each looks at the chunk's row right before each request, and what is settled is not sent.
+be reached, and the host counts it. What is not the message's fault is deferred: a copy with a
+delay is enqueued first, then this delivery is acknowledged. So are the parts of a chunk that is
+split. A crash between the two leaves doubles; each delivery looks at the chunk's row right before
+its request, and what is settled is not sent.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, assert_never
-
-import orjson
+from typing import Final, assert_never
 
 from common.clock import Clock
 from common.delivery import LOOK_IS_GOOD_FOR
@@ -26,69 +25,61 @@ from common.errors import (
 from common.events import Event, emit
 from common.identity import TokenSource
 from common.ledger import Ledger
-from common.ledger.chunks import Chunk
+from common.ledger.acceptance import ENOUGH_RAISES, Acceptance, Mark
 from common.ledger.poison import PoisonedBy
-from common.ledger.problems import Kind, Moment, Problems
+from common.ledger.problems import Moment, Problems
 from common.ledger.sends import Sends
 from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
-from consumer.isolation import (
-    Isolation,
-    after_accepted,
-    after_refused,
-    from_json,
-    next_indexes,
-    since_from_json,
-    since_to_json,
-    start_isolation,
-    to_json,
-)
 from consumer.look import Look, NotNow, Sendable, Settled, judge_look
 from consumer.outcomes import (
-    NOTHING_PROVEN,
-    REFUSING_EVERYTHING,
+    MANY_REFUSALS,
     THROTTLED_FOR,
     Done,
     GiveUp,
     Outcome,
-    Unproven,
-    conclude,
+    Split,
     decide,
+    is_failure,
     is_throttled_again,
     problem_of,
     reason_of,
-    time_of,
 )
 from consumer.pacing import ComeBack, Pacer
 from consumer.poison import PoisonKeeper
 from consumer.receipts import ReceiptWriter
-from consumer.refusals import Refusals
 from consumer.sentinel import (
     Answer,
     Drift,
-    Isolate,
     OperatorNeeded,
     RecordError,
     RefreshToken,
+    Refused,
     SentinelClient,
     Throttled,
     Unavailable,
     Uploaded,
 )
+from consumer.split import is_flawed, objects_of, part_of
 
 NOT_THE_RECORDS: Final = "the body does not hold the records that the envelope counts"
 
 LOOKS: Final = 2
 """Looks at a row for one request."""
 
-LONGEST_SEARCH: Final = 30.0
-"""Seconds of one delivery after which a search goes back on the queue with what it has found. It
-may take 100 requests of 6 to 8 s: `functionTimeout` must not end it, nor a crash cost all of it."""
-
 _OUR_TROUBLE = (TryLaterError, HaltError)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A request and its answer: for what was seen in the row, sent at a moment."""
+
+    look: Sendable
+    answer: Answer
+    at: Moment
+
+
 class Deliverer:
-    """Delivers envelopes. Safe to use from several threads."""
+    """Delivers messages. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -97,6 +88,7 @@ class Deliverer:
         tokens: TokenSource,
         ledger: Ledger,
         problems: Problems,
+        acceptance: Acceptance,
         sends: Sends,
         pacer: Pacer,
         deferrer: Deferrer,
@@ -107,18 +99,19 @@ class Deliverer:
         self._tokens = tokens
         self._ledger = ledger
         self._problems = problems
+        self._acceptance = acceptance
         self._sends = sends
         self._pacer = pacer
         self._deferrer = deferrer
         self._keeper = keeper
         self._receipts = ReceiptWriter(ledger=ledger, clock=clock)
         self._clock = clock
-        self._refusals = Refusals(clock)
+        self._refused_in_a_row = 0
 
     def deliver(self, message: str) -> None:
         """Take one message to an outcome and write it down.
 
-        Guarantee: on return the chunk is settled, poisoned or on the queue again, and the
+        Guarantee: on return its records are settled, poisoned or on the queue again, and the
         ledger says so. Called twice: uploads again at worst. If it dies halfway: the host
         delivers the message again. Raises when neither the outcome nor a later try could be
         stored; then the host still has the message.
@@ -132,104 +125,67 @@ class Deliverer:
             self._deferrer.put_back(message, str(error))
             return
         try:
-            self._write_down(*self._work(envelope), message)
+            self._deliver(envelope, message)
         except _OUR_TROUBLE as error:
-            # The ledger is out of reach: the queue is the safe place, and this the reason.
+            # No slot, no token, no row or no outcome written: it is not Sentinel that failed, so
+            # nothing counts. The queue is the safe place, and this the reason.
             self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
-    def _work(
-        self, envelope: Envelope
-    ) -> tuple[Outcome | ComeBack | Settled, Envelope, Chunk | None]:
-        """Send requests until there is an outcome, or it is better to come back for the next.
+    def _deliver(self, envelope: Envelope, message: str) -> None:
+        if not self._pacer.is_on_time(envelope.slot):
+            look = self._look(envelope)  # what is not to be sent now takes no slot from others
+            if not isinstance(look, Sendable):
+                self._record_unsent(look, envelope)
+                return
+        permit = self._pacer.permit(envelope.slot, soon=envelope.part is not None)
+        if isinstance(permit, ComeBack):
+            self._deferrer.postpone(envelope, permit)
+            return
+        mark = self._mark(envelope)
+        found = self._request(envelope)
+        if not isinstance(found, Exchange):
+            self._record_unsent(found, envelope)
+            return
+        self._take_note(found, envelope, mark)
+        outcome, envelope = self._decide(found, envelope, mark)
+        self._record(outcome, envelope, found.look, message)
 
-        Returns that, the envelope with what it has been through, and the row as it was last seen.
+    def _mark(self, envelope: Envelope) -> Mark | None:
+        """Read the acceptance number, before the request, where the request may need it."""
+        had_trouble = envelope.part is not None or envelope.failed is not None
+        with suppress(*_OUR_TROUBLE):
+            return self._acceptance.before_request(always=had_trouble)
+        return None
+
+    def _request(self, envelope: Envelope) -> Exchange | Settled | NotNow:
+        """Send one request; after a server error or a refused token a second one if a slot is near.
+
+        Where our own storage is in the way of the second, the answer to the first is the outcome.
         """
-        began = self._clock.monotonic()
-        permit = self._pacer.permit(envelope.slot)
-        row: Chunk | None = None
-        while not isinstance(permit, ComeBack):
-            request, answer, sent = self._upload(envelope)
-            if not isinstance(request, Request):
-                return request, envelope, row
-            row = request.look.chunk
-            if request.search is not None and isinstance(answer, Uploaded) and answer.stray:
-                answer = Drift(reason="Sentinel named records that the request did not have")
-            self._take_note(answer, envelope, sent)
-            outcome, envelope = self._follow(request, answer, envelope)
-            if outcome is not None:
-                return outcome, envelope, row
-            is_long = self._clock.monotonic() - began >= LONGEST_SEARCH
-            permit = self._pacer.come_back() if is_long else self._pacer.next_permit()
-        return permit, envelope, row
+        token = self._access_token(envelope)
+        found = self._send(envelope, token)
+        match found:
+            case Exchange(answer=RefreshToken()):
+                token = self._access_token(envelope, refused=token)
+            case Exchange(answer=Unavailable()):
+                pass
+            case _:
+                return found
+        with suppress(*_OUR_TROUBLE):
+            if self._pacer.near_permit() is not None:
+                return self._send(envelope, token)
+        return found
 
-    def _follow(
-        self, request: "Request", answer: Answer, envelope: Envelope
-    ) -> tuple[Outcome | None, Envelope]:
-        """Return what follows from an answer: no outcome while a search goes on."""
-        search, indexes = request.search, request.look.indexes
-        if search is None and isinstance(answer, Isolate):
-            flaw = _flaw_of(envelope)
-            if flaw is not None:
-                return GiveUp(reason=f"{answer.reason}; {flaw}"), envelope
-            if not self._refusals.may_search():
-                return decide(answer, envelope, sent=indexes, others_pass=False), envelope
-            emit(Event.CHUNK_ISOLATING, run=envelope.run_id, chunk=envelope.key)
-            search = start_isolation(indexes, answer.refused, since=_unproven_since(envelope))
-        elif search is not None and isinstance(answer, Uploaded):
-            search = after_accepted(search, answer.rejected)
-        elif search is not None and isinstance(answer, Isolate):
-            search = after_refused(search, answer.reason, answer.refused)
-        else:
-            return self._decide(answer, envelope, sent=indexes), envelope
-        outcome = self._conclude(search, sent=indexes)
-        if isinstance(outcome, Unproven):
-            return self._without_proof(envelope, search)
-        carried = None if outcome is not None else to_json(search)
-        return outcome, replace(envelope, isolation=carried)
-
-    def _without_proof(self, envelope: Envelope, state: Isolation) -> tuple[Defer, Envelope]:
-        """Return the chunk to defer whose refusals prove nothing; the next time it is sent whole.
-
-        Somebody may be accepted until then. When nobody was, it is a problem of the whole feed.
-        """
-        reason = NOTHING_PROVEN
-        if state.since is not None:
-            reason = REFUSING_EVERYTHING
-            with suppress(*_OUR_TROUBLE):
-                self._problems.raise_problem(Kind.REFUSING, reason, met_by=envelope.name)
-        since = since_to_json(self._problems.moment())
-        return defer_for_operator(envelope, reason), replace(envelope, isolation=since)
-
-    def _upload(self, envelope: Envelope) -> tuple["Request | Unsent", Answer, Moment]:
-        """Send what may be sent: the whole chunk, or the next group of the search.
-
-        After a server error or a refused token it is sent once more, if a send slot is near, and
-        on a look of its own. Returns the last request, its answer, and when it was sent; or why
-        there is none.
-        """
-        sent = self._problems.moment()
-        request: Request | Unsent = Defer(reason="")
-        answer: Answer = NOTHING_SENT
+    def _access_token(self, envelope: Envelope, *, refused: str = "") -> str:
+        """Return a token; without one it is a problem of everybody."""
         try:
-            token = self._tokens.token()
-            request, answer, sent = self._send(envelope, token)
-            if not isinstance(request, Request):
-                return request, answer, sent
-            if isinstance(answer, RefreshToken):
-                token = self._tokens.refresh(refused=token)
-            elif not isinstance(answer, Unavailable):
-                return request, answer, sent
-            if self._pacer.near_permit() is None:
-                return request, answer, sent
-            return self._send(envelope, token)
+            return self._tokens.refresh(refused=refused) if refused else self._tokens.token()
         except _OUR_TROUBLE as error:
-            # No token, no slot or no row: it is not Sentinel that failed, so nothing counts.
-            trouble = OperatorNeeded(reason=str(error))
-            self._take_note(trouble, envelope, sent)
-            return defer_for_operator(envelope, trouble.reason), trouble, sent
+            self._raise_problem(OperatorNeeded(reason=str(error)), envelope)
+            raise
 
-    def _send(self, envelope: Envelope, token: str) -> tuple["Request | Unsent", Answer, Moment]:
-        """Look at the chunk's row and send one request on it; no request where it says so.
+    def _send(self, envelope: Envelope, token: str) -> Exchange | Settled | NotNow:
+        """Look at the chunk's row and send what may be sent; nothing where the row says so.
 
         A look that took too long is repeated once: storage that is so slow is an outage.
         """
@@ -237,18 +193,13 @@ class Deliverer:
             self._sends.note(self._sentinel.destination)
             began = self._clock.boottime()
             look = self._look(envelope)
-            if isinstance(look, Settled):
-                return look, NOTHING_SENT, self._problems.moment()
-            if isinstance(look, NotNow):
-                waits = defer_for_operator(envelope, look.reason)
-                return waits, NOTHING_SENT, self._problems.moment()
-            request = _plan(envelope, look)
-            sent = self._problems.moment()
+            if not isinstance(look, Sendable):
+                return look
+            objects, count = objects_of(envelope, look.indexes), len(look.indexes)
+            at = self._problems.moment()
             if self._clock.boottime() - began <= LOOK_IS_GOOD_FOR:
-                answer = self._sentinel.upload(
-                    request.objects, count=len(request.chosen), token=token
-                )
-                return request, _in_chunk(answer, request), sent
+                answer = self._sentinel.upload(objects, count=count, token=token)
+                return Exchange(look=look, answer=_in_chunk(answer, look.indexes), at=at)
         raise UnavailableError("the ledger takes too long to tell what may be sent")
 
     def _look(self, envelope: Envelope) -> Look:
@@ -259,16 +210,19 @@ class Deliverer:
             envelope, chunk, ledger_id=ledger_id, destination=self._sentinel.destination
         )
 
-    def _take_note(self, answer: Answer, envelope: Envelope, sent: Moment) -> None:
-        """Tell everybody whom an answer concerns: the slots, the problems, the next search."""
-        match answer:
+    def _take_note(self, found: Exchange, envelope: Envelope, mark: Mark | None) -> None:
+        """Note what an answer means for others: for slots, problems and the acceptance number."""
+        match found.answer:
             case Uploaded():
-                self._refusals.accepted()
+                self._refused_in_a_row = 0
                 with suppress(*_OUR_TROUBLE):
-                    is_known = envelope.deferrals > 0 or envelope.isolation is not None
-                    self._problems.note_success(sent, after_trouble=is_known)
-            case Isolate():
-                self._refusals.refused()
+                    self._acceptance.accepted(mark)
+                with suppress(*_OUR_TROUBLE):
+                    had_trouble = envelope.deferrals > 0 or envelope.part is not None
+                    self._problems.note_success(found.at, after_trouble=had_trouble)
+            case Refused():
+                self._refused_in_a_row += 1
+                self._acceptance.refused()
             case Throttled(wait=wait):
                 with suppress(*_OUR_TROUBLE):
                     self._pacer.throttled(wait)
@@ -276,10 +230,14 @@ class Deliverer:
                 emit(Event.CONTRACT_DRIFT, reason=reason)
             case _:
                 pass
+        self._raise_problem(found.answer, envelope)
+
+    def _raise_problem(self, answer: Answer, envelope: Envelope) -> None:
+        """Raise the problem that an answer means for the whole feed, if any."""
         with suppress(*_OUR_TROUBLE):
             kind = problem_of(
                 answer,
-                refusals_are_many=self._refusals.are_many,
+                refusals_are_many=self._refused_in_a_row >= MANY_REFUSALS,
                 is_throttled_on=isinstance(answer, Throttled) and self._is_throttled_on(envelope),
             )
             if kind is not None:
@@ -293,46 +251,49 @@ class Deliverer:
         last = self._problems.last_success()
         return last is None or now - last >= THROTTLED_FOR
 
-    def _end_without_success(self, envelope: Envelope) -> None:
-        """Let no problem stand for a chunk that waits no more; a success of its closes them all."""
-        with suppress(*_OUR_TROUBLE):
-            self._problems.chunk_ended(envelope.name)
+    def _decide(
+        self, found: Exchange, envelope: Envelope, mark: Mark | None
+    ) -> tuple[Outcome, Envelope]:
+        """Return what follows, and the envelope, which notes the acceptance number of a failure.
 
-    def _decide(self, answer: Answer, envelope: Envelope, *, sent: Sequence[int]) -> Outcome:
-        others_pass = False
-        if isinstance(answer, Unavailable | Drift) and envelope.history:
-            since, last = time_of(envelope.history[-1]), self._problems.last_success()
-            others_pass = since is not None and last is not None and last > since
-        return decide(answer, envelope, sent=sent, others_pass=others_pass)
+        The number is compared as it was before the request and noted as it is after the answer: so
+        what was accepted in between lies between two failures. It stays as noted until one counts.
+        """
+        answer, sent = found.answer, found.look.indexes
+        if isinstance(answer, Refused) and is_flawed(envelope):
+            return GiveUp(reason=NOT_THE_RECORDS), envelope
+        accepted_since, failed = False, envelope.failed
+        if is_failure(answer, sent=sent):
+            if failed is not None and mark is not None:
+                accepted_since = mark.number >= failed + ENOUGH_RAISES
+                failed = None if accepted_since else min(failed, mark.number)
+            if failed is None:
+                with suppress(*_OUR_TROUBLE):  # not noted, this failure is as if it had not been
+                    failed = self._acceptance.read().number
+        elif isinstance(answer, Refused):
+            with suppress(*_OUR_TROUBLE):
+                accepted_since = self._acceptance.may_split()
+        outcome = decide(answer, envelope, sent=sent, accepted_since=accepted_since)
+        return outcome, replace(envelope, failed=failed)
 
-    def _conclude(
-        self, state: Isolation, *, sent: Sequence[int]
-    ) -> Done | GiveUp | Unproven | None:
-        """Conclude; whether others pass is asked only where the chunk itself has no proof."""
-        others_pass = False
-        if state.since is not None and state.rejected and not state.accepted:
-            others_pass = self._problems.has_success_after(state.since)
-        return conclude(state, sent=sent, others_pass=others_pass)
+    def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:
+        """Write down that there was nothing to send, or nothing to send now."""
+        if isinstance(look, NotNow):
+            self._deferrer.defer(envelope, defer_for_operator(envelope, look.reason))
+            return
+        emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
+        self._end_without_success(envelope)
 
-    def _write_down(
-        self,
-        outcome: Outcome | ComeBack | Settled,
-        envelope: Envelope,
-        row: Chunk | None,
-        message: str,
-    ) -> None:
+    def _record(self, outcome: Outcome, envelope: Envelope, look: Sendable, message: str) -> None:
         match outcome:
-            case Settled():
-                emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
-                self._end_without_success(envelope)
             case Done():
-                self._receipts.write(outcome, envelope, row)
+                self._receipts.write(outcome, envelope, look.chunk)
                 if not outcome.accepted:
                     self._end_without_success(envelope)
+            case Split(parts=parts):
+                self._split(parts, envelope, look)
             case Defer():
                 self._deferrer.defer(envelope, outcome)
-            case ComeBack():
-                self._deferrer.postpone(envelope, outcome)
             case GiveUp(reason=reason):
                 at = stamp(self._clock.now())
                 last = envelope.deferred(at=at, reason=reason, counts=True)
@@ -340,79 +301,41 @@ class Deliverer:
             case _:
                 assert_never(outcome)
 
+    def _split(self, parts: Sequence[Sequence[int]], envelope: Envelope, look: Sendable) -> None:
+        """Put parts on the queue, each at a slot that does not lie behind the backlog.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One request: the records at the indexes in `chosen`, and the search that it belongs to."""
+        The letters first: each part has an answer of its own. If it dies halfway: the message is
+        split again, and the doubles end when their records have letters.
+        """
+        if look.chunk is not None:
+            self._ledger.chunks.record_split(look.chunk)
+        for indexes in parts:
+            self._deferrer.enqueue(part_of(envelope, indexes), self._pacer.come_back(soon=True))
+        sizes = [len(indexes) for indexes in parts]
+        emit(
+            Event.CHUNK_SPLIT,
+            run=envelope.run_id,
+            chunk=envelope.key,
+            first=sizes[0],
+            second=sizes[1],
+        )
 
-    look: Sendable
-    chosen: tuple[int, ...]
-    objects: bytes
-    search: Isolation | None
-
-
-Unsent = Settled | Defer
-"""Why no request was sent."""
-
-NOTHING_SENT: Final = OperatorNeeded(reason="no request was sent")
-
-
-def _plan(envelope: Envelope, look: Sendable) -> Request:
-    """Return the next request for a chunk, of what may be sent of it."""
-    search = _search_of(envelope, look.indexes)
-    chosen = look.indexes if search is None else next_indexes(search, look.indexes)
-    objects = envelope.body
-    if len(chosen) < envelope.count:
-        records = _records_of(envelope)
-        part = [records[index] for index in chosen if index < len(records)]
-        objects = orjson.dumps(part, option=orjson.OPT_SORT_KEYS)
-    return Request(look=look, chosen=chosen, objects=objects, search=search)
+    def _end_without_success(self, envelope: Envelope) -> None:
+        """Close the problems that this chunk was the last to report; a success closes them all."""
+        with suppress(*_OUR_TROUBLE):
+            self._problems.chunk_ended(envelope.name)
 
 
-def _in_chunk(answer: Answer, request: Request) -> Answer:
-    """Return an answer to a part of a chunk with the indexes of the chunk.
-
-    In a search they stay those of the group, which the search knows how to read.
-    """
-    if request.search is not None:
-        return answer
+def _in_chunk(answer: Answer, indexes: Sequence[int]) -> Answer:
+    """Return an answer with the indexes of the chunk instead of those of the request."""
     match answer:
         case Uploaded(rejected=rejected):
-            return replace(answer, rejected=_renumbered(rejected, request.chosen))
-        case Isolate(refused=refused):
-            return replace(answer, refused=_renumbered(refused, request.chosen))
+            return replace(answer, rejected=_renumbered(rejected, indexes))
+        case Refused(named=named):
+            return replace(answer, named=_renumbered(named, indexes))
         case _:
             return answer
 
 
-def _renumbered(errors: Sequence[RecordError], chosen: Sequence[int]) -> tuple[RecordError, ...]:
-    return tuple(replace(error, index=chosen[error.index]) for error in errors)
-
-
-def _search_of(envelope: Envelope, indexes: Sequence[int]) -> Isolation | None:
-    """Return the search that an envelope carries; one that is damaged is begun again."""
-    if envelope.isolation is None or _flaw_of(envelope) is not None:
-        return None
-    try:
-        return from_json(envelope.isolation, indexes=indexes)
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _flaw_of(envelope: Envelope) -> str | None:
-    """Return why a chunk cannot be searched, if so."""
-    return NOT_THE_RECORDS if len(_records_of(envelope)) != envelope.count else None
-
-
-def _unproven_since(envelope: Envelope) -> Moment | None:
-    """Return the latest refusal of a search that ended without proof, if there was one."""
-    return None if envelope.isolation is None else since_from_json(envelope.isolation)
-
-
-def _records_of(envelope: Envelope) -> list[Any]:
-    """Return the records in the body; none where it is no array of them."""
-    try:
-        records = orjson.loads(envelope.body)
-    except orjson.JSONDecodeError:
-        return []
-    return records if isinstance(records, list) else []
+def _renumbered(errors: Sequence[RecordError], indexes: Sequence[int]) -> tuple[RecordError, ...]:
+    return tuple(replace(error, index=indexes[error.index]) for error in errors)

@@ -38,7 +38,7 @@ Look = Sendable | Settled | NotNow
 def judge_look(
     envelope: Envelope, chunk: Chunk | None, *, ledger_id: str | None, destination: str
 ) -> Look:
-    """Return what of a chunk may be sent. `ledger_id` counts only where there is no row. Pure.
+    """Return what of a message may be sent. `ledger_id` counts only where there is no row. Pure.
 
     Without a row the chunk is settled, as every message was put on the queue behind its row; unless
     the ledger itself was lost, so that it is another one than the envelope names. A ledger without
@@ -52,10 +52,12 @@ def judge_look(
             )
         if ledger_id == envelope.ledger_id:
             return Settled()
-        return Sendable(indexes=tuple(range(envelope.count)), chunk=None)
+        return Sendable(indexes=envelope.indexes, chunk=None)
     if chunk.state is ChunkState.OTHER:
         return NotNow(reason="the chunk's row is of a later release, or damaged: it is left alone")
-    if not chunk.to_send:
+    open_ones = set(chunk.to_send)
+    indexes = tuple(index for index in envelope.indexes if index in open_ones)
+    if not indexes:
         return Settled()
     if chunk.destination != destination:
         return NotNow(
@@ -63,4 +65,4 @@ def judge_look(
             "set WORKSPACE_ID and SENTINEL_BASE_URL as they were, or let `python -m ops "
             "destination adopt` turn the chunks over"
         )
-    return Sendable(indexes=chunk.to_send, chunk=chunk)
+    return Sendable(indexes=indexes, chunk=chunk)

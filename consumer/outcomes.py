@@ -1,8 +1,8 @@
-"""What becomes of a chunk after Sentinel's answer: uploaded, deferred, or given up. Pure.
+"""What follows from Sentinel's answer: uploaded, split, deferred, or given up. One table, pure.
 
-The rule behind the table: a chunk is given up only for what is its own fault. A server error may be
-the fault of one chunk, but only while others pass; so an attempt counts against a chunk only when
-Sentinel has accepted something since the attempt before.
+The rule behind it: a message pays only for what is its own fault. Sentinel may be refusing, or
+failing, everything; so a failure counts only if Sentinel has accepted something, of anybody, since
+this message's failure before, and the first one never counts.
 """
 
 from collections.abc import Sequence
@@ -11,31 +11,30 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from common.envelope import Attempt, Envelope
+from common.ledger.acceptance import WAITS_FOR_PROOF
 from common.ledger.problems import Kind
-from consumer.deferral import ATTEMPT_CAP, OPERATOR_CAP, Defer, defer_for_operator, growing
-from consumer.isolation import Isolation
+from consumer.deferral import ATTEMPT_CAP, Defer, defer_for_operator, growing
 from consumer.sentinel import (
     THROTTLED,
     Answer,
     Drift,
-    Isolate,
     OperatorNeeded,
     RecordError,
     RefreshToken,
+    Refused,
     Throttled,
     Unavailable,
     Uploaded,
 )
 
-LONG_ATTEMPTS: Final = 5
-"""Attempts at the longest delay after which a chunk that alone meets server errors is given up."""
+UNAVAILABLE_LIMIT: Final = 10
+"""Failures that count after which a message that alone meets server errors is given up: hours."""
 
-DRIFT_ATTEMPTS: Final = 5
-"""Attempts after which a chunk that alone meets answers without a name is given up."""
+DRIFT_LIMIT: Final = 4
+"""The same for answers that the contract does not name."""
 
-FEW_REFUSED: Final = 4
-"""Records of a chunk that may be refused while none of it is accepted: so many bad ones may stand
-at its head. With one more the search ends, unless others are known to pass."""
+MANY_REFUSALS: Final = 20
+"""Refused requests in a row of one instance, after which Sentinel seems to refuse everything."""
 
 THROTTLED_FOR: Final = timedelta(minutes=5)
 """Time without any success after which a chunk that is throttled again is a problem."""
@@ -43,10 +42,6 @@ THROTTLED_FOR: Final = timedelta(minutes=5)
 REFUSING_EVERYTHING: Final = (
     "Sentinel refuses every record it is sent: not the records but the request is wrong (a bad "
     "release or a changed API); nothing is given up, see docs/contracts.md"
-)
-
-NOTHING_PROVEN: Final = (
-    "Sentinel refuses records of this chunk: it waits until Sentinel is seen to accept anything"
 )
 
 THROTTLED_ON_AND_ON: Final = (
@@ -73,72 +68,71 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Send the records at the indexes in each of `parts` in messages of their own."""
+
+    parts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
     """Keep the message as poison."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unproven:
-    """A record was refused, but so was everything else: it proves nothing."""
-
-
-Outcome = Done | Defer | GiveUp
+Outcome = Done | Split | Defer | GiveUp
 
 
 def decide(
-    answer: Answer, envelope: Envelope, *, sent: Sequence[int], others_pass: bool
+    answer: Answer, envelope: Envelope, *, sent: tuple[int, ...], accepted_since: bool
 ) -> Outcome:
-    """Return what becomes of a chunk after `answer` to the records at the indexes in `sent`.
+    """Return what follows from `answer` to the records at the indexes in `sent`.
 
-    `others_pass`: Sentinel has accepted something since this chunk's last attempt. `attempt` of
-    the envelope counts the attempts before this one that count, `deferrals` all of them.
+    `accepted_since`: Sentinel has accepted something since this message's failure before; for a
+    refusal of many, since the refusal before of anybody, or it is time for a probe. `attempt` of
+    the envelope counts the failures before this one that count, `deferrals` all of them.
     """
     match answer:
         case Uploaded(rejected=rejected, stray=stray):
-            return Done(sent=tuple(sent), rejected=rejected, stray=stray)
+            return Done(sent=sent, rejected=rejected, stray=stray)
+        case Refused() if not accepted_since:
+            return defer_for_operator(envelope, WAITS_FOR_PROOF)
+        case Refused(named=named) if len(sent) > 1:
+            return Split(parts=split_indexes(sent, {error.index for error in named}))
+        case Refused(reason=reason, named=named):
+            error = named[0] if named else RecordError(index=sent[0], messages=(reason,))
+            return Done(sent=sent, rejected=(error,))
+        case Unavailable(reason=reason):
+            return _failed(envelope, reason, limit=UNAVAILABLE_LIMIT, counts=accepted_since)
+        case Drift(reason=reason):
+            return _failed(envelope, reason, limit=DRIFT_LIMIT, counts=accepted_since)
         case Throttled(reason=reason, wait=wait):
             return Defer(reason=reason, seconds=wait)
         case OperatorNeeded(reason=reason) | RefreshToken(reason=reason):
             return defer_for_operator(envelope, reason)
-        case Unavailable(reason=reason):
-            limit = ATTEMPT_CAP.bit_length() + LONG_ATTEMPTS
-            return _defer_or_give_up(envelope, reason, limit=limit, counts=others_pass)
-        case Drift(reason=reason):
-            return _defer_or_give_up(envelope, reason, limit=DRIFT_ATTEMPTS, counts=others_pass)
-        case Isolate():
-            return defer_for_operator(envelope, REFUSING_EVERYTHING)
         case _:
             assert_never(answer)
 
 
-def conclude(
-    state: Isolation, *, sent: Sequence[int], others_pass: bool
-) -> Done | GiveUp | Unproven | None:
-    """Return what an isolation among the records in `sent` has come to; None while it goes on.
+def is_failure(answer: Answer, *, sent: Sequence[int]) -> bool:
+    """Whether an answer may be the message's own fault."""
+    match answer:
+        case Refused():
+            return len(sent) == 1
+        case _:
+            return isinstance(answer, Unavailable | Drift)
 
-    `others_pass`: Sentinel accepted something of anybody that was sent after the latest refusal of
-    this chunk's search before this one, which had found no proof. So an acceptance lies between
-    two refusals. Where a part of the chunk itself was accepted, the probe is the proof.
-    """
-    if state.is_denied:
-        return Unproven()
-    if state.needs_probe:
-        return None
-    nothing_passes = bool(state.rejected) and not (others_pass or state.accepted)
-    # Records that the refusal named are no sign of it while the others were not sent without them.
-    are_many = len(state.rejected) > FEW_REFUSED and state.requests > 1
-    if nothing_passes and (state.is_over or state.is_spent or are_many):
-        return Unproven()
-    if state.is_over:
-        return Done(sent=tuple(sent), rejected=state.rejected)
-    if state.is_spent:
-        return GiveUp(
-            reason=f"too many refused records: {len(state.rejected)} found in "
-            f"{state.requests} requests"
+
+def split_indexes(sent: tuple[int, ...], named: set[int]) -> tuple[tuple[int, ...], ...]:
+    """Return the records that a refusal named and the others; else two halves. In order."""
+    if 0 < len(named) < len(sent):
+        return (
+            tuple(index for index in sent if index not in named),
+            tuple(index for index in sent if index in named),
         )
-    return None
+    middle = len(sent) // 2
+    return sent[:middle], sent[middle:]
 
 
 def problem_of(answer: Answer, *, refusals_are_many: bool, is_throttled_on: bool) -> Kind | None:
@@ -154,7 +148,7 @@ def problem_of(answer: Answer, *, refusals_are_many: bool, is_throttled_on: bool
             return Kind.UNAVAILABLE
         case Drift():
             return Kind.DRIFT
-        case Isolate():
+        case Refused():
             return Kind.REFUSING if refusals_are_many else None
         case _:
             assert_never(answer)
@@ -165,7 +159,7 @@ def reason_of(answer: Answer) -> str:
     match answer:
         case Uploaded():
             return ""
-        case Isolate():
+        case Refused():
             return REFUSING_EVERYTHING
         case Throttled():
             return THROTTLED_ON_AND_ON
@@ -180,11 +174,11 @@ def is_throttled_again(envelope: Envelope, *, now: datetime) -> bool:
     """
     if not envelope.history or envelope.history[-1].reason != THROTTLED:
         return False
-    first = time_of(envelope.history[0])
+    first = _time_of(envelope.history[0])
     return first is not None and now - first >= THROTTLED_FOR
 
 
-def time_of(attempt: Attempt) -> datetime | None:
+def _time_of(attempt: Attempt) -> datetime | None:
     """Return when an attempt failed; None when that is unreadable."""
     try:
         moment = datetime.fromisoformat(attempt.at)
@@ -193,10 +187,10 @@ def time_of(attempt: Attempt) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-def _defer_or_give_up(envelope: Envelope, reason: str, *, limit: int, counts: bool) -> Outcome:
+def _failed(envelope: Envelope, reason: str, *, limit: int, counts: bool) -> Defer | GiveUp:
     if not counts:
-        units = growing(envelope.deferrals, cap=OPERATOR_CAP)
-        return Defer(reason=reason, units=units)
-    if envelope.attempt + 1 >= limit:
-        return GiveUp(reason=f"{reason}; given up after {envelope.attempt + 1} attempts")
+        return defer_for_operator(envelope, reason)
+    failures = envelope.attempt + 1
+    if failures >= limit:
+        return GiveUp(reason=f"{reason}; given up after {failures} failures that count")
     return Defer(reason=reason, units=growing(envelope.attempt, cap=ATTEMPT_CAP), counts=True)

@@ -54,23 +54,28 @@ class Pacer:
         self._lock = threading.Lock()
         self._closed_until = datetime.fromtimestamp(0, UTC)
 
-    def permit(self, slot: float | None) -> Permit:
+    def is_on_time(self, slot: float | None) -> bool:
+        """Whether a request may leave at once, or wait on: its message is not late for its slot."""
+        now = self._clock.now()
+        is_late = slot is None or now.timestamp() - slot > LATE_AFTER
+        return not is_late and now >= self._closed_until
+
+    def permit(self, slot: float | None, *, soon: bool = False) -> Permit:
         """Return whether a request may leave whose message was sent for `slot`.
 
-        May wait up to `MAX_WAIT`. Raises what the ledger raises.
+        May wait up to `MAX_WAIT`. `soon`: see `come_back`. Raises what the ledger raises.
         """
-        now = self._clock.now()
         if slot is not None:
-            early = slot - now.timestamp()
+            early = slot - self._clock.now().timestamp()
             if early > EARLY_BEFORE:
                 return ComeBack(slot=slot, delay=early)
-            if is_on_time(slot, now) and now >= self._closed_until:
+            if self.is_on_time(slot):
                 return GO
-        return self.next_permit()
+        return self.next_permit(soon=soon)
 
-    def next_permit(self) -> Permit:
+    def next_permit(self, *, soon: bool = False) -> Permit:
         """Reserve the next slot, wait for it if it is near, and return what it allows."""
-        later = self.come_back()
+        later = self.come_back(soon=soon)
         if later.delay > MAX_WAIT:
             return later
         self._clock.sleep(later.delay)
@@ -89,14 +94,20 @@ class Pacer:
         permit = self.next_permit()
         return permit if isinstance(permit, Go) else None
 
-    def come_back(self) -> ComeBack:
-        """Reserve the next slot, to come back for it however near it is."""
-        first = self._slots.reserve(1).first
+    def come_back(self, *, soon: bool = False) -> ComeBack:
+        """Reserve the next slot, to come back for it however near it is.
+
+        With `soon` it may be a spare slot, which does not lie behind the backlog.
+        """
+        first = self._reserve(soon=soon)
         if first < self._closed_until:  # the slots could not be moved when it was closed
             self._slots.push(self._closed_until)
-            first = self._slots.reserve(1).first
+            first = self._reserve(soon=soon)
         wait = (first - self._clock.now()).total_seconds()
         return ComeBack(slot=first.timestamp(), delay=max(wait, 0.0))
+
+    def _reserve(self, *, soon: bool) -> datetime:
+        return (self._slots.reserve_soon() if soon else self._slots.reserve(1)).first
 
     def throttled(self, wait: float) -> None:
         """Hold everything back for `wait` seconds, here at once and elsewhere by the slots."""
@@ -104,8 +115,3 @@ class Pacer:
         with self._lock:
             self._closed_until = max(self._closed_until, until)
         self._slots.push(until)
-
-
-def is_on_time(slot: float, now: datetime) -> bool:
-    """Return whether `now` is no more than `LATE_AFTER` seconds past `slot`; earlier is on time."""
-    return now.timestamp() - slot <= LATE_AFTER

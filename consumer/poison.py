@@ -88,34 +88,38 @@ class PoisonKeeper:
     ) -> None:
         chunks = self._ledger.chunks
         chunk = chunks.get(envelope.run_id, envelope.key)
-        is_settled = (
-            chunks.known_ledger_id() == envelope.ledger_id if chunk is None else chunk.is_settled
+        is_over = (
+            chunks.known_ledger_id() == envelope.ledger_id
+            if chunk is None
+            else chunk.is_over(envelope.part)
         )
-        if is_settled:
+        if is_over:
             emit(Event.CHUNK_REPEATED, run=envelope.run_id, chunk=envelope.key)
             return
         record = poison_of_envelope(
             envelope, message, reason=reason, poisoned_by=by, at=self._clock.now()
         )
         self._ledger.poison.keep(record)
-        chunks.record_poisoned(envelope.run_id, envelope.key, at=record.last_at, reason=reason)
-        self._follow(record)
+        chunks.record_poisoned(
+            envelope.run_id, envelope.key, at=record.last_at, reason=reason, part=envelope.part
+        )
+        self._follow(record, envelope)
         _announce(record)
 
-    def _follow(self, record: PoisonRecord) -> None:
+    def _follow(self, record: PoisonRecord, envelope: Envelope) -> None:
         """Bring record and chunk together where somebody was faster since the chunk was read.
 
         An operator discarded the record: so the chunk is. A copy was uploaded, or the chunk is void
         or superseded: then nobody needs to see to the record.
         """
         kept = self._ledger.poison.get(record.run_id, record.poison_id)
-        chunk = self._ledger.chunks.get(record.run_id, record.poison_id)
+        chunk = self._ledger.chunks.get(envelope.run_id, envelope.key)
         if kept is None or chunk is None:
             return
         now = self._clock.now()
         if kept.state is PoisonState.DISCARDED:
-            self._ledger.chunks.move(chunk, ChunkState.DISCARDED, at=now)
-        elif kept.state is PoisonState.KEPT and chunk.is_settled:
+            self._ledger.chunks.move(chunk, ChunkState.DISCARDED, at=now, part=envelope.part)
+        elif kept.state is PoisonState.KEPT and chunk.is_over(envelope.part):
             self._ledger.poison.settle(kept, PoisonState.REPLAYED, at=now)
 
 

@@ -62,11 +62,11 @@ class ReceiptWriter:
 
 def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejection]:
     """Return the rejections of a receipt, each with the record it speaks of, if it has it."""
-    objects = _records_of(envelope)
+    objects = dict(zip(envelope.indexes, _records_of(envelope), strict=False))
     rejections = []
     for error in (*done.rejected, *done.stray):
         is_stray = error in done.stray
-        known = None if is_stray or error.index >= len(objects) else objects[error.index]
+        known = None if is_stray else objects.get(error.index)
         which = f"stray-{error.index}" if is_stray else f"{error.index}"
         rejections.append(
             Rejection(

@@ -53,6 +53,7 @@ REFUSED_EACH: Final = "Sentinel refused every record of the request (200)"
 MAX_SAID: Final = 100
 """Characters kept of the message of a refused request."""
 
+_INDEX = re.compile(r"-?[0-9]{1,10}(\.0+)?", re.ASCII)
 _WAIT_IN_TEXT = re.compile(r"try again in\s+(\d{1,9})\s+second", re.IGNORECASE)
 
 
@@ -77,11 +78,11 @@ class Uploaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Isolate:
-    """Nothing of the request was taken, for what is in it; `refused` are records it named."""
+class Refused:
+    """Nothing of the request was taken, for what is in it; `named` are records it named."""
 
     reason: str
-    refused: tuple[RecordError, ...] = ()
+    named: tuple[RecordError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ class Drift:
     reason: str
 
 
-Answer = Uploaded | Isolate | RefreshToken | OperatorNeeded | Throttled | Unavailable | Drift
+Answer = Uploaded | Refused | RefreshToken | OperatorNeeded | Throttled | Unavailable | Drift
 
 
 def classify_answer(
@@ -132,12 +133,12 @@ def classify_answer(
     (read 2026-11-22). `headers` must look names up in any case, as those of `requests` do.
     """
     match status:
-        case 200:
+        case _ if 200 <= status <= 299:  # noqa: PLR2004 - HTTP status class
             return _read_receipt(body, count)
         case 400 | 413 | 422:
-            return Isolate(
+            return Refused(
                 reason=f"Sentinel refused the request ({status}){_said(body)}",
-                refused=_named_records(body, count),
+                named=_named_records(body, count),
             )
         case 401:
             return RefreshToken(reason="Sentinel did not accept the token (401)")
@@ -218,9 +219,10 @@ class SentinelClient:
 
 
 def _read_receipt(body: bytes, count: int) -> Answer:
-    """Read a 200: nothing, `{}` and `{"errors": []}` all mean that everything was accepted.
+    """Read a 2xx: nothing, `{}` and `{"errors": []}` all mean that everything was accepted.
 
-    With an error for every record nothing was, so it says no more of them than a 400 does.
+    With an error for every record nothing was, so it says no more of them than a 400 does. Any
+    other body is drift: services are known to answer 200 and say in the body that they failed.
     """
     errors = _read_errors(body, count)
     if isinstance(errors, Drift):
@@ -228,8 +230,8 @@ def _read_receipt(body: bytes, count: int) -> Answer:
     if len(errors.named) + len(errors.stray) < count:
         return Uploaded(rejected=errors.named, stray=errors.stray)
     if errors.stray:
-        return Isolate(reason=f"{REFUSED_EACH}, and named some that it did not have")
-    return Isolate(reason=REFUSED_EACH, refused=errors.named)
+        return Refused(reason=f"{REFUSED_EACH}, and named some that it did not have")
+    return Refused(reason=REFUSED_EACH, named=errors.named)
 
 
 def _named_records(body: bytes, count: int) -> tuple[RecordError, ...]:
@@ -251,9 +253,10 @@ def _read_errors(body: bytes, count: int) -> _Errors | Drift:
         return _Errors()
     try:
         fields = json.loads(body)
-        errors = fields.get("errors") if isinstance(fields, dict) else fields
-        if errors is None and isinstance(fields, dict):
-            return _Errors()
+        if isinstance(fields, dict) and fields and "errors" not in fields:
+            return Drift(reason="Sentinel answered 200 with a body that is no receipt")
+        errors = fields.get("errors", []) if isinstance(fields, dict) else fields
+        errors = [] if errors is None and isinstance(fields, dict) else errors
         if not isinstance(errors, list):
             return Drift(reason="Sentinel answered 200 with errors that are not a list")
         read = list(map(_record_error, errors))
@@ -272,14 +275,20 @@ def _read_errors(body: bytes, count: int) -> _Errors | Drift:
 
 
 def _record_error(item: object) -> RecordError | None:
+    """Read one error in the forms that services produce: an index `3`, `3.0` or `"3"`; one text."""
     if not isinstance(item, dict):
         return None
-    index, messages = item.get("recordIndex"), item.get("errorMessages", [])
-    if isinstance(index, bool) or not isinstance(index, int) or not isinstance(messages, list):
+    index, messages = item.get("recordIndex"), item.get("errorMessages")
+    if isinstance(messages, str):
+        messages = [messages]
+    if isinstance(index, str) and _INDEX.fullmatch(index):
+        index = float(index)
+    if isinstance(index, bool) or not isinstance(index, int | float):
         return None
-    if abs(index) > MAX_INDEX:
+    if abs(index) > MAX_INDEX or index != int(index) or not isinstance(messages or [], list):
         return None
-    return RecordError(index=index, messages=tuple(map(_shown, messages[:MAX_MESSAGES])))
+    shown = map(_shown, (messages or [])[:MAX_MESSAGES])
+    return RecordError(index=int(index), messages=tuple(shown))
 
 
 def _shown(message: object, *, limit: int = MAX_MESSAGE) -> str:

@@ -13,6 +13,7 @@ from common.clock import SystemClock
 from common.errors import SettingsError
 from common.identity import SentinelTokens, storage_credential
 from common.ledger import Ledger, open_ledger
+from common.ledger.acceptance import Acceptance
 from common.ledger.problems import Problems
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
@@ -71,6 +72,7 @@ def _deliverer() -> Deliverer:
         tokens=SentinelTokens(settings, clock=clock),
         ledger=_ledger(),
         problems=_problems(),
+        acceptance=Acceptance(_tables(), clock=clock),
         sends=Sends(_tables(), clock=clock),
         pacer=Pacer(
             Slots(

@@ -8,6 +8,7 @@ consumer is broken: the message then waits on the queue.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
@@ -20,7 +21,7 @@ from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.poison import SETTLED_POISON, PoisonEntry, PoisonRecord, PoisonState
 from common.ledger.slots import Slots
-from common.ledger.states import CHUNK_MOVES, ChunkState
+from common.ledger.states import ChunkState
 from common.queues import SendQueue
 
 RESERVE_AT_ONCE: Final = 100
@@ -220,14 +221,14 @@ def _replay_kept(
         return settled
     if dry_run:
         return Result.WOULD_REPLAY
-    if not _move(ledger, chunk, ChunkState.QUEUED, clock):
+    if not _move(ledger, chunk, ChunkState.QUEUED, clock, part=envelope.part):
         return None
     _send(envelope, queue=queue, slot=supply.take(), clock=clock)
     return _settle(ledger, record, PoisonState.REPLAYED, clock) or Result.REPLAYED
 
 
 def _settled_chunk(chunk: Chunk | None, envelope: Envelope, ledger: Ledger) -> Result | None:
-    """Return what became of a chunk of which nothing is to be sent; None when something is.
+    """Return what became of a message of which nothing is to be sent; None when something is.
 
     Without a row it is settled, unless the ledger that had the row was lost. Superseded is a chunk
     that is void, or of which newer versions were sent.
@@ -235,9 +236,9 @@ def _settled_chunk(chunk: Chunk | None, envelope: Envelope, ledger: Ledger) -> R
     if chunk is None:
         is_ours = ledger.chunks.known_ledger_id() == envelope.ledger_id
         return Result.ALREADY_SETTLED if is_ours else None
-    if not chunk.is_settled:
+    if not chunk.is_over(envelope.part):
         return None
-    match chunk.state:
+    match chunk.state_among(envelope.part):
         case ChunkState.UPLOADED:
             return Result.ALREADY_UPLOADED
         case ChunkState.DISCARDED if not chunk.void:
@@ -247,8 +248,8 @@ def _settled_chunk(chunk: Chunk | None, envelope: Envelope, ledger: Ledger) -> R
 
 
 def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock) -> None:
-    """Enqueue a copy without attempts and search, which counts as delivered before."""
-    fresh = replace(envelope.moved_to(slot.timestamp()), attempt=0, isolation=None, put_back=0)
+    """Enqueue a copy without attempts, which counts as delivered before."""
+    fresh = replace(envelope.moved_to(slot.timestamp()), attempt=0, failed=None, put_back=0)
     queue.send(encode_to_fit(fresh), delay=(slot - clock.now()).total_seconds())
 
 
@@ -258,24 +259,35 @@ def _discard_kept(record: PoisonRecord, ledger: Ledger, clock: Clock) -> Result 
     The row first: with the record settled and the row still poisoned, the indicators would
     count as on their way for ever.
     """
-    chunk = ledger.chunks.get(record.run_id, record.poison_id)
+    key, part = record.poison_id, None
+    with suppress(UndecodableError, LaterVersionError):
+        envelope = decode_envelope(record.message)
+        key, part = envelope.key, envelope.part
+    chunk = ledger.chunks.get(record.run_id, key)
     if chunk is not None and chunk.state is ChunkState.OTHER:
         return Result.LATER_RELEASE
-    if not _move(ledger, chunk, ChunkState.DISCARDED, clock):
+    if not _move(ledger, chunk, ChunkState.DISCARDED, clock, part=part):
         return None
-    is_uploaded = chunk is not None and chunk.state is ChunkState.UPLOADED
+    is_uploaded = chunk is not None and chunk.state_among(part) is ChunkState.UPLOADED
     done = Result.ALREADY_UPLOADED if is_uploaded else Result.DISCARDED
     return _settle(ledger, record, PoisonState.DISCARDED, clock) or done
 
 
-def _move(ledger: Ledger, chunk: Chunk | None, state: ChunkState, clock: Clock) -> bool:
-    """Move a chunk, if there is one and it may go there.
+def _move(
+    ledger: Ledger,
+    chunk: Chunk | None,
+    state: ChunkState,
+    clock: Clock,
+    *,
+    part: tuple[int, ...] | None,
+) -> bool:
+    """Move a chunk, or a part of it, if there is one and it may go there.
 
     Return False when its row was changed since it was read.
     """
-    if chunk is None or state not in CHUNK_MOVES[chunk.state]:
+    if chunk is None or not chunk.may_move(state, part=part):
         return True
-    return ledger.chunks.move(chunk, state, at=clock.now())
+    return ledger.chunks.move(chunk, state, at=clock.now(), part=part)
 
 
 def _settle(

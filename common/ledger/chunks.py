@@ -4,7 +4,8 @@ The producer inserts rows only together with the head of their run (`runs`), so 
 overtaken cannot. Everybody else changes a row that is there and never creates one: a row that is
 gone is settled. An outcome is a compare-and-swap on the row as it was read, so none overwrites
 another; a deferral is a note that overlays its own properties. A chunk that was taken whole, the
-ordinary case, has a state and two counts; one of which a record was struck has a letter a record.
+ordinary case, has a state and two counts; one that was split, or of which a record was struck, has
+a letter a record.
 """
 
 import secrets
@@ -107,7 +108,22 @@ class Chunk:
     @property
     def is_settled(self) -> bool:
         """Whether nothing of it may be sent any more."""
-        return self.void or self.state in SETTLED_CHUNKS
+        return self.is_over(None)
+
+    def is_over(self, part: Collection[int] | None) -> bool:
+        """Whether nothing of a part may be sent any more; None is the whole chunk."""
+        return self.void or self.state_among(part) in SETTLED_CHUNKS
+
+    def state_among(self, part: Collection[int] | None) -> ChunkState:
+        """Return the state of a part: of the records at these indexes."""
+        if part is None:
+            return self.state
+        return state_of("".join(each for index, each in enumerate(self.each) if index in part))
+
+    def may_move(self, state: ChunkState, *, part: Collection[int] | None) -> bool:
+        """Whether an operator may move it, or a part; parts of one chunk move one by one."""
+        is_part = part is not None and self.state is ChunkState.QUEUED
+        return is_part or state in CHUNK_MOVES[self.state]
 
     @property
     def each(self) -> str:
@@ -230,14 +246,37 @@ class Chunks:
 
         return self._change(chunk.run_id, chunk.key, outcome, read=chunk.row)
 
-    def record_poisoned(self, run_id: str, key: str, *, at: datetime, reason: str) -> bool:
-        """Record that what is still to be sent of a chunk was given up; False without a row."""
+    def record_split(self, chunk: Chunk) -> bool:
+        """Give each record of a chunk a letter, as from now on each part has its own answer.
+
+        What is settled stays as it is: its parts will not be sent. False when its row is gone.
+        """
+
+        def outcome(known: Chunk) -> dict[str, Value]:
+            _refuse_other(known)
+            return {} if known.letters or known.is_settled else _lettered(known.each)
+
+        return self._change(chunk.run_id, chunk.key, outcome, read=chunk.row)
+
+    def record_poisoned(
+        self,
+        run_id: str,
+        key: str,
+        *,
+        at: datetime,
+        reason: str,
+        part: Collection[int] | None = None,
+    ) -> bool:
+        """Record that what is still to be sent of a chunk, or of a part of it, was given up.
+
+        Returns False when there is no row.
+        """
 
         def outcome(known: Chunk) -> dict[str, Value]:
             _refuse_other(known)
             if ChunkState.POISONED not in CHUNK_MOVES[known.state]:
                 return {}
-            change = _all_moved(known, Letter.PENDING, Letter.POISONED)
+            change = _turned(known, {Letter.PENDING}, Letter.POISONED, part=part)
             return {**change, "finished_at": at, "reason": cut(reason)}
 
         return self._change(run_id, key, outcome)
@@ -256,19 +295,26 @@ class Chunks:
 
         return self._change(run_id, key, outcome)
 
-    def move(self, chunk: Chunk, state: ChunkState, *, at: datetime) -> bool:
-        """Move a chunk by an operator's hand; return False where it may not go there.
+    def move(
+        self,
+        chunk: Chunk,
+        state: ChunkState,
+        *,
+        at: datetime,
+        part: Collection[int] | None = None,
+    ) -> bool:
+        """Move a chunk, or a part, by an operator's hand; return False where it may not go there.
 
         To `QUEUED`: what was given up is to be sent again. To `DISCARDED`: what was given up, or of
         which the message is lost, is not. What was struck stays so. Compare-and-swap against the
         row that `chunk` was read from: an outcome that came since stays, and the answer is False.
         """
-        if state not in CHUNK_MOVES[chunk.state]:
+        if not chunk.may_move(state, part=part):
             return False
         if state is ChunkState.QUEUED:
-            change = _all_moved(chunk, Letter.POISONED, Letter.PENDING)
+            change = _turned(chunk, {Letter.POISONED}, Letter.PENDING, part=part)
         else:
-            change = _all_moved(chunk, Letter.POISONED, Letter.DISCARDED, Letter.PENDING)
+            change = _turned(chunk, ON_ITS_WAY, Letter.DISCARDED, part=part)
         return self._swap(chunk, {**change, "moved_at": at})
 
     def turn_over(self, chunk: Chunk, destination: str) -> bool:
@@ -375,13 +421,21 @@ def _lettered(letters: str) -> dict[str, Value]:
     return {"letters": letters, "state": state_of(letters).value, "accepted": 0, "rejected": 0}
 
 
-def _all_moved(chunk: Chunk, source: Letter, to: Letter, *more: Letter) -> dict[str, Value]:
-    """Return the properties of a chunk of which all records of some letters moved to another."""
-    if not chunk.letters:
+def _turned(
+    chunk: Chunk, sources: Collection[Letter], to: Letter, *, part: Collection[int] | None
+) -> dict[str, Value]:
+    """Return the properties of a chunk of which records of some letters moved to another.
+
+    All of them, or those of a part.
+    """
+    if not chunk.letters and part is None:
         return {"state": state_of(to).value}
-    sources = {source, *more}
-    indexes = (i for i, letter in enumerate(chunk.letters) if letter in sources)
-    return _lettered(moved(chunk.letters, indexes, to))
+    indexes = (
+        index
+        for index, letter in enumerate(chunk.each)
+        if letter in sources and (part is None or index in part)
+    )
+    return _lettered(moved(chunk.each, indexes, to))
 
 
 def _state(data: Any) -> ChunkState:

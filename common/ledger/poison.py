@@ -238,7 +238,7 @@ def poison_of_envelope(
     """Return the record of a message that could be decoded."""
     return PoisonRecord(
         run_id=envelope.run_id,
-        poison_id=envelope.key,
+        poison_id=envelope.message_key,
         poisoned_by=poisoned_by,
         reason=reason,
         message=message,

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import uuid4
 
-from common.clock import CLOCK_SKEW, Clock
+from common.clock import Clock
 from common.errors import ConflictError
 from common.events import cut
 from common.ledger.tables import Row, Table, Tables
@@ -47,12 +47,6 @@ class Moment:
 
     at: datetime
     by: str = ""
-
-    def is_surely_after(self, other: "Moment") -> bool:
-        """Whether this was later than `other`, also if two clocks differ by `CLOCK_SKEW`."""
-        is_one_clock = bool(self.by) and self.by == other.by
-        margin = timedelta(seconds=0.0 if is_one_clock else CLOCK_SKEW)
-        return self.at > other.at + margin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +157,6 @@ class Problems:
         """Return how long ago the last success was noted, by the storage's clock; None if never."""
         row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
         return None if row is None else row.age
-
-    def has_success_after(self, moment: Moment) -> bool:
-        """Whether Sentinel surely accepted something of anybody that was sent after `moment`."""
-        last = self._last_success()
-        return last is not None and last.is_surely_after(moment)
 
     def open(self) -> list[Problem]:
         """Return the problems that stand."""

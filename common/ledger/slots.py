@@ -1,14 +1,15 @@
 """Send slots: one row that says when the next request to Sentinel may leave.
 
 The request budget belongs to the calling identity, so it cannot be kept in any instance's memory.
-Whoever wants to send reserves slots here, by compare-and-swap; a message then waits for its slot
-invisible on the queue, where waiting costs nothing. A 429 moves the row forward for everybody.
+Each sender reserves slots here, by compare-and-swap; a message then waits for its slot invisible
+on the queue, where waiting costs nothing. A 429 moves the row forward for everybody. One slot in
+many is *spare*: parts of split chunks take it, so that they do not wait behind a backlog.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -26,17 +27,44 @@ TURN_WITHIN: Final = 20.0
 one call to it may last minutes, and the threads of an instance together would last an hour."""
 
 
+SPARE_EVERY: Final = 30.0
+"""Seconds from one spare slot to the next. Ordinary reservations leave it free, so that a part of a
+split chunk finds a slot within seconds behind a backlog of hours. At 95 a minute one slot in 48."""
+
+SPARE_AT_MOST: Final = 8
+"""At a low rate, every eighth slot is spare and no more of them."""
+
+_NEAR: Final = 1e-3
+"""Seconds that rounding may move a slot."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """`count` slots from `first` on, `interval` apart."""
+    """Slots in order, at least an interval apart."""
 
-    first: datetime
-    interval: timedelta
-    count: int
+    times: tuple[datetime, ...]
+
+    @property
+    def first(self) -> datetime:
+        """The first of them."""
+        return self.times[0]
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self.times)
 
     def slot(self, number: int) -> datetime:
         """Return the time of slot `number`, from 0."""
-        return self.first + self.interval * number
+        return self.times[number]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Free:
+    """The next free slots: of all, and of the spare ones."""
+
+    ordinary: datetime
+    spare: datetime
 
 
 class Slots:
@@ -51,21 +79,45 @@ class Slots:
         self._clock = clock
         self.interval = timedelta(seconds=60.0 / requests_per_minute)
         """Between two slots."""
+        seconds = self.interval.total_seconds()
+        self._period = seconds * max(SPARE_AT_MOST, round(SPARE_EVERY / seconds))
         self._lock = threading.Lock()
 
     def reserve(self, count: int) -> Reservation:
-        """Reserve `count` slots, none of them in the past.
+        """Reserve `count` slots, none of them in the past and none that is spare.
 
         If it dies halfway: the slots stay unused.
         """
-        with self._turn():
-            first = self._move(lambda free, now: (max(free, now), self.interval * count))
-        return Reservation(first=first, interval=self.interval, count=count)
+
+        def plan(free: _Free) -> tuple[_Free, Sequence[datetime]]:
+            times: list[datetime] = []
+            start = free.ordinary
+            for _ in range(count):
+                times.append(self._beside_spare(start))
+                start = times[-1] + self.interval
+            return replace(free, ordinary=start), times
+
+        return self._move(plan)
+
+    def reserve_soon(self) -> Reservation:
+        """Reserve one slot: the next ordinary one, or the next spare one where that is sooner."""
+
+        def plan(free: _Free) -> tuple[_Free, Sequence[datetime]]:
+            ordinary, spare = self._beside_spare(free.ordinary), self._spare(free.spare)
+            if ordinary <= spare:
+                return replace(free, ordinary=ordinary + self.interval), [ordinary]
+            return replace(free, spare=spare + self.interval), [spare]
+
+        return self._move(plan)
 
     def push(self, until: datetime) -> None:
         """Let no slot that is reserved from now on lie before `until`."""
-        with self._turn():
-            self._move(lambda free, _now: (max(free, until), timedelta(0)))
+        self._move(
+            lambda free: (
+                _Free(ordinary=max(free.ordinary, until), spare=max(free.spare, until)),
+                (),
+            )
+        )
 
     def next_free(self) -> datetime | None:
         """Return the next slot that is free; None before the first reservation."""
@@ -81,25 +133,47 @@ class Slots:
         finally:
             self._lock.release()
 
-    def _move(self, plan: Any) -> datetime:
-        """Set the next free slot to `plan(free, now)`: a start and what is taken behind it."""
-        for _ in range(_TRIES):
-            now = self._clock.now()
-            row = self._table.get(_PARTITION, _KEY)
-            start, taken = plan(now if row is None else _next_free(row), now)
-            data = {"next_free": start + taken}
-            try:
-                if row is None:
-                    self._table.insert(Row(partition=_PARTITION, key=_KEY, data=data))
-                else:
-                    self._table.replace(
-                        Row(partition=_PARTITION, key=_KEY, data=data, etag=row.etag)
+    def _move(self, plan: Callable[[_Free], tuple[_Free, Sequence[datetime]]]) -> Reservation:
+        """Write what `plan` makes of the free slots, none before now; return what it takes."""
+        with self._turn():
+            for _ in range(_TRIES):
+                now = self._clock.now()
+                row = self._table.get(_PARTITION, _KEY)
+                known: dict[str, Any] = {} if row is None else dict(row.data)
+                free, times = plan(
+                    _Free(
+                        ordinary=max(known.get("next_free", now), now),
+                        spare=max(known.get("next_spare", now), now),
                     )
-            except ConflictError:
-                continue
-            moment: datetime = start
-            return moment
+                )
+                data = {"next_free": free.ordinary, "next_spare": free.spare}
+                try:
+                    if row is None:
+                        self._table.insert(Row(partition=_PARTITION, key=_KEY, data=data))
+                    else:
+                        self._table.replace(replace(row, data=data))
+                except ConflictError:
+                    continue
+                return Reservation(times=tuple(times))
         raise ConflictError("the send slots are too busy; try again")
+
+    def _beside_spare(self, start: datetime) -> datetime:
+        """Return `start`, or where a spare slot is nearer than an interval, the slot behind it."""
+        apart, behind = self.interval.total_seconds() - _NEAR, self._since_spare(start)
+        if behind < apart:
+            return start - timedelta(seconds=behind) + self.interval
+        if self._period - behind < apart:
+            return start + timedelta(seconds=self._period - behind) + self.interval
+        return start
+
+    def _spare(self, start: datetime) -> datetime:
+        """Return the first spare slot that is not before `start`."""
+        behind = self._since_spare(start)
+        return start if behind < _NEAR else start + timedelta(seconds=self._period - behind)
+
+    def _since_spare(self, moment: datetime) -> float:
+        """Return the seconds since the spare slot before `moment`: one a period, in its middle."""
+        return (moment.timestamp() + self._period / 2) % self._period
 
 
 def _next_free(row: Row) -> datetime:

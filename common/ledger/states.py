@@ -5,10 +5,10 @@ operator has replayed it. `UPLOADED` can be reached from everywhere, because a l
 delivery may always succeed; nothing leads away from it, because what Sentinel has is not lost. A
 queued chunk is discarded when an operator declares its message lost.
 
-Once a record of it was struck, the row holds a letter for each record, and the state follows from
-the letters. Beside its state a chunk may be *void*: a later epoch of its run has read its page
-again. It is not in the books and must not be sent; an answer that still comes is recorded all the
-same.
+Once it was split, or a record of it was struck, the row holds a letter for each record, and the
+state follows from the letters. Beside its state a chunk may be *void*: a later epoch of its run has
+read its page again. It is not in the books and must not be sent; an answer that still comes is
+recorded all the same.
 """
 
 from collections.abc import Iterable, Mapping

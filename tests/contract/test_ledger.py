@@ -375,6 +375,46 @@ def test_an_answer_is_recorded_record_by_record_once_one_was_struck(ledger: Ledg
     assert parts.fate == Fate(accepted=2, rejected=1, struck=1)
 
 
+def test_the_parts_of_a_split_chunk_have_answers_of_their_own(ledger: Ledger) -> None:
+    """Each is accepted, rejected, given up, replayed or discarded without the others."""
+    (found,) = write(ledger, new(0, count=6))
+    for _ in range(2):
+        assert ledger.chunks.record_split(read(ledger, found))
+    found = read(ledger, found)
+    assert (found.letters, found.state) == ("......", ChunkState.QUEUED)
+    first, second, third = (0, 1), (2, 3), (4, 5)
+    assert ledger.chunks.record_uploaded(found, sent=first, rejected={1}, at=START)
+    for part in (second, third):
+        assert ledger.chunks.record_poisoned(RUN, found.key, at=START, reason="why", part=part)
+    found = read(ledger, found)
+    assert (found.letters, found.state) == ("ARPPPP", ChunkState.POISONED)
+    assert ledger.chunks.move(found, ChunkState.QUEUED, at=LATER, part=second)
+    found = read(ledger, found)
+    assert (found.letters, found.state) == ("AR..PP", ChunkState.QUEUED)
+    assert ledger.chunks.move(found, ChunkState.DISCARDED, at=LATER, part=third)
+    found = read(ledger, found)
+    assert (found.letters, found.to_send) == ("AR..DD", second)
+    assert [found.is_over(part) for part in (first, second, third, None)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert found.state_among(first) is ChunkState.UPLOADED
+    assert found.state_among(third) is ChunkState.DISCARDED
+
+
+def test_a_settled_chunk_is_not_split(ledger: Ledger, other: Ledger, hooked: HookedTables) -> None:
+    """A copy was taken whole between the look and the split: its two counts stay."""
+    (found,) = write(ledger, new(0, count=4))
+    hooked.once("chunks", "replace", lambda: upload(other, found, rejected={2}))
+    assert ledger.chunks.record_split(found)
+    after = read(ledger, found)
+    assert (after.letters, after.fate) == ("", Fate(accepted=3, rejected=1))
+    remove(ledger, after)
+    assert not ledger.chunks.record_split(found)
+
+
 def test_striking_all_of_a_chunk_settles_it(ledger: Ledger) -> None:
     """Twice is once; what is settled otherwise is left as it is."""
     first, taken = write(ledger, new(0, count=2), new(1, count=2))

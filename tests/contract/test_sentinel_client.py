@@ -11,10 +11,10 @@ from common.clock import SystemClock
 from consumer import sentinel
 from consumer.sentinel import (
     Drift,
-    Isolate,
     OperatorNeeded,
     RecordError,
     RefreshToken,
+    Refused,
     SentinelClient,
     Throttled,
     Unavailable,
@@ -152,7 +152,7 @@ def test_a_request_refused_as_a_whole_is_to_be_isolated(
     api.behaviour.refuse_whole_on_bad_record = True
     api.behaviour.refusal_lists_errors = listed
     answer = upload(client)
-    assert isinstance(answer, Isolate)
+    assert isinstance(answer, Refused)
     assert "400" in answer.reason
     assert api.accepted_total == 0
 
@@ -299,7 +299,17 @@ def test_an_unreachable_service_is_unavailable(api: SentinelApi, client: Sentine
     assert upload(client) == Uploaded()
 
 
-@pytest.mark.parametrize("status", [201, 202, 204, 302, 307, 409, 418])
+@pytest.mark.parametrize("status", [201, 202, 204])
+def test_every_success_is_an_upload_that_is_sent_once(
+    status: int, api: SentinelApi, client: SentinelClient
+) -> None:
+    """Whatever success it is, also without a body."""
+    api.inject(Fault(effect=Answer(status)))
+    assert upload(client) == Uploaded()
+    assert api.requests == 1
+
+
+@pytest.mark.parametrize("status", [302, 307, 409, 418])
 def test_an_answer_without_a_name_is_drift(
     status: int, api: SentinelApi, client: SentinelClient
 ) -> None:

@@ -1,5 +1,6 @@
 """One random history of the pipeline, and the verdict on it."""
 
+import json
 import random
 from collections import Counter
 from contextlib import suppress
@@ -61,6 +62,11 @@ class History:
         self._must_arrive: set[Version] = set()
         self._moves_filters = self._rng.random() < 0.3
         """Whether an operator changes the threshold and the kinds while the feed goes on."""
+        sentinel = self.world.sentinel
+        sentinel.refuses_whole = self._rng.random() < 0.6
+        sentinel.names = self._rng.random() < 0.5
+        self._bad = self._rng.choice([0.05, 0.05, 0.3])
+        self._outage_is_over = False
 
     def _fails(self) -> bool:
         return not self._stage.is_quiet and self._rng.random() < self._trouble
@@ -87,6 +93,7 @@ class History:
                 self._lose_ledger()
             self._step()
         self._stage.is_quiet = True
+        self.world.sentinel.refuses_all = False
         sleepers = list(self._stage.actors)
         for actor in self._some(sleepers):
             sleepers.remove(actor)
@@ -153,7 +160,7 @@ class History:
 
     def _rare(self) -> None:
         rng, world = self._rng, self.world
-        match rng.randrange(10):
+        match rng.randrange(11):
             case 0 if world.queue.messages:
                 world.queue.put(rng.choice(world.queue.messages).text)
             case 1:
@@ -170,12 +177,23 @@ class History:
                 world.lumen.queries[-1].is_known = rng.random() < 0.7
             case 6:
                 world.lumen.list_again()
-            case 7 | 8:
-                self._overtake(0.0)
-            case 9:
-                self._overtake(rng.choice(STALLS))
+            case 7 | 8 | 9 as choice:
+                self._overtake(0.0 if choice < 9 else rng.choice(STALLS))
+            case 10:
+                self._refuse_all()
             case _:
                 pass
+
+    def _refuse_all(self) -> None:
+        """Begin or end the one outage in which Sentinel refuses everything.
+
+        After a second one a good record may be rejected: it is a known limit.
+        """
+        sentinel = self.world.sentinel
+        if sentinel.refuses_all:
+            sentinel.refuses_all, self._outage_is_over = False, True
+        elif not self._outage_is_over:
+            sentinel.refuses_all = True
 
     def _overtake(self, stall: float) -> None:
         """Let a newer version come all the way, while whoever is at work stands still."""
@@ -195,12 +213,12 @@ class History:
                 modified=self._moment - (rng.randrange(1, 4) if late else 0),
                 confidence=rng.choice([90, 90, 95, 70, 40]),
                 revoked=rng.random() < 0.15,
-                is_bad=rng.random() < 0.05,
+                is_bad=rng.random() < self._bad,
             )
         )
 
     def _tick(self) -> None:
-        self.world.chunk_size = self._rng.choice([1, 2, 3])
+        self.world.chunk_size = self._rng.choice([1, 2, 3, 6])
         self.world.max_pages = self._rng.choice([1, 2, 1000])
         if self._moves_filters:
             self.world.threshold = self._rng.choice(THRESHOLDS)
@@ -264,6 +282,7 @@ class History:
             *self._without_ledger(),
             *self._lost_queries(),
             *self._last_words(),
+            *self._wrong_rejections(),
             *self._one_more_snapshot(),
         ]
 
@@ -293,6 +312,15 @@ class History:
         self._drain()
         more = self.world.sentinel.sent - before
         return [f"one more snapshot was sent in {more} requests"] if more else []
+
+    def _wrong_rejections(self) -> list[str]:
+        """Find rejected versions that Sentinel would take."""
+        ledger = self.world.ledger
+        kept = [
+            one for run in ledger.runs.latest(999) for one in ledger.rejections.of_run(run.run_id)
+        ]
+        versions = [version_of(json.loads(one.content)) for one in kept]
+        return [f"{version} was rejected" for version in versions if not version.is_bad]
 
     def _books(self) -> list[str]:
         ledger = self.world.ledger

@@ -12,6 +12,7 @@ import pytest
 
 import consumer.deliver
 import consumer.look
+import consumer.split
 import producer.drain
 import producer.fold
 import producer.indicators
@@ -165,6 +166,24 @@ def _rows_go_whatever_they_hold(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Runs, "save", careless)
 
 
+def _failures_always_count(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(consumer.deliver, "ENOUGH_RAISES", 0)
+
+
+def _one_acceptance_is_enough(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(consumer.deliver, "ENOUGH_RAISES", 1)
+
+
+def _parts_are_sent_whole(patch: pytest.MonkeyPatch) -> None:
+    """A part is taken for the first records of its chunk."""
+    part_of = consumer.split.part_of
+
+    def careless(envelope: Any, indexes: Any) -> Any:
+        return replace(part_of(envelope, indexes), part=tuple(range(len(indexes))))
+
+    patch.setattr(consumer.deliver, "part_of", careless)
+
+
 def _in_another_order(patch: pytest.MonkeyPatch, *, row_last: bool) -> None:
     """The messages are sent before their rows are written, or before older versions are struck."""
 
@@ -239,6 +258,9 @@ def _keys_without_epoch(patch: pytest.MonkeyPatch) -> None:
 
 
 RULES: dict[str, Patch] = {
+    "a failure counts behind an acceptance": _failures_always_count,
+    "a late acceptance proves nothing": _one_acceptance_is_enough,
+    "a part names its records": _parts_are_sent_whole,
     "a look is good for seconds": _looks_last_for_ever,
     "a newer version waits": _no_delay,
     "older versions are struck": _no_strike,

@@ -2,9 +2,9 @@
 
 Producers, consumers, the poison handler and operators are the pipeline's own code; each can stall
 or die between any two calls, clocks are minutes apart, messages come twice. The verdict: the books
-of every run balance, no query is lost without a gap that tells of it, and Sentinel holds the newest
-version that Lumen listed of each indicator of which it holds anything. `make model` plays more, and
-takes out the rules one by one.
+of every run balance, nothing good is rejected, no query is lost without a gap that tells of it, and
+Sentinel holds the newest version that Lumen listed of each indicator of which it holds anything.
+`make model` plays more, and takes out the rules one by one.
 """
 
 import logging
@@ -23,6 +23,8 @@ QUICK_TO_NOTICE = {
     "filters apply to unknown ids only": 60,
     "what lies beyond the checkpoint is void": 60,
     "a tick takes over before it goes on": 60,
+    "a failure counts behind an acceptance": 60,
+    "a part names its records": 60,
 }
 """Histories within which the model surely notices that one of these rules is missing. The others
 take rarer histories: `make model ARGS=--rules` looks for them."""

@@ -19,6 +19,7 @@ from common.envelope import decode_envelope
 from common.errors import ConflictError, GapError, UnavailableError
 from common.identity import TokenSource
 from common.ledger import Ledger, open_ledger
+from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import chunk_of
 from common.ledger.partitions import partition_of
 from common.ledger.problems import Problems
@@ -28,7 +29,7 @@ from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper, handle_poison
-from consumer.sentinel import Answer, Isolate, RecordError, SentinelClient, Unavailable, Uploaded
+from consumer.sentinel import Answer, RecordError, Refused, SentinelClient, Unavailable, Uploaded
 from ops.poison import Selection, discard, find, replay
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
@@ -226,17 +227,21 @@ class ModelQueue:
             self.messages.remove(message)
 
 
-@dataclass
+@dataclass(eq=False)
 class InFlight:
     """A request that has been sent and takes effect between now and `until`."""
 
     versions: list[Version]
     until: float
-    is_done: bool = False
+    answer: Answer | None = None
 
 
 class ModelSentinel:
-    """Holds the version of each indicator that took effect last."""
+    """Holds the version of each indicator that took effect last.
+
+    For a bad one it refuses the request as a whole where it `refuses_whole`, and then `names` it or
+    not; else it takes the others. During an outage it `refuses_all`.
+    """
 
     destination = HERE
 
@@ -244,6 +249,10 @@ class ModelSentinel:
         self._stage = stage
         self.holds: dict[int, Version] = {}
         self.refused: set[Version] = set()
+        """Bad versions that it has seen."""
+        self.refuses_whole = False
+        self.names = True
+        self.refuses_all = False
         self.fails: Callable[[], bool] = lambda: False
         self.sent = 0
         self.offences: list[str] = []
@@ -264,26 +273,29 @@ class ModelSentinel:
         request = InFlight(versions=versions, until=self._stage.now + REQUEST_WITHIN - 1)
         self._in_flight.append(request)
         self._stage.gate("under way")
-        self._apply(request)
+        answer = self._apply(request)
         self._stage.gate("answered")
         if self.fails():
             return Unavailable(reason="the answer was lost")
-        bad = [index for index, version in enumerate(versions) if version.is_bad]
-        errors = tuple(RecordError(index=index, messages=("bad",)) for index in bad)
-        if len(bad) == count:
-            return Isolate(reason="bad", refused=errors)
-        return Uploaded(rejected=errors)
+        return answer
 
-    def _apply(self, request: InFlight) -> None:
-        if request.is_done:
-            return
-        request.is_done = True
+    def _apply(self, request: InFlight) -> Answer:
+        if request.answer is not None:
+            return request.answer
         self._in_flight.remove(request)
-        for version in request.versions:
-            if version.is_bad:
-                self.refused.add(version)
-            else:
-                self.holds[version.number] = version
+        request.answer = self._answer(request.versions)
+        if isinstance(request.answer, Uploaded):
+            taken = [version for version in request.versions if not version.is_bad]
+            self.holds |= {version.number: version for version in taken}
+        self.refused |= {version for version in request.versions if version.is_bad}
+        return request.answer
+
+    def _answer(self, versions: list[Version]) -> Answer:
+        bad = [at for at, version in enumerate(versions) if version.is_bad or self.refuses_all]
+        errors = tuple(RecordError(index=index, messages=("bad",)) for index in bad)
+        if bad and (self.refuses_whole or len(bad) == len(versions)):
+            return Refused(reason="bad", named=errors if self.names else ())
+        return Uploaded(rejected=errors)
 
     def _take_effect(self, now: float) -> None:
         for request in list(self._in_flight):
@@ -375,8 +387,8 @@ class World:
         if row is None:
             return f"{envelope.name} was sent, whose row is gone"
         chunk = chunk_of(row)
-        records = orjson.loads(envelope.body)
-        allowed = {version_of(records[index]) for index in chunk.to_send}
+        records = dict(zip(envelope.indexes, orjson.loads(envelope.body), strict=True))
+        allowed = {version_of(records[index]) for index in chunk.to_send if index in records}
         wrong = [version for version in versions if version not in allowed]
         return f"{envelope.name} was sent with {wrong}, which are void or settled" if wrong else ""
 
@@ -430,6 +442,7 @@ class World:
             tokens=cast("TokenSource", FixedToken()),
             ledger=ledger,
             problems=problems,
+            acceptance=Acceptance(self.tables, clock=self.clock),
             sends=Sends(self.tables, clock=self.clock),
             pacer=Pacer(
                 Slots(self.tables, clock=self.clock, requests_per_minute=6000), clock=self.clock

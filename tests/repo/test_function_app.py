@@ -16,7 +16,6 @@ from common.ledger.slots import TURN_WITHIN
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, describe_settings
 from consumer import sentinel
-from consumer.deliver import LONGEST_SEARCH
 from consumer.pacing import MAX_WAIT
 from producer.lumen import CONNECT_TIMEOUT, READ_TIMEOUT
 from tests.patience import PATIENCE
@@ -204,8 +203,8 @@ def test_no_message_waits_for_another_s_answer(host: dict[str, Any]) -> None:
 
 
 def test_a_delivery_ends_in_time(host: dict[str, Any]) -> None:
-    """A search that is put back just too late may still send two requests that nobody answers."""
-    longest = LONGEST_SEARCH + TURN_WITHIN + 2 * (REQUEST_WITHIN + MAX_WAIT)
+    """It waits for its turn at the slots, and sends two requests that are not answered."""
+    longest = TURN_WITHIN + 2 * (REQUEST_WITHIN + MAX_WAIT)
     assert longest <= seconds(host["functionTimeout"]) / 4
 
 

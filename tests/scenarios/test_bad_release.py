@@ -35,12 +35,10 @@ def test_what_is_refused_without_exception_is_kept_on_the_queue(
         lambda: all(chunk.deferrals >= 2 for chunk in world.chunks()),
         "every chunk was deferred",
     )
-    problem = world.problem(Kind.REFUSING)
-    assert problem is not None
-    assert problem.closed_at is None
+    if objects > 100:
+        until(lambda: world.problem(Kind.REFUSING), "many requests in a row were refused")
     assert not world.poison()
     assert not list(world.ledger.rejections.of_run(run.run_id))
-
     assert world.problems.last_success() is None
 
     end()

@@ -37,9 +37,15 @@ from local.sentinel_api import digest
 from ops.poison import Handled, Selection, discard, find, replay
 from ops.reconciliation import Reconciliation, reconcile
 from tests.patience import PATIENCE
+from tests.scenarios.versions import feed_of, version
 
 LOOK_EVERY = 0.1
 THRESHOLD = 65
+
+OTHERS = 900_000
+"""Indicators that a world lists while what was refused waits are numbered from here."""
+
+MANY_OTHERS = 200
 
 CONSUMER = ("sentinel_upload", "keep_poison")
 PRODUCER = ("lumen_sync",)
@@ -182,6 +188,20 @@ class World:
             return not depth and not any(chunk.fate.pending for chunk in self.waiting())
 
         until(delivered, "everything is delivered")
+
+    def deliver_among_others(self, host: HostProcess) -> Feed:
+        """Deliver everything while Lumen lists one more indicator with each query; return those.
+
+        What Sentinel refused waits until others are accepted.
+        """
+        others = [version(OTHERS)]
+        while self.queue.depth() or any(chunk.fate.pending for chunk in self.waiting()):
+            assert len(others) < MANY_OTHERS, "what was refused waits on and on"
+            others.append(version(OTHERS + len(others)))
+            self.now_lists(feed_of(others[-1:]))
+            self.sync(host)
+        self.now_lists(self.feed)
+        return feed_of(others[1:])
 
     def waiting(self) -> list[Chunk]:
         """The chunks of which something is still to be sent."""

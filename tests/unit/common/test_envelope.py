@@ -65,6 +65,8 @@ def envelopes(draw: st.DrawFn) -> Envelope:
         attempt=draw(numbers),
         deferrals=draw(numbers),
         put_back=draw(numbers),
+        failed=draw(st.none() | numbers),
+        part=draw(st.none() | st.just(tuple(range(100 - count, 100)))),
         history=tuple(draw(st.lists(attempts, max_size=MAX_HISTORY))),
         trace_parent=draw(reasons)[:MAX_TRACE].strip(),
     )
@@ -220,6 +222,9 @@ def test_a_missing_or_null_version_is_unknown() -> None:
             decode_envelope(text)
 
 
+OPTIONAL = {"put_back", "failed", "part"}
+"""Fields that may be missing."""
+
 MISTYPED: dict[str, list[object]] = {
     "run": [1, "", "a" * 65, "a/b", "a b", "é", "---", [], {}],
     "chunk": [1, "", "a" * 65, "a#b", "0" * 32],
@@ -230,6 +235,8 @@ MISTYPED: dict[str, list[object]] = {
     "attempt": [-1, MAX_COUNT, 0.0, "0", False],
     "deferrals": [-1, MAX_COUNT, 0.0, "0", False],
     "put_back": [-1, MAX_COUNT, 0.0, "0", False],
+    "failed": [-1, MAX_COUNT, 0.0, "0", False, [], {}],
+    "part": [1, "x", {}, [], [-1], [100], [1.0], [True], ["0"], [0, 1], [1, 0], [[0]]],
     "history": ["x", 1, {}, [1], [[]], [["a"]], [["a", 1]], [["a", "b", "c"]], [{"a": "b"}]],
     "trace": [1, [], {}, True],
     "fingerprints": [1, [], "", "x", "é", "AAAA", "AAAAAAAAAAA=" * 2],
@@ -246,7 +253,7 @@ def test_a_wrong_field_is_refused(name: str, value: object) -> None:
         decode_envelope(json.dumps({**fields(), name: value}))
 
 
-@pytest.mark.parametrize("name", [name for name in MISTYPED if name != "put_back"])
+@pytest.mark.parametrize("name", [name for name in MISTYPED if name not in OPTIONAL])
 def test_a_missing_field_is_named(name: str) -> None:
     """A message without one of its fields is refused with the field's name."""
     with pytest.raises(UndecodableError, match=f"'{name}'"):

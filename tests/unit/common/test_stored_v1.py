@@ -15,9 +15,17 @@ from typing import Any, cast
 
 import pytest
 
-from common.envelope import VERSION, Attempt, Envelope, decode_envelope, encode_envelope
+from common.envelope import (
+    VERSION,
+    Attempt,
+    Envelope,
+    chunk_id_of,
+    decode_envelope,
+    encode_envelope,
+)
 from common.errors import ConflictError, LaterVersionError
 from common.ledger import Ledger, open_ledger
+from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import Fate
 from common.ledger.poison import PoisonedBy, PoisonState
 from common.ledger.problems import Kind, Problems
@@ -162,7 +170,7 @@ def test_the_version_index(tables: FakeTables) -> None:
 
 
 def test_the_control_rows(ledger: Ledger, tables: FakeTables) -> None:
-    """Lease, open run, the request for a full run, the next send slot, problems."""
+    """Lease, open run, request for a full run, send slots, acceptance number, problems."""
     lease = ledger.control.read_lease()
     assert lease is not None
     assert (lease.owner, lease.seconds, lease.open_run) == ("host:7:0badcafe", 600.0, RUN)
@@ -170,6 +178,10 @@ def test_the_control_rows(ledger: Ledger, tables: FakeTables) -> None:
     assert ledger.control.full_request() == START
     slots = Slots(tables, clock=FakeClock(), requests_per_minute=60)
     assert slots.reserve(1).slot(0) == START + timedelta(seconds=3)
+    slots.reserve(20)
+    assert slots.reserve_soon().first == START + timedelta(seconds=15)
+    mark = Acceptance(tables, clock=FakeClock()).read()
+    assert (mark.number, mark.split) == (7, 6)
     (problem,) = Problems(tables, clock=FakeClock()).open()
     assert (problem.kind, problem.what) == (Kind.ACCESS, "403 at Sentinel")
     assert (problem.since, problem.last_seen) == (START, START)
@@ -200,9 +212,9 @@ STORED_ENVELOPE = Envelope(
 )
 
 
-@pytest.mark.parametrize("more", [{}, {"zone": "x", "parts": [1, 2]}], ids=["stored", "unknown"])
+@pytest.mark.parametrize("more", [{}, {"zone": "x", "layers": [1, 2]}], ids=["stored", "unknown"])
 def test_the_messages(more: dict[str, Any]) -> None:
-    """A new one, and one with a story."""
+    """A new one, one with a story, and a part."""
     assert decode_envelope(message("new", **more)) == STORED_ENVELOPE
     assert decode_envelope(message("deferred", **more)) == replace(
         STORED_ENVELOPE,
@@ -210,7 +222,17 @@ def test_the_messages(more: dict[str, Any]) -> None:
         attempt=4,
         deferrals=1,
         postponed=2,
+        failed=7,
         history=(Attempt(at="2026-01-01T00:00:00+00:00", reason="429: told to wait"),),
+    )
+    body = b'[{"id":"indicator--2"}]'
+    assert decode_envelope(message("part", **more)) == replace(
+        STORED_ENVELOPE,
+        chunk_id=chunk_id_of(body),
+        body=body,
+        count=1,
+        fingerprints=(7,),
+        part=(1,),
     )
 
 
@@ -267,6 +289,7 @@ def test_an_envelope_of_a_later_version_is_put_back_unchanged() -> None:
         tokens=cast("Any", Unreachable()),
         ledger=ledger,
         problems=problems,
+        acceptance=Acceptance(tables, clock=clock),
         sends=Sends(tables, clock=clock),
         pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=60), clock=clock),
         deferrer=Deferrer(

@@ -11,6 +11,7 @@ from typing import Any, cast
 from common.envelope import Attempt, Envelope, chunk_id_of, decode_envelope, encode_envelope
 from common.fingerprints import id_hash
 from common.ledger import Ledger, open_ledger
+from common.ledger.acceptance import ENOUGH_RAISES, Acceptance
 from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.partitions import partition_of
 from common.ledger.poison import PoisonRecord
@@ -25,7 +26,7 @@ from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper
-from consumer.sentinel import Answer, Isolate, SentinelClient, Uploaded, classify_answer
+from consumer.sentinel import Answer, Refused, SentinelClient, Uploaded, classify_answer
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
@@ -122,7 +123,7 @@ class PickySentinel:
             return named_in_200([at for at, name in enumerate(ids) if name in self.bad], count)
         if self.bad.intersection(ids):
             self.refused[ids] += 1
-            return Isolate(reason="Sentinel refused the request (400)")
+            return Refused(reason="Sentinel refused the request (400)")
         self.accepted.update(ids)
         return Uploaded()
 
@@ -163,6 +164,7 @@ class Bench:
     queue: FakeQueue = field(default_factory=FakeQueue)
 
     def __post_init__(self) -> None:
+        self.tables.monotonic = self.clock.monotonic
         self.name_ledger(LEDGER)
         self.restart()
 
@@ -202,6 +204,7 @@ class Bench:
             tokens=self.tokens,
             ledger=self.ledger,
             problems=self.problems,
+            acceptance=Acceptance(self.tables, clock=self.clock),
             sends=Sends(self.tables, clock=self.clock),
             pacer=self.pacer,
             deferrer=self.deferrer,
@@ -210,8 +213,12 @@ class Bench:
         )
 
     def others_pass(self) -> None:
-        """Let Sentinel accept somebody else's chunk at this moment."""
-        self.problems.note_success(self.problems.moment())
+        """Let Sentinel accept chunks of another instance at this moment, one after the other."""
+        with self._untouched():
+            self.problems.note_success(self.problems.moment())
+            other = Acceptance(self.tables, clock=self.clock)
+            for _ in range(ENOUGH_RAISES):
+                other.accepted(other.read())
 
     def answer(self, *answers: Answer | BaseException) -> None:
         """Let Sentinel answer this from now on."""

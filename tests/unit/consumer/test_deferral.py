@@ -16,7 +16,6 @@ from common.envelope import (
     pack_body,
 )
 from common.errors import CredentialError, UnavailableError
-from common.ledger.problems import Moment
 from common.ledger.states import ChunkState
 from consumer.deferral import (
     ATTEMPT_CAP,
@@ -26,9 +25,7 @@ from consumer.deferral import (
     defer_message,
     growing,
 )
-from consumer.isolation import start_isolation, to_json
 from consumer.pacing import ComeBack
-from tests.fakes.clock import START
 from tests.unit.consumer.samples import FIRST_DELAY, Bench, envelope, row_of
 
 DEFER = Defer(reason="why", seconds=100.0, counts=True)
@@ -150,48 +147,33 @@ def test_an_outcome_recorded_meanwhile_stays() -> None:
     assert (chunk.state, chunk.accepted) == (ChunkState.UPLOADED, 3)
 
 
-def full_message(*, free: int, search: bool = False, story: bool = True) -> dict[str, Any]:
-    """Return a message that leaves hardly more bytes free than said, with a story or without."""
+def full_message(*, free: int) -> dict[str, Any]:
+    """Return a message with a story that leaves hardly more bytes free than said."""
     noise = random.Random(0).randbytes(MAX_ENVELOPE_BYTES)  # noqa: S311 - a fixed seed
     fields = json.loads(encode_envelope(envelope(count=3)))
-    if story:
-        times = [f"2026-01-01T00:00:{second:02d}+00:00" for second in range(12)]
-        fields |= {"history": [[time, "x" * 60] for time in times], "trace": "t" * 55}
-        fields |= {"isolation": SEARCH} if search else {}
+    times = [f"2026-01-01T00:00:{second:02d}+00:00" for second in range(12)]
+    fields |= {"history": [[time, "x" * 60] for time in times], "trace": "t" * 55}
+    fields |= {"part": [7, 8, 99], "failed": 2**30}
     room = MAX_ENVELOPE_BYTES - free - len(json.dumps(fields, separators=(",", ":")))
     body = noise[: (room + len(fields["body"])) // 4 * 3 - 20]
     return {**fields, "chunk": chunk_id_of(body), "body": pack_body(body)}
 
 
-SEARCH = to_json(start_isolation(range(3), (), since=Moment(at=START, by="f" * 8)))
-
-
-@pytest.mark.parametrize("search", [False, True])
 @pytest.mark.parametrize("free", [0, 100, 300, 600, 1000, 4096])
 def test_an_envelope_that_has_no_room_for_its_story_is_deferred_without_it(
-    free: int, search: bool
+    free: int,
 ) -> None:
-    """Its records are kept whole, for ever, with the latest failure and the search."""
+    """Its records are kept whole, for ever, with the latest failure and what it is a part of."""
     bench = Bench()
-    sent = decode_envelope(json.dumps(full_message(free=free, search=search)))
+    sent = decode_envelope(json.dumps(full_message(free=free)))
     for number in range(30):
         bench.deferrer.defer(sent, Defer(reason=f"{number}: " + "why" * 90, counts=True))
         copy, _ = bench.take()
         assert (copy.body, copy.attempt, copy.count) == (sent.body, number + 1, 3)
         assert copy.history[-1].reason.startswith(f"{number}: ")
-        assert copy.isolation == (SEARCH if search else None)
+        assert (copy.part, copy.failed) == ((7, 8, 99), 2**30)
         bench.deferrer.postpone(copy, ComeBack(slot=1e9 + 1 / 3, delay=1.0))
         sent, _ = bench.take()
-
-
-def test_a_search_that_does_not_fit_is_begun_anew() -> None:
-    """The last that is left out, of an envelope that has no other story."""
-    bench = Bench()
-    message = full_message(free=100, story=False)
-    sent = replace(decode_envelope(json.dumps(message)), isolation=SEARCH)
-    bench.deferrer.postpone(sent, ComeBack(slot=1e9 + 1 / 3, delay=1.0))
-    copy, _ = bench.take()
-    assert (copy.body, copy.isolation, copy.slot) == (sent.body, None, 1e9 + 1 / 3)
 
 
 @pytest.mark.parametrize("text", ['{"version": 99}', '{"version": 2, "run": 7}'])

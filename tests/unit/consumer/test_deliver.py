@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.envelope import (
     MAX_COUNT,
@@ -22,26 +24,29 @@ from common.errors import (
     ThrottledError,
     UnavailableError,
 )
+from common.ledger.acceptance import WAITS_FOR_PROOF
 from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
 from common.ledger.rejections import RejectedBy
 from common.ledger.states import ChunkState
 from consumer.deferral import ATTEMPT_CAP, OPERATOR_CAP, Defer
 from consumer.outcomes import (
-    DRIFT_ATTEMPTS,
-    LONG_ATTEMPTS,
-    REFUSING_EVERYTHING,
+    DRIFT_LIMIT,
+    UNAVAILABLE_LIMIT,
     Done,
     GiveUp,
+    Outcome,
+    Split,
     decide,
+    split_indexes,
 )
 from consumer.receipts import rejections_of
 from consumer.sentinel import (
     Answer,
     Drift,
-    Isolate,
     OperatorNeeded,
     RecordError,
     RefreshToken,
+    Refused,
     Throttled,
     Unavailable,
     Uploaded,
@@ -55,18 +60,18 @@ from tests.unit.consumer.samples import (
     row_of,
 )
 
-UNAVAILABLE_ATTEMPTS = 6 + LONG_ATTEMPTS
-"""One, 2, 4, 8, 16 and 32 minutes, then the hours."""
-
 ANSWERS: dict[str, Answer] = {
     "uploaded": Uploaded(),
-    "isolate": Isolate(reason="why"),
+    "refused": Refused(reason="why"),
     "refresh": RefreshToken(reason="why"),
     "operator": OperatorNeeded(reason="why"),
     "throttled": Throttled(reason="why", wait=7.0),
     "unavailable": Unavailable(reason="why"),
     "drift": Drift(reason="why"),
 }
+
+LIMITS = {"unavailable": UNAVAILABLE_LIMIT, "drift": DRIFT_LIMIT}
+"""Failures that count after which a message is given up."""
 
 
 ALL = (0, 1, 2)
@@ -76,46 +81,86 @@ class Crash(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("others_pass", [False, True])
+NAMING_ONE = Refused(reason="why", named=(RecordError(index=1, messages=("bad",)),))
+NAMING_ALL = Refused(
+    reason="why", named=tuple(RecordError(index=index, messages=("bad",)) for index in ALL)
+)
+WAITS = Defer(reason=WAITS_FOR_PROOF, units=4.0)
+LATER = Defer(reason="why", units=4.0)
+BY_SEVEN = Defer(reason="why", seconds=7.0)
+
+TABLE: list[tuple[Answer, bool, Outcome, Outcome]] = [
+    (Uploaded(), False, Done(sent=ALL), Done(sent=(1,))),
+    (Uploaded(), True, Done(sent=ALL), Done(sent=(1,))),
+    (Refused(reason="why"), False, WAITS, WAITS),
+    (
+        Refused(reason="why"),
+        True,
+        Split(parts=((0,), (1, 2))),
+        Done(sent=(1,), rejected=(RecordError(index=1, messages=("why",)),)),
+    ),
+    (NAMING_ONE, False, WAITS, WAITS),
+    (NAMING_ONE, True, Split(parts=((0, 2), (1,))), Done(sent=(1,), rejected=NAMING_ONE.named)),
+    (NAMING_ALL, False, WAITS, WAITS),
+    (NAMING_ALL, True, Split(parts=((0,), (1, 2))), Done(sent=(1,), rejected=NAMING_ONE.named)),
+    (RefreshToken(reason="why"), False, LATER, LATER),
+    (RefreshToken(reason="why"), True, LATER, LATER),
+    (OperatorNeeded(reason="why"), False, LATER, LATER),
+    (OperatorNeeded(reason="why"), True, LATER, LATER),
+    (Throttled(reason="why", wait=7.0), False, BY_SEVEN, BY_SEVEN),
+    (Throttled(reason="why", wait=7.0), True, BY_SEVEN, BY_SEVEN),
+    (Unavailable(reason="why"), False, LATER, LATER),
+    (Unavailable(reason="why"), True, replace(LATER, counts=True), replace(LATER, counts=True)),
+    (Drift(reason="why"), False, LATER, LATER),
+    (Drift(reason="why"), True, replace(LATER, counts=True), replace(LATER, counts=True)),
+]
+"""Answer, whether Sentinel has accepted something since, what follows for many and for one."""
+
+
+@pytest.mark.parametrize(("answer", "accepted_since", "many", "one"), TABLE)
+def test_what_follows_from_an_answer(
+    answer: Answer, accepted_since: bool, many: Outcome, one: Outcome
+) -> None:
+    """The one table: answer, many or one, and whether something was accepted since."""
+    sent = envelope(deferrals=2, attempt=2)
+    assert decide(answer, sent, sent=ALL, accepted_since=accepted_since) == many
+    if isinstance(answer, Refused):  # of one record it names that one or none
+        answer = replace(answer, named=NAMING_ONE.named if answer.named else ())
+    assert decide(answer, sent, sent=(1,), accepted_since=accepted_since) == one
+
+
+@pytest.mark.parametrize("sent", [ALL, (1,)], ids=["many", "one"])
 @pytest.mark.parametrize("attempt", range(30))
 @pytest.mark.parametrize("name", ANSWERS)
-def test_the_decision_for_every_answer_and_attempt(
-    name: str, attempt: int, others_pass: bool
+def test_only_failures_that_count_use_a_message_up(
+    name: str, attempt: int, sent: tuple[int, ...]
 ) -> None:
-    """Only what fails while others pass counts, and only that is given up."""
-    sent = envelope(attempt=attempt, deferrals=attempt)
-    outcome = decide(ANSWERS[name], sent, sent=ALL, others_pass=others_pass)
-    waiting = min(2.0**attempt, OPERATOR_CAP)
-    limits = {"unavailable": UNAVAILABLE_ATTEMPTS, "drift": DRIFT_ATTEMPTS}
-    match name:
-        case "uploaded":
-            assert outcome == Done(sent=ALL)
-        case "isolate":
-            assert outcome == Defer(reason=REFUSING_EVERYTHING, units=waiting)
-        case "refresh" | "operator":
-            assert outcome == Defer(reason="why", units=waiting)
-        case "throttled":
-            assert outcome == Defer(reason="why", seconds=7.0)
-        case _ if not others_pass:
-            assert outcome == Defer(reason="why", units=waiting)
-        case _ if attempt + 1 < limits[name]:
-            units = min(2.0**attempt, ATTEMPT_CAP)
-            assert outcome == Defer(reason="why", units=units, counts=True)
-        case _:
-            assert isinstance(outcome, GiveUp)
-            assert outcome.reason == f"why; given up after {attempt + 1} attempts"
+    """The tenth server error, the fourth answer without a name; of nothing else any number."""
+    tired = envelope(attempt=attempt, deferrals=attempt)
+    limit = LIMITS.get(name)
+    outcome = decide(ANSWERS[name], tired, sent=sent, accepted_since=True)
+    if limit is None:
+        assert not isinstance(outcome, GiveUp)
+    elif attempt + 1 < limit:
+        units = min(2.0**attempt, ATTEMPT_CAP)
+        assert outcome == Defer(reason="why", units=units, counts=True)
+    else:
+        assert isinstance(outcome, GiveUp)
+        assert outcome.reason == f"why; given up after {attempt + 1} failures that count"
+    waiting = decide(ANSWERS[name], tired, sent=sent, accepted_since=False)
+    assert isinstance(waiting, Done if name == "uploaded" else Defer)
 
 
 @pytest.mark.parametrize(
     ("name", "first", "last"),
-    [("operator", 1.0, OPERATOR_CAP), ("refresh", 1.0, OPERATOR_CAP), ("drift", 1.0, 8.0)],
+    [("operator", 1.0, OPERATOR_CAP), ("refresh", 1.0, OPERATOR_CAP), ("drift", 1.0, 4.0)],
 )
 def test_delays_grow_from_the_first_to_their_cap(name: str, first: float, last: float) -> None:
     """Doubling, never shrinking."""
     delays = []
-    for failures in range(DRIFT_ATTEMPTS - 1 if name == "drift" else 10):
+    for failures in range(DRIFT_LIMIT - 1 if name == "drift" else 10):
         sent = envelope(attempt=failures, deferrals=failures)
-        outcome = decide(ANSWERS[name], sent, sent=ALL, others_pass=True)
+        outcome = decide(ANSWERS[name], sent, sent=ALL, accepted_since=True)
         assert isinstance(outcome, Defer)
         delays.append(outcome.units)
     assert (delays[0], delays[-1]) == (first, last)
@@ -123,29 +168,48 @@ def test_delays_grow_from_the_first_to_their_cap(name: str, first: float, last: 
 
 
 def test_trouble_is_borne_for_hours_before_a_chunk_is_given_up() -> None:
-    """The attempts that count last more than five hours together."""
+    """The failures that count last more than four hours together."""
     total = 0.0
     for attempt in range(100):
         tired = envelope(attempt=attempt)
-        outcome = decide(ANSWERS["unavailable"], tired, sent=ALL, others_pass=True)
+        outcome = decide(ANSWERS["unavailable"], tired, sent=ALL, accepted_since=True)
         if not isinstance(outcome, Defer):
             break
         total += outcome.units * FIRST_DELAY
-    assert 5 * 3600 <= total <= 12 * 3600
+    assert 4 * 3600 <= total <= 12 * 3600
 
 
 @pytest.mark.parametrize("deferrals", [0, 1, 50, 500, 10**6])
-@pytest.mark.parametrize("others_pass", [False, True])
-@pytest.mark.parametrize("name", ["throttled", "operator", "refresh", "isolate"])
+@pytest.mark.parametrize("accepted_since", [False, True])
+@pytest.mark.parametrize("name", ["throttled", "operator", "refresh"])
 def test_what_is_not_the_messages_fault_never_poisons_it(
-    name: str, deferrals: int, others_pass: bool
+    name: str, deferrals: int, accepted_since: bool
 ) -> None:
     """However often it was deferred, and whatever else it has been through."""
     tired = envelope(deferrals=deferrals, attempt=min(deferrals, 9))
-    outcome = decide(ANSWERS[name], tired, sent=ALL, others_pass=others_pass)
+    outcome = decide(ANSWERS[name], tired, sent=ALL, accepted_since=accepted_since)
     assert isinstance(outcome, Defer)
     assert not outcome.counts
     assert outcome.units <= OPERATOR_CAP
+
+
+@given(
+    sent=st.sets(st.integers(0, 99), min_size=2).map(sorted).map(tuple),
+    data=st.data(),
+)
+def test_a_split_carries_each_record_once_and_none_twice(
+    sent: tuple[int, ...], data: st.DataObject
+) -> None:
+    """Two parts, each smaller than the whole and in order; what was named stays together."""
+    named = set(data.draw(st.lists(st.sampled_from(sent))))
+    parts = split_indexes(sent, named)
+    assert len(parts) == 2
+    assert sorted(index for part in parts for index in part) == list(sent)
+    assert all(part and list(part) == sorted(part) for part in parts)
+    if 0 < len(named) < len(sent):
+        assert set(parts[1]) == named
+    else:
+        assert abs(len(parts[0]) - len(parts[1])) <= 1
 
 
 @pytest.mark.parametrize(
@@ -159,7 +223,7 @@ def test_accepted_and_rejected_add_up_to_the_chunk(
     errors = tuple(RecordError(index=index, messages=()) for index in range(rejected))
     strays = tuple(RecordError(index=100 + index, messages=()) for index in range(stray))
     answer = Uploaded(rejected=errors, stray=strays)
-    outcome = decide(answer, envelope(), sent=ALL, others_pass=True)
+    outcome = decide(answer, envelope(), sent=ALL, accepted_since=True)
     assert outcome == Done(sent=ALL, rejected=errors, stray=strays)
     assert outcome.accepted == accepted
 
@@ -177,7 +241,7 @@ def test_an_upload_is_recorded() -> None:
 
 def test_rejected_records_are_kept_with_what_is_known_of_them() -> None:
     """Id, pattern, messages and content; they are written before the row says uploaded."""
-    bench, sent = Bench(), envelope()
+    bench, sent = Bench(), replace(envelope(), slot=START.timestamp())
     writes: list[str] = []
     bench.tables.before = lambda table, operation: writes.append(f"{table} {operation}")
     bench.answer(
@@ -257,6 +321,21 @@ def test_a_failed_request_is_made_once_more_where_a_slot_is_near(name: str) -> N
     assert bench.queue.sent == []
 
 
+def test_where_storage_is_in_the_way_of_a_second_request_the_first_answer_counts() -> None:
+    """The slots cannot be read: Sentinel's server error is the outcome, and the problem."""
+    bench = Bench()
+    bench.answer(ANSWERS["unavailable"])
+    sent = replace(envelope(), slot=START.timestamp())
+    bench.enqueue(sent)
+    posted = bench.sentinel.posted
+    fails = failing("control", "get")
+    bench.tables.before = lambda table, operation: fails(table, operation) if posted else None
+    bench.deliver(sent)
+    assert len(posted) == 1
+    copy, _ = bench.take()
+    assert (copy.deferrals, copy.failed, copy.history[-1].reason) == (1, None, "why")
+
+
 @pytest.mark.parametrize("when", ["token", "refresh"])
 @pytest.mark.parametrize(
     "error",
@@ -321,9 +400,7 @@ def serve(
     return delivery
 
 
-@pytest.mark.parametrize(
-    ("name", "limit"), [("unavailable", UNAVAILABLE_ATTEMPTS), ("drift", DRIFT_ATTEMPTS)]
-)
+@pytest.mark.parametrize(("name", "limit"), LIMITS.items())
 def test_a_chunk_that_only_fails_is_given_up_with_its_history(name: str, limit: int) -> None:
     """While others pass: the first and the latest of its attempts are kept with their times.
 
@@ -337,7 +414,7 @@ def test_a_chunk_that_only_fails_is_given_up_with_its_history(name: str, limit: 
     assert len(record.history) == min(limit + 1, MAX_HISTORY)
     assert record.history[0].at == "2026-01-01T00:00:00+00:00"
     assert [item.at for item in record.history] == sorted({item.at for item in record.history})
-    assert f"given up after {limit} attempts" in record.reason
+    assert f"given up after {limit} failures that count" in record.reason
     kept = decode_envelope(record.message)
     assert (kept.body, kept.attempt) == (sent.body, limit - 1)
     posts = 2 if name == "unavailable" else 1  # a server error is tried once more at once
@@ -369,8 +446,8 @@ def test_only_attempts_that_count_use_a_chunk_up() -> None:
     bench, sent = Bench(), envelope()
     names = ("unavailable", "unavailable", "throttled", "operator", "throttled")
     bench.answer(*([ANSWERS[name] for name in names] * 30))
-    assert serve(bench, sent, 200, between=bench.others_pass) == 4 * UNAVAILABLE_ATTEMPTS + 1
-    assert bench.poison[0].attempts == UNAVAILABLE_ATTEMPTS
+    assert serve(bench, sent, 200, between=bench.others_pass) == 4 * UNAVAILABLE_LIMIT + 1
+    assert bench.poison[0].attempts == UNAVAILABLE_LIMIT
 
 
 def failing(table: str, *operations: str) -> Callable[[str, str], None]:
@@ -384,9 +461,6 @@ def failing(table: str, *operations: str) -> Callable[[str, str], None]:
 
 
 REJECTING = Uploaded(rejected=(RecordError(index=0, messages=("bad",)),))
-ALL_NAMED = Isolate(
-    reason="why", refused=tuple(RecordError(index=index, messages=("bad",)) for index in range(3))
-)
 
 
 @pytest.mark.parametrize(
@@ -395,8 +469,8 @@ ALL_NAMED = Isolate(
         (Uploaded(), "chunks"),
         (REJECTING, "rejections"),
         (REJECTING, "chunks"),
-        (ALL_NAMED, "rejections"),
-        (ALL_NAMED, "chunks"),
+        (ANSWERS["refused"], "rejections"),
+        (ANSWERS["refused"], "chunks"),
     ],
 )
 @pytest.mark.parametrize("error", [UnavailableError, CredentialError, ThrottledError])
@@ -404,7 +478,7 @@ def test_an_outcome_that_cannot_be_written_is_deferred(
     answer: Answer, table: str, error: type[PipelineError]
 ) -> None:
     """The queue has the chunk, nothing counts against it, and a later delivery writes it."""
-    bench, sent = Bench(), replace(envelope(), isolation={"since": START.timestamp()})
+    bench, sent = Bench(), replace(envelope(count=1), failed=0)
     bench.answer(answer)
 
     def before(name: str, _operation: str) -> None:
@@ -444,7 +518,7 @@ def test_an_envelope_that_counts_as_far_as_it_may_is_deferred_once_more() -> Non
 def test_an_envelope_that_counts_as_far_as_it_may_is_given_up() -> None:
     """One attempt more is a number that the ledger takes."""
     bench = Bench()
-    bench.answer(Isolate(reason="400"))
+    bench.answer(Refused(reason="400"))
     body = b'[{"id":"indicator--0"}]'
     sent = replace(envelope(attempt=MAX_COUNT - 1), body=body, chunk_id=chunk_id_of(body))
     bench.deliver(sent)
@@ -461,7 +535,7 @@ def test_a_deferral_needs_no_ledger() -> None:
     assert bench.take()[0].deferrals == 1
 
 
-@pytest.mark.parametrize("answer", [ANSWERS["operator"], Uploaded(), ANSWERS["isolate"]])
+@pytest.mark.parametrize("answer", [ANSWERS["operator"], Uploaded(), ANSWERS["refused"]])
 def test_with_nowhere_to_write_the_host_keeps_the_message(answer: Answer) -> None:
     """Neither ledger nor queue: raising is what keeps the delivery from being acknowledged."""
     bench = Bench()
@@ -557,7 +631,9 @@ def test_a_bug_is_raised_for_the_host_to_count(error: BaseException) -> None:
     assert bench.row(sent) == row_of(sent)
 
 
-@pytest.mark.parametrize("answer", [*ANSWERS.values(), REJECTING], ids=repr)
+@pytest.mark.parametrize(
+    "answer", [*(a for name, a in ANSWERS.items() if name != "refused"), REJECTING], ids=repr
+)
 def test_a_process_killed_at_any_write_leaves_the_chunk_safe(answer: Answer) -> None:
     """Before each operation in turn: delivered again, the chunk comes to the same outcome."""
 

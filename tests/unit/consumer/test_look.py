@@ -8,7 +8,7 @@ import pytest
 
 from common.clock import Clock
 from common.delivery import LOOK_IS_GOOD_FOR
-from common.envelope import Envelope, encode_envelope
+from common.envelope import Envelope, decode_envelope, encode_envelope
 from common.events import Event
 from common.ledger.chunks import Chunk, Fate
 from common.ledger.poison import PoisonedBy, PoisonState
@@ -18,18 +18,19 @@ from consumer.deferral import OPERATOR_CAP
 from consumer.look import Look, NotNow, Sendable, Settled, judge_look
 from consumer.sentinel import (
     Answer,
-    Isolate,
     RecordError,
     RefreshToken,
+    Refused,
     Unavailable,
     Uploaded,
 )
+from consumer.split import part_of
+from tests.fakes.clock import START
 from tests.unit.consumer.samples import (
     FIRST_DELAY,
     HERE,
     LEDGER,
     Bench,
-    PickySentinel,
     envelope,
     row_of,
 )
@@ -181,40 +182,40 @@ def test_an_answer_counts_among_the_records_that_were_sent(names: tuple[int, ...
     assert kept == {f"indicator--{chosen[name]}": f"bad {name}" for name in names}
 
 
-def test_a_refusal_that_names_records_is_searched_among_those_that_were_sent() -> None:
-    """The named ones are those of the request; the rest goes out without them."""
-    sentinel = PickySentinel(bad=frozenset(ids(3)))
-    bench, sent = Bench(sentinel=sentinel), envelope(count=6)
-    named = Isolate(reason="400", refused=(RecordError(index=1, messages=("bad",)),))
-    answers: list[Answer | None] = [named]
-    sentinel.before = lambda: answers.pop() if answers else None
+def test_a_refusal_that_names_records_is_split_among_those_that_were_sent() -> None:
+    """The named ones are those of the request; what was struck is in no part."""
+    bench, sent = Bench(), envelope(count=6)
+    bench.answer(Refused(reason="400", named=(RecordError(index=1, messages=("bad",)),)))
     bench.enqueue(sent)
-    strike(bench, sent, 0, 2, 5)
+    strike(bench, sent, 0, 2, 5)  # 1, 3 and 4 are sent
     bench.deliver(sent)
-    assert bench.row(sent).letters == "SASRAS"
-    assert sentinel.accepted == {"indicator--1", "indicator--4"}
+    parts = [decode_envelope(item.text) for item in bench.queue.sent]
+    assert [part.part for part in parts] == [(1, 4), (3,)]
+    assert bench.row(sent).letters == "S.S..S"
 
 
-def test_a_record_that_is_struck_during_a_search_is_not_sent_again() -> None:
-    """The search begins again among what is left; what was accepted stays accepted."""
-    sentinel = PickySentinel(bad=frozenset(ids(7)))
-    bench, sent = Bench(sentinel=sentinel), envelope(count=8)
+def test_a_part_sends_its_records_and_no_others() -> None:
+    """Those that it carries and that have no final letter; the answer counts among them."""
+    bench, sent = Bench(), envelope(count=6)
     bench.enqueue(sent)
-    requests: list[int] = []
+    strike(bench, sent, 4)
+    bench.answer(Uploaded(rejected=(RecordError(index=1, messages=("bad",)),)))
+    bench.deliver(part_of(sent, (1, 3, 4, 5)))
+    assert posted(bench) == ids(1, 3, 5)
+    assert bench.row(sent).letters == ".A.RSA"
+    (kept,) = bench.ledger.rejections.of_run(sent.run_id)
+    assert (kept.indicator_id, kept.position) == ("indicator--3", f"chunk-{sent.key}-3")
 
-    def before() -> None:
-        requests.append(sentinel.asked)
-        if len(requests) == 3:
-            strike(bench, sent, 6)
 
-    sentinel.before = before
-    bench.deliver(sent)
-    while bench.queue.sent:
-        copy, delay = bench.take()
-        bench.clock.advance(delay)
-        bench.deliver(copy)
-    assert bench.row(sent).letters == "AAAAAASR"
-    assert "indicator--6" not in sentinel.accepted
+def test_a_part_of_which_every_record_has_a_letter_is_acknowledged() -> None:
+    """A double, or a part whose records were struck: nothing is sent, others wait on."""
+    bench, sent = Bench(), envelope(count=4)
+    bench.enqueue(sent)
+    strike(bench, sent, 0)
+    bench.settle(sent, accepted=(1,))
+    bench.deliver(part_of(sent, (0, 1)))
+    assert (bench.sentinel.posted, bench.queue.sent) == ([], [])
+    assert bench.row(sent).letters == "SA.."
 
 
 def test_a_chunk_of_which_everything_was_struck_is_acknowledged() -> None:
@@ -230,7 +231,7 @@ def test_a_chunk_of_which_everything_was_struck_is_acknowledged() -> None:
 @pytest.mark.parametrize("seconds", [0.0, LOOK_IS_GOOD_FOR, LOOK_IS_GOOD_FOR + 0.1, 3600.0])
 def test_a_look_that_is_too_old_is_repeated(seconds: float) -> None:
     """A process that stood still between its look and its request sends what a new one allows."""
-    bench, sent = Bench(), envelope()
+    bench, sent = Bench(), replace(envelope(), slot=START.timestamp())
     bench.enqueue(sent)
     looks: list[str] = []
 
@@ -338,7 +339,7 @@ def test_a_message_of_a_lost_ledger_is_sent() -> None:
 def test_a_message_of_a_lost_ledger_that_is_given_up_is_kept_without_a_row() -> None:
     """It can be replayed from there; the books of no run count it."""
     bench, sent = Bench(), replace(envelope(), ledger_id="another")
-    bench.answer(Isolate(reason="400"))
+    bench.answer(Refused(reason="400"))
     broken = replace(sent, count=2, fingerprints=(0, 1))
     text = encode_envelope(broken)
     bench.deliver(text)
@@ -435,6 +436,21 @@ def test_an_envelope_of_a_later_release_goes_back_on_the_queue(
     assert (sent.text, sent.delay) == (text, FIRST_DELAY)
     assert (bench.sentinel.posted, bench.poison) == ([], [])
     assert Event.MESSAGE_PUT_BACK.value in caplog.text
+
+
+@pytest.mark.parametrize("slot", [None, -60.0])
+@pytest.mark.parametrize("why", ["settled", "elsewhere"])
+def test_what_is_not_to_be_sent_takes_no_slot(slot: float | None, why: str) -> None:
+    """A message without a slot, or too late for its own: the row is looked at first."""
+    bench = Bench()
+    now = START.timestamp()
+    sent = replace(envelope(), slot=None if slot is None else now + slot)
+    bench.enqueue(sent, destination=ELSEWHERE if why == "elsewhere" else HERE)
+    if why == "settled":
+        bench.settle(sent, accepted=(0, 1, 2))
+    bench.deliver(sent)
+    assert bench.pacer._slots.next_free() is None
+    assert len(bench.queue.sent) == (1 if why == "elsewhere" else 0)
 
 
 LETTERS: Sequence[Letter] = tuple(Letter)

@@ -133,7 +133,8 @@ def test_a_far_slot_is_left_to_others(ahead: float) -> None:
 def test_no_slot_is_near_while_nothing_may_be_sent() -> None:
     """Told to wait, but the slots could not be moved: a free one is left where it is."""
     found = Instance()
-    free = found.slots.reserve(1).slot(1)
+    found.slots.reserve(1)
+    free = found.slots.next_free()
 
     def before(_table: str, _operation: str) -> None:
         raise UnavailableError("storage")

@@ -17,10 +17,10 @@ from consumer.sentinel import (
     MAX_THROTTLE,
     Answer,
     Drift,
-    Isolate,
     OperatorNeeded,
     RecordError,
     RefreshToken,
+    Refused,
     Throttled,
     Unavailable,
     Uploaded,
@@ -31,14 +31,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COUNT = 5
 
 MEANING: dict[int, type] = {
-    200: Uploaded,
-    400: Isolate,
+    **dict.fromkeys(range(200, 300), Uploaded),
+    400: Refused,
     401: RefreshToken,
     403: OperatorNeeded,
     404: OperatorNeeded,
     408: Unavailable,
-    413: Isolate,
-    422: Isolate,
+    413: Refused,
+    422: Refused,
     425: Unavailable,
     429: Throttled,
     **dict.fromkeys(range(500, 600), Unavailable),
@@ -66,7 +66,7 @@ def named(index: Any, *messages: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", range(100, 600))
 def test_every_status_means_what_the_table_says(status: int) -> None:
-    """No status is retried, isolated or taken for success unless the contract says so."""
+    """No status is retried, split or taken for success unless the contract says so."""
     answer = classify(status)
     assert type(answer) is MEANING.get(status, Drift)
     if not isinstance(answer, Uploaded):
@@ -86,7 +86,7 @@ def test_what_an_operator_must_mend_names_the_remedy(status: int, remedy: str) -
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b" \r\n\t ", b"{}", b'{"errors": []}', b'{"errors": null}', b'{"other": 1}', b"[]"],
+    [b"", b" \r\n\t ", b"{}", b'{"errors": []}', b'{"errors": null}', b"[]"],
 )
 def test_a_200_that_names_no_error_accepted_everything(body: bytes) -> None:
     """Nothing, an empty object and an empty list of errors are one answer."""
@@ -115,14 +115,18 @@ def test_an_index_that_names_no_record_is_stray(index: int) -> None:
     "error",
     [
         named(True, "bad"),
-        named("1", "bad"),
-        named(1.0, "bad"),
+        named("one", "bad"),
+        named("1.5", "bad"),
+        named(1.5, "bad"),
+        named(float("nan"), "bad"),
+        named(float("inf"), "bad"),
+        named("\u0661", "bad"),
         named(None, "bad"),
         named(10**400, "bad"),
         named(-(10**400), "bad"),
         {"errorMessages": ["bad"]},
-        {"recordIndex": 1, "errorMessages": "bad"},
-        {"recordIndex": 1, "errorMessages": None},
+        {"recordIndex": 1, "errorMessages": 7},
+        {"recordIndex": 1, "errorMessages": {"text": "bad"}},
         "bad",
         1,
         None,
@@ -135,13 +139,49 @@ def test_an_error_of_unknown_form_is_drift(error: object) -> None:
     assert isinstance(receipt(named(0, "bad"), error), Drift)
 
 
+@pytest.mark.parametrize("index", [3, 3.0, "3", "3.0"], ids=repr)
+@pytest.mark.parametrize(
+    ("said", "kept"), [(["bad"], ("bad",)), ("bad", ("bad",)), (None, ()), ([], ())], ids=repr
+)
+def test_the_forms_that_services_produce_are_read(
+    index: object, said: object, kept: tuple[str, ...]
+) -> None:
+    """An index as a number with a fraction or as text; messages as one text, or none."""
+    answer = receipt({"recordIndex": index, "errorMessages": said})
+    assert answer == Uploaded(rejected=(RecordError(index=3, messages=kept),))
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 207])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"statusCode": 500, "message": "Internal server error"},
+        {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 5 seconds."},
+        {"error": {"code": "Unauthorized", "message": "no"}},
+        {"other": 1},
+    ],
+    ids=str,
+)
+def test_a_success_whose_body_is_no_receipt_is_drift(status: int, body: object) -> None:
+    """The service failed and says so in the body only: nothing is taken for accepted."""
+    assert isinstance(classify(status, json.dumps(body).encode()), Drift)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_every_success_is_read_as_a_200(status: int) -> None:
+    """Empty or with a receipt."""
+    assert classify(status) == Uploaded()
+    body = json.dumps({"errors": [named(1, "bad")]}).encode()
+    assert classify(status, body) == Uploaded(rejected=(RecordError(index=1, messages=("bad",)),))
+
+
 @pytest.mark.parametrize("count", [1, 2, 100])
 def test_a_200_that_names_every_record_is_a_refusal(count: int) -> None:
     """Nothing was accepted, so it proves nothing of the records; they are named all the same."""
     every = tuple(RecordError(index=index, messages=("bad",)) for index in range(count))
     answer = receipt(*(named(index, "bad") for index in range(count)), count=count)
-    assert answer == Isolate(
-        reason="Sentinel refused every record of the request (200)", refused=every
+    assert answer == Refused(
+        reason="Sentinel refused every record of the request (200)", named=every
     )
     if count > 1:
         but_one = receipt(*(named(index, "bad") for index in range(1, count)), count=count)
@@ -156,8 +196,8 @@ def test_as_many_errors_as_records_name_nobody_where_some_are_stray(
 ) -> None:
     """It may count from 1: nobody knows who is meant, and nothing is known to be accepted."""
     answer = receipt(*(named(index, "bad") for index in indexes), count=3)
-    assert isinstance(answer, Isolate)
-    assert answer.refused == ()
+    assert isinstance(answer, Refused)
+    assert answer.named == ()
     assert "that it did not have" in answer.reason
 
 
@@ -246,7 +286,7 @@ def test_a_refusal_carries_the_services_own_words(status: int) -> None:
     """Its short message and nothing else: an answer may repeat the records sent."""
     said = {"message": "m" * 500, "errors": [named(0, "secret pattern")]}
     answer = classify(status, json.dumps(said).encode())
-    assert isinstance(answer, Isolate)
+    assert isinstance(answer, Refused)
     assert answer.reason.endswith(": " + quoted("m" * 100))
     assert "secret pattern" not in answer.reason
 
@@ -259,7 +299,7 @@ TAMED = "bad ?? ?[31m line next ?\U0001f600 é"
 def test_the_services_words_are_one_line_that_every_store_takes() -> None:
     """In a refusal as in the message of a record: nothing that UTF-8 or a terminal chokes on."""
     refusal = classify(400, json.dumps({"message": WILD}).encode())
-    assert isinstance(refusal, Isolate)
+    assert isinstance(refusal, Refused)
     assert refusal.reason.endswith(f": {quoted(TAMED)}")
     answer = receipt(named(0, WILD))
     assert isinstance(answer, Uploaded)
@@ -290,7 +330,7 @@ def test_classifying_never_raises(status: int, header: str | None, body: bytes) 
         assert indices == sorted(set(indices))
         assert all(0 <= index < COUNT for index in indices)
         assert len(answer.rejected) + len(answer.stray) < COUNT
-    if isinstance(answer, Isolate):
-        assert all(0 <= error.index < COUNT for error in answer.refused)
+    if isinstance(answer, Refused):
+        assert all(0 <= error.index < COUNT for error in answer.named)
     if isinstance(answer, Throttled):
         assert 1.0 <= answer.wait <= MAX_THROTTLE

@@ -382,8 +382,9 @@ def test_a_long_replay_reserves_its_slots_in_bulk() -> None:
     bench.tables.before = count
     _replay(bench)
     assert writes == 2
-    assert [round(sent.delay) for sent in bench.queue.sent] == list(range(150))
-    assert bench.toolbox.slots.next_free() == bench.clock.now() + timedelta(seconds=150)
+    ordinary = [second for second in range(155) if second % 30 != 15]  # the others are spare
+    assert [round(sent.delay) for sent in bench.queue.sent] == ordinary
+    assert bench.toolbox.slots.next_free() == bench.clock.now() + timedelta(seconds=155)
 
 
 def test_a_replay_that_sends_nothing_takes_no_slot() -> None:
