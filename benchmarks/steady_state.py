@@ -97,7 +97,7 @@ def _known(cloud: LocalCloud) -> tuple[Known, int]:
     """Return what the next sync knows, and its day."""
     tables = AzureTables(StorageSettings(connection_string=Secret(cloud.connection_string)))
     ledger, index = open_ledger(tables), VersionIndex(tables)
-    (destination,) = index.destinations()
+    ((destination,), _) = index.destinations()
     today = int(time.time() // 86_400)
     found = survey(
         runs=ledger.runs,

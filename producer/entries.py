@@ -263,6 +263,20 @@ class RowRecords:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, chosen: NDArray[np.bool_]) -> "RowRecords":
+        """Return the records at `chosen`, each still of its row and at its index there."""
+        return RowRecords(
+            ids=self.ids[chosen],
+            fingerprints=self.fingerprints[chosen],
+            modified=self.modified[chosen],
+            ends_on=self.ends_on[chosen],
+            is_answered=self.is_answered[chosen],
+            is_void=self.is_void[chosen],
+            is_on_its_way=self.is_on_its_way[chosen],
+            row=self.row[chosen],
+            index=self.index[chosen],
+        )
+
 
 def records_of(
     packed: bytes, *, letters: str, counts: Sequence[int], void: Sequence[bool]
@@ -389,16 +403,22 @@ def foldable(records: RowRecords, candidates: Sequence[bool]) -> list[bool]:
     return may
 
 
+def concerning(records: RowRecords, *, answered_here: Sequence[bool]) -> NDArray[np.bool_]:
+    """Return which records a destination knows of: those that it has answered, or nobody has.
+
+    `answered_here` says of each row whether its answers are those of the destination.
+    """
+    is_here = np.array(answered_here, dtype=bool)[records.row]
+    mask: NDArray[np.bool_] = is_here | ~records.is_answered
+    return mask
+
+
 def to_enter(
     records: RowRecords, *, folded: Sequence[bool], answered_here: Sequence[bool]
 ) -> NDArray[np.bool_]:
-    """Return which records to enter of the rows that are `folded`, for one destination.
-
-    Those that it has answered, and those that nobody has.
-    """
-    is_here = np.array(answered_here, dtype=bool)[records.row]
-    mask: NDArray[np.bool_] = np.array(folded, dtype=bool)[records.row] & (
-        is_here | ~records.is_answered
+    """Return which records of the rows that are `folded` to enter for one destination."""
+    mask: NDArray[np.bool_] = np.array(folded, dtype=bool)[records.row] & concerning(
+        records, answered_here=answered_here
     )
     return mask
 

@@ -19,6 +19,7 @@ from common.ledger.states import CLOSED_RUNS
 from producer.entries import (
     Keeping,
     RowRecords,
+    concerning,
     entries_of,
     foldable,
     records_of,
@@ -78,10 +79,12 @@ def survey(
     Raises `LeaseLostError` when another tick has the index now.
     """
     names = index.segment_names()
-    destinations = sorted({config.destination, *index.destinations()})
+    others, damaged = index.destinations()
+    destinations = sorted({config.destination, *others})
     manifests = {name: index.fence(name, tick=tick) for name in destinations}
     listed = {info.name for manifest in manifests.values() for info in manifest.segments}
-    index.sweep(names - listed)
+    if not damaged:  # else some may be listed where it cannot be read
+        index.sweep(names - listed)
     keep_going()
     rows, records = _read(chunks.all())
     keep_going()
@@ -101,7 +104,10 @@ def survey(
         keep_going()
     folded = [row.chunk for row, is_folded in zip(rows, may, strict=True) if is_folded]
     removed = _remove(folded, heads, runs=runs, tick=tick, keep_going=keep_going)
-    known = Known(segments, row_table([row.place for row in rows], records))
+    # What only another destination has answered is unknown to this one, as it is to its index.
+    here = [row.destination == config.destination for row in rows]
+    mine = records.take(concerning(records, answered_here=here))
+    known = Known(segments, row_table([row.place for row in rows], mine))
     return Survey(known=known, folded=removed, dropped=dropped)
 
 

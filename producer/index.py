@@ -10,7 +10,6 @@ are swept away by the next tick. How long ago a segment was entered is told by t
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -20,7 +19,6 @@ from producer.entries import ENTRY_BYTES, Entries, gather, newest, no_entries, u
 
 TABLE: Final = "versions"
 _MANIFESTS: Final = "manifest"
-_FIRST_KEY: Final = "00000"
 
 _PER_PROPERTY: Final = 2_300
 _PROPERTIES: Final = 10
@@ -90,18 +88,23 @@ class VersionIndex:
         older = tuple(replace(info, age=info.age + age) for info in known.segments)
         return self._write(known, segments=older, tick=tick)
 
-    def destinations(self) -> list[str]:
-        """Return every destination that has an index; a manifest that is damaged is passed over."""
-        names = []
+    def destinations(self) -> tuple[list[str], int]:
+        """Return every destination that has an index, and how many manifests are damaged."""
+        names, damaged = [], 0
         for row in self._table.query(_MANIFESTS):
-            with suppress(KeyError, TypeError, ValueError):
+            try:
                 names.append(_from_row(row).destination)
-        return names
+            except (KeyError, TypeError, ValueError):
+                damaged += 1
+        return names, damaged
 
     def segment_names(self) -> set[str]:
-        """Return the names of all segments, whether a manifest names them or not."""
-        rows = self._table.query(key=_FIRST_KEY, select=("count",))
-        return {row.partition for row in rows}
+        """Return the names of all segments, whether a manifest names them or not.
+
+        By any of their rows: a sweep that died, or a tick that stalled, may leave some of them.
+        """
+        rows = self._table.query(select=("count",))
+        return {row.partition for row in rows if row.partition != _MANIFESTS}
 
     def load(self, manifest: Manifest, *, today: int) -> list[Segment]:
         """Return the segments of a manifest, oldest first, without the entries that have ended."""
@@ -144,7 +147,10 @@ class VersionIndex:
         return written, [*kept, Segment(info=info, entries=together)], dropped
 
     def sweep(self, names: Iterable[str]) -> None:
-        """Remove segments that no manifest names, and none ever will."""
+        """Remove segments that no manifest names, and none ever will.
+
+        Not while a manifest is damaged: once it is restored, its segments count again.
+        """
         for name in names:
             for row in list(self._table.query(name, select=("count",))):
                 self._table.delete(row.partition, row.key)
@@ -253,14 +259,23 @@ def _to_row(manifest: Manifest) -> Row:
 
 
 def _from_row(row: Row) -> Manifest:
+    """Return the manifest of a row; raises `KeyError`, `TypeError` or `ValueError` if damaged."""
     data: dict[str, Any] = dict(row.data)
+    for name, wanted in (("destination", str), ("segments", bytes), ("tick", str), ("step", int)):
+        if not isinstance(data[name], wanted):
+            raise TypeError(f"{name} is of another type")
     return Manifest(
         destination=data["destination"],
-        segments=tuple(
-            SegmentInfo(name=name, count=count, age=age)
-            for name, count, age in json.loads(data["segments"])
-        ),
+        segments=tuple(_listed(*segment) for segment in json.loads(data["segments"])),
         tick=data["tick"],
         step=data["step"],
         etag=row.etag,
     )
+
+
+def _listed(name: Any, count: Any, age: Any) -> SegmentInfo:
+    if not (isinstance(name, str) and isinstance(count, int) and isinstance(age, int | float)):
+        raise TypeError("a segment is of another type")
+    if count < 0:
+        raise ValueError("a segment counts fewer than none")
+    return SegmentInfo(name=name, count=count, age=age)

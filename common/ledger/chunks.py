@@ -532,12 +532,22 @@ def _fault(data: dict[str, Any]) -> str:
 def ids_without_fate(chunks: Iterable[Chunk]) -> int:
     """Return how many indicators of a run are in void chunks and nowhere else. Pure.
 
-    Not those with an answer, nor those of which a chunk that is not void has as new a version.
+    Not those with an answer, nor those of which a chunk that is not void has the same version or a
+    newer one. `chunks` are in the order of their keys: of equal `modified` the last one counts.
     """
-    latest: dict[int, int] = {}
-    unanswered: dict[int, int] = {}
+    kept: set[Record] = set()
+    newest: dict[int, int] = {}
+    unanswered: dict[int, Record] = {}
     for chunk in chunks:
         for letter, record in zip(chunk.each, chunk.unpacked(), strict=False):
-            found = latest if not chunk.void or letter in ANSWERED else unanswered
-            found[record.id_hash] = max(record.modified, found.get(record.id_hash, 0))
-    return sum(modified > latest.get(id_hash, -1) for id_hash, modified in unanswered.items())
+            if not chunk.void or letter in ANSWERED:
+                kept.add(record)
+                newest[record.id_hash] = max(record.modified, newest.get(record.id_hash, 0))
+                continue
+            known = unanswered.get(record.id_hash)
+            if known is None or record.modified >= known.modified:
+                unanswered[record.id_hash] = record
+    return sum(
+        record not in kept and record.modified >= newest.get(record.id_hash, 0)
+        for record in unanswered.values()
+    )

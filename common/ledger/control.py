@@ -85,11 +85,16 @@ class Control:
         self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"requested_at": at}))
 
     def full_request(self) -> datetime | None:
-        """Return when the full run was asked for that none has served yet; None without one."""
+        """Return when the full run was asked for that none has served yet; None without one.
+
+        A row that is damaged asks for nothing: the head of a run would take its damage over.
+        """
         row = self._table.get(_PARTITION, _FULL_KEY)
         data: dict[str, Any] = {} if row is None else dict(row.data)
-        requested: datetime | None = data.get("requested_at")
-        return None if requested == data.get("served") else requested
+        requested = data.get("requested_at")
+        if not isinstance(requested, datetime) or requested == data.get("served"):
+            return None
+        return requested
 
     def full_done(self, request: datetime) -> None:
         """Note that `request` is served; one that was made since stays.

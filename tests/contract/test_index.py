@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import LeaseLostError
+from common.errors import LeaseLostError, UnavailableError
 from common.ledger.tables import Row, Tables, Value
 from producer.entries import LAST_DAY, VOID, Entries, words
 from producer.index import (
@@ -71,12 +71,12 @@ def stored(index: VersionIndex, destination: str = HERE) -> dict[int, int]:
 
 def test_an_index_begins_empty(index: VersionIndex) -> None:
     """Nothing is known, nothing is stored but the manifest that the fence has made."""
-    assert index.destinations() == []
+    assert index.destinations() == ([], 0)
     assert index.segment_names() == set()
     manifest = index.fence(HERE, tick="1")
     assert (manifest.segments, manifest.tick) == ((), "1")
     assert index.load(manifest, today=TODAY) == []
-    assert index.destinations() == [HERE]
+    assert index.destinations() == ([HERE], 0)
 
 
 def test_what_is_entered_is_there_for_every_tick_behind_it(index: VersionIndex) -> None:
@@ -145,7 +145,7 @@ def test_two_ticks_that_begin_at_once(tables: Tables) -> None:
 
     with pytest.raises(LeaseLostError):
         VersionIndex(Late()).fence(HERE, tick="mine")  # type: ignore[arg-type]
-    assert index.destinations() == [HERE]
+    assert index.destinations() == ([HERE], 0)
 
 
 def test_each_destination_has_an_index_of_its_own(index: VersionIndex) -> None:
@@ -154,7 +154,7 @@ def test_each_destination_has_an_index_of_its_own(index: VersionIndex) -> None:
     theirs = index.fence(THERE, tick="1")
     add(index, mine, entries(1, 2, fingerprint=1))
     add(index, theirs, entries(2, 3, fingerprint=2))
-    assert index.destinations() == [HERE, THERE]
+    assert index.destinations() == ([HERE, THERE], 0)
     assert stored(index, HERE) == {1: 1, 2: 1}
     assert stored(index, THERE) == {2: 2, 3: 2}
     assert len(index.segment_names()) == 2
@@ -164,7 +164,7 @@ def test_each_destination_has_an_index_of_its_own(index: VersionIndex) -> None:
 def test_any_destination_can_have_an_index(index: VersionIndex, name: str) -> None:
     """Letters that no table key may have are no trouble; its name comes back as it is."""
     add(index, index.fence(name, tick="1"), entries(1))
-    assert index.destinations() == [name]
+    assert index.destinations() == ([name], 0)
     assert stored(index, name) == {1: 7}
 
 
@@ -246,6 +246,18 @@ def test_the_sweep_takes_segments_whole(index: VersionIndex, tables: Tables) -> 
     assert len(stored(index)) == 60_000
 
 
+def test_a_sweep_that_died_is_finished_by_the_next_one(index: VersionIndex, tables: Tables) -> None:
+    """Also what a tick that stalled has added behind it: a segment is known by any of its rows."""
+    index._store("orphan", entries(*range(60_000)))
+    table = tables.table(TABLE)
+    first, *_ = table.query("orphan")
+    table.delete(first.partition, first.key)
+    assert index.segment_names() == {"orphan"}
+    index.sweep(index.segment_names())
+    assert list(table.query("orphan")) == []
+    assert index.segment_names() == set()
+
+
 def test_a_full_index_drops_those_that_end_first(index: VersionIndex) -> None:
     """All segments are merged for it, but not again before a twentieth has come."""
     manifest = index.fence(HERE, tick="1")
@@ -280,6 +292,43 @@ def test_a_damaged_row_costs_its_entries_only(
         table.merge(Row(partition=name, key="00000", data=data))
     (found,) = index.load(index.fence(HERE, tick="2"), today=TODAY)
     assert (len(found.entries), found.missing) == (10, ENTRIES_A_ROW)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"segments": b"[[1"},
+        {"segments": "[]"},
+        {"segments": b"7"},
+        {"segments": b'[["name", 5]]'},
+        {"segments": b'[["name", "5", 0.0]]'},
+        {"segments": b'[["name", -5, 0.0]]'},
+        {"segments": b'[["name", 5, null]]'},
+        {"segments": b"[[5, 5, 0.0]]"},
+        {"step": "one"},
+        {"tick": 1},
+    ],
+    ids=str,
+)
+def test_a_damaged_manifest_is_said_and_never_replaced(
+    index: VersionIndex, tables: Tables, damage: dict[str, Value]
+) -> None:
+    """An empty index in its place would forget everything: an operator restores it, or removes it.
+
+    Other destinations are not concerned.
+    """
+    add(index, index.fence(HERE, tick="1"), entries(1))
+    add(index, index.fence(THERE, tick="1"), entries(2))
+    table = tables.table(TABLE)
+    manifests = list(table.query("manifest"))
+    (whole,) = [row for row in manifests if row.data["destination"] == HERE]
+    table.merge(Row(partition=whole.partition, key=whole.key, data=damage))
+    with pytest.raises(UnavailableError, match="restore the row"):
+        index.fence(HERE, tick="2")
+    assert index.destinations() == ([THERE], 1)
+    assert stored(index, THERE) == {2: 7}
+    table.merge(Row(partition=whole.partition, key=whole.key, data=whole.data))
+    assert stored(index) == {1: 7}
 
 
 @pytest.mark.parametrize("days_ago", [0, 1])

@@ -81,3 +81,22 @@ def test_chunks_go_to_their_workspace_when_the_settings_are_put_right(queued: Wo
     world.deliver_all()
     assert_conserved(world)
     assert world.cloud.sentinel.accepted_total == len(world.expected)
+
+
+def test_another_workspace_gets_all_that_is_listed_from_then_on(new_world: NewWorld) -> None:
+    """At the first query already, though the rows of what the other one took are still there."""
+    world = new_world(SyntheticFeed(300))
+    host = world.cloud.start_host()
+    world.sync(host)
+    world.deliver_all()
+    taken = world.cloud.sentinel.accepted_total
+    host.terminate()
+    world.cloud.change_workspace()
+    other = world.cloud.start_host()
+    assert world.chunks()
+    counts = world.sync(other).counts
+    assert (counts.enqueued, counts.unchanged) == (len(world.expected), 0)
+    world.deliver_all()
+    assert_conserved(world)
+    assert world.cloud.sentinel.accepted_total == taken + len(world.expected)
+    assert world.sync(other).counts.unchanged == len(world.expected)

@@ -378,12 +378,12 @@ def _bomb(size: int) -> str:
     return json.dumps(fields(body=_base64(zlib.compress(bytes(size), 9))))
 
 
-@pytest.mark.parametrize("count", [99, 101])
+@pytest.mark.parametrize("count", [0, 1, 99, 101, 2**31 - 1])
 def test_a_count_that_is_not_that_of_the_fingerprints_is_damage(count: int) -> None:
     """A request is built by them: a chunk of which one is wrong must not be sent."""
     made = envelope(fingerprints=tuple(range(100)), count=100)
     assert decode_envelope(encode_envelope(made)) == made
-    with pytest.raises(UndecodableError, match=r"records|fingerprints"):
+    with pytest.raises(UndecodableError, match=r"records|fingerprints|count"):
         decode_envelope(encode_envelope(replace(made, count=count)))
 
 

@@ -157,7 +157,7 @@ def test_the_rows_of_chunks(ledger: Ledger) -> None:
 def test_the_version_index(tables: FakeTables) -> None:
     """Manifest and segment: ids, fingerprints, times, days and the bit."""
     index = VersionIndex(tables)
-    assert index.destinations() == [HERE]
+    assert index.destinations() == ([HERE], 0)
     manifest = index.fence(HERE, tick="test")
     (segment,) = index.load(manifest, today=20_454)
     entries = segment.entries

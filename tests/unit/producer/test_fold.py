@@ -13,9 +13,10 @@ from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.runs import Checkpoint, Counts, Cursor, Folded, Run
 from common.ledger.states import ChunkState, RunState
+from common.ledger.tables import Row
 from common.records import Record, pack_records
 from ops.reconciliation import reconcile
-from producer.entries import VOID, Keeping
+from producer.entries import ENTRY_BYTES, VOID, Keeping, unpack_entries
 from producer.fold import FoldConfig, Survey, counted, survey
 from producer.index import VersionIndex
 from producer.versions import KnownVersion
@@ -311,6 +312,40 @@ def test_every_index_there_is_learns_what_ended_without_an_answer() -> None:
     assert books.index(HERE) == books.index(THERE) == {1: (11, 5, False)}
 
 
+@pytest.mark.parametrize("open_before", [False, True], ids=["folded", "held back"])
+def test_what_only_another_destination_answered_is_unknown_here(*, open_before: bool) -> None:
+    """In its row as in the index: it may be listed once, and this workspace has none of it."""
+    books = Books()
+    run = books.run(0)
+    if open_before:
+        books.chunk(run, 0, [(5, 55, 4)], "queued", destination=THERE)
+    books.chunk(run, 1, [(1, 11, 5), (2, 22, 5), (3, 33, 5), (5, 56, 5)], "ARSA", destination=THERE)
+    for _ in range(2):
+        found = books.survey(destination=HERE).known.look([1, 2, 3, 5])
+        assert {at: version.fingerprint for at, version in found.items()} == (
+            {2: 33, 3: 55} if open_before else {2: 33}
+        )
+    at_home = books.survey(destination=THERE).known.look([1, 2, 3, 5])
+    assert [version.fingerprint for version in at_home.values()] == [11, 22, 33, 56]
+
+
+def test_nothing_is_swept_while_a_manifest_is_damaged() -> None:
+    """Its segments are listed where nobody can read it: restored, its index is whole again."""
+    books = Books()
+    books.chunk(books.run(0), 0, [(1, 11, 5)], destination=THERE)
+    books.survey(destination=THERE)
+    table = books.tables.table("versions")
+    (manifest,) = table.query("manifest")
+    table.merge(Row(partition="manifest", key=manifest.key, data={"segments": b"[[1"}))
+    VersionIndex(books.tables)._store("orphan", unpack_entries(bytes(ENTRY_BYTES)))
+    books.survey(destination=HERE)
+    table.merge(Row(partition="manifest", key=manifest.key, data=manifest.data))
+    assert books.index(THERE) == {1: (11, 5, False)}
+    books.survey(destination=HERE)
+    assert books.index(THERE) == {1: (11, 5, False)}
+    assert all_segments(books) == segments_in_use(books)
+
+
 def test_what_was_folded_is_known_to_the_tick_that_folded_it() -> None:
     """In its own index, and as recent: a request with it may have left a moment ago."""
     books = Books()
@@ -411,7 +446,7 @@ def segments_in_use(books: Books) -> set[str]:
     index = VersionIndex(FakeTablesCopy(books.tables))
     return {
         info.name
-        for destination in index.destinations()
+        for destination in index.destinations()[0]
         for info in index.fence(destination, tick="look").segments
     }
 

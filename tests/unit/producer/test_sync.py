@@ -4,8 +4,9 @@ import logging
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -1119,31 +1120,48 @@ def test_an_instance_that_stalled_before_it_asked_does_not_ask() -> None:
     assert sorted(found.sendable_ids) == sorted(WANTED)
 
 
-@pytest.mark.parametrize("at", range(0, 60, 3))
-def test_a_tick_that_stalls_at_any_call_does_no_harm(at: int) -> None:
-    """Another one does all of its work meanwhile: it stops, nothing is lost and nothing doubled."""
-    found = world()
-    found.tick(max_pages=2)
-    found.clock.advance(TICK)
-    calls = 0
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_tick_that_stalls_at_any_call_does_no_harm(when: str) -> None:
+    """Another one does all of its work meanwhile: it stops, nothing is lost and nothing doubled.
 
-    def stall(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == at + 1:
-            found.clock.advance(LEASE + 1)
-            ended(found.tick(owner="other", chunk_size=3), RunState.COMPLETE)
+    At each call to the ledger in turn, until a tick has no such call any more.
+    """
+    for at in count():
+        found = world()
+        found.tick(max_pages=2)
+        found.clock.advance(TICK)
+        stall = _Stall(found, at)
+        setattr(found.tables, when, stall)
+        with suppress(PipelineError):
+            found.tick()
+        found.repair()
+        if not stall.is_over:
+            break
+        assert sorted(found.sendable_ids) == sorted(WANTED), at
+        found.settle()
+        assert all(fate.balanced and fate.pending == 0 for fate in found.fates()), at
+        found.clock.advance(TICK)
+        run = ended(found.tick(), RunState.COMPLETE)
+        assert run.counts.enqueued == 0, at
+    assert at > 30
 
-    found.tables.before = stall
-    with suppress(PipelineError):
-        found.tick()
-    found.repair()
-    assert sorted(found.sendable_ids) == sorted(WANTED)
-    found.settle()
-    assert all(fate.balanced and fate.pending == 0 for fate in found.fates())
-    found.clock.advance(TICK)
-    run = ended(found.tick(), RunState.COMPLETE)
-    assert run.counts.enqueued == 0
+
+@dataclass
+class _Stall:
+    """Lets another tick do all the work at one of the calls to the ledger."""
+
+    world: World
+    at: int
+    calls: int = 0
+    is_over: bool = False
+
+    def __call__(self, *_: object) -> None:
+        call = self.calls
+        self.calls += 1
+        if call == self.at:
+            self.is_over = True
+            self.world.clock.advance(LEASE + 1)
+            ended(self.world.tick(owner="other", chunk_size=3), RunState.COMPLETE)
 
 
 def test_a_gap_says_how_many_indicators_of_void_chunks_belong_to_it() -> None:
@@ -1326,6 +1344,17 @@ def test_a_damaged_lease_is_free() -> None:
     table.merge(Row(partition="control", key="run-lease", data={"seconds": "long", "owner": "x"}))
     found.clock.advance(TICK)
     ended(found.tick(), RunState.COMPLETE)
+
+
+@pytest.mark.parametrize("damage", ["yesterday", 5, b"2026"])
+def test_a_damaged_request_for_a_full_run_asks_for_nothing(damage: str | int | bytes) -> None:
+    """It would go into the head of the run, which could then not be read."""
+    found = world()
+    row = Row(partition="control", key="full-sync", data={"requested_at": damage})
+    found.tables.table("control").merge(row)
+    run = ended(found.tick(), RunState.COMPLETE)
+    assert not run.full
+    assert found.runs[0].state is RunState.COMPLETE
 
 
 def test_a_run_is_later_than_every_run_before_it_whatever_the_clock_says() -> None:

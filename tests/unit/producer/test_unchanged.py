@@ -268,9 +268,9 @@ def test_an_indicator_that_is_listed_twice_is_sent_once() -> None:
     assert found.consume() == listed_ids(FEED[:100])
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("late", [False, True], ids=["in rows", "in its index"])
 def test_what_another_destination_has_is_sent_to_this_one(*, late: bool) -> None:
-    """Each workspace has an index of its own, so going back to the first one forgets nothing."""
+    """At once, though it may be listed only once; and going back to the first forgets nothing."""
     found = world(FEED[:100])
     tick(found, destination="another|sentinel")
     for chunk in found.chunks:
@@ -280,8 +280,6 @@ def test_what_another_destination_has_is_sent_to_this_one(*, late: bool) -> None
     found.queue.sent.clear()
     if late:
         tick(found, destination="another|sentinel")
-    else:
-        assert tick(found).counts.unchanged == 100  # its row still stands
     assert tick(found).counts.enqueued == 100
     assert found.consume() == listed_ids(FEED[:100])
     assert tick(found).counts.unchanged == 100
@@ -299,6 +297,22 @@ def test_what_sentinel_rejected_is_sent_again_only_once_it_changed() -> None:
     found.lumen.pages = pages_of(mended + FEED[3:10])
     tick(found)
     assert found.consume() == listed_ids(FEED[:3])
+
+
+def test_what_was_accepted_then_refused_then_revoked_is_revoked() -> None:
+    """Sentinel holds the version before the refused one, so the revocation must reach it."""
+    found = world(FEED[:10])
+    tick(found)
+    found.consume()
+    found.lumen.pages = pages_of(newer(FEED[:10]))
+    tick(found)
+    found.consume(rejected=3)
+    revoked = [{**r, "modified": "2026-05-01T00:00:00Z", "revoked": True} for r in FEED[:3]]
+    found.lumen.pages = pages_of(revoked)
+    run = tick(found)
+    assert (run.counts.enqueued, run.counts.corrections) == (3, 3)
+    assert found.consume() == listed_ids(FEED[:3])
+    assert tick(found).counts.unchanged == 3
 
 
 def shuffled(record: Any, rng: random.Random) -> Any:
