@@ -52,7 +52,6 @@ class History:
         self._stage.stops = self._rng.choice([0.1, 0.25, 0.5])
         self._kills = self._rng.choice([0.01, 0.03, 0.08])
         self.steps = self._rng.choice([80, 120, 200])
-        self._bad = self._rng.choice([0.05, 0.3])
         self._retries = self._rng.random() < 0.5  # in the end, when Sentinel takes everything
         self._trouble = self._rng.choice([0.0, 0.02, 0.1])
         self.world.lumen.fails = self.world.queue.fails = self.world.sentinel.fails = self._fails
@@ -64,6 +63,8 @@ class History:
         self._lost_at: float | None = None
         """When the tables were lost."""
         self._must_arrive: set[Version] = set()
+        self._moves_at = self._rng.randrange(800)
+        """At which step the app is set for another workspace; most histories are shorter."""
         self._moves_filters = self._rng.random() < 0.3
         """Whether an operator changes the threshold and the kinds while the feed goes on."""
         sentinel = self.world.sentinel
@@ -95,6 +96,8 @@ class History:
         for step in range(self.steps):
             if step == self._loses_ledger_at:
                 self._lose_ledger()
+            if step == self._moves_at:
+                self.world.move()
             self._step()
         self._stage.is_quiet = True
         self.world.sentinel.refuses_all = False
@@ -143,6 +146,7 @@ class History:
                 self._run("retry", world.retry_all)
             self._run("replay", world.replay_all)
             self._run("lost", world.declare_lost)
+            self._run("adopt", world.adopt)
 
     def _drain(self) -> None:
         while self._deliver_one(finish=True) or self._keep_one(finish=True):
@@ -198,7 +202,9 @@ class History:
     def _operate(self) -> None:
         """Let an operator do something."""
         rng, world = self._rng, self.world
-        match rng.randrange(5):
+        match rng.randrange(6):
+            case 5:
+                self._start("adopt", world.adopt)
             case 0:
                 self._start("replay", world.replay_all)
             case 1 if rng.random() < 0.3:
@@ -312,7 +318,7 @@ class History:
     def faults(self) -> list[str]:
         """Return everything that is wrong with how it ended."""
         return [
-            *self.world.sentinel.offences,
+            *(offence for workspace in self.world.workspaces for offence in workspace.offences),
             *self._books(),
             *self._without_ledger(),
             *self._lost_queries(),
@@ -326,8 +332,9 @@ class History:
 
         A newer version may have taken its place, in Sentinel or in what Sentinel refused.
         """
-        sentinel = self.world.sentinel
-        seen = {version.number for version in sentinel.refused} | set(sentinel.holds)
+        seen: set[int] = set()
+        for workspace in self.world.workspaces:
+            seen |= {version.number for version in workspace.refused} | set(workspace.holds)
         return [
             f"{version} was on the queue when the ledger was lost, and is gone"
             for version in self._must_arrive
@@ -338,6 +345,8 @@ class History:
         """List the newest version of everything once more: what was listed before is not sent."""
         if self._gap_queries() or self.world.lumen.has_news or self._lost_at is not None:
             return []  # some of it would be news
+        if self.world.left is not None:
+            return []  # the workspace has what was listed since it is the present one
         self.world.threshold, self.world.domains = max(THRESHOLDS), not self._moves_filters
         before = self.world.sentinel.sent
         self.world.lumen.list_again()
@@ -407,21 +416,25 @@ class History:
     def _last_words(self) -> list[str]:
         """Compare what Sentinel holds with every version that was listed."""
         listed: dict[int, list[Version]] = {}
+        fresh: dict[int, list[Version]] = {}
         in_gaps: set[Version] = set()
-        gaps = self._gap_queries()
         before_loss: set[int] = set()
+        gaps = self._gap_queries()
         for number, query in enumerate(self.world.lumen.queries):
-            if self._told_the_lost(query):
-                before_loss |= {version.number for page in query.pages for version in page}
-            for at, page in enumerate(query.pages):
-                for version in page:
-                    if number in gaps:
-                        in_gaps.add(version)
-                    if number not in gaps or at < query.was_read:
-                        listed.setdefault(version.number, []).append(version)
+            for at, version in query.listed():
+                if self._told_the_lost(query):
+                    before_loss.add(version.number)
+                if number in gaps:
+                    in_gaps.add(version)
+                if number not in gaps or at < query.was_read:
+                    listed.setdefault(version.number, []).append(version)
+                if query.destination == self.world.sentinel.destination:
+                    fresh.setdefault(version.number, []).append(version)
         faults = []
         for number, versions in listed.items():
             fault = self._last_word(number, versions, in_gaps)
+            if fault and self.world.left is not None:
+                fault = self._last_word_there(number, fresh.get(number, []), in_gaps)
             if fault and number in before_loss:
                 self.used["the ledger was lost"] += 1
             elif fault:
@@ -477,6 +490,17 @@ class History:
             self.used["below the threshold before the first that passes"] += 1
             return ""
         return f"Sentinel holds {holds}, the newest of {versions} are {last}"
+
+    def _last_word_there(self, number: int, fresh: list[Version], in_gaps: set[Version]) -> str:
+        """Judge the workspace that the app moved to, by what was listed since.
+
+        What was listed before counts where it is newer: it may have been on its way.
+        """
+        holds = self.world.sentinel.holds.get(number)
+        if not fresh or (holds is not None and holds.modified > max(v.modified for v in fresh)):
+            self.used["another workspace starts with what is listed from then on"] += 1
+            return ""
+        return self._last_word(number, fresh, in_gaps)
 
     def _was_below(self, versions: list[Version], holds: Version) -> bool:
         """Whether what is newer was listed before the first version that passes."""

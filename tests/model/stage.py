@@ -30,6 +30,8 @@ class Actor:
         self.skew = skew
         self.delivers: Envelope | None = None
         """The message that it is delivering."""
+        self.destination = ""
+        """What its settings name; empty where that does not matter."""
         self.is_over = False
         self.is_dying = False
         self.bug: BaseException | None = None
@@ -77,7 +79,7 @@ class Stage:
         self.now = 0.0
         self.actors: list[Actor] = []
         self.current: Actor | None = None
-        self.on_time: Callable[[float], None] = lambda _now: None
+        self.on_time: list[Callable[[float], None]] = []
         self._director = getcurrent()
         self.stops = 0.25
         """Share of the calls at which another actor may go on."""
@@ -92,7 +94,8 @@ class Stage:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
-        self.on_time(self.now)
+        for told in self.on_time:
+            told(self.now)
 
     def start(self, name: str, work: Callable[[], object], *, skew: float = 0.0) -> Actor:
         """Let an actor wait for its turn."""

@@ -34,6 +34,7 @@ from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper, handle_poison
 from consumer.sentinel import Answer, RecordError, Refused, SentinelClient, Unavailable, Uploaded
 from ops import lost, rejections
+from ops.destination import adopt
 from ops.poison import Selection, discard, find, replay
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
@@ -52,6 +53,8 @@ MAX_RECEIVES = 5
 THRESHOLDS = (50, 65, 85)
 DOMAIN = "domain-name"
 HERE = "model/workspace"
+THERE = "model/another"
+"""To which an operator may move the app, once."""
 WRITTEN_AGAIN = frozenset({"replace", "transact"})
 """Calls that the storage client repeats when their answer is lost: they find their own write."""
 
@@ -108,8 +111,14 @@ class Query:
 
     pages: list[list[Version]]
     started: float
+    destination: str
+    """What the tick was set for that started it."""
     is_known: bool = True
     was_read: int = 0
+
+    def listed(self) -> Iterator[tuple[int, Version]]:
+        """Yield each version that it lists, with the number of its page."""
+        return ((at, version) for at, page in enumerate(self.pages) for version in page)
 
 
 class ModelLumen:
@@ -151,7 +160,9 @@ class ModelLumen:
         self._changed = []
         size = self.page_size
         pages = [listed[at : at + size] for at in range(0, len(listed), size)] or [[]]
-        self.queries.append(Query(pages=pages, started=self._stage.now))
+        actor = self._stage.current
+        destination = "" if actor is None else actor.destination
+        self.queries.append(Query(pages=pages, started=self._stage.now, destination=destination))
         self._stage.gate("lumen answers")
         return str(len(self.queries) - 1)
 
@@ -254,10 +265,9 @@ class ModelSentinel:
     not; else it takes the others. During an outage it `refuses_all`.
     """
 
-    destination = HERE
-
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, destination: str) -> None:
         self._stage = stage
+        self.destination = destination
         self.holds: dict[int, Version] = {}
         self.refused: set[Version] = set()
         """Bad versions that it has seen."""
@@ -272,7 +282,7 @@ class ModelSentinel:
         self.may_be_sent: Callable[[list[Version]], str] = lambda _versions: ""
         """Returns what is wrong with sending these versions now."""
         self._in_flight: list[InFlight] = []
-        stage.on_time = self._take_effect
+        stage.on_time.append(self._take_effect)
 
     def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
         self.sent += 1
@@ -357,6 +367,9 @@ class World:
     poison_queue: ModelQueue = field(init=False)
     lumen: ModelLumen = field(init=False)
     sentinel: ModelSentinel = field(init=False)
+    """The workspace that the app is set for now."""
+    left: ModelSentinel | None = None
+    """The one that it was set for before."""
     clock: Clock = field(init=False)
     lost_ids: set[int] = field(default_factory=set)
     """Hashes of indicators whose message was cleared, or whose chunk was declared lost."""
@@ -373,7 +386,7 @@ class World:
         self.queue = ModelQueue(self.stage)
         self.poison_queue = ModelQueue(self.stage)
         self.lumen = ModelLumen(self.stage, snapshots=self.snapshots)
-        self.sentinel = ModelSentinel(self.stage)
+        self.sentinel = ModelSentinel(self.stage, HERE)
         self.clock = ActorClock(self.stage)
         self.sentinel.may_be_sent = self._may_be_sent
 
@@ -412,12 +425,31 @@ class World:
         wrong = [version for version in versions if version not in allowed]
         return f"{envelope.name} was sent with {wrong}, which are void or settled" if wrong else ""
 
+    def move(self) -> None:
+        """Set the app for another workspace; who is at work goes on with the one before."""
+        before, self.left = self.sentinel, self.sentinel
+        self.sentinel = ModelSentinel(self.stage, THERE)
+        self.sentinel.refuses_whole, self.sentinel.names = before.refuses_whole, before.names
+        self.sentinel.fails, self.sentinel.may_be_sent = before.fails, before.may_be_sent
+
+    @property
+    def workspaces(self) -> list[ModelSentinel]:
+        """The present workspace, and the one before it."""
+        return [self.sentinel, *([] if self.left is None else [self.left])]
+
+    def adopt(self) -> None:
+        """Let what waits for the workspace before go to the present one."""
+        sends = Sends(self.tables, clock=self.clock)
+        adopt(self.ledger, sends, destination=self.sentinel.destination)
+
     @property
     def ledger(self) -> Ledger:
         return open_ledger(self.tables)
 
     def tick(self) -> None:
         """Run what is due, as a fresh process would."""
+        if self.stage.current is not None:
+            self.stage.current.destination = self.sentinel.destination
         backoff, rng = Backoff(tries=2, base=0.0, cap=0.0), random.Random(0)  # noqa: S311
         ledger = self.ledger
         sender = Sender(
@@ -433,7 +465,7 @@ class World:
             SyncConfig(
                 drain=DrainConfig(
                     filters=Filters(threshold=self.threshold, domain=self.domains),
-                    destination=HERE,
+                    destination=self.sentinel.destination,
                     chunk_size=self.chunk_size,
                     max_pages=self.max_pages,
                 ),
