@@ -250,7 +250,7 @@ def decode_envelope(text: str) -> Envelope:
         body=body,
         fingerprints=_fingerprints(fields),
         epoch=_natural(fields, "epoch", below=MAX_EPOCH),
-        ledger_id=_string(fields, "ledger"),
+        ledger_id=_ledger_id(fields),
         attempt=_natural(fields, "attempt"),
         deferrals=_natural(fields, "deferrals"),
         postponed=_natural(fields, "postponed"),
@@ -361,6 +361,11 @@ def _key(fields: dict[str, Any], name: str) -> str:
     if not (0 < len(value) <= 64 and value.isascii() and value.replace("-", "").isalnum()):  # noqa: PLR2004
         raise UndecodableError(f"field {name!r} is not an id")
     return value
+
+
+def _ledger_id(fields: dict[str, Any]) -> str:
+    """Return the name of the ledger; empty for none. Of an id's form, or it may not fit again."""
+    return _key(fields, "ledger") if _string(fields, "ledger") else ""
 
 
 def _natural(fields: dict[str, Any], name: str, *, below: int = MAX_COUNT) -> int:

@@ -175,7 +175,7 @@ class AzureQueue:
                     raise
                 return []
         return [
-            Taken(text=one.content, message_id=one.id, pop_receipt=one.pop_receipt or "")
+            Taken(text=one.content or "", message_id=one.id, pop_receipt=one.pop_receipt or "")
             for one in found
         ]
 

@@ -9,7 +9,9 @@ error (`already_exists`, `is_absent`) looks before the border does.
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Final
 
 from azure.core.exceptions import (
@@ -52,6 +54,24 @@ _CLIENT_ERRORS: Final = 400
 _SERVER_ERRORS: Final = 500
 
 _CODE_IN_BODY = re.compile(r'"code":\s*"(\w+)')
+
+
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    SyntaxError,  # ElementTree.ParseError is one
+    HTTPException,  # a part of a transaction's answer
+)
+"""What the storage clients raise for an answer that is not of the form that they expect, such as a
+page of a gateway: they look at an answer's status alone. Without any answer it is a bug."""
+
+_is_answered: Final[ContextVar[bool]] = ContextVar("is_answered", default=False)
+
+
+class NotStorageError(Exception):
+    """A 2xx that is not the storage's; raised in the midst of the SDK, which would believe it."""
 
 
 class TooLate(Exception):
@@ -186,16 +206,35 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
 
     The calls are over within `CALL_WITHIN`, so a generator must not yield in here.
     """
+    before = _is_answered.set(False)
     try:
         with within(CALL_WITHIN):
             yield
     except TooLate:
         raise UnavailableError(f"{what} gave no answer within {CALL_WITHIN:.0f} s") from None
+    except NotStorageError:
+        raise UnavailableError(
+            f"{what} cannot be reached: another service answers in its place; check the network "
+            "path and the endpoint in the storage settings"
+        ) from None
+    except _UNREADABLE as error:
+        if not _is_answered.get():
+            raise
+        # Without the cause: its text holds parts of the answer.
+        kind = type(error).__name__
+        raise UnavailableError(f"{what} gave an answer that cannot be read ({kind})") from None
     except AzureError as error:
         failure = _failure(error, service=what.partition(" ")[0])
         rule = judge(failure)
         text = rule.text.format(what=what, role=role, code=failure.shown)
         raise rule.error(text) from None if rule.hides_cause else error
+    finally:
+        _is_answered.reset(before)
+
+
+def note_answer() -> None:
+    """Note that the storage answered the call that is under way, as the transport does."""
+    _is_answered.set(True)
 
 
 def is_absent(error: HttpResponseError) -> bool:

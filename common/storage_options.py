@@ -9,7 +9,7 @@ from typing import Any, Final
 import requests
 from azure.core.pipeline.transport import RequestsTransport
 
-from common.storage_errors import TooLate
+from common.storage_errors import NotStorageError, TooLate, note_answer
 from common.transport import PlainSession, time_left
 
 CONNECTION_TIMEOUT: Final = 5.0
@@ -22,13 +22,18 @@ READ_TIMEOUT: Final = 8.0
 POOL_SIZE: Final = 64
 """Connections kept a client: more than the threads of any instance here."""
 
+_REQUEST_ID: Final = "x-ms-request-id"
+"""Every answer of the storage has it
+(learn.microsoft.com/rest/api/storageservices/get-messages and others, read 2026-11-22)."""
+
 
 class _ImpatientSession(PlainSession):
     """A session whose answers do not say how long to wait, and with which no call lasts for long.
 
     The table client sleeps for as long as a `Retry-After` says, be it an hour; its own waits and
     the later tries of the work itself are bounded. A call that has used up its time is not tried
-    again by the SDK: `TooLate` is no error that it knows.
+    again by the SDK: `TooLate` is no error that it knows. Nor is `NotStorageError`: the clients
+    would take the page of a proxy, answered with 200, for a queue or a table without content.
     """
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
@@ -38,6 +43,10 @@ class _ImpatientSession(PlainSession):
             if time_left() <= 0:
                 raise TooLate from None
             raise
+        note_answer()
+        if response.ok and _REQUEST_ID not in response.headers:
+            response.close()
+            raise NotStorageError
         response.headers.pop("Retry-After", None)
         return response
 

@@ -11,7 +11,8 @@ never taken for a whole one. This module must not know what makes an indicator v
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
@@ -95,6 +96,7 @@ class _Pieces:
         self._content = content
         self._at = start
         self._work = _LEAST_WORK + _MAX_WORK * len(content)
+        self._list_ends: list[int] | None = None
         self.end = 0
         self.is_certain = True
 
@@ -103,7 +105,7 @@ class _Pieces:
         while token := _TOKEN(content, self._at):
             if token[0].endswith(b","):
                 self._at = token.end()
-            elif token[0].endswith(b"]") and _closes_page(content, token.end()):
+            elif token[0].endswith(b"]") and self._closes_page(token.end()):
                 self.end = token.end()
                 return
             else:
@@ -138,7 +140,15 @@ class _Pieces:
         found = _SEPARATOR(self._content, end)
         if found is None:
             return False
-        return found["bracket"] is None or _closes_page(self._content, found.end())
+        return found["bracket"] is None or self._closes_page(found.end())
+
+    def _closes_page(self, at: int) -> bool:
+        """Whether the bracket before `at` closes the list, and count the work."""
+        if self._work < 0:
+            return at - 1 in self._ends_of_list()
+        end = _end_of_page(self._content, at)
+        self._work -= end - at
+        return _IS_BLANK(self._content, end) is not None and _closes_page(self._content, at)
 
     def _next_object(self, begin: int) -> int:
         """Return where the damaged object at `begin` ends as another begins; 0 if none does."""
@@ -168,11 +178,17 @@ class _Pieces:
 
     def _end_of_list(self, begin: int) -> int:
         """Return where the list of objects ends, seen from the page's end; 0 if it does not."""
-        content = self._content
-        for closing in reversed(list(_CLOSING(content, begin))[-_MAX_CLOSING:]):
-            if _closes_page(content, closing.end()):
-                return closing.start()
-        return 0
+        return next((end for end in self._ends_of_list() if end >= begin), 0)
+
+    def _ends_of_list(self) -> list[int]:
+        """Return where the list of objects may end, the last one first; looked for once."""
+        if self._list_ends is None:
+            content = self._content
+            last = deque(_CLOSING(content, self._at), maxlen=_MAX_CLOSING)
+            self._list_ends = [
+                one.start() for one in reversed(last) if _closes_page(content, one.end())
+            ]
+        return self._list_ends
 
 
 _SEPARATOR: Final = re.compile(rb"\s*+(?:[,{]|(?P<bracket>\])|\Z)").match
@@ -231,13 +247,16 @@ def _expect(content: bytes, at: int, mark: bytes) -> int:
     return token.end()
 
 
-def _end_of_value(content: bytes, at: int) -> int:
+def _end_of_value(
+    content: bytes, at: int, state: "_State | None" = None, within: "Sequence[_State]" = ()
+) -> int:
     """Return where the value ends that begins at `at`, be it odd inside.
 
+    For the rest of a value, `state` says what is expected and `within` what lies around it.
     Raises `_BrokenError` with the place from which on it is no value.
     """
-    state = _State.START
-    outer: list[_State] = []  # what to go on with behind each bracket that is open
+    state = state or _State.START
+    outer = list(within)  # what to go on with behind each bracket that is open
     while token := _TOKEN(content, at):
         mark = content[token.end() - 1] if token.lastgroup is None else _ATOM
         step = _STEPS.get((state, mark))
@@ -290,6 +309,18 @@ _STEPS: Final = {
     (_State.ITEM_DONE, ord("]")): _State.CLOSED,
 }
 """What may follow what; a comma too many is let pass, for the end can be seen all the same."""
+
+
+def _end_of_page(content: bytes, at: int) -> int:
+    """Return up to where the text behind the list of objects may be the rest of a page."""
+    around = (_State.END, _State.VALUE_DONE)
+    try:
+        return _end_of_value(content, at, _State.VALUE_DONE, around)
+    except _BrokenError as error:
+        return int(error.args[0])
+
+
+_IS_BLANK: Final = re.compile(rb"\s*+\Z").match
 
 
 def _closes_page(content: bytes, at: int) -> bool:

@@ -5,8 +5,8 @@ on the queue, why and when it was given up, and what was tried before. Nothing h
 message that cannot even be decoded is kept raw, under a hash of its text.
 
 What is kept has a partition a run. What is settled moves to one partition behind all of those: so
-to list or count what is kept costs what is kept, however much was settled. A record in both places
-is kept: the move was cut short, or the message was given up again.
+to list or count what is kept costs what is kept, however much was settled. Of a record in both
+places the row of the run counts: the move was cut short, or the message was given up again.
 """
 
 import hashlib
@@ -165,22 +165,28 @@ class Poison:
         """Note what was done about `record`, by whom and why.
 
         Returns False when the row changed since it was read: compare-and-swap, so a message that
-        was given up again meanwhile stays kept. The settled row is written first. If it dies
-        halfway, the record is still kept; called twice: the same row.
+        was given up again meanwhile stays kept, and of two operators one settles it. Then the row
+        is moved, the settled one first. If it dies halfway, it is settled where it was kept.
         """
         row = self._table.get(record.run_id, record.poison_id)
         if row is None or row.etag != record.etag:
             return False
-        if state is PoisonState.REPLAYED:
-            self._note_replay(at)
+        done: dict[str, Value] = {
+            "state": state.value,
+            "settled_at": at,
+            "settled_by": cut(by),
+            "note": cut(note),
+        }
+        claimed = replace(row, data={**row.data, **done})
         names: dict[str, Value] = {"run_id": record.run_id, "poison_id": record.poison_id}
-        done: dict[str, Value] = {"state": state.value, "settled_at": at}
-        signed: dict[str, Value] = {"settled_by": cut(by), "note": cut(note)}
-        data = {**row.data, **names, **done, **signed}
+        data = {**claimed.data, **names}
         key = _settled_key(record.run_id, record.poison_id)
-        self._table.merge(Row(partition=_SETTLED, key=key, data=data))
         try:
-            self._table.transact([Operation(action=Action.DELETE, row=row)])
+            claimed = replace(claimed, etag=self._table.replace(claimed))
+            if state is PoisonState.REPLAYED:
+                self._note_replay(at)
+            self._table.merge(Row(partition=_SETTLED, key=key, data=data))
+            self._table.transact([Operation(action=Action.DELETE, row=claimed)])
         except ConflictError:
             return False
         return True
@@ -211,7 +217,7 @@ class Poison:
             data: dict[str, Any] = dict(row.data)
             state = _member(PoisonState, data.get("state"), PoisonState.OTHER)
             kept += state not in SETTLED_POISON
-            if state is PoisonState.REPLAYED and "settled_at" in data:
+            if state is PoisonState.REPLAYED and isinstance(data.get("settled_at"), datetime):
                 replays.append(data["settled_at"])
         last = self._table.get(*_LAST_REPLAY)
         if last is not None and isinstance(at := last.data.get("at"), datetime):
@@ -229,10 +235,18 @@ class Poison:
         yield from (record for record in settled if record.name not in kept)
 
     def settled_before(self, moment: datetime) -> Iterator[Row]:
-        """Yield the rows of records that were settled before `moment`, to be purged."""
+        """Yield the rows of records that were settled before `moment`, to be purged.
+
+        Also those whose move was cut short: they lie among the kept ones.
+        """
+        unmoved = self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_TOTALS)
+        for part in unmoved:
+            if _is_settled_before(part, moment):
+                row = self._table.get(part.partition, part.key)
+                if row is not None and _is_settled_before(row, moment):
+                    yield row
         for row in self._table.query(_SETTLED):
-            settled_at = row.data.get("settled_at")
-            if isinstance(settled_at, datetime) and settled_at < moment:
+            if _is_settled_before(row, moment):
                 yield row
 
     def purge(self, rows: Iterable[Row]) -> int:
@@ -282,6 +296,12 @@ def poison_of_raw(
         first_at=at,
         last_at=at,
     )
+
+
+def _is_settled_before(row: Row, moment: datetime) -> bool:
+    at = row.data.get("settled_at")
+    is_settled = _member(PoisonState, row.data.get("state"), PoisonState.OTHER) in SETTLED_POISON
+    return is_settled and isinstance(at, datetime) and at < moment
 
 
 def _settled_key(run_id: str, poison_id: str) -> str:
@@ -351,9 +371,9 @@ def _entry_fields(row: Row) -> dict[str, Any]:
         **found,
         "poisoned_by": _member(PoisonedBy, found["poisoned_by"], PoisonedBy.OTHER),
         "state": _member(PoisonState, found["state"], PoisonState.OTHER),
-        "settled_at": data.get("settled_at"),
-        "settled_by": data.get("settled_by", ""),
-        "note": data.get("note", ""),
+        "settled_at": at if isinstance(at := data.get("settled_at"), datetime) else None,
+        "settled_by": str(data.get("settled_by", "")),
+        "note": str(data.get("note", "")),
     }
 
 

@@ -216,7 +216,7 @@ class AzureTable:
                 if not is_absent(error):
                     raise
                 return None
-        return replace(_row(entity), age=_age(entity.metadata.get("timestamp"), answered))
+            return replace(_row(entity), age=_age(entity.metadata.get("timestamp"), answered))
 
     def insert(self, row: Row) -> str:
         made = self._with_table(lambda: self._client.create_entity(_entity(row)))
@@ -314,20 +314,24 @@ class AzureTable:
         )
         pages = entities.by_page()
         is_first = True
-        while (found := self._next_page(pages, is_first=is_first)) is not None:
+        while (found := self._next_page(pages, select, is_first=is_first)) is not None:
             is_first = False
-            for entity in found:
+            for row in found:
                 if count == limit:
                     return
-                yield _row(entity) if select is None else _part(entity, select)
+                yield row
                 count += 1
 
-    def _next_page(self, pages: Iterator[Any], *, is_first: bool) -> list[Any] | None:
-        """Return the entities of the next page; None behind the last, or without a table."""
+    def _next_page(
+        self, pages: Iterator[Any], select: Sequence[str] | None, *, is_first: bool
+    ) -> list[Row] | None:
+        """Return the rows of the next page; None behind the last, or without a table."""
         with _translated(self._client.table_name):
             try:
                 page = next(pages, None)
-                return None if page is None else list(page)
+                if page is None:
+                    return None
+                return [_row(one) if select is None else _part(one, select) for one in page]
             except HttpResponseError as error:
                 # A table that goes meanwhile was not read whole.
                 if not is_first or not is_absent(error):

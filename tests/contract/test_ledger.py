@@ -20,7 +20,7 @@ from common.envelope import (
     Envelope,
     chunk_id_of,
 )
-from common.errors import ConflictError, LeaseHeldError, LeaseLostError
+from common.errors import ConflictError, LeaseHeldError, LeaseLostError, UnavailableError
 from common.events import MAX_TEXT
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk, Fate, insertion, removal, voiding
@@ -1018,6 +1018,41 @@ def test_poison_that_is_given_up_while_it_is_settled_stays_kept(
     assert not ledger.poison.settle(found, PoisonState.REPLAYED, at=LATER)
     assert [e.reason for e in ledger.poison.entries(settled=True)] == ["once more"]
     assert ledger.poison.totals().kept == 1
+
+
+def test_of_two_who_settle_a_record_at_once_one_does(ledger: Ledger, hooked: HookedTables) -> None:
+    """The other is told so, and what it meant to note is nowhere."""
+    ledger.poison.keep(raw("message"))
+    (found,) = ledger.poison.all()
+
+    def discard() -> None:
+        assert ledger.poison.settle(found, PoisonState.DISCARDED, at=SOON)
+
+    hooked.once("poison", "replace", discard)
+    assert not ledger.poison.settle(found, PoisonState.REPLAYED, at=LATER)
+    (entry,) = ledger.poison.entries(settled=True)
+    assert (entry.state, entry.settled_at) == (PoisonState.DISCARDED, SOON)
+    assert ledger.poison.totals() == PoisonTotals(kept=0, replayed_at=None)
+
+
+def test_a_record_whose_move_was_cut_short_is_settled_and_purged(
+    ledger: Ledger, hooked: HookedTables
+) -> None:
+    """It died behind the first write: settled where it was kept, and removed when it is old."""
+    ledger.poison.keep(raw("message"))
+    (found,) = ledger.poison.all()
+
+    def die() -> None:
+        raise UnavailableError("the process is gone")
+
+    hooked.once("poison", "merge", die)
+    with pytest.raises(UnavailableError):
+        ledger.poison.settle(found, PoisonState.DISCARDED, at=SOON)
+    assert list(ledger.poison.entries()) == []
+    assert [e.state for e in ledger.poison.entries(settled=True)] == [PoisonState.DISCARDED]
+    assert ledger.poison.purge(ledger.poison.settled_before(SOON)) == 0
+    assert ledger.poison.purge(ledger.poison.settled_before(LATER)) == 1
+    assert list(ledger.poison.entries(settled=True)) == []
 
 
 def test_the_totals_of_the_poison_say_what_is_kept_and_when_one_was_replayed(

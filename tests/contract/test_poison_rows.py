@@ -97,6 +97,7 @@ def _give_up(poison: Poison, name: str, *, settled: bool) -> None:
         {"pieces": 9},
         {"history": "not JSON"},
         {"colour": "blue"},
+        {"state": "replayed-twice", "settled_at": "yesterday"},
     ],
     ids=repr,
 )

@@ -430,16 +430,15 @@ class History:
                     listed.setdefault(version.number, []).append(version)
                 if query.destination == self.world.sentinel.destination:
                     fresh.setdefault(version.number, []).append(version)
-        faults = []
-        for number, versions in listed.items():
-            fault = self._last_word(number, versions, in_gaps)
-            if fault and self.world.left is not None:
-                fault = self._last_word_there(number, fresh.get(number, []), in_gaps)
-            if fault and number in before_loss:
-                self.used["the ledger was lost"] += 1
-            elif fault:
-                faults.append(f"indicator {number}: {fault}")
-        return faults
+        found = {
+            number: self._last_word(number, versions, in_gaps)
+            if self.world.left is None
+            else self._last_word_there(number, fresh.get(number, []), in_gaps)
+            for number, versions in listed.items()
+        }
+        faults = {number: fault for number, fault in found.items() if fault}
+        self.used["the ledger was lost"] += len(before_loss & faults.keys())
+        return [f"indicator {n}: {faults[n]}" for n in faults if n not in before_loss]
 
     def _gap_queries(self) -> set[int]:
         runs = list(self.world.ledger.runs.latest(999))

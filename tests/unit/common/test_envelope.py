@@ -231,7 +231,7 @@ MISTYPED: dict[str, list[object]] = {
     "sequence": [-1, MAX_CHUNKS, 1.0, "1", True, [], {}],
     "count": [-1, 0, 2, 101, MAX_COUNT, 1.0, "1", True],
     "epoch": [-1, MAX_EPOCH, 1.0, "1", True, [], {}],
-    "ledger": [1, 1.0, True, [], {}],
+    "ledger": [1, 1.0, True, [], {}, "\u20ac" * 8, "a" * 65, "a/b"],
     "attempt": [-1, MAX_COUNT, 0.0, "0", False],
     "deferrals": [-1, MAX_COUNT, 0.0, "0", False],
     "put_back": [-1, MAX_COUNT, 0.0, "0", False],

@@ -1,6 +1,7 @@
 """Azure Storage's errors, sorted by what the pipeline does about them."""
 
 from dataclasses import dataclass, field
+from http.client import BadStatusLine
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from common.storage_errors import (
     error_code,
     is_absent,
     is_unmade,
+    note_answer,
     storage_errors,
 )
 
@@ -211,6 +213,26 @@ def test_the_code_decides_not_the_status(
 def test_the_rest_passes_unchanged(error: Exception) -> None:
     """Bugs and the pipeline's own errors are not touched."""
     assert translated(error) is error
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [ValueError, TypeError, KeyError, IndexError, AttributeError, SyntaxError, BadStatusLine],
+)
+def test_an_answer_that_the_sdk_cannot_read_is_no_answer(kind: type[Exception]) -> None:
+    """Behind an answer they are not bugs; and an earlier call's answer does not count."""
+
+    def fail(*, answered: bool) -> None:
+        with storage_errors("table runs", role="R"):
+            if answered:
+                note_answer()
+            raise kind("parts of the answer")
+
+    with pytest.raises(UnavailableError, match="table runs gave an answer") as caught:
+        fail(answered=True)
+    assert "parts" not in str(caught.value)
+    with pytest.raises(kind):
+        fail(answered=False)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
 """Sessions hand nothing on: no login but the caller's, no other address than the one given."""
 
+import base64
 import contextlib
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from common.errors import UnavailableError
+from common.ledger.tables import AzureTables
+from common.queues import AzureQueue
+from common.settings import Secret, StorageSettings
 from common.storage_options import client_options
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 from local.http_simulator import HttpSimulator, Request, Response
@@ -48,6 +53,41 @@ def server(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with Elsewhere(certificates=certificates) as simulator:
         yield simulator
+
+
+class NoStorage(HttpSimulator):
+    """A gateway that answers everything with a page, and 200; `named` as the storage would."""
+
+    named = False
+
+    def answer(self, request: Request) -> Response:
+        headers = {"x-ms-request-id": "1"} if self.named else {}
+        return Response(200, b"<html/>", {"Content-Type": "application/xml", **headers})
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_page_of_a_gateway_is_no_empty_queue(
+    named: bool, server: Elsewhere, certificates: LocalCertificates
+) -> None:
+    """Not even a 200: the queue's client would find no message in it, the table's no row."""
+    assert server.requests == 0
+    with NoStorage(certificates=certificates) as gateway:
+        gateway.named = named
+        key = base64.b64encode(b"k" * 32).decode()
+        storage = StorageSettings(
+            connection_string=Secret(
+                f"AccountName=a;AccountKey={key};QueueEndpoint={gateway.url}/a;"
+                f"TableEndpoint={gateway.url}/a"
+            )
+        )
+        queue, table = AzureQueue("work", storage), AzureTables(storage).table("things")
+        calls: list[Callable[[], object]] = [lambda: queue.send("x"), lambda: table.get("p", "k")]
+        if not named:
+            calls += [queue.depth, lambda: queue.take(hidden_for=1.0)]
+            calls += [lambda: list(table.query("p"))]
+        for call in calls:
+            with pytest.raises(UnavailableError):
+                call()
 
 
 def sessions() -> dict[str, requests.Session]:

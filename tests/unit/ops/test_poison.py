@@ -157,7 +157,7 @@ def _live_on(bench: Bench) -> None:
     bench.queue.before = lambda _text: None
 
 
-@pytest.mark.parametrize("step", range(1, 6))
+@pytest.mark.parametrize("step", range(1, 8))
 def test_a_replay_that_dies_is_completed_by_another(step: int) -> None:
     """Slot, row, message, record: whichever write fails, the message is kept until all is done."""
     bench = Bench()
@@ -168,15 +168,17 @@ def test_a_replay_that_dies_is_completed_by_another(step: int) -> None:
     except UnavailableError:
         _live_on(bench)
         (record,) = bench.toolbox.ledger.poison.all()
-        assert record.state is PoisonState.KEPT
-        assert _replay(bench) == [Result.REPLAYED]
+        is_done = step > 4  # behind slot, row, message and claim only the record's move is left
+        assert record.state is (PoisonState.REPLAYED if is_done else PoisonState.KEPT)
+        assert is_done or _replay(bench) == [Result.REPLAYED]
     else:
-        assert step == 5, "four writes were to fail"
+        pytest.fail("seven writes were to fail")
+    assert bench.toolbox.ledger.poison.totals().kept == 0
     assert bench.queue.sent
     assert _state(bench) is ChunkState.QUEUED
 
 
-@pytest.mark.parametrize("step", range(1, 4))
+@pytest.mark.parametrize("step", range(1, 5))
 def test_a_discard_that_dies_is_completed_by_another(step: int) -> None:
     """Row, record: a record that is discarded never leaves a row that looks as if on its way."""
     bench = Bench()
@@ -187,10 +189,11 @@ def test_a_discard_that_dies_is_completed_by_another(step: int) -> None:
     except UnavailableError:
         _live_on(bench)
         (record,) = bench.toolbox.ledger.poison.all()
-        assert record.state is PoisonState.KEPT
-        assert _discard(bench) == [Result.DISCARDED]
+        is_done = step > 2  # behind row and claim only the record's move is left
+        assert record.state is (PoisonState.DISCARDED if is_done else PoisonState.KEPT)
+        assert is_done or _discard(bench) == [Result.DISCARDED]
     else:
-        assert step == 3, "two writes were to fail"
+        pytest.fail("four writes were to fail")
     _live_on(bench)
     assert (_state(bench), bench.row().to_send) == (ChunkState.DISCARDED, ())
 

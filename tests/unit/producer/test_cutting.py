@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UnavailableError
+from producer import cutting
 from producer.cutting import BEYOND_64_BITS, NESTED_TOO_DEEPLY, Unreadable, decode_object
 from producer.indicators import FILTERED, Filters, Indicator, Invalid
 from producer.lumen import Page, decode_answer, read_page
@@ -292,3 +293,22 @@ def test_an_object_is_decoded_or_said_to_be_unreadable() -> None:
     assert decode_object(b'{"a":1}') == {"a": 1}
     assert isinstance(decode_object(b'{"a":1} x'), Unreadable)
     assert isinstance(decode_object(b""), Unreadable)
+
+
+@pytest.mark.parametrize("between", [b"]},", b'],"a":1},'])
+def test_brackets_that_close_nothing_are_told_without_the_rest_of_the_page(
+    between: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would cost a look at the whole page behind it: hours for a page of 64 MiB."""
+    looked_at: list[int] = []
+    decode = cutting._envelope
+
+    def counted(head: bytes, tail: bytes) -> dict[str, Any] | None:
+        looked_at.append(len(tail))
+        return decode(head, tail)
+
+    monkeypatch.setattr(cutting, "_envelope", counted)
+    count = 500
+    page = page_of((b'{"type":1,"id":2}' + between) * count + b'{"type":1,"id":2}')
+    assert len(read_page(decode_answer(page)).objects) == count + 1
+    assert sum(looked_at) < len(page)
