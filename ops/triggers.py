@@ -48,7 +48,7 @@ def read_runs(text: str) -> int | None:
 def status_response(toolbox: Callable[[], Toolbox], *, runs: int) -> func.HttpResponse:
     """Return the report, or why there is none.
 
-    500 names the settings that are wrong; 503 says what is the matter with the storage.
+    500 names the settings that are wrong; 503: storage is unavailable; `error` says why.
     """
     try:
         report, status = describe(toolbox().look(runs=runs)), HTTPStatus.OK

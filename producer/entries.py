@@ -168,7 +168,7 @@ def newest(parts: Sequence[Entries]) -> Entries:
     """Return the newest version of each id; of equal `modified` that of the later part.
 
     The bit stays only if every entry of that version has it. The latest parts are the smallest:
-    they are merged first. Beside the largest part, and what becomes of it, little is held.
+    they are merged first. So little is in memory besides the largest part and the result.
     """
     together = no_entries()
     for older in reversed(parts):

@@ -1,4 +1,4 @@
-"""What becomes of one object of Lumen's feed: sent, left out, or invalid. Pure.
+"""Judge one object of Lumen's feed: sent, left out, or invalid. Pure.
 
 An indicator is sent as its canonical JSON: keys sorted, no spaces, whole numbers as integers. The
 same bytes are hashed to its fingerprint and posted to Sentinel, so what is remembered is what was
@@ -162,7 +162,7 @@ def judge_page(
     *,
     fits: Callable[[Indicator], bool] = lambda _indicator: True,
 ) -> Iterator[Verdict]:
-    """Yield what becomes of each object of a page, in order; never raises for bad content.
+    """Yield a verdict on each object of a page, in order; never raises for bad content.
 
     An indicator that does not fit in a message is invalid. What is to be sent is remembered in
     `known`, so that a later object of the same id is compared with it.
@@ -298,7 +298,7 @@ def _examine_page(records: list[object], filters: Filters) -> _Page:
 def _judge_known(
     indicator: Indicator, known: KnownVersion, policy: Policy, *, passes: bool
 ) -> Indicator | LeftOut:
-    """Return what becomes of an indicator of which something is known."""
+    """Return the verdict on an indicator of which something is known."""
     decision = decide(
         modified=indicator.modified,
         fingerprint=indicator.fingerprint,

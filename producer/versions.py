@@ -1,4 +1,4 @@
-"""What becomes of a listed version, given what is known of its indicator. Pure.
+"""Decide what to do with a listed version, given what is known of its indicator. Pure.
 
 A version is an indicator's id, a fingerprint of its content, and when it was modified. Every
 version that ever had a chunk row is known, whatever became of it. The listed version is compared
@@ -27,7 +27,7 @@ import msgspec
 
 
 class Decision(StrEnum):
-    """What becomes of a listed version."""
+    """What to do with a listed version."""
 
     ENQUEUED = "enqueued"
     FILTERED = "filtered"
@@ -68,7 +68,7 @@ class Policy:
 def decide(
     *, modified: int, fingerprint: int, passes: bool, known: KnownVersion | None, policy: Policy
 ) -> Decision:
-    """Return what becomes of a listed version; total over its inputs."""
+    """Return what to do with a listed version; total over its inputs."""
     if known is None:
         return Decision.ENQUEUED if passes else Decision.FILTERED
     if modified < known.modified:

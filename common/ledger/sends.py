@@ -1,7 +1,7 @@
 """When each destination was last sent to: a row each, written before requests leave.
 
 An operator who turns chunks over to another workspace must know that no request to the earlier one
-is under way, whoever sent it and whatever became of it. Ages are told by the storage's clock.
+is under way, from any instance and with any outcome. Ages are by the storage's clock.
 """
 
 import hashlib

@@ -89,7 +89,7 @@ ON_ITS_WAY: Final = frozenset({Letter.PENDING, Letter.POISONED})
 """Letters of a record that may still be sent."""
 
 ANSWERED: Final = frozenset({Letter.ACCEPTED, Letter.REJECTED})
-"""Letters of a record of which Sentinel has said what becomes of it."""
+"""Letters of a record that Sentinel has accepted or refused."""
 
 LETTER_OF: Final[Mapping[ChunkState, Letter]] = {
     ChunkState.QUEUED: Letter.PENDING,

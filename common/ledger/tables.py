@@ -183,7 +183,7 @@ class AzureTables:
                 )
             except ValueError:  # without the cause: its text may show the key
                 raise SettingsError(
-                    [f"{STORAGE_CONNECTION}: lacks the address of the tables; copy it anew"]
+                    [f"{STORAGE_CONNECTION}: lacks the address of the tables; copy it again"]
                 ) from None
         else:
             assert storage.table_endpoint is not None  # noqa: S101 - read_settings promises it
