@@ -108,6 +108,8 @@ class Deliverer:
         self._receipts = ReceiptWriter(ledger=ledger, clock=clock)
         self._clock = clock
         self._refused_in_a_row = 0
+        self._refused_at = 0
+        """The acceptance number at these refusals: another one ends the row."""
 
     def deliver(self, message: str) -> None:
         """Take one message to an outcome and write it down.
@@ -222,7 +224,7 @@ class Deliverer:
                     had_trouble = envelope.deferrals > 0 or envelope.part is not None
                     self._problems.note_success(found.at, after_trouble=had_trouble)
             case Refused():
-                self._refused_in_a_row += 1
+                self._count_refusal(found, envelope)
                 self._acceptance.refused()
             case Throttled(wait=wait):
                 with suppress(*_OUR_TROUBLE):
@@ -232,6 +234,18 @@ class Deliverer:
             case _:
                 pass
         self._raise_problem(found.answer, envelope)
+
+    def _count_refusal(self, found: Exchange, envelope: Envelope) -> None:
+        """Count refusals in a row: none was accepted between them, of any instance.
+
+        A record that was refused alone before tells nothing more: it waits for proof.
+        """
+        if len(found.look.indexes) == 1 and envelope.failed is not None:
+            return
+        number = self._acceptance.last_read
+        if number != self._refused_at:
+            self._refused_at, self._refused_in_a_row = number, 0
+        self._refused_in_a_row += 1
 
     def _raise_problem(self, answer: Answer, envelope: Envelope) -> None:
         """Raise the problem that an answer means for the whole feed, if any."""

@@ -36,7 +36,7 @@ SPARED = 5
 CHUNK = 100
 """Indicators of a chunk."""
 
-BAD_SHARE = 0.01
+BAD_SHARE = 0.002
 """Share of the records that the fault `bad-records` refuses."""
 
 Heal = Callable[[], None]
@@ -83,6 +83,8 @@ class Play:
     holds: bool = False
     """Whether messages may be put out of sight for minutes, which the demo then brings forward."""
     pages: int = 1
+    later: int = 0
+    """In how many more queries the second half of the feed comes."""
 
     def page_size(self, objects: int, *, at_most: int) -> int:
         """Return how many of so many objects are on a page."""
@@ -179,10 +181,13 @@ PLAYS = {
         ),
         Play(
             name="bad-records",
-            story="Sentinel refuses whole requests for one bad record in them, without naming it.",
-            lesson="Each refused chunk was halved until the bad records stood alone: they are kept "
-            "with id, content and reason, and their neighbours arrived.",
+            story="Sentinel refuses whole requests for one bad record in them, without naming it. "
+            "Half of the feed comes later, a query at a time.",
+            lesson="Each refused chunk was halved until the bad records stood alone, and their "
+            "neighbours arrived. Once later queries brought others that Sentinel accepted, the bad "
+            "ones were rejected: they are kept with id, content and reason.",
             arm=_bad_records,
+            later=6,
             was_met=lambda seen: seen.rejected > 0,
             unmet="no record was refused",
             refuses=bad_ids,

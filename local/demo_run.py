@@ -28,7 +28,7 @@ from local.demo_report import (
     render_table,
     render_verdict,
 )
-from local.feed import Feed, FileFeed, SyntheticFeed, expected_ids
+from local.feed import Feed, FileFeed, SyntheticFeed, expected_ids, parts_of
 from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
 from local.run_directory import fresh_directory
 
@@ -56,10 +56,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         expected = _expected(feed)
         play = PLAYS[options.fault] if options.fault else None
         directory = fresh_directory()
+        parts = parts_of(feed, play.later) if play and play.later else [feed]
         with (
             Azurite() as azurite,
             LocalCloud(
-                feed,
+                parts[0],
                 azurite=azurite,
                 directory=directory,
                 page_size=play.page_size(len(feed), at_most=PAGE_SIZE) if play else PAGE_SIZE,
@@ -70,7 +71,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
                 settings=play.settings if play else None,
             ) as cloud,
         ):
-            return _run(cloud, len(feed), expected, play, options)
+            return _run(cloud, parts, expected, play, options)
     except (AzuriteUnavailableError, HostFailedError, OSError, ValueError) as error:
         _say(f"demo: {error}")
         return 2
@@ -102,7 +103,7 @@ def _expected(feed: Feed) -> set[str]:
 
 def _run(
     cloud: LocalCloud,
-    size: int,
+    parts: Sequence[Feed],
     expected: set[str],
     play: Play | None,
     options: argparse.Namespace,
@@ -114,11 +115,12 @@ def _run(
     heal = None
     if play is not None:
         _say(f"fault: {play.story}")
-        heal = play.arm(cloud, expected)
-        expected -= play.refuses(expected)
-    _say(f"firing the timer: {size:,} objects are waiting at Lumen")
+        early = expected if len(parts) == 1 else expected_ids(parts[0], threshold=THRESHOLD)
+        heal = play.arm(cloud, early)
+        expected -= play.refuses(early)
+    _say(f"firing the timer: {len(parts[0]):,} objects are waiting at Lumen")
     started = time.monotonic()
-    watch = _Watch(cloud, heal)
+    watch = _Watch(cloud, heal, parts[1:])
     runs = watch.until_settled()
     outcome = _judge(
         cloud,
@@ -140,9 +142,13 @@ def _run(
 class _Watch:
     """Fires the timer and looks at the pipeline until nothing is left to happen."""
 
-    def __init__(self, cloud: LocalCloud, heal: Heal | None) -> None:
+    def __init__(self, cloud: LocalCloud, heal: Heal | None, later: Sequence[Feed]) -> None:
+        """`later` are parts of the feed, for a query each once the one before has come to rest."""
         self._cloud = cloud
         self._heal = heal
+        self._later = list(later)
+        self._accepted = 0
+        self._accepted_at = time.monotonic()
         self._fired = 0
         self._shown = ""
         self._problems: list[str] = []
@@ -171,6 +177,9 @@ class _Watch:
             if state in {"running", "interrupted"}:
                 if time.monotonic() - max(self._fired_at, self._moved) > TICK_AFTER:
                     self._fire()
+            elif state == "complete" and self._later:
+                if time.monotonic() - self._accepted_at > TICK_AFTER:
+                    self._list_more()
             elif state != "complete" or not any(run["pending"] for run in runs):
                 return runs
 
@@ -194,6 +203,14 @@ class _Watch:
             self._fired_at = time.monotonic()
             with suppress(*_DIED):  # the next one is fired where another instance lives
                 self._host.invoke_admin("lumen_sync")
+
+    def _list_more(self) -> None:
+        """Let the next query list the next part of the feed."""
+        part = self._later.pop(0)
+        self._cloud.lumen.replace_feed(part)
+        _say(f"firing the timer: {len(part):,} more objects are waiting at Lumen")
+        self._accepted_at = time.monotonic()
+        self._fire()
 
     def _heal_in_time(self) -> None:
         if self._heal is None or self._met_at is None:
@@ -225,6 +242,8 @@ class _Watch:
             f"queue depth {report['queue_depth']:>6,}   "
             f"throttled {self._cloud.sentinel.throttled:>4,}"
         )
+        if fates["accepted"] != self._accepted:
+            self._accepted, self._accepted_at = fates["accepted"], time.monotonic()
         problems = [problem["what"] for problem in report["problems"]]
         if line != self._shown or problems != self._problems:
             _say(line)

@@ -51,6 +51,30 @@ class ListFeed:
         return self._encoded[start:stop]
 
 
+class PartOf:
+    """The objects of a feed from `start` on, before `stop`: what one query of several lists."""
+
+    def __init__(self, feed: Feed, *, start: int, stop: int) -> None:
+        self._feed = feed
+        self._start = start
+        self._stop = stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def encoded(self, start: int, stop: int) -> list[bytes]:
+        """Return the objects at these places of the part, each as JSON."""
+        return self._feed.encoded(self._start + start, min(self._start + stop, self._stop))
+
+
+def parts_of(feed: Feed, later: int) -> list[PartOf]:
+    """Return the first half of a feed and the rest in `later` parts; of a short feed, fewer."""
+    half = len(feed) - len(feed) // 2
+    ends = [half + (len(feed) - half) * number // later for number in range(later + 1)]
+    starts = [0, *ends[:-1]]
+    return [PartOf(feed, start=a, stop=b) for a, b in zip(starts, ends, strict=True) if b > a]
+
+
 class FileFeed(ListFeed):
     """A feed read from a file, plain or ``.gz``; it is held in memory.
 

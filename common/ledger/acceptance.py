@@ -62,6 +62,8 @@ class Acceptance:
         self._table: Table = tables.table(TABLE)
         self._clock = clock
         self._raised: float | None = None
+        self.last_read = 0
+        """The number as this instance read it last."""
 
     def before_request(self, *, always: bool) -> Mark | None:
         """Return the number if it matters to a request: `always`, or where a raise is due."""
@@ -73,7 +75,9 @@ class Acceptance:
         """Return the number as it stands."""
         row = self._table.get(_PARTITION, _KEY)
         data: dict[str, Any] = {} if row is None else dict(row.data)
-        return Mark(number=data.get("number", 0), split=data.get("split", -1), row=row)
+        mark = Mark(number=data.get("number", 0), split=data.get("split", -1), row=row)
+        self.last_read = mark.number
+        return mark
 
     def accepted(self, mark: Mark | None) -> None:
         """Raise the number for a request that was accepted; `mark` was read before it was sent.

@@ -53,6 +53,8 @@ class History:
         self._kills = self._rng.choice([0.01, 0.03, 0.08])
         self.steps = self._rng.choice([80, 120, 200])
         self._retries = self._rng.random() < 0.5  # in the end, when Sentinel takes everything
+        self._is_repaired = False
+        """Whether everything that was refused was asked for once more, and Sentinel takes it."""
         self._trouble = self._rng.choice([0.0, 0.02, 0.1])
         self.world.lumen.fails = self.world.queue.fails = self.world.sentinel.fails = self._fails
         self._storage_trouble = self._rng.choice([0.0, 0.0, 0.002, 0.01, 0.04])
@@ -141,7 +143,7 @@ class History:
             if is_done and not any(True for _ in world.ledger.chunks.all()):
                 if not self._retries:
                     return
-                self._retries = False
+                self._retries, self._is_repaired = False, True
                 world.sentinel.is_lenient = True
                 self._run("retry", world.retry_all)
             self._run("replay", world.replay_all)
@@ -461,7 +463,7 @@ class History:
         newest = max(v.modified for v in versions)
         last = [v for v in versions if v.modified == newest]
         sure = [v for v in versions if v not in in_gaps]
-        was_refused = any(v.is_bad for v in last) and not self.world.sentinel.is_lenient
+        was_refused = any(v.is_bad for v in last) and not self._is_repaired
         if holds is None and was_refused:
             self.used["Sentinel refused the newest version"] += 1
             return ""
@@ -469,8 +471,7 @@ class History:
             self.used["struck for a version in a gap"] += 1
             return ""
         if holds is None:
-            is_lenient = self.world.sentinel.is_lenient
-            passing = any(self._passes(v) and (is_lenient or not v.is_bad) for v in sure)
+            passing = any(self._passes(v) and (self._is_repaired or not v.is_bad) for v in sure)
             if passing and not self._was_given_up(number):
                 return f"a version passes and none arrived: {versions}"
             return ""

@@ -190,7 +190,7 @@ def test_a_problem_ends_though_its_chunk_never_comes_back(state: ChunkState) -> 
     assert [problem.kind for problem in bench.problems.ended()] == [Kind.ACCESS]
 
 
-@pytest.mark.parametrize("times", [2, 4])
+@pytest.mark.parametrize("times", [2, 4, 2 * MANY_REFUSALS])
 def test_a_quiet_feed_with_one_bad_record_is_not_down(times: int) -> None:
     """Nothing else is ever accepted: one record waits for proof, and nothing more is said."""
     bench, _ = bench_with({0})

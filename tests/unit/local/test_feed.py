@@ -16,6 +16,7 @@ from local.feed import (
     ListFeed,
     SyntheticFeed,
     expected_ids,
+    parts_of,
 )
 from producer.indicators import Filters, Listed, examine
 
@@ -44,6 +45,19 @@ def test_a_feed_is_the_same_however_it_is_read() -> None:
     assert SyntheticFeed(500, seed=7).encoded(123, 130) == whole[123:130]
     assert SyntheticFeed(500, seed=7).encoded(490, 600) == whole[490:]
     assert not set(SyntheticFeed(500, seed=8).encoded(0, 500)) & set(whole)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 200])
+@pytest.mark.parametrize("later", [1, 6])
+def test_the_parts_of_a_feed_are_the_feed(size: int, later: int) -> None:
+    """Half of it first, then the rest in order, in that many parts at most; none is empty."""
+    feed = SyntheticFeed(size)
+    parts = parts_of(feed, later)
+    assert [one for part in parts for one in part.encoded(0, len(part))] == feed.encoded(0, size)
+    assert [one for part in parts for one in part.encoded(0, 1000)] == feed.encoded(0, size)
+    assert all(len(part) for part in parts)
+    assert len(parts) <= 1 + later
+    assert not parts or len(parts[0]) == size - size // 2
 
 
 def test_a_million_indicators_are_ready_at_once() -> None:
