@@ -139,7 +139,7 @@ class History:
                 world.lumen.change(Version(number=OTHER, modified=round_ + 60))
             self._run("tick", world.tick)
             self._drain()
-            is_done = not world.queue.messages and not self._is_open()
+            is_done = not (world.queue.messages or self._is_open() or world.ledger.wishes.first(1))
             if is_done and not any(True for _ in world.ledger.chunks.all()):
                 if not self._retries:
                     return
