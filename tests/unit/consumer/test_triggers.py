@@ -5,7 +5,7 @@ from collections.abc import Callable
 import azure.functions as func
 import pytest
 
-from common.envelope import decode_envelope, encode_envelope
+from common.envelope import encode_envelope
 from common.errors import SettingsError
 from common.ledger.problems import Kind
 from common.queues import UPLOAD_QUEUE
