@@ -64,8 +64,8 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
     """Return the rejections of a receipt, each with the record it speaks of, if it has it."""
     objects = dict(zip(envelope.indexes, _records_of(envelope), strict=False))
     rejections = []
-    for error in (*done.rejected, *done.stray):
-        is_stray = error in done.stray
+    answers = [(error, False) for error in done.rejected] + [(error, True) for error in done.stray]
+    for error, is_stray in answers:
         known = None if is_stray else objects.get(error.index)
         which = f"stray-{error.index}" if is_stray else f"{error.index}"
         rejections.append(

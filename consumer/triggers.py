@@ -1,20 +1,22 @@
 """The two queue triggers: chunks to upload, and messages that the host gave up.
 
 Importing needs no setting: clients are made on the first call and kept for the instance's life.
-While the settings are wrong, chunks are deferred with that reason instead of being used up.
+While the settings are wrong, chunks are deferred with that reason instead of being used up, and the
+problem shows.
 """
 
 import random
+from contextlib import suppress
 from functools import cache
 
 import azure.functions as func
 
 from common.clock import SystemClock
-from common.errors import SettingsError
+from common.errors import PipelineError, SettingsError
 from common.identity import SentinelTokens, storage_credential
 from common.ledger import Ledger, open_ledger
 from common.ledger.acceptance import Acceptance
-from common.ledger.problems import Problems
+from common.ledger.problems import Kind, Problems
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
@@ -41,6 +43,8 @@ def sentinel_upload(message: func.QueueMessage) -> None:
         deliverer = _deliverer()
     except SettingsError as error:
         defer_message(text, str(error), deferrer=_safe_deferrer())
+        with suppress(PipelineError):  # the settings of the tables may be among them
+            _safe_problems().raise_problem(Kind.ACCESS, str(error))
         return
     deliverer.deliver(text)
 
@@ -90,6 +94,12 @@ def _deliverer() -> Deliverer:
 def _safe_deferrer() -> Deferrer:
     """Return a deferrer that needs no setting but where the queue is."""
     return _make_deferrer(SAFE_DELAY, ledger=None)
+
+
+@cache
+def _safe_problems() -> Problems:
+    """Return the problems as they count while the deferrer that needs no setting is at work."""
+    return Problems(_tables(), clock=SystemClock(), stands_for=longest_wait(SAFE_DELAY))
 
 
 def _make_deferrer(first_delay: float, *, ledger: Ledger | None) -> Deferrer:

@@ -66,18 +66,15 @@ def _add_rejections(
     shared: argparse.ArgumentParser,
     signed: argparse.ArgumentParser,
 ) -> None:
-    which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--run", help="those of a run; `invalid`: invalid as Lumen listed them")
-    which.add_argument("--reason", help="those with this text in the reason")
-    which.add_argument("--indicator", help="those with this text in id or pattern")
     rejected = commands.add_parser(
-        "rejections", parents=[shared, which], help="single records that are not in Sentinel"
+        "rejections", parents=[shared, _which(None)], help="single records that are not in Sentinel"
     )
     rejected.add_argument("--csv", action="store_true", help="print CSV")
     rejected.set_defaults(command=_rejections)
     again = rejected.add_subparsers(metavar="ACTION").add_parser(
         "retry",
-        parents=[shared, which, signed],
+        # What was said before `retry` stays: a default would overwrite it, and `--all` mean more.
+        parents=[shared, _which(argparse.SUPPRESS), signed],
         help="let the next run send some once more",
         epilog=NEWER_VERSIONS,
     )
@@ -85,6 +82,15 @@ def _add_rejections(
     again.add_argument("--all", action="store_true", help="all that Sentinel refused")
     again.add_argument("--dry-run", action="store_true", help="only say what would happen")
     again.set_defaults(command=_rejections_retry)
+
+
+def _which(default: str | None) -> argparse.ArgumentParser:
+    """Return the options that narrow the choice of rejections."""
+    which = argparse.ArgumentParser(add_help=False, argument_default=default)
+    which.add_argument("--run", help="those of a run; `invalid`: invalid as Lumen listed them")
+    which.add_argument("--reason", help="those with this text in the reason")
+    which.add_argument("--indicator", help="those with this text in id or pattern")
+    return which
 
 
 def _add_chunks(

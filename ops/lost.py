@@ -4,7 +4,8 @@ A queue that was cleared leaves rows that wait for ever: the books stay open, an
 count as on their way. No call to the storage shows a message that is invisible. So a chunk can be
 declared lost only when its row was not written for longer than a message may be invisible, by the
 storage's own clock, when no message is invisible now (somebody may be delivering it), and when no
-visible message is of it. One that turns up all the same is acknowledged unsent.
+visible message is of it, or of a later release: that one may be of any chunk. One that turns up
+all the same is acknowledged unsent.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from enum import StrEnum
 from typing import Final
 
 from common.envelope import decode_envelope
-from common.errors import PipelineError
+from common.errors import LaterVersionError, PipelineError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.states import ChunkState
@@ -55,7 +56,8 @@ class Traces:
     visible: frozenset[str]
     kept: frozenset[str]
     is_all: bool
-    """Whether every message was looked at: none was invisible, and they were not too many."""
+    """Whether every message was looked at: none was invisible or of a later release, and they were
+    not too many."""
 
 
 def candidates(ledger: Ledger) -> list[str]:
@@ -125,6 +127,7 @@ def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces
         texts = queue.peek()
         visible.update(_names_of(texts))
         is_all = is_all and len(texts) < MAX_PEEKED and queue.depth() <= len(texts)
+        is_all = is_all and not any(map(_is_later, texts))
     return Traces(
         visible=frozenset(visible),
         kept=frozenset(
@@ -146,6 +149,17 @@ def _names_of(texts: Iterable[str]) -> Iterator[str]:
             yield decode_envelope(text).name
         except PipelineError:
             continue
+
+
+def _is_later(text: str) -> bool:
+    """Whether a message is of a later release, so that its chunk is not known here."""
+    try:
+        decode_envelope(text)
+    except LaterVersionError:
+        return True
+    except PipelineError:
+        return False
+    return False
 
 
 def _handle(

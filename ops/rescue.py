@@ -69,9 +69,12 @@ def not_kept_yet(depth: int) -> str:
 
 
 def _to_send(text: str) -> str:
-    """Return the message without its send slot, which has passed; as it is if it cannot be read."""
+    """Return the message without its send slot, which has passed; as it is if it cannot be read.
+
+    It says on when it was due: so the status sees a queue on which nothing is delivered.
+    """
     try:
         envelope = decode_envelope(text)
     except (UndecodableError, LaterVersionError):
         return text
-    return encode_to_fit(replace(envelope, slot=None))
+    return encode_to_fit(replace(envelope, slot=None, due=envelope.due_at))

@@ -67,6 +67,7 @@ class WatchedLumen:
         ours: list[PipelineError] = []
 
         def watched() -> None:
+            ours.clear()  # of a try before this one
             try:
                 before()
             except PipelineError as error:

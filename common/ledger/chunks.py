@@ -116,7 +116,7 @@ class Chunk:
 
     def state_among(self, part: Collection[int] | None) -> ChunkState:
         """Return the state of a part: of the records at these indexes."""
-        if part is None:
+        if part is None or self.state is ChunkState.OTHER:  # its letters may not be readable
             return self.state
         return state_of("".join(each for index, each in enumerate(self.each) if index in part))
 

@@ -145,6 +145,7 @@ class Problems:
         known = None if row is None else _from_row(row)
         if row is not None and known is not None and known.until < now:
             self._leave_trace(row, known, at=known.until)
+            self._forget_old_traces()
             known = None
         self._table.merge(
             Row(
@@ -171,9 +172,11 @@ class Problems:
                 key: at for key, at in self._raised.items() if _kind_of(key) not in kinds
             }
         now = self._clock.now()
-        for row, problem in self._rows():
-            if problem.kind in kinds:
-                self._leave_trace(row, problem, at=min(now, problem.until))
+        over = [found for found in self._rows() if found[1].kind in kinds]
+        for row, problem in over:
+            self._leave_trace(row, problem, at=min(now, problem.until))
+        if over:
+            self._forget_old_traces()  # once: an outage may leave hundreds that wait for proof
 
     def note_success(self, sent: Moment, *, after_trouble: bool = False) -> None:
         """Record that Sentinel accepted what was sent at a moment; end what that disproves.
@@ -234,6 +237,8 @@ class Problems:
                     Operation(action=Action.DELETE, row=row),
                 ]
             )
+
+    def _forget_old_traces(self) -> None:
         traces = sorted(self._rows(traces=True), key=lambda found: found[1].until, reverse=True)
         for old, _ in traces[MAX_TRACES:]:
             self._table.delete(_PARTITION, old.key)

@@ -1,5 +1,6 @@
 """Problems: raised sparingly, ended by what disproves them or by time, with a trace."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -285,3 +286,17 @@ def test_before_anything_happened_nothing_is_known() -> None:
     problems = Bench().instance()
     assert problems.open() == []
     assert problems.last_success() is None
+
+
+def test_the_end_of_many_problems_costs_one_write_and_one_removal_each() -> None:
+    """Hundreds of records may wait for proof: what they left is looked at once, not for each."""
+    bench = Bench()
+    number = 5 * MAX_TRACES
+    for at in range(number):
+        bench.instance().raise_problem(Kind.UNPROVEN, "1 waits", subject=f"run/{at:06d}-1")
+    made: Counter[str] = Counter()
+    bench.tables.before = lambda _table, operation: made.update([operation])
+    bench.instance().end(UPLOAD_DISPROVES)
+    assert made == {"query": 2, "transact": number, "delete": number - MAX_TRACES}
+    assert bench.instance().open() == []
+    assert len(bench.instance().ended()) == MAX_TRACES

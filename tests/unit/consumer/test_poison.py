@@ -16,10 +16,13 @@ from common.envelope import (
     encode_envelope,
 )
 from common.errors import CredentialError, ThrottledError, UnavailableError
+from common.ledger.partitions import partition_of
 from common.ledger.poison import UNKNOWN_RUN, PoisonedBy, PoisonState
 from common.ledger.states import ChunkState
+from common.ledger.tables import Row
 from common.settings import MAX_OBJECTS_PER_REQUEST
 from consumer.poison import HOST_GAVE_UP, KEEP_AGAIN_AFTER, MAX_PUT_BACK, handle_poison
+from consumer.split import part_of
 from tests.fakes.queue import FakeQueue, Sent
 from tests.unit.consumer.samples import Bench, envelope, row_of
 
@@ -354,3 +357,18 @@ def test_a_message_that_can_go_nowhere_stays_with_the_host() -> None:
     for text in ("no JSON", encode_envelope(envelope())):
         with pytest.raises(UnavailableError):
             handle(bench, text)
+
+
+@pytest.mark.parametrize("part", [None, (0, 1)])
+def test_a_message_whose_row_is_damaged_is_not_settled(part: tuple[int, ...] | None) -> None:
+    """Whole or a part: kept with its content, and tried again until the row can be read."""
+    bench, sent = Bench(), envelope()
+    bench.enqueue(sent)
+    bench.tables.table("chunks").merge(
+        Row(partition=partition_of(sent.run_id), key=sent.key, data={"count": "three"})
+    )
+    given_up = sent if part is None else part_of(sent, part)
+    text = put_back_often(encode_envelope(given_up))
+    assert [again.text for again in handle(bench, text)] == [text]
+    (record,) = bench.poison
+    assert (record.poison_id, record.message) == (given_up.message_key, text)

@@ -11,6 +11,7 @@ from common.ledger.states import ChunkState
 from consumer.outcomes import Done
 from consumer.receipts import ReceiptWriter, rejections_of
 from consumer.sentinel import RecordError
+from consumer.split import part_of
 from tests.fakes.clock import START
 from tests.unit.consumer.samples import Bench, envelope
 
@@ -101,3 +102,15 @@ def test_a_receipt_twice_is_the_same_row() -> None:
     fate = bench.row(sent).fate
     assert (fate.accepted, fate.rejected) == (2, 1)
     assert len(list(bench.ledger.rejections.of_run(sent.run_id))) == 1
+
+
+def test_an_error_of_no_record_hides_none_of_a_record() -> None:
+    """The request of a part numbers its records from 0: a stray index may be one of the chunk."""
+    whole = envelope(count=50)
+    part = part_of(whole, (40, 41, 42))
+    error = RecordError(index=41, messages=("bad",))
+    done = Done(sent=part.indexes, rejected=(error,), stray=(error,))
+    known, stray = rejections_of(done, part, at=START)
+    assert json.loads(known.content)["id"] == known.indicator_id == "indicator--41"
+    assert known.position == f"chunk-{part.key}-41"
+    assert (stray.position, stray.content) == (f"chunk-{part.key}-stray-41", b"")

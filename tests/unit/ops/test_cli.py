@@ -339,6 +339,16 @@ def test_rejections_are_listed_and_retried(capsys: pytest.CaptureFixture[str]) -
     assert shown["wished_by"] == "ann"
 
 
+def test_a_choice_before_the_word_retry_narrows_it_too() -> None:
+    """Else `--all` would ask for every record that Sentinel refused."""
+    bench = Bench()
+    _rejected(bench)
+    assert _run(bench, "rejections", "--reason", "other", "retry", "--all") == GOOD
+    assert bench.toolbox.ledger.wishes.first(9) == ()
+    assert _run(bench, "rejections", "--reason", "pattern_type", "retry") == GOOD
+    assert len(bench.toolbox.ledger.wishes.first(9)) == 1
+
+
 def test_a_retry_says_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing chosen, a name that is not there, a record that was never sent."""
     bench = Bench()

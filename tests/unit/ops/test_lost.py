@@ -188,3 +188,12 @@ def test_an_answer_that_comes_at_the_same_moment_wins() -> None:
 def test_the_limit_is_that_of_the_queue() -> None:
     """Seven days (docs/contracts.md)."""
     assert timedelta(days=7) == LOST_AFTER
+
+
+def test_a_message_of_a_later_release_may_be_of_any_chunk() -> None:
+    """After a rollback it waits on the queue unread: no chunk is declared lost beside it."""
+    bench = cleared()
+    bench.queue.send('{"version": 2, "where": "it cannot be read here"}')
+    (handled,) = lost(bench)
+    assert handled.result is Result.CANNOT_TELL
+    assert bench.row().state is ChunkState.QUEUED

@@ -1,6 +1,7 @@
 """What is stuck on the poison queue comes back to the upload queue by one command."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from common.errors import UnavailableError
 from ops.cli import main
 from ops.commands import BAD_NEWS, GOOD
 from ops.rescue import PATIENCE, Rescued, rescue
-from ops.status import judge_health
+from ops.status import SILENT_AFTER, Health, judge_health
 from tests.unit.ops.samples import Bench, chunk
 
 
@@ -115,3 +116,16 @@ def test_a_rescue_that_dies_loses_nothing() -> None:
     assert main(("poison", "rescue"), toolbox=bench.toolbox) == GOOD
     found = {decode_envelope(message.text).sequence for message in bench.queue.sent}
     assert found == {decode_envelope(text).sequence for text in texts}
+
+
+def test_a_rescued_message_says_on_when_it_was_due() -> None:
+    """So the status sees that nothing delivers it."""
+    bench = Bench()
+    bench.run()
+    due = bench.clock.now()
+    bench.poison_queue.send(encode_envelope(replace(chunk(), slot=due.timestamp())))
+    assert main(("poison", "rescue"), toolbox=bench.toolbox) == GOOD
+    bench.clock.advance(SILENT_AFTER.total_seconds() + 1)
+    view = bench.toolbox.look(runs=1)
+    assert view.oldest_due == due
+    assert judge_health(view).health is Health.DOWN

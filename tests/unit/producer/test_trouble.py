@@ -258,3 +258,28 @@ def test_a_problem_counts_until_the_next_tick_is_over(schedule: str) -> None:
     )
     wait = longest_wait(settings)
     assert wait.total_seconds() > span_of(schedule, ticks=1).total_seconds() + 1500
+
+
+def test_our_storage_that_failed_once_hides_no_trouble_of_lumens() -> None:
+    """A start is tried again: what ends the last try counts, not what ended one before."""
+
+    class Down(ScriptedLumen):
+        def start_query(
+            self, *, give_up_at: float, before: Callable[[], object] = lambda: None
+        ) -> str | None:
+            with suppress(UnavailableError):
+                before()
+            before()
+            raise UnavailableError("Lumen is unavailable (503)")
+
+    troubles = [UnavailableError("no table"), None]
+
+    def write() -> None:
+        error = troubles.pop(0)
+        if error is not None:
+            raise error
+
+    watched = WatchedLumen(Down(pages=PAGES))
+    with pytest.raises(UnavailableError):
+        watched.start_query(give_up_at=1.0, before=write)
+    assert watched.trouble == (Kind.LUMEN_UNAVAILABLE, "Lumen is unavailable (503)")
