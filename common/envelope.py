@@ -86,8 +86,9 @@ class Envelope:
     counts the deliveries that failed for a reason that counts (an outage does not), `deferrals` all
     that failed, `postponed` those that only moved to a later slot, `put_back` how often the
     Functions host gave it up and it was put back on the queue. `failed` is the acceptance number
-    that a failure of it noted. `part` has the indexes in the chunk's row of the records that it
-    carries, None for all of them. `fingerprints` has one 64-bit value per object, in order.
+    that a failure of it noted, and `refused` says that it was a refusal. `part` has the indexes in
+    the chunk's row of the records that it carries, None for all of them. `fingerprints` has one
+    64-bit value per object, in order.
     """
 
     run_id: str
@@ -105,6 +106,7 @@ class Envelope:
     slot: float | None = None
     due: float | None = None
     failed: int | None = None
+    refused: bool = False
     part: tuple[int, ...] | None = None
     history: tuple[Attempt, ...] = ()
     trace_parent: str = ""
@@ -192,6 +194,7 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
             "put_back": envelope.put_back,
             "history": [[item.at, item.reason] for item in envelope.history],
             "failed": envelope.failed,
+            "refused": envelope.refused,
             "part": envelope.part,
             "trace": envelope.trace_parent,
         },
@@ -258,6 +261,7 @@ def decode_envelope(text: str) -> Envelope:
         slot=_time(fields, "slot"),
         due=_time(fields, "due"),
         failed=None if fields.get("failed") is None else _natural(fields, "failed"),
+        refused=fields.get("refused") is True,
         part=_part(fields),
         history=_history(fields),
         trace_parent=ascii_line(_string(fields, "trace"), limit=MAX_TRACE),

@@ -240,7 +240,7 @@ class Deliverer:
 
         A record that was refused alone before tells nothing more: it waits for proof.
         """
-        if len(found.look.indexes) == 1 and envelope.failed is not None:
+        if len(found.look.indexes) == 1 and envelope.refused:
             return
         number = self._acceptance.last_read
         if number != self._refused_at:
@@ -273,12 +273,16 @@ class Deliverer:
 
         The number is compared as it was before the request and noted as it is after the answer: so
         what was accepted in between lies between two failures. It stays as noted until one counts.
+        Refusals and other failures do not prove each other: each kind begins with a note.
         """
         answer, sent = found.answer, found.look.indexes
         if isinstance(answer, Refused) and is_flawed(envelope):
             return GiveUp(reason=NOT_THE_RECORDS), envelope
-        accepted_since, failed = False, envelope.failed
+        accepted_since, failed, refused = False, envelope.failed, envelope.refused
         if is_failure(answer, sent=sent):
+            refused = isinstance(answer, Refused)
+            if refused is not envelope.refused:
+                failed = None
             if failed is not None and mark is not None:
                 accepted_since = mark.number >= failed + ENOUGH_RAISES
                 failed = None if accepted_since else min(failed, mark.number)
@@ -290,11 +294,11 @@ class Deliverer:
                 accepted_since = self._acceptance.may_split()
         outcome = decide(answer, envelope, sent=sent, accepted_since=accepted_since)
         waits = isinstance(answer, Refused) and isinstance(outcome, Defer) and len(sent) == 1
-        if waits and envelope.failed is not None:  # again, and nothing was accepted since
+        if waits and envelope.refused:  # again, and nothing was accepted since
             name = f"{envelope.run_id}/{envelope.message_key}"
             with suppress(*_OUR_TROUBLE):
                 self._problems.raise_problem(Kind.UNPROVEN, ONE_WAITS, subject=name)
-        return outcome, replace(envelope, failed=failed)
+        return outcome, replace(envelope, failed=failed, refused=refused)
 
     def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:
         """Write down that there was nothing to send, or nothing to send now."""

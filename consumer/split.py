@@ -30,6 +30,7 @@ def part_of(envelope: Envelope, indexes: Sequence[int]) -> Envelope:
         postponed=0,
         put_back=0,
         failed=None,
+        refused=False,
         slot=None,
         due=None,
         history=(),

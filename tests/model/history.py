@@ -435,7 +435,7 @@ class History:
         found = {
             number: self._last_word(number, versions, in_gaps)
             if self.world.left is None
-            else self._last_word_there(number, fresh.get(number, []), in_gaps)
+            else self._last_word_there(number, versions, fresh.get(number, []), in_gaps)
             for number, versions in listed.items()
         }
         faults = {number: fault for number, fault in found.items() if fault}
@@ -486,18 +486,20 @@ class History:
         if self._was_given_up(number):
             self.used["given up by an operator"] += 1
             return ""
-        if self._was_below(versions, holds):
+        if self._was_below(sure, holds):
             self.used["below the threshold before the first that passes"] += 1
             return ""
         return f"Sentinel holds {holds}, the newest of {versions} are {last}"
 
-    def _last_word_there(self, number: int, fresh: list[Version], in_gaps: set[Version]) -> str:
+    def _last_word_there(
+        self, number: int, versions: list[Version], fresh: list[Version], in_gaps: set[Version]
+    ) -> str:
         """Judge the workspace that the app moved to, by what was listed since.
 
-        What was listed before counts where it is newer: it may have been on its way.
+        Where something newer was listed before, it may have been on its way then, and accepted by
+        either workspace, or refused.
         """
-        holds = self.world.sentinel.holds.get(number)
-        if not fresh or (holds is not None and holds.modified > max(v.modified for v in fresh)):
+        if not fresh or max(v.modified for v in versions) > max(v.modified for v in fresh):
             self.used["another workspace starts with what is listed from then on"] += 1
             return ""
         return self._last_word(number, fresh, in_gaps)

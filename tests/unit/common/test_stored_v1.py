@@ -198,7 +198,7 @@ def test_rejections_and_poison(ledger: Ledger) -> None:
     assert decode_envelope(poison.message).key == "000002-3"
 
 
-ADDED_SINCE = {"due"}
+ADDED_SINCE = ("due", "refused")
 """Fields of an envelope that the stored ones do not have."""
 
 STORED_ENVELOPE = Envelope(
@@ -243,15 +243,17 @@ def test_this_release_still_writes_version_1() -> None:
     """The one before finds every field that it reads: both run during an update."""
     assert VERSION == 1
     written = json.loads(encode_envelope(STORED_ENVELOPE))
-    assert written.keys() == json.loads(message("new")).keys() | ADDED_SINCE
+    assert written.keys() == json.loads(message("new")).keys() | set(ADDED_SINCE)
 
 
 @pytest.mark.parametrize("name", ADDED_SINCE)
 def test_a_field_that_was_added_since_may_be_missing(name: str) -> None:
     """It is read as not known."""
-    written = json.loads(encode_envelope(replace(STORED_ENVELOPE, slot=None, due=7.5)))
+    whole = replace(STORED_ENVELOPE, slot=None, due=7.5, refused=True)
+    written = json.loads(encode_envelope(whole))
     del written[name]
-    assert decode_envelope(json.dumps(written)) == replace(STORED_ENVELOPE, slot=None)
+    without = replace(whole, due=None) if name == "due" else replace(whole, refused=False)
+    assert decode_envelope(json.dumps(written)) == without
 
 
 @pytest.mark.parametrize("name", ["chunk", "head"])

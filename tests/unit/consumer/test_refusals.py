@@ -7,6 +7,7 @@ import pytest
 
 from common.envelope import Envelope, chunk_id_of, decode_envelope, encode_envelope
 from common.errors import UnavailableError
+from common.ledger.acceptance import ENOUGH_RAISES, Acceptance
 from common.ledger.problems import STANDS_FOR, Kind
 from common.ledger.states import ChunkState
 from consumer.deferral import defer_for_operator, longest_wait
@@ -203,6 +204,24 @@ def test_a_quiet_feed_with_one_bad_record_is_not_down(times: int) -> None:
     assert problem.what == ONE_WAITS
     bench.others_pass()
     assert bench.open_problems == {}
+
+
+def test_a_server_error_and_a_refusal_do_not_prove_each_other() -> None:
+    """The first refusal of a record never counts, whatever failed before and passed since."""
+    bench, sentinel = bench_with({0})
+    sent = envelope(count=1)
+    sentinel.before = lambda: Unavailable(reason="503")
+    bench.deliver(sent)
+    sentinel.before = lambda: None
+    acceptance = Acceptance(bench.tables, clock=bench.clock)
+    for rejections in (0, 1):
+        for _ in range(ENOUGH_RAISES):
+            acceptance.accepted(acceptance.read())
+        copy, delay = bench.take()
+        bench.clock.advance(delay)
+        bench.deliver(copy)
+        assert len(list(bench.ledger.rejections.of_run(sent.run_id))) == rejections
+    assert bench.queue.sent == []
 
 
 @pytest.mark.parametrize("delay", [1.0, 60.0, 3600.0])
