@@ -10,6 +10,7 @@ its request, and what is settled is not sent.
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final, assert_never
 
 from common.clock import Clock
@@ -27,7 +28,7 @@ from common.identity import TokenSource
 from common.ledger import Ledger
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance, Mark
 from common.ledger.poison import PoisonedBy
-from common.ledger.problems import Kind, Moment, Problems
+from common.ledger.problems import Kind, Problems
 from common.ledger.sends import Sends
 from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
 from consumer.look import Look, NotNow, Sendable, Settled, judge_look
@@ -76,7 +77,7 @@ class Exchange:
 
     look: Sendable
     answer: Answer
-    at: Moment
+    at: datetime
 
 
 class Deliverer:
@@ -199,7 +200,7 @@ class Deliverer:
             if not isinstance(look, Sendable):
                 return look
             objects, count = objects_of(envelope, look.indexes), len(look.indexes)
-            at = self._problems.moment()
+            at = self._clock.now()
             if self._clock.boottime() - began <= LOOK_IS_GOOD_FOR:
                 answer = self._sentinel.upload(objects, count=count, token=token)
                 return Exchange(look=look, answer=_in_chunk(answer, look.indexes), at=at)

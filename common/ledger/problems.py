@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
-from uuid import uuid4
 
 from common.clock import Clock
 from common.errors import ConflictError
@@ -82,14 +81,6 @@ of Lumen is among them only once a complete run is missing: the next ticks try b
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """A time by the clock of one instance, and of which; empty when that is not known."""
-
-    at: datetime
-    by: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One problem: what (and its remedy), from when to when, and when it was met last.
 
@@ -113,24 +104,15 @@ class Problems:
         tables: Tables,
         *,
         clock: Clock,
-        instance: str = "",
         stands_for: timedelta = STANDS_FOR,
     ) -> None:
-        """`instance` names whose clock it is; by default a name of its own.
-
-        `stands_for` is the longest wait between two tries of the side that raises problems here.
-        """
+        """`stands_for` is the longest wait between two tries of the side that raises problems."""
         self._table: Table = tables.table(TABLE)
         self._clock = clock
-        self._instance = instance or uuid4().hex[:8]
         self._stands_for = stands_for
         self._lock = threading.Lock()
         self._raised: dict[str, float] = {}
         self._succeeded: float | None = None
-
-    def moment(self) -> Moment:
-        """Return this moment."""
-        return Moment(at=self._clock.now(), by=self._instance)
 
     def raise_problem(self, kind: Kind, what: str, *, subject: str = "") -> None:
         """Record that a problem was met, at most once in `WRITE_EVERY` seconds.
@@ -178,7 +160,7 @@ class Problems:
         if over:
             self._forget_old_traces()  # once: an outage may leave hundreds that wait for proof
 
-    def note_success(self, sent: Moment, *, after_trouble: bool = False) -> None:
+    def note_success(self, sent: datetime, *, after_trouble: bool = False) -> None:
         """Record that Sentinel accepted what was sent at a moment; end what that disproves.
 
         That it was sent then, not that the answer came later, is what proves that Sentinel
@@ -196,15 +178,16 @@ class Problems:
             Row(
                 partition=_SUCCESS_PARTITION,
                 key=_SUCCESS_KEY,
-                data={"at": sent.at, "by": sent.by},
+                data={"at": sent},
             )
         )
         self.end(UPLOAD_DISPROVES)
 
     def last_success(self) -> datetime | None:
         """Return when what Sentinel accepted last was sent, or up to `WRITE_EVERY` s earlier."""
-        last = self._last_success()
-        return None if last is None else last.at
+        row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
+        data: dict[str, Any] = {} if row is None else dict(row.data)
+        return data.get("at")
 
     def open(self) -> list[Problem]:
         """Return the problems that count now."""
@@ -242,13 +225,6 @@ class Problems:
         traces = sorted(self._rows(traces=True), key=lambda found: found[1].until, reverse=True)
         for old, _ in traces[MAX_TRACES:]:
             self._table.delete(_PARTITION, old.key)
-
-    def _last_success(self) -> Moment | None:
-        row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
-        if row is None:
-            return None
-        data: dict[str, Any] = dict(row.data)
-        return Moment(at=data["at"], by=data.get("by", ""))
 
     def _is_due(self, key: str) -> bool:
         with self._lock:

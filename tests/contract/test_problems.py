@@ -13,8 +13,8 @@ def test_a_problem_that_ended_leaves_its_trace(tables: Tables) -> None:
     problems.raise_problem(Kind.LUMEN_ACCESS, "403")
     (before,) = (problem for problem in problems.open() if problem.kind is Kind.UNPROVEN)
     clock.advance(60)
-    problems.note_success(problems.moment())
-    problems.note_success(problems.moment(), after_trouble=True)
+    problems.note_success(clock.now())
+    problems.note_success(clock.now(), after_trouble=True)
     assert [problem.kind for problem in problems.open()] == [Kind.LUMEN_ACCESS]
     (after,) = problems.ended()
     assert after.until == clock.now()

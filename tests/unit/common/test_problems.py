@@ -84,7 +84,7 @@ def test_a_problem_that_goes_on_keeps_its_beginning() -> None:
 Ends = tuple[frozenset[Kind], Callable[[Problems, FakeClock], object]]
 
 ENDS: dict[str, Ends] = {
-    "an upload": (UPLOAD_DISPROVES, lambda problems, _: problems.note_success(problems.moment())),
+    "an upload": (UPLOAD_DISPROVES, lambda problems, clock: problems.note_success(clock.now())),
     "Lumen answers": (LUMEN_DISPROVES, lambda problems, _: problems.end(LUMEN_DISPROVES)),
     "time": (
         frozenset(Kind),
@@ -121,7 +121,7 @@ def test_a_problem_that_ended_leaves_a_trace(seconds: float) -> None:
     bench.instance().raise_problem(Kind.ACCESS, "403", subject="a/b")
     bench.clock.advance(seconds)
     problems = bench.instance()
-    problems.note_success(problems.moment())
+    problems.note_success(bench.clock.now())
     (trace,) = problems.ended()
     assert (trace.kind, trace.what, trace.subject) == (Kind.ACCESS, "403", "a/b")
     assert (trace.since, trace.until) == (START, min(bench.clock.now(), START + STANDS_FOR))
@@ -134,7 +134,7 @@ def test_the_last_ten_traces_are_kept() -> None:
     for number in range(MAX_TRACES + 3):
         problems.raise_problem(Kind.ACCESS, f"{number}")
         bench.clock.advance(WRITE_EVERY)
-        problems.note_success(problems.moment())
+        problems.note_success(bench.clock.now())
     assert problems.open() == []
     traces = problems.ended()
     assert [trace.what for trace in traces] == [f"{number}" for number in range(12, 2, -1)]
@@ -170,7 +170,7 @@ def test_a_problem_that_comes_back_is_a_new_one() -> None:
     problems = bench.instance()
     problems.raise_problem(Kind.ACCESS, "403")
     bench.clock.advance(10)
-    problems.note_success(problems.moment())
+    problems.note_success(bench.clock.now())
     bench.clock.advance(10)
     problems.raise_problem(Kind.ACCESS, "403 again")
     (problem,) = problems.open()
@@ -182,11 +182,11 @@ def test_successes_cost_one_write_in_a_while() -> None:
     bench = Bench()
     problems = bench.instance()
     for _ in range(100):
-        problems.note_success(problems.moment())
+        problems.note_success(bench.clock.now())
         bench.clock.advance(WRITE_EVERY / 10)
     assert bench.writes == 10
     problems.raise_problem(Kind.DRIFT, "418")
-    problems.note_success(problems.moment())
+    problems.note_success(bench.clock.now())
     assert problems.open() == []
 
 
@@ -194,12 +194,12 @@ def test_a_problem_of_another_instance_is_closed_in_a_while() -> None:
     """An instance whose chunks pass notices what stands, though it raised nothing itself."""
     bench = Bench()
     mine = bench.instance()
-    mine.note_success(mine.moment())
+    mine.note_success(bench.clock.now())
     bench.instance().raise_problem(Kind.REFUSING, "all of it")
-    mine.note_success(mine.moment())
+    mine.note_success(bench.clock.now())
     assert len(mine.open()) == 1
     bench.clock.advance(WRITE_EVERY)
-    mine.note_success(mine.moment())
+    mine.note_success(bench.clock.now())
     assert mine.open() == []
 
 
@@ -207,9 +207,9 @@ def test_a_success_after_trouble_closes_at_once() -> None:
     """The chunk that met a problem closes it, whichever instance raised it and whatever was due."""
     bench = Bench()
     mine = bench.instance()
-    mine.note_success(mine.moment())
+    mine.note_success(bench.clock.now())
     bench.instance().raise_problem(Kind.REFUSING, "all of it")
-    mine.note_success(mine.moment(), after_trouble=True)
+    mine.note_success(bench.clock.now(), after_trouble=True)
     assert mine.open() == []
 
 
@@ -251,10 +251,10 @@ def test_a_closing_that_failed_is_made_up_for() -> None:
 
     bench.tables.before = before
     with pytest.raises(UnavailableError):
-        problems.note_success(problems.moment())
+        problems.note_success(bench.clock.now())
     bench.tables.before = lambda _table, _operation: None
     bench.clock.advance(WRITE_EVERY)
-    problems.note_success(problems.moment())
+    problems.note_success(bench.clock.now())
     assert problems.open() == []
 
 
@@ -262,10 +262,10 @@ def test_a_success_is_noted_with_the_time_it_was_sent() -> None:
     """Not when its answer came."""
     bench = Bench()
     problems = bench.instance()
-    sent = problems.moment()
+    sent = bench.clock.now()
     bench.clock.advance(8)
     problems.note_success(sent)
-    assert problems.last_success() == sent.at
+    assert problems.last_success() == sent
 
 
 def test_a_kind_of_another_release_stops_nothing() -> None:
@@ -277,7 +277,7 @@ def test_a_kind_of_another_release_stops_nothing() -> None:
     problems = bench.instance()
     problems.raise_problem(Kind.THROTTLED, "429")
     assert [problem.kind for problem in problems.open()] == [Kind.THROTTLED]
-    problems.note_success(problems.moment())
+    problems.note_success(bench.clock.now())
     assert problems.open() == []
 
 

@@ -34,7 +34,6 @@ from tests.fakes.tables import FakeTables
 RUN = "20260101T000000-0badcafe"
 FIRST_DELAY = 60.0
 RATE = 95.0
-INSTANCE = "bench"
 LEDGER = "00c0ffee00c0ffee"
 HERE = "sentinel.example/workspace"
 
@@ -188,7 +187,7 @@ class Bench:
 
     @property
     def problems(self) -> Problems:
-        return Problems(self.tables, clock=self.clock, instance=INSTANCE)
+        return Problems(self.tables, clock=self.clock)
 
     @property
     def open_problems(self) -> dict[Kind, Problem]:
@@ -215,7 +214,7 @@ class Bench:
     def others_pass(self) -> None:
         """Let Sentinel accept chunks of another instance at this moment, one after the other."""
         with self._untouched():
-            self.problems.note_success(self.problems.moment())
+            self.problems.note_success(self.clock.now())
             other = Acceptance(self.tables, clock=self.clock)
             for _ in range(ENOUGH_RAISES):
                 other.accepted(other.read())

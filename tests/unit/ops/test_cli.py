@@ -261,7 +261,7 @@ def test_problems_are_listed_and_leave_traces(capsys: pytest.CaptureFixture[str]
     assert _run(bench, "problems") == BAD_NEWS
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("give the role", "the key", "token unknown"))
-    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+    bench.toolbox.problems.note_success(bench.clock.now())
     assert _run(bench, "problems", "--ended", "--json") == GOOD
     (trace,) = json.loads(capsys.readouterr().out)
     assert (trace["kind"], trace["what"]) == ("access", "give the role")

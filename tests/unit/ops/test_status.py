@@ -77,7 +77,7 @@ def test_an_open_problem_is_down_and_closes() -> None:
     bench.toolbox.problems.raise_problem(Kind.ACCESS, "role missing: give it")
     assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
     assert describe(bench.toolbox.look(runs=5))["problems"][0]["what"] == "role missing: give it"
-    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+    bench.toolbox.problems.note_success(bench.clock.now())
     assert judge_health(bench.toolbox.look(runs=5)).health is Health.HEALTHY
 
 
@@ -249,7 +249,7 @@ def test_chunks_without_a_message_are_told(queue: str, seconds: float) -> None:
 
 
 def _accept(bench: Bench) -> None:
-    bench.toolbox.problems.note_success(bench.toolbox.problems.moment())
+    bench.toolbox.problems.note_success(bench.clock.now())
 
 
 def _silent(bench: Bench) -> None:
