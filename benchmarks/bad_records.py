@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import orjson
 
@@ -22,13 +22,9 @@ from common.ledger import open_ledger
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance
 from common.ledger.chunks import Chunk, insertion
 from common.ledger.problems import Problems
-from common.ledger.sends import Sends
-from common.ledger.slots import Slots
-from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
-from consumer.pacing import Pacer
-from consumer.poison import PoisonKeeper
 from consumer.sentinel import Answer, Refused, SentinelClient, Uploaded
+from consumer.wiring import make_deliverer
 
 RECORDS: Final = 100
 BAD: Final = {1: 17, 2: 30, 4: 52, 10: 100, 50: 250, 100: 300}
@@ -177,22 +173,13 @@ def _row_of(chunk: Envelope) -> Chunk:
 def _deliverer(
     tables: MemoryTables, clock: _Clock, sentinel: _Sentinel, queue: _Queue
 ) -> Deliverer:
-    ledger, problems = open_ledger(tables), Problems(tables, clock=clock)
-    return Deliverer(
+    return make_deliverer(
+        tables,
+        queue=queue,
         sentinel=cast("SentinelClient", sentinel),
         tokens=cast("TokenSource", _Token()),
-        ledger=ledger,
-        problems=problems,
-        acceptance=Acceptance(tables, clock=clock),
-        sends=Sends(tables, clock=clock),
-        pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=95.0), clock=clock),
-        deferrer=Deferrer(
-            queue=cast("Any", queue),
-            ledger=ledger,
-            clock=clock,
-            rng=random.Random(0),  # noqa: S311 - jitter
-            first_delay=60.0,
-        ),
-        keeper=PoisonKeeper(ledger=ledger, clock=clock),
         clock=clock,
+        rng=random.Random(0),  # noqa: S311 - jitter
+        requests_per_minute=95.0,
+        first_delay=60.0,
     )

@@ -38,20 +38,14 @@ from benchmarks.timing import best_cpu
 from common.clock import SystemClock
 from common.events import Event
 from common.ledger import open_ledger
-from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import insertion
 from common.ledger.partitions import TABLE as CHUNKS_TABLE
-from common.ledger.problems import Problems
-from common.ledger.sends import Sends
-from common.ledger.slots import Slots
 from common.ledger.states import ChunkState
 from common.ledger.tables import Row, Tables
 from common.settings import destination_of
-from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
-from consumer.pacing import Pacer
-from consumer.poison import PoisonKeeper
 from consumer.sentinel import SentinelClient
+from consumer.wiring import make_deliverer
 from producer.drain import new_row
 
 GOAL: Final = 10.0
@@ -195,7 +189,7 @@ class _Token:
 
 
 def _deliverer(tables: Tables) -> Deliverer:
-    ledger, clock = open_ledger(tables), _AtTheSlot()
+    clock = _AtTheSlot()
     sentinel = SentinelClient(
         base_url=_BASE_URL,
         workspace_id=_WORKSPACE,
@@ -203,24 +197,15 @@ def _deliverer(tables: Tables) -> Deliverer:
         connections=1,
     )
     sentinel._session.mount("https://", Acceptor())
-    problems = Problems(tables, clock=clock)
-    return Deliverer(
+    return make_deliverer(
+        tables,
+        queue=CountingQueue(),
         sentinel=sentinel,
         tokens=_Token(),
-        ledger=ledger,
-        problems=problems,
-        acceptance=Acceptance(tables, clock=clock),
-        sends=Sends(tables, clock=clock),
-        pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=95.0), clock=clock),
-        deferrer=Deferrer(
-            queue=CountingQueue(),
-            ledger=ledger,
-            clock=clock,
-            rng=random.Random(0),  # noqa: S311 - jitter
-            first_delay=60.0,
-        ),
-        keeper=PoisonKeeper(ledger=ledger, clock=clock),
         clock=clock,
+        rng=random.Random(0),  # noqa: S311 - jitter
+        requests_per_minute=95.0,
+        first_delay=60.0,
     )
 
 

@@ -14,20 +14,17 @@ import azure.functions as func
 from common.clock import SystemClock
 from common.errors import PipelineError, SettingsError
 from common.identity import SentinelTokens, storage_credential
-from common.ledger import Ledger, open_ledger
-from common.ledger.acceptance import Acceptance
+from common.ledger import open_ledger
 from common.ledger.problems import Kind, Problems
-from common.ledger.sends import Sends
-from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import STORAGE_CONNECTION, read_settings, read_storage_settings
 from common.storage_options import POOL_SIZE
 from consumer.deferral import Deferrer, defer_message, longest_wait
 from consumer.deliver import Deliverer
-from consumer.pacing import Pacer
 from consumer.poison import KEEP_AGAIN_AFTER, PoisonKeeper, handle_poison
 from consumer.sentinel import SentinelClient
+from consumer.wiring import make_deliverer
 
 SAFE_DELAY = 60.0
 """Seconds between tries while the settings, that of the delay among them, are wrong."""
@@ -66,7 +63,9 @@ def keep_poison(message: func.QueueMessage) -> None:
 def _deliverer() -> Deliverer:
     settings = read_settings()
     clock = SystemClock()
-    return Deliverer(
+    return make_deliverer(
+        _tables(),
+        queue=_queue(UPLOAD_QUEUE),
         sentinel=SentinelClient(
             base_url=settings.sentinel_base_url,
             workspace_id=settings.workspace_id,
@@ -74,26 +73,23 @@ def _deliverer() -> Deliverer:
             connections=POOL_SIZE,
         ),
         tokens=SentinelTokens(settings, clock=clock),
-        ledger=_ledger(),
-        problems=Problems(_tables(), clock=clock, stands_for=longest_wait(settings.deferral_delay)),
-        acceptance=Acceptance(_tables(), clock=clock),
-        sends=Sends(_tables(), clock=clock),
-        pacer=Pacer(
-            Slots(
-                _tables(), clock=clock, requests_per_minute=settings.sentinel_requests_per_minute
-            ),
-            clock=clock,
-        ),
-        deferrer=_make_deferrer(settings.deferral_delay, ledger=_ledger()),
-        keeper=_keeper(),
         clock=clock,
+        rng=random.Random(),  # noqa: S311 - jitter, not secrets
+        requests_per_minute=settings.sentinel_requests_per_minute,
+        first_delay=settings.deferral_delay,
     )
 
 
 @cache
 def _safe_deferrer() -> Deferrer:
     """Return a deferrer that needs no setting but where the queue is."""
-    return _make_deferrer(SAFE_DELAY, ledger=None)
+    return Deferrer(
+        queue=_queue(UPLOAD_QUEUE),
+        ledger=None,
+        clock=SystemClock(),
+        rng=random.Random(),  # noqa: S311 - jitter, not secrets
+        first_delay=SAFE_DELAY,
+    )
 
 
 @cache
@@ -102,30 +98,15 @@ def _safe_problems() -> Problems:
     return Problems(_tables(), clock=SystemClock(), stands_for=longest_wait(SAFE_DELAY))
 
 
-def _make_deferrer(first_delay: float, *, ledger: Ledger | None) -> Deferrer:
-    return Deferrer(
-        queue=_queue(UPLOAD_QUEUE),
-        ledger=ledger,
-        clock=SystemClock(),
-        rng=random.Random(),  # noqa: S311 - jitter, not secrets
-        first_delay=first_delay,
-    )
-
-
 @cache
 def _keeper() -> PoisonKeeper:
-    return PoisonKeeper(ledger=_ledger(), clock=SystemClock())
+    return PoisonKeeper(ledger=open_ledger(_tables()), clock=SystemClock())
 
 
 @cache
 def _queue(name: str) -> AzureQueue:
     storage = read_storage_settings(queues_only=True)
     return AzureQueue(name, storage, credential=storage_credential(storage))
-
-
-@cache
-def _ledger() -> Ledger:
-    return open_ledger(_tables())
 
 
 @cache

@@ -20,7 +20,6 @@ from common.envelope import decode_envelope
 from common.errors import ConflictError, GapError, UnavailableError
 from common.identity import TokenSource
 from common.ledger import Ledger, open_ledger
-from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import chunk_of
 from common.ledger.partitions import partition_of
 from common.ledger.problems import Problems
@@ -28,11 +27,9 @@ from common.ledger.rejections import RejectedBy
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.queues import MAX_PEEKED
-from consumer.deferral import Deferrer
-from consumer.deliver import Deliverer
-from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper, handle_poison
 from consumer.sentinel import Answer, RecordError, Refused, SentinelClient, Unavailable, Uploaded
+from consumer.wiring import make_deliverer
 from ops import lost, rejections
 from ops.destination import adopt
 from ops.poison import Selection, discard, find, replay
@@ -486,29 +483,17 @@ class World:
 
     def deliver(self, message: Message, receipt: int) -> None:
         """Deliver one message and acknowledge it, as a fresh instance would."""
-        ledger = self.ledger
-        problems = Problems(self.tables, clock=self.clock)
         if self.stage.current is not None:
             self.stage.current.delivers = decode_envelope(message.text)
-        Deliverer(
+        make_deliverer(
+            self.tables,
+            queue=self.queue,
             sentinel=cast("SentinelClient", self.sentinel),
             tokens=cast("TokenSource", FixedToken()),
-            ledger=ledger,
-            problems=problems,
-            acceptance=Acceptance(self.tables, clock=self.clock),
-            sends=Sends(self.tables, clock=self.clock),
-            pacer=Pacer(
-                Slots(self.tables, clock=self.clock, requests_per_minute=6000), clock=self.clock
-            ),
-            deferrer=Deferrer(
-                queue=self.queue,
-                ledger=ledger,
-                clock=self.clock,
-                rng=random.Random(0),  # noqa: S311
-                first_delay=5.0,
-            ),
-            keeper=PoisonKeeper(ledger=ledger, clock=self.clock),
             clock=self.clock,
+            rng=random.Random(0),  # noqa: S311
+            requests_per_minute=6000,
+            first_delay=5.0,
         ).deliver(message.text)
         self.stage.gate("acknowledge")
         self.queue.delete(message, receipt)

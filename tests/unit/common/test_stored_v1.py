@@ -31,16 +31,13 @@ from common.ledger.poison import PoisonedBy, PoisonState
 from common.ledger.problems import Kind, Problems
 from common.ledger.rejections import RejectedBy
 from common.ledger.runs import Counts, Cursor, Folded
-from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row, Value
 from common.records import NO_END, Record
-from consumer.deferral import Deferrer
-from consumer.deliver import Deliverer
-from consumer.pacing import Pacer
 from consumer.poison import PoisonKeeper, handle_poison
 from consumer.sentinel import SentinelClient
+from consumer.wiring import make_deliverer
 from producer.entries import VOID
 from producer.index import VersionIndex
 from tests.fakes.clock import START, FakeClock
@@ -294,26 +291,18 @@ def test_an_envelope_of_a_later_version_is_put_back_unchanged() -> None:
     with pytest.raises(LaterVersionError):
         decode_envelope(text)
     tables, clock, queue, poison_queue = stored_tables(), FakeClock(), FakeQueue(), FakeQueue()
-    ledger, problems = open_ledger(tables), Problems(tables, clock=clock)
+    ledger = open_ledger(tables)
     before = list(ledger.poison.all())
     keeper = PoisonKeeper(ledger=ledger, clock=clock)
-    deliverer = Deliverer(
+    deliverer = make_deliverer(
+        tables,
+        queue=queue,
         sentinel=cast("SentinelClient", Unreachable()),
         tokens=cast("Any", Unreachable()),
-        ledger=ledger,
-        problems=problems,
-        acceptance=Acceptance(tables, clock=clock),
-        sends=Sends(tables, clock=clock),
-        pacer=Pacer(Slots(tables, clock=clock, requests_per_minute=60), clock=clock),
-        deferrer=Deferrer(
-            queue=queue,
-            ledger=ledger,
-            clock=clock,
-            rng=random.Random(0),  # noqa: S311 - a fixed seed
-            first_delay=60.0,
-        ),
-        keeper=keeper,
         clock=clock,
+        rng=random.Random(0),  # noqa: S311 - a fixed seed
+        requests_per_minute=60,
+        first_delay=60.0,
     )
     deliverer.deliver(text)
     handle_poison(text, keeper=keeper, queue=poison_queue, upload_queue=queue)
