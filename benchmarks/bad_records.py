@@ -20,7 +20,7 @@ from common.envelope import Envelope, chunk_id_of, encode_envelope
 from common.identity import TokenSource
 from common.ledger import open_ledger
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance
-from common.ledger.chunks import Chunk, insertion
+from common.ledger.chunks import insertion, row_of
 from common.ledger.problems import Problems
 from consumer.deliver import Deliverer
 from consumer.sentinel import Answer, Refused, SentinelClient, Uploaded
@@ -133,7 +133,7 @@ def requests_for(bad: list[int]) -> int:
     clock, tables, sentinel = _Clock(), MemoryTables(), _Sentinel(frozenset(bad))
     ledger, problems, queue = open_ledger(tables), Problems(tables, clock=clock), _Queue(clock)
     chunk, deliverer = _chunk(), _deliverer(tables, clock, sentinel, queue)
-    tables.table("chunks").insert(insertion(_row_of(chunk)).row)
+    tables.table("chunks").insert(insertion(row_of(chunk, destination=_HERE, at=clock.now())).row)
     queue.send(encode_envelope(chunk))
     others = Acceptance(tables, clock=clock)
     while queue.messages:
@@ -156,17 +156,6 @@ def _chunk() -> Envelope:
         count=RECORDS,
         body=body,
         fingerprints=tuple(range(RECORDS)),
-    )
-
-
-def _row_of(chunk: Envelope) -> Chunk:
-    return Chunk(
-        run_id=chunk.run_id,
-        key=chunk.key,
-        sequence=chunk.sequence,
-        epoch=chunk.epoch,
-        count=chunk.count,
-        destination=_HERE,
     )
 
 

@@ -22,7 +22,7 @@ from common.delivery import LONGEST_DELIVERY
 from common.envelope import MAX_CHUNKS
 from common.errors import GapError, LeaseLostError, OutOfTimeError, PipelineError
 from common.ledger import Ledger
-from common.ledger.chunks import Chunk, insertion
+from common.ledger.chunks import Chunk, insertion, row_of
 from common.ledger.rejections import INVALID, RejectedBy, Rejection, position_of
 from common.ledger.runs import ROWS_A_WRITE, Head
 from common.ledger.slots import Slots
@@ -202,17 +202,7 @@ class _Departure:
 
 def new_row(chunk: PackedChunk, *, destination: str, at: datetime) -> Chunk:
     """Return the new row of a chunk."""
-    envelope = chunk.envelope
-    return Chunk(
-        run_id=envelope.run_id,
-        key=envelope.key,
-        sequence=envelope.sequence,
-        epoch=envelope.epoch,
-        count=envelope.count,
-        destination=destination,
-        records=chunk.records,
-        enqueued_at=at,
-    )
+    return row_of(chunk.envelope, destination=destination, records=chunk.records, at=at)
 
 
 def drain_pages(

@@ -457,6 +457,20 @@ def _state(data: Any) -> ChunkState:
     return ChunkState(name) if name in frozenset(ChunkState) else ChunkState.OTHER
 
 
+def row_of(envelope: Envelope, *, destination: str, at: datetime, records: bytes = b"") -> Chunk:
+    """Return the new row of the chunk that a message carries; `records` as `Chunk` has them."""
+    return Chunk(
+        run_id=envelope.run_id,
+        key=envelope.key,
+        sequence=envelope.sequence,
+        epoch=envelope.epoch,
+        count=envelope.count,
+        destination=destination,
+        records=records,
+        enqueued_at=at,
+    )
+
+
 def chunk_of(row: Row) -> Chunk:
     """Return the chunk of a row; one that is damaged is of the state that is left alone."""
     data: dict[str, Any] = dict(row.data)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from common.envelope import Attempt, Envelope, chunk_id_of, decode_envelope, encode_envelope
 from common.fingerprints import id_hash
-from common.ledger import Ledger, open_ledger
+from common.ledger import Ledger, chunks, open_ledger
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance
 from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.partitions import partition_of
@@ -61,19 +61,11 @@ def envelope(
 
 def row_of(sent: Envelope, *, destination: str = HERE) -> Chunk:
     """Return the row that the producer writes before it enqueues an envelope."""
-    return Chunk(
-        run_id=sent.run_id,
-        key=sent.key,
-        sequence=sent.sequence,
-        epoch=sent.epoch,
-        count=sent.count,
-        destination=destination,
-        records=pack_records(
-            Record(id_hash=id_hash(f"indicator--{number}"), fingerprint=fingerprint)
-            for number, fingerprint in enumerate(sent.fingerprints)
-        ),
-        enqueued_at=START,
+    records = pack_records(
+        Record(id_hash=id_hash(f"indicator--{number}"), fingerprint=fingerprint)
+        for number, fingerprint in enumerate(sent.fingerprints)
     )
+    return chunks.row_of(sent, destination=destination, records=records, at=START)
 
 
 @dataclass
