@@ -20,10 +20,11 @@ from typing import Any, Final
 from common.errors import HaltError, TryLaterError
 from common.ledger.poison import PoisonEntry
 from common.ledger.states import RunState
-from ops.commands import BAD_NEWS, GOOD, NEWER_VERSIONS, WRONG, add_commands
+from ops.commands import BAD_NEWS, GOOD, NEWER_VERSIONS, WRONG, add_commands, print_rows
+from ops.decisions import Decision
 from ops.destination import adopt
 from ops.given_up import describe_given_up
-from ops.poison import Decision, Handled, Result, Selection, discard, find, replay
+from ops.poison import Handled, Result, Selection, discard, find, replay
 from ops.purge import purge
 from ops.render import render_runs, render_status, render_table
 from ops.rescue import PATIENCE, rescue
@@ -115,7 +116,7 @@ def _destination_adopt(toolbox: Toolbox, options: argparse.Namespace) -> int:
 def _poison_list(toolbox: Toolbox, options: argparse.Namespace) -> int:
     chosen = Selection(reason=options.reason or "", all_kept=True, settled=options.settled)
     rows = [_summary(entry) for entry in find(toolbox.ledger, chosen)]
-    print(json.dumps(rows) if options.json else render_table(rows, empty="no poison"))
+    print_rows(rows, as_json=options.json, empty="no poison")
     return GOOD
 
 
@@ -248,7 +249,7 @@ def _report(handled: Iterable[Handled], options: argparse.Namespace) -> set[Resu
         {"poison": item.name, "indicators": item.count, "result": item.result.value}
         for item in done
     ]
-    print(json.dumps(rows) if options.json else render_table(rows, empty="nothing to do"))
+    print_rows(rows, as_json=options.json, empty="nothing to do")
     return {item.result for item in done}
 
 

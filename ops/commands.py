@@ -7,7 +7,8 @@ Each reads its options, calls one function and prints what it returns, as a tabl
 import argparse
 import json
 import sys
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from common.ledger.rejections import RejectedBy
 from ops import lost, rejections
@@ -27,6 +28,11 @@ NOT_WISHED: Final = frozenset(
 NEWER_VERSIONS: Final = (
     "An indicator of which a newer version was sent since is left out: the newer one stays."
 )
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
+    """Print what was found or done, as JSON or as a table; `empty` is what no rows mean."""
+    print(json.dumps(rows) if as_json else render_table(rows, empty=empty))
 
 
 def add_commands(
@@ -172,7 +178,7 @@ def _rejections_retry(toolbox: Toolbox, options: argparse.Namespace) -> int:
         {"rejection": item.name, "indicator": item.indicator_id, "result": item.result.value}
         for item in done
     ]
-    print(json.dumps(rows) if options.json else render_table(rows, empty="nothing to do"))
+    print_rows(rows, as_json=options.json, empty="nothing to do")
     absent = sorted(set(options.names) - {item.name for item in done})
     for name in absent:
         print(f"ops: there is no rejection called {name}; see `rejections`", file=sys.stderr)
@@ -204,6 +210,6 @@ def _chunks_lost(toolbox: Toolbox, options: argparse.Namespace) -> int:
         {"chunk": item.name, "indicators": item.indicators, "result": item.result.value}
         for item in done
     ]
-    print(json.dumps(rows) if options.json else render_table(rows, empty="no chunk waits"))
+    print_rows(rows, as_json=options.json, empty="no chunk waits")
     is_good = all(d.result in {lost.Result.LOST, lost.Result.WOULD_BE_LOST} for d in done)
     return GOOD if is_good or options.all else BAD_NEWS

@@ -20,6 +20,7 @@ from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.states import ChunkState
 from common.queues import MAX_DELAY, MAX_PEEKED, WatchedQueue
+from ops.decisions import Decision
 
 LOST_AFTER: Final = timedelta(seconds=MAX_DELAY)
 """The longest time that a message may be invisible."""
@@ -86,7 +87,7 @@ def declare_lost(
     discarded. Called twice: nothing of them waits. If it dies halfway:
     called again, it goes on. A row that is written at the same moment is looked at again.
     """
-    signed = f"declared lost by {by}: {note}" if note else f"declared lost by {by}"
+    reason = f"declared lost by {Decision(by=by, note=note).signed}"
     traces = _look_for_messages(ledger, queues)
     for name in names:
         yield _handle(
@@ -94,7 +95,7 @@ def declare_lost(
             traces,
             ledger=ledger,
             at=at,
-            reason=signed,
+            reason=reason,
             dry_run=dry_run,
             older_than=older_than,
         )
@@ -125,9 +126,14 @@ def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces
     is_all = True
     for queue in (*queues, queues[0]):
         texts = queue.peek()
-        visible.update(_names_of(texts))
         is_all = is_all and len(texts) < MAX_PEEKED and queue.depth() <= len(texts)
-        is_all = is_all and not any(map(_is_later, texts))
+        for text in texts:
+            try:
+                visible.add(decode_envelope(text).name)
+            except LaterVersionError:  # its chunk is not known here
+                is_all = False
+            except PipelineError:  # one that cannot be read is of none
+                continue
     return Traces(
         visible=frozenset(visible),
         kept=frozenset(
@@ -140,26 +146,6 @@ def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces
 def _chunk_key(poison_id: str) -> str:
     """Return the key of the chunk of a kept message, whole or a part: sequence and epoch."""
     return "-".join(poison_id.split("-")[:2])
-
-
-def _names_of(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the chunks of messages; one that cannot be read is of none."""
-    for text in texts:
-        try:
-            yield decode_envelope(text).name
-        except PipelineError:
-            continue
-
-
-def _is_later(text: str) -> bool:
-    """Whether a message is of a later release, so that its chunk is not known here."""
-    try:
-        decode_envelope(text)
-    except LaterVersionError:
-        return True
-    except PipelineError:
-        return False
-    return False
 
 
 def _handle(

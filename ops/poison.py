@@ -23,6 +23,7 @@ from common.ledger.poison import SETTLED_POISON, PoisonEntry, PoisonRecord, Pois
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState
 from common.queues import SendQueue
+from ops.decisions import UNSIGNED, Decision
 
 RESERVE_AT_ONCE: Final = 100
 """Send slots that a long replay reserves at a time. When it dies, no more of them stay unused:
@@ -52,17 +53,6 @@ class Selection:
         if self.reason:
             return self.reason.lower() in entry.reason.lower()
         return self.all_kept
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """Who decided about poison, and why."""
-
-    by: str = ""
-    note: str = ""
-
-
-UNSIGNED: Final = Decision()
 
 
 class Result(StrEnum):

@@ -12,6 +12,7 @@ from typing import Any
 from common.ledger import Ledger
 from common.ledger.problems import MAX_TRACES, Kind, Problem, Problems
 from common.ledger.runs import GAP_COUNTS_FOR, Gap
+from ops.decisions import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ def acknowledge(
 
     Called twice: the first time stays. If it dies halfway: called again, it goes on.
     """
-    signed = f"{by}: {note}" if note else by
+    signed = Decision(by=by, note=note).signed
     for run_id in run_ids:
         is_done = ledger.runs.acknowledge(run_id, at=at, by=signed)
         yield Acknowledged(run_id=run_id, is_done=is_done)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from common.ledger import Ledger
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.wishes import Wish
+from ops.decisions import Decision
 
 COLUMNS: Final = (
     "rejection",
@@ -99,7 +100,7 @@ def retry(
     Called twice: the second time says that they wait already. If it dies halfway: what was asked
     for goes with the next run, and the same command again asks for the rest.
     """
-    signed = f"{by}: {note}" if note else by
+    signed = Decision(by=by, note=note).signed
     for entry in chosen:
         result = _retry_one(entry, ledger=ledger, at=at, by=signed, dry_run=dry_run)
         yield Handled(name=entry.name, indicator_id=entry.indicator_id, result=result)

@@ -4,8 +4,9 @@ import pytest
 
 from common.ledger.poison import PoisonState
 from common.ledger.rejections import RejectedBy, Rejection
+from ops.decisions import Decision
 from ops.given_up import describe_given_up
-from ops.poison import Decision, Selection, discard, find, replay
+from ops.poison import Selection, discard, find, replay
 from tests.fakes.clock import START
 from tests.unit.ops.samples import RUN, Bench, chunk
 
