@@ -27,6 +27,7 @@ from common.ledger.states import (
     SETTLED_CHUNKS,
     ChunkState,
     Letter,
+    member_of,
     moved,
     state_of,
 )
@@ -453,8 +454,7 @@ def _turned(
 
 
 def _state(data: Any) -> ChunkState:
-    name = data.get("state", ChunkState.QUEUED)
-    return ChunkState(name) if name in frozenset(ChunkState) else ChunkState.OTHER
+    return member_of(ChunkState, data.get("state", ChunkState.QUEUED), ChunkState.OTHER)
 
 
 def row_of(envelope: Envelope, *, destination: str, at: datetime, records: bytes = b"") -> Chunk:

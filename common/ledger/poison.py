@@ -21,6 +21,7 @@ from typing import Any, Final
 from common.envelope import Attempt, Envelope
 from common.errors import ConflictError
 from common.events import cut
+from common.ledger.states import member_of
 from common.ledger.tables import (
     MAX_BINARY_PROPERTY,
     Action,
@@ -215,7 +216,7 @@ class Poison:
         replays: list[datetime] = []
         for row in self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_TOTALS):
             data: dict[str, Any] = dict(row.data)
-            state = _member(PoisonState, data.get("state"), PoisonState.OTHER)
+            state = member_of(PoisonState, data.get("state"), PoisonState.OTHER)
             kept += state not in SETTLED_POISON
             if state is PoisonState.REPLAYED and isinstance(data.get("settled_at"), datetime):
                 replays.append(data["settled_at"])
@@ -300,7 +301,7 @@ def poison_of_raw(
 
 def _is_settled_before(row: Row, moment: datetime) -> bool:
     at = row.data.get("settled_at")
-    is_settled = _member(PoisonState, row.data.get("state"), PoisonState.OTHER) in SETTLED_POISON
+    is_settled = member_of(PoisonState, row.data.get("state"), PoisonState.OTHER) in SETTLED_POISON
     return is_settled and isinstance(at, datetime) and at < moment
 
 
@@ -369,8 +370,8 @@ def _entry_fields(row: Row) -> dict[str, Any]:
         }
     return names | {
         **found,
-        "poisoned_by": _member(PoisonedBy, found["poisoned_by"], PoisonedBy.OTHER),
-        "state": _member(PoisonState, found["state"], PoisonState.OTHER),
+        "poisoned_by": member_of(PoisonedBy, found["poisoned_by"], PoisonedBy.OTHER),
+        "state": member_of(PoisonState, found["state"], PoisonState.OTHER),
         "settled_at": at if isinstance(at := data.get("settled_at"), datetime) else None,
         "settled_by": str(data.get("settled_by", "")),
         "note": str(data.get("note", "")),
@@ -382,8 +383,3 @@ _TYPES: Final[dict[str, type]] = {
     **dict.fromkeys(("count", "attempts"), int),
     **dict.fromkeys(("first_at", "last_at"), datetime),
 }
-
-
-def _member[T: StrEnum](names: type[T], name: object, otherwise: T) -> T:
-    """Return the member that has this name; `otherwise` for one of a later release."""
-    return names(name) if isinstance(name, str) and name in frozenset(names) else otherwise

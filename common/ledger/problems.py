@@ -19,6 +19,7 @@ from typing import Any, Final
 from common.clock import Clock
 from common.errors import ConflictError
 from common.events import cut
+from common.ledger.states import member_of
 from common.ledger.tables import Action, Operation, Row, Table, Tables
 
 TABLE: Final = "control"
@@ -241,8 +242,7 @@ def _key(kind: Kind, subject: str) -> str:
 
 
 def _kind_of(key: str) -> Kind | None:
-    name = key.partition("|")[0]
-    return Kind(name) if name in frozenset(Kind) else None
+    return member_of(Kind, key.partition("|")[0], None)
 
 
 def _from_row(row: Row) -> Problem | None:

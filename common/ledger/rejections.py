@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from common.events import cut
+from common.ledger.states import member_of
 from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value, remove_all
 
 TABLE: Final = "rejections"
@@ -187,11 +188,11 @@ def _piece(index: int) -> str:
 def _from_row(row: Row) -> Rejection:
     """Return the rejection of a row; what cannot be read of a damaged one is empty."""
     data: dict[str, Any] = dict(row.data)
-    by, at = data.get("rejected_by"), data.get("at")
+    at = data.get("at")
     return Rejection(
         run_id=row.partition,
         position=row.key,
-        rejected_by=RejectedBy(by) if by in frozenset(RejectedBy) else RejectedBy.OTHER,
+        rejected_by=member_of(RejectedBy, data.get("rejected_by"), RejectedBy.OTHER),
         indicator_id=str(data.get("indicator_id", "")),
         pattern=str(data.get("pattern", "")),
         reason=str(data.get("reason", "")),

@@ -17,7 +17,7 @@ from common.clock import Clock
 from common.errors import ConflictError, LeaseLostError
 from common.events import cut
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
-from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState
+from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState, member_of
 from common.ledger.tables import Action, Operation, Row, Table, Tables, Value, remove_all
 
 ROWS_A_WRITE: Final = 99
@@ -358,10 +358,9 @@ def _from_row(row: Row) -> Run:
 
 
 def _read(row: Row, data: dict[str, Any]) -> Run:
-    state = data["state"]
     return Run(
         run_id=run_id_of(row.partition),
-        state=RunState(state) if state in frozenset(RunState) else RunState.OTHER,
+        state=member_of(RunState, data["state"], RunState.OTHER),
         started_at=data["started_at"],
         updated_at=data["updated_at"],
         epoch=data["epoch"],

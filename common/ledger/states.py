@@ -128,3 +128,8 @@ OPEN_RUNS: Final = frozenset(state for state, moves in RUN_MOVES.items() if move
 
 CLOSED_RUNS: Final = frozenset({RunState.COMPLETE, RunState.GAP, RunState.FAILED})
 """States of a run that is over, so that its rows may be folded."""
+
+
+def member_of[T: StrEnum, D](names: type[T], name: object, otherwise: D) -> T | D:
+    """Return the member that a stored name means; `otherwise` for one of a later release. Pure."""
+    return names(name) if isinstance(name, str) and name in frozenset(names) else otherwise
