@@ -224,6 +224,21 @@ def encode_to_fit(envelope: Envelope) -> str:
     return encode_envelope(replace(envelope, history=(), trace_parent=""))
 
 
+def objects_in(body: bytes) -> list[Any]:
+    """Return the objects in a body, each as it is; none where it is no list of them."""
+    try:
+        objects = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    return objects if isinstance(objects, list) else []
+
+
+def text_of(known: object, name: str) -> str:
+    """Return a text of such an object as every store takes it; nothing where it is none."""
+    value = known.get(name) if isinstance(known, dict) else None
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
 def decode_envelope(text: str) -> Envelope:
     """Return the envelope in `text`; fields that this release does not know are ignored.
 

@@ -5,10 +5,9 @@ Rejections are written before the chunk's row: a row that says uploaded has them
 
 import json
 from datetime import datetime
-from typing import Any
 
 from common.clock import Clock
-from common.envelope import Envelope
+from common.envelope import Envelope, objects_in, text_of
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
@@ -62,7 +61,7 @@ class ReceiptWriter:
 
 def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejection]:
     """Return the rejections of a receipt, each with the record it speaks of, if it has it."""
-    objects = dict(zip(envelope.indexes, _records_of(envelope), strict=False))
+    objects = dict(zip(envelope.indexes, objects_in(envelope.body), strict=False))
     rejections = []
     answers = [(error, False) for error in done.rejected] + [(error, True) for error in done.stray]
     for error, is_stray in answers:
@@ -73,26 +72,11 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
                 run_id=envelope.run_id,
                 position=f"chunk-{envelope.key}-{which}",
                 rejected_by=RejectedBy.SENTINEL,
-                indicator_id=_text(known, "id"),
-                pattern=_text(known, "pattern"),
+                indicator_id=text_of(known, "id"),
+                pattern=text_of(known, "pattern"),
                 reason="; ".join(error.messages) or "no reason given",
                 content=b"" if known is None else json.dumps(known).encode(),
                 at=at,
             )
         )
     return rejections
-
-
-def _records_of(envelope: Envelope) -> list[Any]:
-    """Return the records in the body; none where it is no array of them."""
-    try:
-        objects = json.loads(envelope.body)
-    except (ValueError, RecursionError):
-        return []
-    return objects if isinstance(objects, list) else []
-
-
-def _text(known: object, name: str) -> str:
-    """Return a text of a record as every store takes it; nothing where it is none."""
-    value = known.get(name) if isinstance(known, dict) else None
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""

@@ -4,10 +4,9 @@ A poison record holds the message as it was. The letters in the chunk's row say 
 each indicator is in; the rejections of the same chunk have Sentinel's words. Nothing here writes.
 """
 
-import json
 from typing import Any, Final
 
-from common.envelope import decode_envelope
+from common.envelope import decode_envelope, objects_in, text_of
 from common.errors import PipelineError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
@@ -58,13 +57,13 @@ def _records(record: PoisonRecord, ledger: Ledger) -> list[dict[str, Any]]:
         if rejection.position.startswith(beginning)
     }
     found = []
-    for index, known in zip(envelope.indexes, _objects(envelope.body), strict=False):
+    for index, known in zip(envelope.indexes, objects_in(envelope.body), strict=False):
         rejection = named.get(str(index))
         found.append(
             {
                 "index": index,
-                "indicator": _text(known, "id"),
-                "pattern": _text(known, "pattern"),
+                "indicator": text_of(known, "id"),
+                "pattern": text_of(known, "pattern"),
                 "is": _word(chunk, index),
                 "named_at": None if rejection is None else rejection.at.isoformat(),
                 "words": "" if rejection is None else rejection.reason,
@@ -79,17 +78,3 @@ def _word(chunk: Chunk | None, index: int) -> str:
     if chunk.void:
         return "void"
     return WORDS[Letter(chunk.each[index])] if index < len(chunk.each) else NO_ROW
-
-
-def _objects(body: bytes) -> list[Any]:
-    """Return the objects in a body; none where it is no list of them."""
-    try:
-        objects = json.loads(body)
-    except (ValueError, RecursionError):
-        return []
-    return objects if isinstance(objects, list) else []
-
-
-def _text(known: object, name: str) -> str:
-    value = known.get(name) if isinstance(known, dict) else None
-    return value if isinstance(value, str) else ""
