@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from common.clock import Clock
 from common.errors import ConflictError
-from common.ledger.tables import Row, Table, Tables, Value
+from common.ledger.tables import Row, Table, Tables, Value, put_over
 
 TABLE: Final = "control"
 _PARTITION: Final = "control"
@@ -110,7 +110,4 @@ class Acceptance:
 
     def _write(self, mark: Mark, *, number: int, split: int) -> None:
         data: dict[str, Value] = {"number": number, "split": split}
-        if mark.row is None:
-            self._table.insert(Row(partition=_PARTITION, key=_KEY, data=data))
-        else:
-            self._table.replace(Row(partition=_PARTITION, key=_KEY, data=data, etag=mark.row.etag))
+        put_over(self._table, Row(partition=_PARTITION, key=_KEY, data=data), known=mark.row)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from common.clock import Clock
 from common.errors import ConflictError, UnavailableError
-from common.ledger.tables import Row, Table, Tables
+from common.ledger.tables import Row, Table, Tables, put_over
 
 TABLE: Final = "control"
 _PARTITION: Final = "control"
@@ -24,7 +24,7 @@ _TRIES: Final = 50
 
 TURN_WITHIN: Final = 20.0
 """Seconds that a thread waits for its turn at the row. Longer only when storage does not answer:
-one call to it may last minutes, and the threads of an instance together would last an hour."""
+one call to it may last 20 s, and the threads of an instance together would last for minutes."""
 
 
 SPARE_EVERY: Final = 30.0
@@ -148,10 +148,7 @@ class Slots:
                 )
                 data = {"next_free": free.ordinary, "next_spare": free.spare}
                 try:
-                    if row is None:
-                        self._table.insert(Row(partition=_PARTITION, key=_KEY, data=data))
-                    else:
-                        self._table.replace(replace(row, data=data))
+                    put_over(self._table, Row(partition=_PARTITION, key=_KEY, data=data), known=row)
                 except ConflictError:
                     continue
                 return Reservation(times=tuple(times))

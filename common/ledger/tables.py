@@ -361,6 +361,16 @@ class AzureTable:
                 return operation()
 
 
+def put_over(table: Table, row: Row, *, known: Row | None) -> str:
+    """Write a row over the one that was read, or as a new one where none was; return its ETag.
+
+    Raises `ConflictError` when somebody else wrote in between.
+    """
+    if known is None:
+        return table.insert(row)
+    return table.replace(replace(row, etag=known.etag))
+
+
 def remove_all(table: Table, rows: Iterable[Row]) -> int:
     """Remove `rows` as they were read, in transactions; return how many went.
 
