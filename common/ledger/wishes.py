@@ -7,16 +7,14 @@ them by their ETags when the run is complete. So a wish that is made again meanw
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from common.errors import ConflictError
 from common.events import cut
 from common.ledger.rejections import TABLE, WISHES, content_of, pack_content
 from common.ledger.runs import WishRef
-from common.ledger.tables import Action, Operation, Row, Table, Tables
+from common.ledger.tables import Row, Table, Tables, remove_all
 
 _KEY_DIGITS: Final = 32
 
@@ -74,7 +72,4 @@ class Wishes:
 
     def remove(self, wishes: Iterable[WishRef]) -> None:
         """Remove wishes, each as it was named; one that was made again since stays."""
-        for ref in wishes:
-            row = Row(partition=WISHES, key=ref.key, etag=ref.etag)
-            with suppress(ConflictError):
-                self._table.transact([Operation(action=Action.DELETE, row=row)])
+        remove_all(self._table, (Row(partition=WISHES, key=w.key, etag=w.etag) for w in wishes))
