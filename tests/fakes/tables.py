@@ -25,7 +25,8 @@ MAX_INT = 2**31 - 1
 class FakeTables:
     """Every table of one account, with a clock of its own: seconds, as `monotonic` returns them.
 
-    `before` and `after` are called with (table, operation) around each call and may raise.
+    `before` and `after` are called with (table, operation) around each call and may raise;
+    `on_removal` with (table, row) for each row that is removed in a transaction, as it was then.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -35,6 +36,7 @@ class FakeTables:
         """How many rows the queries of all tables have returned."""
         self.before: Callable[[str, str], None] = lambda _table, _operation: None
         self.after: Callable[[str, str], None] = lambda _table, _operation: None
+        self.on_removal: Callable[[str, Row], None] = lambda _table, _row: None
 
     def peek(self, name: str, partition: str, key: str) -> tuple[Row | None, float]:
         """Return a row and the seconds since it was last written, also of one that was removed.
@@ -159,7 +161,8 @@ class FakeTable:
             case Action.UPDATE:
                 return self._merge(row)
             case Action.DELETE:
-                del self._rows[row.partition, row.key]
+                removed = self._rows.pop((row.partition, row.key))
+                self._tables.on_removal(self._name, removed)
                 return ""
 
     def _merge(self, row: Row) -> str:

@@ -12,7 +12,7 @@ from common.envelope import decode_envelope
 from common.errors import PipelineError
 from common.fingerprints import id_hash
 from common.ledger.poison import PoisonState
-from common.ledger.runs import Run
+from common.ledger.runs import Folded, Run
 from common.ledger.states import RunState
 from ops.reconciliation import reconcile
 from producer.sync import ASK_WITHIN
@@ -80,7 +80,7 @@ class History:
 
     def _lose_ledger(self) -> None:
         """Lose all tables; the queue stays, and what is on it must arrive."""
-        self.world.tables.lose()
+        self.world.lose_ledger()
         self._lost_at = self._stage.now
         queues = self.world.queue, self.world.poison_queue
         texts = [message.text for queue in queues for message in queue.messages]
@@ -177,7 +177,7 @@ class History:
 
     def _rare(self) -> None:
         rng, world = self._rng, self.world
-        match rng.randrange(15):
+        match rng.randrange(16):
             case 0 if world.queue.messages:
                 world.queue.put(rng.choice(world.queue.messages).text)
             case 1:
@@ -192,12 +192,12 @@ class History:
                 world.lumen.list_again()
             case 5:
                 world.sentinel.is_lenient = not world.sentinel.is_lenient
-            case 6 | 7:
-                self._overtake(0.0)
-            case 8:
-                self._overtake(rng.choice(STALLS))
+            case 6 | 7 | 8:
+                self._overtake(rng.choice([0.0, 0.0, rng.choice(STALLS)]))
             case 9:
                 self._refuse_all()
+            case 10:
+                self._answer_a_fold()
             case _:
                 self._operate()
 
@@ -246,13 +246,33 @@ class History:
         for _ in range(3):
             self._deliver_one(finish=True)
 
-    def _change(self) -> None:
+    def _answer_a_fold(self) -> None:
+        """Let an answer come while a tick folds the row: its records were struck by then."""
+        waiting = [actor for actor in self._stage.actors if actor.delivers is not None]
+        if not waiting:
+            return
+        slow = self._rng.choice(waiting)
+        assert slow.delivers is not None
+        for record in orjson.loads(slow.delivers.body):
+            self._change(number=version_of(record).number)
+        self._run("tick", self._tick)
+        for _ in range(3):
+            self._deliver_one(finish=True)
+        tick = self._start("tick", self._tick)
+        for _ in range(self._rng.randrange(3, 12)):
+            if not tick.is_over:
+                self._go_on(tick)
+        if not slow.is_over:
+            self._finish(slow)
+        self._finish(tick)
+
+    def _change(self, number: int | None = None) -> None:
         rng = self._rng
         self._moment += rng.choice([0, 1, 1, 2])
         late = rng.random() < 0.1 and self._moment > 3
         self.world.lumen.change(
             Version(
-                number=rng.randrange(self._indicators),
+                number=rng.randrange(self._indicators) if number is None else number,
                 modified=self._moment - (rng.randrange(1, 4) if late else 0),
                 confidence=rng.choice([90, 90, 95, 70, 40]),
                 revoked=rng.random() < 0.15,
@@ -374,6 +394,9 @@ class History:
         for run in ledger.runs.latest(999):
             if run.is_open:
                 faults.append(f"run {run.run_id} is open in the end")
+            removed = self.world.removed.get(run.run_id, Folded())
+            if run.folded != removed:
+                faults.append(f"{run.run_id} counts {run.folded}, its removed rows said {removed}")
             fate = reconcile(run, ledger.chunks.outcomes(run.run_id))
             if not fate.balanced:
                 faults.append(f"the books of {run.run_id} do not balance: {fate}")

@@ -24,8 +24,10 @@ from common.ledger.chunks import chunk_of
 from common.ledger.partitions import partition_of
 from common.ledger.problems import Problems
 from common.ledger.rejections import RejectedBy
+from common.ledger.runs import Folded
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
+from common.ledger.tables import Row
 from common.queues import MAX_PEEKED
 from consumer.poison import PoisonKeeper, handle_poison
 from consumer.sentinel import Answer, RecordError, Refused, SentinelClient, Unavailable, Uploaded
@@ -34,6 +36,7 @@ from ops import lost, rejections
 from ops.destination import adopt
 from ops.poison import Selection, discard, find, replay
 from producer.drain import DrainConfig, Sender
+from producer.fold import counted
 from producer.index import VersionIndex
 from producer.indicators import Filters
 from producer.lumen import LumenClient, Page, QueryState, QueryStatus
@@ -370,6 +373,8 @@ class World:
     clock: Clock = field(init=False)
     lost_ids: set[int] = field(default_factory=set)
     """Hashes of indicators whose message was cleared, or whose chunk was declared lost."""
+    removed: dict[str, Folded] = field(default_factory=dict)
+    """By run: what its removed rows said when they were removed."""
     chunk_size: int = 2
     max_pages: int = 1000
     threshold: int = THRESHOLDS[1]
@@ -380,6 +385,7 @@ class World:
         self.tables = FakeTables(monotonic=lambda: self.stage.now)
         self.tables.before = self._before_a_call
         self.tables.after = self._after_a_call
+        self.tables.on_removal = self._note_removal
         self.queue = ModelQueue(self.stage)
         self.poison_queue = ModelQueue(self.stage)
         self.lumen = ModelLumen(self.stage, snapshots=self.snapshots)
@@ -399,6 +405,17 @@ class World:
             if operation in WRITTEN_AGAIN and self.stage.rng.random() < 0.5:
                 raise ConflictError("the row has changed: this very call changed it")
             raise UnavailableError("the answer was lost")
+
+    def _note_removal(self, table: str, row: Row) -> None:
+        if table == "chunks" and "records" in row.data:
+            chunk = chunk_of(row)
+            before = self.removed.get(chunk.run_id, Folded())
+            self.removed[chunk.run_id] = before + counted([chunk])
+
+    def lose_ledger(self) -> None:
+        """Lose every table, and what they said."""
+        self.tables.lose()
+        self.removed.clear()
 
     def _may_be_sent(self, versions: list[Version]) -> str:
         """Return which of these are void or settled in their row, for longer than a look is good.
