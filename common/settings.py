@@ -190,7 +190,7 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The validated settings; see the README for the same table in words."""
+    """The validated settings; docs/settings.md has the same table in words."""
 
     lumen_api_key: Secret = _setting(
         "LUMEN_API_KEY", _secret, "Lumen Defender Threat Feed API key, bare"
@@ -366,7 +366,7 @@ class SettingInfo:
 
 
 def describe_settings() -> list[SettingInfo]:
-    """Return every setting but storage, in the order of the README's table."""
+    """Return every setting but storage, in the order of docs/settings.md."""
     return [
         SettingInfo(
             name=spec["name"],

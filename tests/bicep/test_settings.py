@@ -148,7 +148,7 @@ def test_an_empty_secret_is_not_written() -> None:
 
 
 def test_defaults_of_parameters_are_the_codes() -> None:
-    """Whoever deploys without choosing gets what the README's table says."""
+    """Who deploys without choosing gets the defaults of docs/settings.md."""
     parameters = {name.lower(): item for name, item in template()["parameters"].items()}
     compared = set()
     for info in describe_settings():
