@@ -317,6 +317,7 @@ module functionApp 'modules/function-app.bicep' = {
       LUMEN_ENABLE_IPV4: toLower(string(lumenEnableIpv4))
       LUMEN_ENABLE_DOMAIN: toLower(string(lumenEnableDomain))
       SEND_UNKNOWN_REVOKED: toLower(string(sendUnknownRevoked))
+      TEMPLATE_VERSION: '0.1.0'
       ...settingOverrides
     }
   }

@@ -71,6 +71,9 @@ class Event(StrEnum):
     CHUNK_PUT_BACK = "chunk-put-back"
     # A chunk was given up and kept with its reason. Inspect, mend, replay.
     CHUNK_POISONED = "chunk-poisoned"
+    # A tick ended: how the feed is, in numbers. Alerts and workbooks read it; see `reason` unless
+    # `verdict` is healthy.
+    HEALTH = "health"
     # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.
     CONTRACT_DRIFT = "contract-drift"
 

@@ -177,6 +177,14 @@ def _schedule(value: str) -> str:
     return value
 
 
+def _version(value: str) -> str:
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,4}){2}", value):
+        raise _Fault(
+            f"is not a version such as 1.2.3 but {len(value)} other characters; correct it"
+        )
+    return value
+
+
 _REQUIRED: Final = object()
 
 
@@ -320,6 +328,12 @@ class Settings:
         "operator is needed, else up to 60 times",
         default="60",
     )
+    template_version: str | None = _setting(
+        "TEMPLATE_VERSION",
+        _version,
+        "Version of the template that the app was deployed with; set by the template",
+        default="",
+    )
     entra_authority_host: str = _setting(
         "ENTRA_AUTHORITY_HOST",
         _https_url,
@@ -412,6 +426,16 @@ def read_setting(name: str, environ: Mapping[str, str] | None = None) -> Any:
         return _read_one(environ, spec)
     except _Fault as fault:
         raise SettingsError([f"{name}: {fault}"]) from None
+
+
+def read_destination(environ: Mapping[str, str] | None = None) -> str:
+    """Return the present workspace; empty where the settings do not say: the rest works."""
+    try:
+        return destination_of(
+            read_setting("SENTINEL_BASE_URL", environ), read_setting("WORKSPACE_ID", environ)
+        )
+    except SettingsError:
+        return ""
 
 
 def schedule_for_trigger(environ: Mapping[str, str] | None = None) -> str:

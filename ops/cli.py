@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from common.errors import HaltError, TryLaterError
+from common.health import Verdict, judge_health
 from common.ledger.poison import PoisonEntry
 from common.ledger.states import RunState
 from ops.commands import BAD_NEWS, GOOD, NEWER_VERSIONS, WRONG, add_commands, print_rows
@@ -28,7 +29,7 @@ from ops.poison import Handled, Result, Selection, discard, find, replay
 from ops.purge import purge
 from ops.render import render_runs, render_status, render_table
 from ops.rescue import PATIENCE, rescue
-from ops.status import Health, describe, describe_run, judge_health
+from ops.status import describe, describe_run
 from ops.toolbox import Toolbox, open_toolbox
 
 INTERRUPTED: Final = 130
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None, *, toolbox: Toolbox | None = No
 def _status(toolbox: Toolbox, options: argparse.Namespace) -> int:
     view = toolbox.look(runs=options.runs)
     print(json.dumps(describe(view)) if options.json else render_status(view))
-    return GOOD if judge_health(view).health is Health.HEALTHY else BAD_NEWS
+    return GOOD if judge_health(view).verdict is Verdict.HEALTHY else BAD_NEWS
 
 
 def _runs(toolbox: Toolbox, options: argparse.Namespace) -> int:

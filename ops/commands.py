@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from common.ledger.rejections import RejectedBy
+from common.view import standing
 from ops import lost, rejections
-from ops.problems import acknowledge, describe_problem, ended, standing
+from ops.problems import acknowledge, describe_problem, ended
 from ops.render import render_table
 from ops.toolbox import Toolbox
 

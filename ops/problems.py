@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from common.ledger import Ledger
-from common.ledger.problems import MAX_TRACES, Kind, Problem, Problems
-from common.ledger.runs import GAP_COUNTS_FOR, Gap
+from common.ledger.problems import MAX_TRACES, Problem, Problems
+from common.view import problem_of_gap
 from ops.decisions import Decision
 
 
@@ -21,12 +21,6 @@ class Acknowledged:
 
     run_id: str
     is_done: bool
-
-
-def standing(ledger: Ledger, problems: Problems, *, now: datetime) -> list[Problem]:
-    """Return what counts at `now`: problems, then gaps."""
-    gaps = [problem_of_gap(gap) for gap in ledger.runs.gaps() if gap.counts_at(now)]
-    return [*problems.open(), *gaps]
 
 
 def ended(ledger: Ledger, problems: Problems, *, now: datetime) -> list[Problem]:
@@ -47,22 +41,6 @@ def acknowledge(
     for run_id in run_ids:
         is_done = ledger.runs.acknowledge(run_id, at=at, by=signed)
         yield Acknowledged(run_id=run_id, is_done=is_done)
-
-
-def problem_of_gap(gap: Gap) -> Problem:
-    """Return a gap as a problem; one that was acknowledged has its end, and by whom. Pure."""
-    if gap.acknowledged_at is None:
-        ending = f"see the runbook, then `ack {gap.run_id}`"
-    else:
-        ending = f"acknowledged by {gap.acknowledged_by}"
-    return Problem(
-        kind=Kind.GAP,
-        what=f"run {gap.run_id} has a gap: {gap.reason}; {ending}",
-        since=gap.since,
-        last_seen=gap.since,
-        until=gap.acknowledged_at or gap.since + GAP_COUNTS_FOR,
-        subject=gap.run_id,
-    )
 
 
 def describe_problem(problem: Problem) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ops.status import View, describe_run, drain_minutes, judge_health
+from common.health import judge_health
+from common.view import View
+from ops.status import describe_run, drain_minutes
 
 _RUN_COLUMNS = (
     "run",
@@ -27,7 +29,7 @@ _RUN_COLUMNS = (
 def render_status(view: View) -> str:
     """Return the health, what is wrong, the backlog and the latest runs."""
     diagnosis = judge_health(view)
-    lines = [f"the feed is {diagnosis.health.value.upper()}"]
+    lines = [f"the feed is {diagnosis.verdict.value.upper()}"]
     lines += [f"  - {plain(finding)}" for finding in diagnosis.findings]
     last = "never" if view.last_success is None else f"{view.last_success:%Y-%m-%d %H:%M:%S} UTC"
     minutes = drain_minutes(view)

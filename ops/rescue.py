@@ -59,15 +59,6 @@ def rescue(
         clock.sleep(LOOK_EVERY)
 
 
-def not_kept_yet(depth: int) -> str:
-    """Return the finding of `depth` messages on the poison queue. Pure."""
-    return (
-        f"messages that the host gave up and that are not kept yet: {depth}; if this stays, see "
-        "whether the function keep_poison runs, is disabled or fails, then use `poison rescue`: "
-        "they live 7 days"
-    )
-
-
 def _to_send(text: str) -> str:
     """Return the message without its send slot, which has passed; as it is if it cannot be read.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from common.clock import Clock, SystemClock
-from common.errors import SettingsError
 from common.identity import storage_credential
 from common.ledger import Ledger, open_ledger
 from common.ledger.problems import Problems
@@ -16,8 +15,8 @@ from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, ReceiveQueue, WatchedQueue
 from common.schedule import read_stale_after
-from common.settings import destination_of, read_setting, read_storage_settings
-from ops.status import View, look
+from common.settings import read_destination, read_setting, read_storage_settings
+from common.view import View, look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +66,5 @@ def open_toolbox() -> Toolbox:
         clock=clock,
         requests_per_minute=rate,
         stale_after=read_stale_after(),
-        destination=_read_destination(),
+        destination=read_destination(),
     )
-
-
-def _read_destination() -> str:
-    """Return the present workspace; empty where the settings do not say: the rest works."""
-    try:
-        return destination_of(read_setting("SENTINEL_BASE_URL"), read_setting("WORKSPACE_ID"))
-    except SettingsError:
-        return ""

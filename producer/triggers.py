@@ -1,4 +1,4 @@
-"""The timer that starts a sync run.
+"""The timer that starts a sync run, and the pulse behind each tick.
 
 Importing needs no setting: clients are made on the first call and kept for the instance's life.
 A settings fault makes that call fail with every fault in one message; the next call reads them
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
+from common.clock import SystemClock
 from common.errors import SettingsError
 from common.events import Event, emit
 from common.ledger.states import RunState
@@ -33,9 +34,32 @@ blueprint = func.Blueprint()
 )
 def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001
     """Resume or start a sync run."""
-    run = _run_sync(context.trace_context.trace_parent or "")
+    run = _tick(context.trace_context.trace_parent or "")
     if run is not None and run.state is RunState.FAILED:
         raise RuntimeError(f"sync run {run.run_id} failed: {run.reason}")
+
+
+def _tick(trace_parent: str) -> "Run | None":
+    """Run a tick, then take the pulse, also when the tick was skipped or failed."""
+    tick, run_id = "error", ""
+    try:
+        run = _run_sync(trace_parent)
+        tick, run_id = ("skipped", "") if run is None else (run.state.value, run.run_id)
+        return run
+    finally:
+        _take_pulse(tick, run_id)
+
+
+def _take_pulse(tick: str, run_id: str) -> None:
+    from producer.pulse import announce, take_pulse, unknown_pulse  # noqa: PLC0415
+
+    try:
+        tools = _pulse_tools()
+    except SettingsError as error:
+        unknown = unknown_pulse(SystemClock().now(), str(error))
+        announce(replace(unknown, tick=tick, run=run_id))
+        return
+    take_pulse(tools, tick=tick, run=run_id)
 
 
 def _run_sync(trace_parent: str) -> "Run | None":
@@ -50,6 +74,13 @@ def _run_sync(trace_parent: str) -> "Run | None":
     drain = replace(config.drain, trace_parent=trace_parent)
     config = replace(config, drain=drain)
     return run_sync(config, tools, owner=f"{socket.gethostname()}:{os.getpid()}")
+
+
+@cache
+def _pulse_tools():  # type: ignore[no-untyped-def]
+    from producer.wiring import pulse_tools  # noqa: PLC0415
+
+    return pulse_tools()
 
 
 @cache

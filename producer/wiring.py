@@ -6,21 +6,24 @@ function imports all triggers.
 
 import random
 from datetime import timedelta
+from typing import Any
 
 from common.clock import SystemClock
+from common.errors import SettingsError
 from common.identity import storage_credential
 from common.ledger import open_ledger
 from common.ledger.problems import STANDS_FOR, Problems
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
-from common.queues import UPLOAD_QUEUE, AzureQueue
-from common.schedule import span_of
-from common.settings import Settings
+from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
+from common.schedule import read_stale_after, span_of
+from common.settings import Settings, read_destination, read_setting, read_storage_settings
 from common.transport import PlainSession
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
 from producer.indicators import Filters
 from producer.lumen import LumenClient
+from producer.pulse import PulseTools
 from producer.sync import SyncConfig, SyncTools
 
 
@@ -81,6 +84,34 @@ def sync_tools(settings: Settings, *, session: PlainSession | None = None) -> Sy
         problems=Problems(tables, clock=clock, stands_for=longest_wait(settings)),
         clock=clock,
     )
+
+
+def pulse_tools() -> PulseTools:
+    """Return what a pulse is taken with, from the environment; raises `SettingsError`.
+
+    Only the storage settings must be right: the pulse tells of the others.
+    """
+    storage = read_storage_settings()
+    credential, clock = storage_credential(storage), SystemClock()
+    tables = AzureTables(storage, credential=credential)
+    return PulseTools(
+        ledger=open_ledger(tables),
+        problems=Problems(tables, clock=clock),
+        queue=AzureQueue(UPLOAD_QUEUE, storage, credential=credential),
+        poison_queue=AzureQueue(POISON_QUEUE, storage, credential=credential),
+        clock=clock,
+        requests_per_minute=float(_read_or_default("SENTINEL_REQUESTS_PER_MINUTE")),
+        stale_after=read_stale_after(),
+        destination=read_destination(),
+        template_version=_read_or_default("TEMPLATE_VERSION"),
+    )
+
+
+def _read_or_default(name: str) -> Any:
+    try:
+        return read_setting(name)
+    except SettingsError:
+        return read_setting(name, {})
 
 
 def longest_wait(settings: Settings) -> timedelta:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from common.ledger.chunks import Chunks
 from common.ledger.control import Control
 from common.ledger.poison import Poison
+from common.ledger.pulses import Pulses
 from common.ledger.rejections import Rejections
 from common.ledger.runs import Runs
 from common.ledger.tables import Tables
@@ -27,6 +28,7 @@ class Ledger:
     poison: Poison
     control: Control
     wishes: Wishes
+    pulses: Pulses
 
 
 def open_ledger(tables: Tables) -> Ledger:
@@ -38,4 +40,5 @@ def open_ledger(tables: Tables) -> Ledger:
         poison=Poison(tables),
         control=Control(tables),
         wishes=Wishes(tables),
+        pulses=Pulses(tables),
     )

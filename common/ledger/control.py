@@ -1,4 +1,4 @@
-"""Control rows: the run lease, with it which run is open, and the request for a full run.
+"""Control rows: the run lease, with it which run is open; what operators ask of the producer.
 
 Lease and open run share one row, so that taking the lease and learning what to resume is one
 atomic step. The lease only saves work and gaps: what keeps two ticks apart is the head of the run.
@@ -10,12 +10,17 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.errors import ConflictError, LeaseHeldError, LeaseLostError
-from common.ledger.tables import Row, Table, Tables
+from common.events import cut
+from common.ledger.tables import Row, Table, Tables, Value
 
 TABLE: Final = "control"
 _PARTITION: Final = "control"
 _LEASE_KEY: Final = "run-lease"
 _FULL_KEY: Final = "full-sync"
+_PAUSE_KEY: Final = "pause"
+
+MAX_PAUSE: Final = timedelta(days=7)
+"""Longest pause: how long Lumen keeps what was not asked for is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,24 @@ class Lease:
     def is_held(self) -> bool:
         """Whether another tick may be at work. A storage that tells no age holds nobody up."""
         return bool(self.owner) and self.age is not None and self.age.total_seconds() < self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """An operator's pause: from when until when, and by whom, with a note. It ends by itself."""
+
+    since: datetime
+    until: datetime
+    by: str
+
+    def is_on(self, now: datetime) -> bool:
+        """Whether it is on at `now`; never for longer than `MAX_PAUSE`, whatever a row says."""
+        return now < min(self.until, self.since + MAX_PAUSE)
+
+    @property
+    def text(self) -> str:
+        """The pause in words, as it is shown everywhere."""
+        return f"paused until {self.until:%d %b %H:%M} UTC by {self.by}"
 
 
 class Control:
@@ -102,6 +125,28 @@ class Control:
         Called twice: the same. Operator and run own different properties of the row.
         """
         self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"served": request}))
+
+    def pause(self, pause: Pause) -> None:
+        """Stop new runs and uploads for a while. Called again: the later call counts."""
+        data: dict[str, Value] = {"since": pause.since, "until": pause.until, "by": cut(pause.by)}
+        self._table.merge(Row(partition=_PARTITION, key=_PAUSE_KEY, data=data))
+
+    def resume(self, *, at: datetime) -> bool:
+        """End the pause that is on; return False where none is. Called twice: the same."""
+        known = self.last_pause()
+        if known is None or not known.is_on(at):
+            return False
+        self.pause(replace(known, until=at))
+        return True
+
+    def last_pause(self) -> Pause | None:
+        """Return the last pause, which may be over; None without one, or where it is damaged."""
+        row = self._table.get(_PARTITION, _PAUSE_KEY)
+        data: dict[str, Any] = {} if row is None else dict(row.data)
+        since, until, by = (data.get(name) for name in ("since", "until", "by"))
+        if not (isinstance(since, datetime) and isinstance(until, datetime)):
+            return None
+        return Pause(since=since, until=until, by=str(by or ""))
 
     def _write(self, lease: Lease) -> Lease:
         try:

@@ -19,7 +19,12 @@ def partition_of(run_id: str) -> str:
 
     Listing the latest runs is then one short read.
     """
-    time, dash, rest = run_id.partition("-")
+    return newest_first(run_id)
+
+
+def newest_first(name: str) -> str:
+    """Return a name of a time, a dash and a rest so that the newest sorts first; twice: itself."""
+    time, dash, rest = name.partition("-")
     return time.translate(_COMPLEMENT) + dash + rest
 
 

@@ -31,7 +31,7 @@ from scripts.release import (
     version_of,
 )
 from scripts.wheels import PYTHON, Wheel, WheelError, installed, read
-from tests.bicep.compiled import ROOT, template
+from tests.bicep.compiled import ROOT, app_settings, template
 from tests.bicep.form_rules import MICROSOFTS, OURS
 from tests.repo.git_files import repository_files
 
@@ -69,6 +69,7 @@ def test_the_version_is_one() -> None:
     """Project, code, template and document name the same version."""
     assert version_of(ROOT) == VERSION == template()["metadata"]["version"]
     assert template("network")["metadata"]["version"] == VERSION
+    assert app_settings("all-new")["TEMPLATE_VERSION"] == VERSION
     assert "version_of(ROOT)" in WORKFLOW
     assert 'echo "tag=v$version"' in WORKFLOW
 

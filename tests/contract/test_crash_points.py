@@ -25,8 +25,8 @@ from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables, Table
 from common.queues import AzureQueue, SendQueue
+from common.reconciliation import reconcile
 from common.settings import StorageSettings
-from ops.reconciliation import reconcile
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
 from producer.indicators import Filters

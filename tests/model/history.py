@@ -14,7 +14,7 @@ from common.fingerprints import id_hash
 from common.ledger.poison import PoisonState
 from common.ledger.runs import Folded, Run
 from common.ledger.states import RunState
-from ops.reconciliation import reconcile
+from common.reconciliation import reconcile
 from producer.sync import ASK_WITHIN
 from tests.model.stage import Actor, Stage
 from tests.model.world import (

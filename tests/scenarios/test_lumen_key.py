@@ -1,11 +1,12 @@
 """Lumen refuses the API key: an operator is needed, and health says so at once."""
 
+from common.health import Verdict, judge_health
 from common.ledger.problems import Kind
 from common.ledger.states import RunState
 from local.faults import Answer, Fault
 from local.feed import SyntheticFeed
 from local.lumen_api import QUERY_PATH
-from ops.status import Health, describe, judge_health
+from ops.status import describe
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.test_lumen_unavailable import wait_for_tick
 from tests.scenarios.world import assert_conserved
@@ -19,7 +20,7 @@ def test_a_refused_key_shows_at_once_and_ends_when_lumen_answers(new_world: NewW
     host = world.cloud.start_host()
     run = world.sync(host)
     world.deliver_all()
-    assert judge_health(world.look()).health is Health.HEALTHY
+    assert judge_health(world.look()).verdict is Verdict.HEALTHY
 
     ticks = host.log_text().count("Executed 'Functions.lumen_sync'")
     refusal = world.cloud.lumen.inject(
@@ -41,5 +42,5 @@ def test_a_refused_key_shows_at_once_and_ends_when_lumen_answers(new_world: NewW
     world.sync(host)
     world.deliver_all()
     assert world.problem_is_over(Kind.LUMEN_ACCESS)
-    assert judge_health(world.look()).health is Health.HEALTHY
+    assert judge_health(world.look()).verdict is Verdict.HEALTHY
     assert_conserved(world, also=MORE)

@@ -28,7 +28,9 @@ from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
+from common.reconciliation import Reconciliation, reconcile
 from common.settings import Secret, StorageSettings, destination_of
+from common.view import View, look
 from consumer.poison import MAX_PUT_BACK
 from local.cloud import LocalCloud
 from local.feed import Feed, expected_ids
@@ -36,8 +38,6 @@ from local.functions_host.process import HostProcess
 from local.held_messages import HeldMessages
 from local.sentinel_api import digest
 from ops.poison import Handled, Selection, discard, find, replay
-from ops.reconciliation import Reconciliation, reconcile
-from ops.status import View, look
 from tests.patience import PATIENCE
 from tests.scenarios.versions import feed_of, version
 

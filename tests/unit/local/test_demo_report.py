@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from common.reconciliation import Reconciliation
 from local.demo_report import (
     FATES,
     MEANINGS,
@@ -16,7 +17,6 @@ from local.demo_report import (
     render_table,
     render_verdict,
 )
-from ops.reconciliation import Reconciliation
 
 GOOD = Outcome(
     fates={

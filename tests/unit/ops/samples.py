@@ -9,7 +9,7 @@ from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.partitions import partition_of
 from common.ledger.poison import PoisonedBy, PoisonRecord, poison_of_envelope, poison_of_raw
 from common.ledger.problems import Problems
-from common.ledger.runs import Cursor, Run
+from common.ledger.runs import Counts, Cursor, Run
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
@@ -132,6 +132,7 @@ class Bench:
         *,
         reason: str = "",
         cursor: Cursor | None = None,
+        counts: Counts | None = None,
     ) -> Run:
         """Record a run that began and ended now."""
         now = self.clock.now()
@@ -141,6 +142,7 @@ class Bench:
             started_at=now,
             updated_at=now,
             cursor=cursor,
+            counts=counts or Counts(),
             reason=reason,
         )
         return self.toolbox.ledger.runs.create(run)

@@ -13,8 +13,9 @@ from common.ledger.chunks import Chunk, insertion
 from common.ledger.problems import Problems
 from common.ledger.runs import Counts, Cursor, Folded, Run
 from common.ledger.states import ChunkState, Letter, RunState, state_of
-from ops.reconciliation import Reconciliation, reconcile
-from ops.status import describe, look
+from common.reconciliation import Reconciliation, reconcile
+from common.view import look
+from ops.status import describe
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables

@@ -7,10 +7,11 @@ import pytest
 
 from common.envelope import decode_envelope, encode_envelope
 from common.errors import UnavailableError
+from common.health import Verdict, judge_health
+from common.view import SILENT_AFTER
 from ops.cli import main
 from ops.commands import BAD_NEWS, GOOD
 from ops.rescue import PATIENCE, Rescued, rescue
-from ops.status import SILENT_AFTER, Health, judge_health
 from tests.unit.ops.samples import Bench, chunk
 
 
@@ -128,4 +129,4 @@ def test_a_rescued_message_says_on_when_it_was_due() -> None:
     bench.clock.advance(SILENT_AFTER.total_seconds() + 1)
     view = bench.toolbox.look(runs=1)
     assert view.oldest_due == due
-    assert judge_health(view).health is Health.DOWN
+    assert judge_health(view).verdict is Verdict.DOWN

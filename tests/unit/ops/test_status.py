@@ -8,20 +8,15 @@ from typing import Any
 import pytest
 
 from common.envelope import decode_envelope, encode_envelope
+from common.health import Verdict, judge_health
 from common.ledger.problems import STOPS_THE_FEED, STOPS_UPLOADS, Kind
 from common.ledger.runs import GAP_COUNTS_FOR, Counts, Cursor, Head
 from common.ledger.states import RunState
 from common.ledger.tables import Row
+from common.view import HEALTH_RUNS, SILENT_AFTER, problem_of_gap
 from ops.poison import Selection, find, replay
-from ops.problems import problem_of_gap
 from ops.render import render_status
-from ops.status import (
-    HEALTH_RUNS,
-    SILENT_AFTER,
-    Health,
-    describe,
-    judge_health,
-)
+from ops.status import describe
 from producer.entries import Keeping
 from producer.fold import FoldConfig, survey
 from producer.index import VersionIndex
@@ -35,7 +30,7 @@ LONG = SILENT_AFTER / timedelta(seconds=1) + 1
 def test_a_feed_that_never_synced_is_down() -> None:
     """Before the first complete run nothing can be called healthy."""
     diagnosis = judge_health(Bench().toolbox.look(runs=5))
-    assert diagnosis.health is Health.DOWN
+    assert diagnosis.verdict is Verdict.DOWN
     assert "has not fired yet" in diagnosis.findings[0]
 
 
@@ -46,10 +41,10 @@ def test_the_first_runs_have_as_long_as_later_ones() -> None:
     bench.clock.advance(bench.toolbox.stale_after / timedelta(seconds=1))
     bench.run(RunState.FAILED, reason="Lumen refused the API key (401)")
     diagnosis = judge_health(bench.toolbox.look(runs=5))
-    assert diagnosis.health is Health.DEGRADED
+    assert diagnosis.verdict is Verdict.DEGRADED
     assert "none of the last 2 sync runs is complete: Lumen refused" in diagnosis.findings[0]
     bench.clock.advance(1)
-    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
+    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
 
 
 def test_a_fresh_complete_run_is_healthy() -> None:
@@ -66,7 +61,7 @@ def test_a_run_that_is_too_long_ago_is_down_with_the_last_reason() -> None:
     bench.clock.advance(bench.toolbox.stale_after / timedelta(seconds=1) + 1)
     bench.run(RunState.FAILED, reason="Lumen refused the API key (401)")
     diagnosis = judge_health(bench.toolbox.look(runs=5))
-    assert diagnosis.health is Health.DOWN
+    assert diagnosis.verdict is Verdict.DOWN
     assert "45 minutes ago: Lumen refused the API key (401)" in diagnosis.findings[0]
 
 
@@ -75,10 +70,10 @@ def test_an_open_problem_is_down_and_closes() -> None:
     bench = Bench()
     bench.run()
     bench.toolbox.problems.raise_problem(Kind.ACCESS, "role missing: give it")
-    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
+    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
     assert describe(bench.toolbox.look(runs=5))["problems"][0]["what"] == "role missing: give it"
     bench.toolbox.problems.note_success(bench.clock.now())
-    assert judge_health(bench.toolbox.look(runs=5)).health is Health.HEALTHY
+    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.HEALTHY
 
 
 def test_poison_gaps_and_a_long_queue_are_degraded() -> None:
@@ -93,7 +88,7 @@ def test_poison_gaps_and_a_long_queue_are_degraded() -> None:
     for _ in range(60 * 24 * 59):
         bench.queue.sent.append(bench.queue.sent[0])
     diagnosis = judge_health(bench.toolbox.look(runs=5))
-    assert diagnosis.health is Health.DEGRADED
+    assert diagnosis.verdict is Verdict.DEGRADED
     told = " ".join(diagnosis.findings)
     assert "messages given up: 1" in told
     assert "token unknown" in told
@@ -108,7 +103,7 @@ def test_the_diagnosis_does_not_depend_on_how_many_runs_are_shown() -> None:
     bench.run(RunState.RUNNING)
     view = bench.toolbox.look(runs=1)
     assert len(view.runs) == 1
-    assert judge_health(view).health is Health.HEALTHY
+    assert judge_health(view).verdict is Verdict.HEALTHY
 
 
 def _long_run(bench: Bench, *, cursor: Cursor, ticks: int) -> None:
@@ -132,7 +127,7 @@ def test_a_long_run_that_comes_further_is_healthy(ticks: int) -> None:
     _long_run(bench, cursor=Cursor(), ticks=ticks)
     assert judge_health(bench.toolbox.look(runs=5)).findings == ()
     bench.clock.advance(bench.toolbox.stale_after.total_seconds())
-    assert judge_health(bench.toolbox.look(runs=5)).health is Health.HEALTHY
+    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.HEALTHY
 
 
 def test_a_long_run_that_comes_no_further_is_told() -> None:
@@ -146,7 +141,7 @@ def test_a_long_run_that_comes_no_further_is_told() -> None:
             reason="Lumen is unavailable (503)"
         )
     diagnosis = judge_health(bench.toolbox.look(runs=5))
-    assert diagnosis.health is Health.DOWN
+    assert diagnosis.verdict is Verdict.DOWN
     assert diagnosis.findings == (
         "none of the last 1 sync runs is complete: Lumen is unavailable (503)",
     )
@@ -156,9 +151,9 @@ def test_a_run_that_was_not_answered_yet_is_not_at_work() -> None:
     """Its query may never complete: nothing was fetched."""
     bench = Bench()
     bench.run(RunState.RUNNING)
-    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DEGRADED
+    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DEGRADED
     bench.clock.advance(bench.toolbox.stale_after.total_seconds() + 1)
-    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
+    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
 
 
 @pytest.mark.parametrize("state", list(RunState))
@@ -266,7 +261,7 @@ def test_a_consumer_that_is_dead_is_down_however_short_the_queue() -> None:
     bench.clock.advance(3600)
     _silent(bench)
     diagnosis = judge_health(bench.toolbox.look(runs=5))
-    assert diagnosis.health is Health.DOWN
+    assert diagnosis.verdict is Verdict.DOWN
     (finding,) = diagnosis.findings
     assert "messages are due and Sentinel has accepted nothing since 01 Jan 01:00 UTC" in finding
     assert "sentinel_upload" in finding
@@ -276,7 +271,7 @@ def test_a_consumer_that_never_worked_is_down() -> None:
     """There need not have been a success before."""
     bench = Bench()
     _silent(bench)
-    assert judge_health(bench.toolbox.look(runs=5)).health is Health.DOWN
+    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
 
 
 def test_later_runs_do_not_hide_a_dead_consumer() -> None:
@@ -285,7 +280,7 @@ def test_later_runs_do_not_hide_a_dead_consumer() -> None:
     _silent(bench)
     bench.enqueue(2)
     bench.clock.advance(2)
-    assert judge_health(bench.toolbox.look(runs=1)).health is Health.DOWN
+    assert judge_health(bench.toolbox.look(runs=1)).verdict is Verdict.DOWN
 
 
 def test_a_dead_consumer_shows_behind_a_long_queue() -> None:
@@ -296,7 +291,7 @@ def test_a_dead_consumer_shows_behind_a_long_queue() -> None:
     bench.run()
     view = bench.toolbox.look(runs=5)
     assert view.oldest_due == START
-    assert judge_health(view).health is Health.DOWN
+    assert judge_health(view).verdict is Verdict.DOWN
     assert describe(view)["drain_minutes"] is None
 
 
@@ -409,7 +404,7 @@ def test_each_problem_is_told_with_its_remedy(kind: Kind) -> None:
     view = bench.toolbox.look(runs=5)
     diagnosis = judge_health(view)
     stops = kind in STOPS_THE_FEED
-    assert diagnosis.health is (Health.DOWN if stops else Health.DEGRADED)
+    assert diagnosis.verdict is (Verdict.DOWN if stops else Verdict.DEGRADED)
     (finding,) = diagnosis.findings
     assert ("1 record" if kind is Kind.UNPROVEN else "do this (since 01 Jan 00:00") in finding
     assert (view.drain_time is None) is (kind in STOPS_UPLOADS)
@@ -451,7 +446,7 @@ def test_a_gap_counts_until_it_is_acknowledged_or_old(days: float, is_acknowledg
         assert not runs.acknowledge(gap.run_id, at=bench.clock.now(), by="bob")
     diagnosis = judge_health(bench.toolbox.look(runs=5))
     counts = not is_acknowledged and days < 14
-    assert diagnosis.health is (Health.DEGRADED if counts else Health.HEALTHY)
+    assert diagnosis.verdict is (Verdict.DEGRADED if counts else Verdict.HEALTHY)
     assert len(diagnosis.findings) == counts
     assert all("token unknown" in finding for finding in diagnosis.findings)
     (found,) = runs.gaps()
@@ -491,7 +486,7 @@ def test_messages_that_nobody_has_kept_yet_are_told() -> None:
     bench.poison_queue.send("given up")
     view = bench.toolbox.look(runs=5)
     diagnosis = judge_health(view)
-    assert diagnosis.health is Health.DEGRADED
+    assert diagnosis.verdict is Verdict.DEGRADED
     assert "not kept yet: 1; if this stays" in diagnosis.findings[0]
     assert "keep_poison" in diagnosis.findings[0]
     assert describe(view)["poison_queue_depth"] == 1
@@ -550,9 +545,9 @@ def test_the_schedule_says_when_a_run_is_missing() -> None:
     bench.run()
     bench.clock.advance(2 * 3600)
     view = bench.toolbox.look(runs=5)
-    assert judge_health(view).health is Health.DOWN
+    assert judge_health(view).verdict is Verdict.DOWN
     patient = replace(view, stale_after=timedelta(hours=9))
-    assert judge_health(patient).health is Health.HEALTHY
+    assert judge_health(patient).verdict is Verdict.HEALTHY
 
 
 def _fold(bench: Bench) -> None:

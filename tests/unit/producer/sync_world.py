@@ -15,8 +15,8 @@ from common.ledger.chunks import Chunk
 from common.ledger.problems import Problems
 from common.ledger.runs import Run
 from common.ledger.slots import Slots
+from common.reconciliation import Reconciliation, reconcile
 from consumer.look import Sendable, judge_look
-from ops.reconciliation import Reconciliation, reconcile
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
 from producer.indicators import Filters

@@ -14,8 +14,8 @@ from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.runs import Checkpoint, Counts, Cursor, Folded, Run
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row
+from common.reconciliation import reconcile
 from common.records import Record, pack_records
-from ops.reconciliation import reconcile
 from producer.entries import ENTRY_BYTES, VOID, Keeping, unpack_entries
 from producer.fold import FoldConfig, Survey, counted, survey
 from producer.index import VersionIndex

@@ -1,0 +1,213 @@
+"""Pulses: one row a tick says how the feed was. Charts, alerts and history read them.
+
+A pulse holds facts of two kinds: what was so at that moment, and what has come since the pulse
+before. The latter can be added up over any time. Rows sort by time, the newest first, and are kept
+for `KEPT_FOR`. Beside the facts a row holds the books of the runs that may still change: from them
+the next pulse works out what has come.
+"""
+
+import json
+import secrets
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from common.events import cut
+from common.ledger.partitions import newest_first
+from common.ledger.tables import Row, Table, Tables, Value, remove_all
+from common.version import VERSION
+
+TABLE: Final = "pulses"
+_PARTITION: Final = "pulse"
+
+KEPT_FOR: Final = timedelta(days=30)
+"""How long a pulse is kept: 2,880 rows by the default schedule."""
+
+_OLD_A_TICK: Final = 100
+"""Old rows that one tick removes."""
+
+_BOOKS_KEPT: Final = 1000
+"""Runs whose books are kept for the next pulse, the newest first: ten days of the default."""
+
+_MAX_INT: Final = 2**31 - 1
+"""Largest whole number of a property (`tables.Value`)."""
+
+Account = tuple[float, ...]
+"""What the books of a run said, in an order that the writer knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """How the feed was when a tick ended. None: not known, or there is none.
+
+    `tick` is the state in which the tick left its `run`; `skipped` where it had none, as another
+    instance was at work or the feed is paused; `error` where it failed. `reasons` are the codes of
+    `health.Reason`, with a blank between them, and `reason` is the sentence of the first.
+    """
+
+    at: datetime
+    verdict: str
+    tick: str = ""
+    run: str = ""
+    reasons: str = ""
+    reason: str = ""
+
+    backlog: int | None = None
+    """Messages on the upload queue."""
+    drain_minutes: float | None = None
+    """How long they take at the configured rate; None while nothing is accepted."""
+    poison_queue: int | None = None
+    """Messages that the host gave up and that are not kept yet."""
+    poison_kept: int | None = None
+    """Messages that wait for an operator."""
+    pending: int | None = None
+    """Indicators that are still to be sent."""
+    oldest_pending_minutes: float | None = None
+    """Since the oldest chunk was enqueued of which something is still to be sent."""
+    last_accepted_minutes: float | None = None
+    """Since Sentinel accepted something."""
+    last_complete_minutes: float | None = None
+    """Since a sync run was complete."""
+    problems: int | None = None
+    """Problems that count, gaps among them."""
+    oldest_problem_minutes: float | None = None
+    gaps: int | None = None
+    """Gaps that no operator has acknowledged."""
+    books_balance: bool | None = None
+    """Whether both laws of conservation hold for every run that was looked at."""
+    paused_until: datetime | None = None
+
+    minutes: float | None = None
+    """Since the pulse before; the counts from here on are of this time."""
+    fetched: int | None = None
+    filtered: int | None = None
+    invalid: int | None = None
+    unchanged: int | None = None
+    older: int | None = None
+    enqueued: int | None = None
+    corrections: int | None = None
+    accepted: int | None = None
+    rejected: int | None = None
+    struck: int | None = None
+    poisoned: int | None = None
+    """Below 0 where a replay took more away than was given up."""
+    rate_per_minute: float | None = None
+    """Indicators that were accepted, a minute."""
+    accepted_after_seconds: float | None = None
+    """From listed to accepted: the mean of the indicators that were accepted."""
+    arrived_after_seconds: float | None = None
+    """From accepted to arrived in the workspace: of the sample that was found last."""
+
+    version: str = VERSION
+    template_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What the next pulse needs: the newest run, and the account of each that may still change."""
+
+    newest: str = ""
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+
+
+class Pulses:
+    """The pulse rows."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._table: Table = tables.table(TABLE)
+
+    def write(self, pulse: Pulse, books: Books) -> None:
+        """Keep a pulse, and remove those that are too old. Called twice: two rows."""
+        kept = dict(sorted(books.accounts.items(), reverse=True)[:_BOOKS_KEPT])
+        text = json.dumps({"newest": books.newest, "accounts": kept}, separators=(",", ":"))
+        data: dict[str, Value] = {name: _fit(value) for name, value in asdict(pulse).items()}
+        key = newest_first(f"{_time(pulse.at)}-{secrets.token_hex(4)}")
+        data["books"] = zlib.compress(text.encode())
+        self._table.merge(Row(partition=_PARTITION, key=key, data=data))
+        self.remove(self.before(pulse.at - KEPT_FOR, limit=_OLD_A_TICK))
+
+    def latest(self, limit: int | None) -> Iterator[Pulse]:
+        """Yield the newest pulses first, at most `limit`, or all. Damaged rows are left out."""
+        return _readable(self._table.query(_PARTITION, limit=limit))
+
+    def since(self, moment: datetime) -> Iterator[Pulse]:
+        """Yield the pulses since a moment, the newest first."""
+        return _readable(self._table.query(_PARTITION, before_key=_key_before(moment)))
+
+    def last_books(self) -> tuple[Pulse, Books] | None:
+        """Return the newest pulse with what its writer knew; None without a readable one."""
+        for row in self._table.query(_PARTITION, limit=1):
+            pulse = _pulse_of(row)
+            if pulse is not None:
+                return pulse, _books_of(row)
+        return None
+
+    def before(self, moment: datetime, *, limit: int | None = None) -> Iterator[Row]:
+        """Yield the rows of pulses before a moment."""
+        return self._table.query(_PARTITION, from_key=_key_before(moment), limit=limit)
+
+    def remove(self, rows: Iterable[Row]) -> int:
+        """Remove rows as they were read; return how many went."""
+        return remove_all(self._table, rows)
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%S%f}"
+
+
+def _key_before(moment: datetime) -> str:
+    """Return a key behind those of pulses at or after `moment`, before those of earlier ones."""
+    return newest_first(_time(moment)) + "~"
+
+
+def _fit(value: Any) -> Value:
+    if isinstance(value, str):
+        return cut(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-_MAX_INT, min(_MAX_INT, value))
+    found: Value = value
+    return found
+
+
+def _readable(rows: Iterable[Row]) -> Iterator[Pulse]:
+    return (pulse for pulse in map(_pulse_of, rows) if pulse is not None)
+
+
+_TYPES: Final[Mapping[Any, tuple[type, ...]]] = {
+    datetime: (datetime,),
+    datetime | None: (datetime,),
+    str: (str,),
+    str | None: (str,),
+    int | None: (int,),
+    float | None: (int, float),
+    bool | None: (bool,),
+}
+
+
+def _pulse_of(row: Row) -> Pulse | None:
+    """Return the pulse of a row; None of one that is damaged. Unknown properties are ignored."""
+    known: dict[str, Any] = {}
+    for item in fields(Pulse):
+        value = row.data.get(item.name)
+        if value is None:
+            continue
+        if not isinstance(value, _TYPES[item.type]):
+            return None
+        known[item.name] = value
+    if "at" not in known or "verdict" not in known:
+        return None
+    return Pulse(**{"version": "", **known})
+
+
+def _books_of(row: Row) -> Books:
+    """Return the books of a row; empty where they are damaged."""
+    try:
+        found = json.loads(zlib.decompress(bytes(row.data["books"])))  # type: ignore[arg-type]
+        return Books(
+            newest=str(found["newest"]),
+            accounts={str(run): tuple(map(float, each)) for run, each in found["accounts"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, zlib.error):
+        return Books()

@@ -1,0 +1,183 @@
+"""The pulse of a tick: how the feed is when it ends, in one row and one log line.
+
+A pulse is taken after every tick: one that was skipped, failed or could not even read its settings,
+too. What it says is worked out in `pulse_of`, which is pure. Nothing here fails a tick.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from common.clock import Clock
+from common.errors import PipelineError
+from common.events import Event, Fact, emit
+from common.health import Cause, Verdict, judge_health
+from common.ledger import Ledger
+from common.ledger.problems import Kind, Problems
+from common.ledger.pulses import Account, Books, Pulse
+from common.ledger.states import RunState
+from common.queues import SendQueue, WatchedQueue
+from common.view import RunView, View, look
+
+_SUMS: Final = (
+    "fetched",
+    "filtered",
+    "invalid",
+    "unchanged",
+    "older",
+    "enqueued",
+    "corrections",
+    "accepted",
+    "rejected",
+    "struck",
+    "poisoned",
+)
+"""What the books of a run count, in the order of an `Account`."""
+
+_MINUTE: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulseTools:
+    """What a pulse is taken with."""
+
+    ledger: Ledger
+    problems: Problems
+    queue: WatchedQueue
+    poison_queue: SendQueue
+    clock: Clock
+    requests_per_minute: float
+    stale_after: timedelta
+    destination: str = ""
+    template_version: str | None = None
+
+
+def take_pulse(tools: PulseTools, *, tick: str, run: str = "") -> Pulse:
+    """Look at the feed, keep what was seen, log it, and return it.
+
+    A ledger or queue that cannot be read is a pulse, too: *unknown*, with the reason.
+    """
+    now = tools.clock.now()
+    signed: dict[str, Any] = {"tick": tick, "run": run, "template_version": tools.template_version}
+    try:
+        pulse = _write(tools, now, signed)
+    except PipelineError as error:
+        pulse = replace(unknown_pulse(now, str(error)), **signed)
+    except Exception as bug:  # noqa: BLE001 - the tick is over, and its end counts
+        reason = f"the pulse was stopped by a bug: {type(bug).__name__}"
+        pulse = replace(unknown_pulse(now, reason), **signed)
+    announce(pulse)
+    return pulse
+
+
+def _write(tools: PulseTools, now: datetime, signed: Mapping[str, Any]) -> Pulse:
+    """Look, and keep the pulse with its signature: tick, run and template."""
+    before = tools.ledger.pulses.last_books()
+    view = look(
+        tools.ledger,
+        tools.problems,
+        queue=tools.queue,
+        poison_queue=tools.poison_queue,
+        runs=None,
+        now=now,
+        requests_per_minute=tools.requests_per_minute,
+        stale_after=tools.stale_after,
+        destination=tools.destination,
+    )
+    pulse, books = pulse_of(view, before)
+    pulse = replace(pulse, **signed)
+    tools.ledger.pulses.write(pulse, books)
+    return pulse
+
+
+def announce(pulse: Pulse) -> None:
+    """Log the one line of a pulse: its facts, under the names of its fields."""
+    facts: dict[str, Fact] = {}
+    for name, value in asdict(pulse).items():
+        if name not in {"at", "version"}:  # a log line has both
+            facts[name] = value.isoformat() if isinstance(value, datetime) else value
+    emit(Event.HEALTH, **facts)
+
+
+def unknown_pulse(now: datetime, reason: str) -> Pulse:
+    """Return the pulse of a feed that cannot be looked at."""
+    return Pulse(at=now, verdict=Verdict.UNKNOWN, reasons=Cause.LEDGER.value, reason=reason)
+
+
+def pulse_of(view: View, before: tuple[Pulse, Books] | None) -> tuple[Pulse, Books]:
+    """Return the pulse that a view gives, and the books that the next one needs. Pure.
+
+    `before` is the pulse before; without one, all that the view shows has come since.
+    """
+    diagnosis = judge_health(view)
+    earlier = before[1] if before else Books()
+    come = _come(view.runs, earlier)
+    minutes = None if before is None else max(0.0, (view.now - before[0].at) / _MINUTE)
+    gaps = [problem for problem in view.problems if problem.kind is Kind.GAP]
+    complete = [run.updated_at for run in view.recent if run.state is RunState.COMPLETE]
+    pulse = Pulse(
+        at=view.now,
+        verdict=diagnosis.verdict.value,
+        reasons=" ".join(dict.fromkeys(reason.code.value for reason in diagnosis.reasons)),
+        reason=diagnosis.reasons[0].text if diagnosis.reasons else "",
+        backlog=view.queue_depth,
+        drain_minutes=_rounded(None if view.drain_time is None else view.drain_time / _MINUTE),
+        poison_queue=view.poison_queue_depth,
+        poison_kept=view.poison_kept,
+        pending=sum(each.fate.pending for each in view.runs),
+        oldest_pending_minutes=_age(view, view.oldest_pending),
+        last_accepted_minutes=_age(view, view.last_success),
+        last_complete_minutes=_age(view, max(complete, default=None)),
+        problems=len(view.problems),
+        oldest_problem_minutes=_age(view, min((p.since for p in view.problems), default=None)),
+        gaps=len(gaps),
+        books_balance=all(each.fate.balanced for each in view.runs),
+        paused_until=view.pause.until if view.pause and view.is_paused else None,
+        minutes=_rounded(minutes),
+        rate_per_minute=_rounded(come["accepted"] / minutes if minutes else None),
+    )
+    counts: dict[str, Any] = {name: round(come[name]) for name in _SUMS}
+    return replace(pulse, **counts), _books(view, earlier)
+
+
+def _come(runs: tuple[RunView, ...], earlier: Books) -> Mapping[str, float]:
+    """Return what has come to each sum since earlier books.
+
+    A run that is neither newer than those nor in them could not change any more.
+    """
+    total = dict.fromkeys(_SUMS, 0.0)
+    for each in runs:
+        known = earlier.accounts.get(each.run.run_id)
+        if known is None and each.run.run_id <= earlier.newest:
+            continue
+        for name, now, then in zip(_SUMS, _account(each), known or _NOTHING, strict=False):
+            total[name] += now - then
+    return total
+
+
+_NOTHING: Final[Account] = (0.0,) * len(_SUMS)
+
+
+def _account(each: RunView) -> Account:
+    return tuple(float(getattr(each.fate, name)) for name in _SUMS)
+
+
+def _books(view: View, earlier: Books) -> Books:
+    """Return the account of each run that may still change."""
+    return Books(
+        newest=max((each.run.run_id for each in view.runs), default=earlier.newest),
+        accounts={
+            each.run.run_id: _account(each)
+            for each in view.runs
+            if each.run.is_open or each.fate.pending or each.fate.poisoned
+        },
+    )
+
+
+def _age(view: View, moment: datetime | None) -> float | None:
+    return _rounded(None if moment is None else max(0.0, (view.now - moment) / _MINUTE))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
