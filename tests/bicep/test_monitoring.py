@@ -5,6 +5,7 @@ import re
 import pytest
 
 from common.events import Event
+from common.health import Verdict
 from common.settings import DEFAULT_SCHEDULE
 from consumer.sentinel import SOURCE_SYSTEM
 from tests.bicep.compiled import BICEP, EXAMPLES, app_settings, only, resources
@@ -19,10 +20,11 @@ CONFIG = PAGE.properties["connectorUiConfig"]
 
 
 def test_the_alert_waits_for_progress() -> None:
-    """It counts the lines of ticks that completed a run or came further, as the code spells it."""
+    """It counts ticks that completed a run, came further or are paused, as the code spells it."""
     (criterion,) = only("all-new", ALERT).properties["criteria"]["allOf"]
-    counted = [Event.SYNC_COMPLETE.value, Event.SYNC_CONTINUES.value]
+    counted = [Event.SYNC_COMPLETE.value, Event.SYNC_CONTINUES.value, Event.HEALTH.value]
     assert re.findall(r'startswith "(.*?) "', criterion["query"]) == counted
+    assert f'"verdict":"{Verdict.PAUSED}"' in criterion["query"]
     assert f"{criterion['metricMeasureColumn']} = count()" in criterion["query"]
     assert (criterion["operator"], criterion["threshold"]) == ("LessThan", 1)
     assert criterion["timeAggregation"] == "Total"  # of the one row that `count()` always gives

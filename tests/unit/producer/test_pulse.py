@@ -74,6 +74,17 @@ def test_what_has_come_since_the_pulse_before() -> None:
     assert (fifth.accepted, fifth.fetched, fifth.books_balance) == (0, 0, True)
 
 
+def test_a_clock_that_is_behind_counts_nothing_twice() -> None:
+    """The newest pulse is the one that was written last, whatever clock its instance had."""
+    bench = Bench()
+    a_run_of(bench, 2)
+    for sequence, accepted in ((0, 2), (1, 2), (None, 0), (None, 0)):
+        if sequence is not None:
+            bench.upload(sequence)
+        assert pulse(bench).accepted == accepted
+        bench.clock.elapsed = -60.0
+
+
 def test_a_run_that_is_no_longer_recent_is_counted_while_it_may_change() -> None:
     """After a long outage the chunks of many runs are accepted; none is forgotten."""
     bench = Bench()
