@@ -34,8 +34,8 @@ from common.ledger.states import ChunkState
 from common.ledger.tables import AzureTables
 from common.settings import Secret, StorageSettings, destination_of
 from local.cloud import LocalCloud
-from local.feed import ListFeed, SyntheticFeed
 from local.functions_host.process import child_environment
+from local.services.feed import ListFeed, SyntheticFeed
 from producer.chunking import PackedChunk
 from producer.drain import new_row
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from local.feed import Feed, FileFeed, ListFeed, SyntheticFeed
+from local.services.feed import Feed, FileFeed, ListFeed, SyntheticFeed
 
 LATER = "2027-01-01T00:00:00.000Z"
 """What `modified` says of an indicator that has changed."""

@@ -22,9 +22,9 @@ from benchmarks.feeds import open_feed
 from benchmarks.pipeline import open_cloud
 from benchmarks.sequential_uploader import SequentialUploader
 from benchmarks.table import Figure, Scale
-from local.azurite import Azurite
-from local.http_simulator import Exchange
-from local.sentinel_api import REQUESTS_PER_MINUTE
+from local.services.azurite import Azurite
+from local.services.http_simulator import Exchange
+from local.services.sentinel_api import REQUESTS_PER_MINUTE
 
 LATENCY: Final = (6.0, 8.0)
 """Seconds to answer a request of 100 objects, as users report (docs/contracts.md)."""

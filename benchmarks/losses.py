@@ -27,12 +27,12 @@ from benchmarks.table import Figure, Scale
 from common.ledger import open_ledger
 from common.ledger.tables import AzureTables
 from common.settings import Secret, StorageSettings
-from local.azurite import Azurite
 from local.cloud import LocalCloud
-from local.demo_faults import is_bad
-from local.faults import Answer, Call, Fault
-from local.feed import expected_ids
-from local.lumen_api import PAGE_PATH
+from local.demo.faults import is_bad
+from local.services.azurite import Azurite
+from local.services.faults import Answer, Call, Fault
+from local.services.feed import expected_ids
+from local.services.lumen_api import PAGE_PATH
 
 INDICATORS: Final = {Scale.QUICK: 6_000, Scale.FULL: 20_000}
 THRESHOLD: Final = 65

@@ -30,9 +30,9 @@ from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import AzureTables, Row, Value
 from common.settings import Secret, StorageSettings, read_settings
 from common.transport import PlainSession
-from local.azurite import ACCOUNTS, Azurite
-from local.feed import SyntheticFeed
 from local.functions_host.process import child_environment
+from local.services.azurite import ACCOUNTS, Azurite
+from local.services.feed import SyntheticFeed
 
 SETTINGS: Final = {**APP_SETTINGS, "LUMEN_CONFIDENCE_THRESHOLD": "0"}
 """Everything passes, so that a million indicators are 10,000 chunks."""

@@ -38,7 +38,7 @@ from common.ledger.tables import Operation, Row
 from common.queues import drain_time
 from common.settings import Secret
 from common.transport import PlainSession
-from local.feed import Feed
+from local.services.feed import Feed
 from producer.drain import DrainConfig, Sender
 from producer.index import VersionIndex
 from producer.indicators import Filters

@@ -4,7 +4,7 @@ from typing import Final
 
 import orjson
 
-from local.feed import Feed
+from local.services.feed import Feed
 
 PAGE: Final = 1000
 """Indicators a page, as the Lumen simulator has it; what Lumen has is not known."""

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from local.azurite import Azurite
 from local.cloud import LocalCloud
-from local.feed import Feed
 from local.functions_host.process import HostProcess
+from local.services.azurite import Azurite
+from local.services.feed import Feed
 
 LOOK_EVERY: Final = 0.5
 TICK_EVERY: Final = 5.0

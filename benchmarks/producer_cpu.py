@@ -30,7 +30,7 @@ from benchmarks.pages import PAGE, encode_page
 from benchmarks.table import Figure, Scale, shown
 from benchmarks.timing import best_cpu
 from common.records import RECORD_BYTES
-from local.feed import Feed
+from local.services.feed import Feed
 from producer.chunking import (
     FilledPage,
     Origin,

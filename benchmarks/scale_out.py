@@ -35,12 +35,12 @@ from benchmarks.pipeline import open_cloud, sync
 from benchmarks.table import SHOWN, Figure, Scale
 from common.queues import UPLOAD_QUEUE, AzureQueue
 from common.settings import Secret, StorageSettings
-from local.azurite import Azurite
 from local.cloud import LocalCloud
-from local.feed import ListFeed
 from local.functions_host.host_settings import read_host_settings
 from local.functions_host.process import HostProcess
-from local.http_simulator import Exchange
+from local.services.azurite import Azurite
+from local.services.feed import ListFeed
+from local.services.http_simulator import Exchange
 
 LATENCY: Final = 0.5
 CHUNK: Final = 20

@@ -25,9 +25,9 @@ from benchmarks.table import Figure, Scale
 from common.ledger import open_ledger
 from common.ledger.tables import AzureTables
 from common.settings import Secret, StorageSettings
-from local.accepted_objects import Accepted, digest
 from local.cloud import LocalCloud
-from local.feed import Feed, expected_ids
+from local.services.accepted_objects import Accepted, digest
+from local.services.feed import Feed, expected_ids
 from producer.entries import Keeping
 from producer.fold import FoldConfig, survey
 from producer.index import VersionIndex

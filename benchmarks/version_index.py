@@ -38,8 +38,8 @@ from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import MAX_BATCH_ENTITIES, AzureTables, Row, Value
 from common.records import Record, pack_records
 from common.settings import Secret, StorageSettings, read_storage_settings
-from local.azurite import ACCOUNTS, Azurite
 from local.functions_host.process import child_environment
+from local.services.azurite import ACCOUNTS, Azurite
 from producer.entries import Keeping, newest
 from producer.fold import FoldConfig, survey
 from producer.index import TABLE as VERSIONS_TABLE

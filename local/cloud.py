@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from local.azurite import DEVELOPMENT_ACCOUNT, Azurite, Service
-from local.entra import Entra
-from local.feed import Feed
 from local.functions_host.process import CLOCK_SKEW_VARIABLE, PROJECT_ROOT, HostProcess
-from local.held_messages import HeldMessages
-from local.lumen_api import LumenApi, LumenBehaviour
-from local.sentinel_api import SentinelApi, SentinelBehaviour
-from local.storage_proxy import StorageProxy
-from local.tls import LocalCertificates
+from local.services.azurite import DEVELOPMENT_ACCOUNT, Azurite, Service
+from local.services.entra import Entra
+from local.services.feed import Feed
+from local.services.held_messages import HeldMessages
+from local.services.lumen_api import LumenApi, LumenBehaviour
+from local.services.sentinel_api import SentinelApi, SentinelBehaviour
+from local.services.storage_proxy import StorageProxy
+from local.services.tls import LocalCertificates
 
 UPLOAD_QUEUE = "sentinel-upload"
 """Named here on its own account: that the app uses this name is for a test to find out."""

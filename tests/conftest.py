@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from local.azurite import ACCOUNTS, Azurite, AzuriteUnavailableError
+from local.services.azurite import ACCOUNTS, Azurite, AzuriteUnavailableError
 from tests.log_guard import LogGuard
 from tests.patience import PATIENCE
 
@@ -58,7 +58,7 @@ def new_account() -> Callable[[], str]:
 
     def take() -> str:
         name = next(unused, None)
-        assert name, f"all {len(ACCOUNTS)} accounts are taken: let local/azurite.py make more"
+        assert name, f"all {len(ACCOUNTS)} accounts are taken: raise their number in azurite.py"
         return name
 
     return take

@@ -20,7 +20,7 @@ from typing import Any, Self
 import requests
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-CLOCK_SKEW_FOLDER = PROJECT_ROOT / "local" / "clock_skew"
+CLOCK_SKEW_FOLDER = Path(__file__).parent / "clock_skew"
 CLOCK_SKEW_VARIABLE = "LOCAL_CLOCK_SKEW"
 """Seconds by which the clock of a host is wrong; only a process that has it gets the folder."""
 

@@ -16,8 +16,8 @@ import requests
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from local.azurite import Azurite
 from local.functions_host.process import child_environment
+from local.services.azurite import Azurite
 from scripts.package import deployed, main, pack, read_patterns
 from tests.bicep.compiled import ROOT
 from tests.patience import PATIENCE

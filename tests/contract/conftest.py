@@ -4,7 +4,7 @@ import pytest
 
 from common.ledger.tables import AzureTables, Tables
 from common.settings import Secret, StorageSettings
-from local.azurite import Azurite
+from local.services.azurite import Azurite
 from tests.fakes.tables import FakeTables
 
 

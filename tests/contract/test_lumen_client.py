@@ -32,8 +32,8 @@ from common.errors import (
 )
 from common.settings import Secret
 from common.transport import PlainSession
-from local.feed import ListFeed, SyntheticFeed
-from local.http_simulator import (
+from local.services.feed import ListFeed, SyntheticFeed
+from local.services.http_simulator import (
     Answer,
     Call,
     Cut,
@@ -43,8 +43,8 @@ from local.http_simulator import (
     Reset,
     Trickle,
 )
-from local.lumen_api import LumenApi
-from local.tls import LocalCertificates
+from local.services.lumen_api import LumenApi
+from local.services.tls import LocalCertificates
 from producer import lumen
 from producer.indicators import Filters, Indicator, Invalid
 from producer.lumen import LumenClient, Page, QueryState

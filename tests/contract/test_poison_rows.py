@@ -15,9 +15,9 @@ from common.ledger.poison import (
 )
 from common.ledger.tables import MAX_PAGE_ENTITIES, AzureTables, Row, Tables, Value
 from common.settings import Secret, StorageSettings
-from local.azurite import Azurite
-from local.storage_proxy import StorageProxy
-from local.storage_requests import Service
+from local.services.azurite import Azurite
+from local.services.storage_proxy import StorageProxy
+from local.services.storage_requests import Service
 from tests.fakes.clock import START
 from tests.fakes.tables import FakeTables
 

@@ -20,8 +20,8 @@ from consumer.sentinel import (
     Unavailable,
     Uploaded,
 )
-from local.feed import SyntheticFeed
-from local.http_simulator import (
+from local.services.feed import SyntheticFeed
+from local.services.http_simulator import (
     Answer,
     Call,
     Cut,
@@ -32,8 +32,8 @@ from local.http_simulator import (
     Reset,
     Trickle,
 )
-from local.sentinel_api import SentinelApi
-from local.tls import LocalCertificates
+from local.services.sentinel_api import SentinelApi
+from local.services.tls import LocalCertificates
 from tests.fakes.clock import FakeClock
 
 SHORT, SILENCE = 0.05, 3600.0

@@ -16,9 +16,9 @@ from common.ledger.tables import (
 )
 from common.queues import AzureQueue
 from common.settings import Secret, StorageSettings
-from local.azurite import Azurite
-from local.storage_proxy import Refusal, Rule, StorageProxy
-from local.storage_requests import Service, StorageRequest
+from local.services.azurite import Azurite
+from local.services.storage_proxy import Refusal, Rule, StorageProxy
+from local.services.storage_requests import Service, StorageRequest
 
 ROW = Row(partition="p", key="k", data={"a": 1})
 

@@ -14,9 +14,9 @@ from common.ledger.runs import Run, Runs
 from common.ledger.states import RunState
 from common.ledger.tables import Action, AzureTables, Operation, Row, Table
 from common.settings import Secret, StorageSettings
-from local.azurite import Azurite
-from local.storage_proxy import Refusal, Rule, StorageProxy
-from local.storage_requests import Service
+from local.services.azurite import Azurite
+from local.services.storage_proxy import Refusal, Rule, StorageProxy
+from local.services.storage_requests import Service
 from producer.entries import ENTRY_BYTES, unpack_entries
 from producer.index import VersionIndex
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from azure.storage.queue import QueueClient, QueueMessage
 
-from local.azurite import Azurite
 from local.functions_host.process import HostProcess
+from local.services.azurite import Azurite
 
 APPS = Path(__file__).parent / "apps"
 

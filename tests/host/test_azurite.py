@@ -8,7 +8,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient
 from azure.storage.queue import QueueClient
 
-from local.azurite import Azurite, AzuriteUnavailableError, account_key, find_azurite
+from local.services.azurite import Azurite, AzuriteUnavailableError, account_key, find_azurite
 
 
 def test_accounts_are_isolated(azurite: Azurite, new_account: Callable[[], str]) -> None:

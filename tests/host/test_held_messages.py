@@ -6,10 +6,10 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.storage.queue import QueueClient
 
-from local.azurite import Azurite
-from local.held_messages import HeldMessages
-from local.storage_proxy import Rule, StorageProxy
-from local.storage_requests import Service
+from local.services.azurite import Azurite
+from local.services.held_messages import HeldMessages
+from local.services.storage_proxy import Rule, StorageProxy
+from local.services.storage_requests import Service
 
 
 @pytest.fixture

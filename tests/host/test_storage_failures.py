@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError, ServiceRequestError
 
-from local.azurite import Azurite
 from local.functions_host.process import HostProcess
 from local.functions_host.storage_failures import (
     AZURE_PATIENCE,
@@ -20,8 +19,9 @@ from local.functions_host.storage_failures import (
     meaning_of,
     retry_waits,
 )
-from local.storage_proxy import Refusal, Rule, StorageProxy
-from local.storage_requests import Service
+from local.services.azurite import Azurite
+from local.services.storage_proxy import Refusal, Rule, StorageProxy
+from local.services.storage_requests import Service
 from tests.host.conftest import World, new_world
 
 type Eventually = Callable[[Callable[[], object]], None]

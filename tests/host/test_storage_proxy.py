@@ -8,9 +8,9 @@ from azure.core.exceptions import HttpResponseError, ServiceRequestError, Servic
 from azure.data.tables import TableClient, TransactionOperation
 from azure.storage.queue import LinearRetry, QueueClient
 
-from local.azurite import Azurite
-from local.storage_proxy import Refusal, Rule, StorageProxy
-from local.storage_requests import Service, StorageRequest
+from local.services.azurite import Azurite
+from local.services.storage_proxy import Refusal, Rule, StorageProxy
+from local.services.storage_requests import Service, StorageRequest
 
 
 @pytest.fixture

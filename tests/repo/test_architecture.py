@@ -14,13 +14,16 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "consumer": frozenset({"consumer", "common"}),
     "ops": frozenset({"ops", "common"}),
     "local": frozenset({"local"}),
+    "local/services": frozenset({"local.services"}),
+    "local/functions_host": frozenset({"local.functions_host"}),
     "function_app": frozenset({"producer.triggers", "consumer.triggers", "ops.triggers"}),
     "benchmarks": frozenset(
         {"benchmarks", "common", "producer", "consumer", "local", "function_app"}
     ),
 }
 """What each part may import of this repository. That `local` stands alone is what makes it a
-judge: a simulator that imported our encoder would agree with our bug. Nobody imports `benchmarks`,
+judge: a simulator that imported our encoder would agree with our bug. In it, neither the services
+nor the host know the demo, chaos or each other. Nobody imports `benchmarks`,
 and it leaves `ops` alone: it sees what an operator sees."""
 
 OURS = frozenset({*MAY_IMPORT, "tests", "scripts"})

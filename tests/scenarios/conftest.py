@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from local.azurite import Azurite
 from local.cloud import LocalCloud
-from local.feed import Feed, SyntheticFeed
-from local.tls import LocalCertificates
+from local.services.azurite import Azurite
+from local.services.feed import Feed, SyntheticFeed
+from local.services.tls import LocalCertificates
 from tests.log_guard import LogGuard
 from tests.scenarios.world import Options, World, open_world
 

@@ -7,8 +7,8 @@ import pytest
 
 from common.ledger.problems import Kind
 from local.cloud import LocalCloud
-from local.feed import SyntheticFeed
 from local.functions_host.process import HostProcess
+from local.services.feed import SyntheticFeed
 from ops.destination import adopt
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import PRODUCER, World, assert_conserved, log_lines, until

@@ -1,7 +1,7 @@
 """Sentinel accepts an upload, and the caller never hears of it."""
 
-from local.faults import DoThenReset, Fault
-from local.feed import SyntheticFeed
+from local.services.faults import DoThenReset, Fault
+from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from common.ledger.problems import Kind
-from local.faults import Answer, Fault
-from local.feed import SyntheticFeed
+from local.services.faults import Answer, Fault
+from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World, assert_conserved, until
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from local.azurite import Azurite
-from local.chaos import Options, Verdict, render_verdict, run_chaos
-from local.chaos_plan import What, draw_plan
+from local.chaos.plan import What, draw_plan
+from local.chaos.run import Options, run_chaos
+from local.chaos.verdict import Verdict, render_verdict
 from local.cloud import LocalCloud
-from local.tls import LocalCertificates
+from local.services.azurite import Azurite
+from local.services.tls import LocalCertificates
 from tests.log_guard import LogGuard
 
 SECONDS = 20.0

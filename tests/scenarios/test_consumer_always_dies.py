@@ -2,8 +2,8 @@
 
 from common.ledger.poison import PoisonedBy, PoisonState
 from common.ledger.states import ChunkState
-from local.faults import Call, Fault
-from local.feed import SyntheticFeed
+from local.services.faults import Call, Fault
+from local.services.feed import SyntheticFeed
 from ops.poison import Selection, find
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import (

@@ -3,7 +3,7 @@
 import pytest
 
 from common.ledger.states import ChunkState
-from local.faults import Call, Fault
+from local.services.faults import Call, Fault
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, Victim, assert_conserved, until
 

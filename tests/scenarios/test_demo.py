@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local.demo_faults import PLAYS
+from local.demo.faults import PLAYS
 from local.functions_host.process import PROJECT_ROOT
 from tests.patience import PATIENCE
 

@@ -1,6 +1,6 @@
 """Messages that are on the queue more than once: a storage queue promises at least once."""
 
-from local.feed import SyntheticFeed
+from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, World, assert_conserved, until
 

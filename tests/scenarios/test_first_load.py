@@ -3,8 +3,8 @@
 import pytest
 
 from common.ledger.rejections import INVALID
-from local.feed import ListFeed, SyntheticFeed
-from local.lumen_api import LumenBehaviour
+from local.services.feed import ListFeed, SyntheticFeed
+from local.services.lumen_api import LumenBehaviour
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved, log_lines
 

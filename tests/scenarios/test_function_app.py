@@ -10,8 +10,8 @@ from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, Secret, StorageSettings
 from consumer.poison import MAX_PUT_BACK
-from local.feed import ListFeed, SyntheticFeed
 from local.functions_host.process import HostProcess
+from local.services.feed import ListFeed, SyntheticFeed
 from tests.patience import PATIENCE
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World, assert_conserved, log_lines, until

@@ -9,9 +9,9 @@ import pytest
 from common.delivery import LONGEST_DELIVERY
 from common.envelope import decode_envelope, encode_envelope
 from common.queues import POISON_QUEUE
-from local.faults import DoThenReset, Fault
-from local.lumen_api import LumenBehaviour
-from local.sentinel_api import SentinelBehaviour
+from local.services.faults import DoThenReset, Fault
+from local.services.lumen_api import LumenBehaviour
+from local.services.sentinel_api import SentinelBehaviour
 from ops.poison import Result, Selection
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.versions import feed_of, id_of, version

@@ -3,9 +3,9 @@
 from common.health import Verdict, judge_health
 from common.ledger.problems import Kind
 from common.ledger.states import RunState
-from local.faults import Answer, Fault
-from local.feed import SyntheticFeed
-from local.lumen_api import QUERY_PATH
+from local.services.faults import Answer, Fault
+from local.services.feed import SyntheticFeed
+from local.services.lumen_api import QUERY_PATH
 from ops.status import describe
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.test_lumen_unavailable import wait_for_tick

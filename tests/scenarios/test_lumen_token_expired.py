@@ -3,9 +3,9 @@
 import pytest
 
 from common.ledger.states import RunState
-from local.faults import Call, Fault
-from local.feed import SyntheticFeed
-from local.lumen_api import PAGE_PATH
+from local.services.faults import Call, Fault
+from local.services.feed import SyntheticFeed
+from local.services.lumen_api import PAGE_PATH
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved, until
 

@@ -3,10 +3,10 @@
 import pytest
 
 from common.ledger.states import RunState
-from local.faults import Answer, DoThenReset, Fault, Reset
-from local.feed import SyntheticFeed
 from local.functions_host.process import HostProcess
-from local.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH
+from local.services.faults import Answer, DoThenReset, Fault, Reset
+from local.services.feed import SyntheticFeed
+from local.services.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved, until
 

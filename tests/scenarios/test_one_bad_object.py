@@ -2,7 +2,7 @@
 
 import orjson
 
-from local.feed import ListFeed, SyntheticFeed
+from local.services.feed import ListFeed, SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved
 

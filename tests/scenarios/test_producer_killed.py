@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from common.ledger.states import RunState
-from local.faults import Call, Fault
 from local.functions_host.process import HostProcess
 from local.functions_host.timer import TimerStatus, TimerStatusFile
-from local.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH
-from local.storage_proxy import Rule
+from local.services.faults import Call, Fault
+from local.services.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH
+from local.services.storage_proxy import Rule
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, World, assert_conserved, until
 

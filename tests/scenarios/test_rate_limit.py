@@ -7,7 +7,7 @@ Sentinel throttles most, or one that uses every other slot.
 
 import pytest
 
-from local.feed import SyntheticFeed
+from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved
 

@@ -2,8 +2,8 @@
 
 import json
 
-from local.faults import Answer, Fault
-from local.feed import SyntheticFeed
+from local.services.faults import Answer, Fault
+from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved, log_lines
 

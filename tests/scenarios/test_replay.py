@@ -8,8 +8,8 @@ from common.clock import SystemClock
 from common.envelope import decode_envelope
 from common.ledger.poison import PoisonedBy
 from common.queues import POISON_QUEUE
-from local.faults import Answer, Fault
-from local.feed import SyntheticFeed
+from local.services.faults import Answer, Fault
+from local.services.feed import SyntheticFeed
 from ops.poison import Result, Selection
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, World, assert_conserved, put_back_often, until

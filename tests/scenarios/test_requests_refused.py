@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from common.ledger.problems import Kind
-from local.feed import SyntheticFeed
-from local.sentinel_api import SentinelBehaviour
+from local.services.feed import SyntheticFeed
+from local.services.sentinel_api import SentinelBehaviour
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World, assert_conserved
 

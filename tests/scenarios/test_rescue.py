@@ -3,7 +3,7 @@
 from common.clock import SystemClock
 from common.queues import POISON_QUEUE, AzureQueue, Taken
 from common.settings import Secret, StorageSettings
-from local.feed import SyntheticFeed
+from local.services.feed import SyntheticFeed
 from ops.rescue import Rescued, rescue
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, World, assert_conserved, put_back_often

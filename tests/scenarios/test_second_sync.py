@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from local.feed import SyntheticFeed, expected_ids
-from local.sentinel_api import SentinelBehaviour
+from local.services.feed import SyntheticFeed, expected_ids
+from local.services.sentinel_api import SentinelBehaviour
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import THRESHOLD, assert_conserved, assert_last_word, versions_of
 

@@ -1,8 +1,8 @@
 """Sentinel is down: every request is answered 503, for longer than any quick retry lasts."""
 
 from common.ledger.problems import Kind
-from local.faults import Answer, Fault
-from local.feed import SyntheticFeed
+from local.services.faults import Answer, Fault
+from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved, until
 

@@ -4,10 +4,10 @@ import pytest
 from azure.storage.queue import QueueClient
 
 from common.queues import POISON_QUEUE
-from local.faults import Call, Fault
-from local.feed import SyntheticFeed
 from local.functions_host.process import HostProcess
-from local.storage_proxy import Injection, Rule
+from local.services.faults import Call, Fault
+from local.services.feed import SyntheticFeed
+from local.services.storage_proxy import Injection, Rule
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, World, assert_conserved, log_lines, until
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from local.azurite import Azurite
 from local.cloud import LocalCloud
-from local.feed import SyntheticFeed
-from local.storage_proxy import Refusal, Rule
-from local.storage_requests import Service
-from local.tls import LocalCertificates
+from local.services.azurite import Azurite
+from local.services.feed import SyntheticFeed
+from local.services.storage_proxy import Refusal, Rule
+from local.services.storage_requests import Service
+from local.services.tls import LocalCertificates
 from tests.log_guard import LogGuard
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import (

@@ -10,11 +10,11 @@ import pytest
 
 from common.delivery import LOOK_IS_GOOD_FOR
 from common.ledger.states import RunState
-from local.faults import Call, Fault
-from local.feed import SyntheticFeed
 from local.functions_host.process import HostProcess
-from local.lumen_api import PAGE_PATH
-from local.storage_proxy import Rule
+from local.services.faults import Call, Fault
+from local.services.feed import SyntheticFeed
+from local.services.lumen_api import PAGE_PATH
+from local.services.storage_proxy import Rule
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.versions import feed_of, version
 from tests.scenarios.world import (

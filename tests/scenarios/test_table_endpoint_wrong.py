@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from common.ledger.states import ChunkState
-from local.feed import SyntheticFeed
+from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, assert_conserved, log_lines, until
 

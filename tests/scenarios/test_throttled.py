@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from local.faults import Answer, Fault
-from local.feed import SyntheticFeed
-from local.sentinel_api import SentinelBehaviour
+from local.services.faults import Answer, Fault
+from local.services.feed import SyntheticFeed
+from local.services.sentinel_api import SentinelBehaviour
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import assert_conserved, log_lines, until
 

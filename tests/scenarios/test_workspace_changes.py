@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from local.feed import SyntheticFeed
 from local.functions_host.process import PROJECT_ROOT
+from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, World, assert_conserved, until
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from local.feed import ListFeed
+from local.services.feed import ListFeed
 
 
 def version(

@@ -33,10 +33,10 @@ from common.settings import Secret, StorageSettings, destination_of
 from common.view import View, look
 from consumer.poison import MAX_PUT_BACK
 from local.cloud import LocalCloud
-from local.feed import Feed, expected_ids
 from local.functions_host.process import HostProcess
-from local.held_messages import HeldMessages
-from local.sentinel_api import digest
+from local.services.feed import Feed, expected_ids
+from local.services.held_messages import HeldMessages
+from local.services.sentinel_api import digest
 from ops.poison import Handled, Selection, discard, find, replay
 from tests.patience import PATIENCE
 from tests.scenarios.versions import feed_of, version

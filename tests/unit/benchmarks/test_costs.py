@@ -20,7 +20,7 @@ from common.ledger.tables import Row, Value
 from common.settings import Secret
 from common.transport import PlainSession
 from common.version import VERSION
-from local.feed import SyntheticFeed, expected_ids
+from local.services.feed import SyntheticFeed, expected_ids
 from producer.lumen import LumenClient
 
 

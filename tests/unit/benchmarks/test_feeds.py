@@ -8,7 +8,7 @@ import orjson
 
 from benchmarks.feeds import Changed, Repeated, open_feed
 from benchmarks.pages import encode_page
-from local.feed import ListFeed, SyntheticFeed
+from local.services.feed import ListFeed, SyntheticFeed
 
 
 def test_a_file_is_repeated_with_new_ids(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from benchmarks.table import Scale
 from benchmarks.version_index import Taken
 from common.ledger.tables import Action, Operation, Row
 from common.settings import read_setting
-from local.accepted_objects import AcceptedObjects
-from local.feed import Feed, SyntheticFeed, expected_ids
-from local.http_simulator import Exchange
+from local.services.accepted_objects import AcceptedObjects
+from local.services.feed import Feed, SyntheticFeed, expected_ids
+from local.services.http_simulator import Exchange
 from producer.entries import records_of, row_table
 from producer.known import Known
 

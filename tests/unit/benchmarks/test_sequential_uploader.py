@@ -9,12 +9,12 @@ import pytest
 import requests
 
 from benchmarks.sequential_uploader import SequentialUploader, confidence, wait_before_next
-from local.entra import Entra
-from local.faults import Answer, Fault
-from local.feed import SyntheticFeed, expected_ids
-from local.lumen_api import PAGE_PATH, LumenApi
-from local.sentinel_api import SentinelApi
-from local.tls import LocalCertificates
+from local.services.entra import Entra
+from local.services.faults import Answer, Fault
+from local.services.feed import SyntheticFeed, expected_ids
+from local.services.lumen_api import PAGE_PATH, LumenApi
+from local.services.sentinel_api import SentinelApi
+from local.services.tls import LocalCertificates
 
 FEED = SyntheticFeed(900)
 WANTED = expected_ids(FEED, threshold=65)

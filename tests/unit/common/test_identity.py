@@ -25,9 +25,9 @@ from common.identity import (
 from common.ledger.tables import AzureTables
 from common.queues import AzureQueue
 from common.settings import Secret, Settings, StorageSettings, read_settings
-from local.entra import Entra
-from local.faults import Answer, Call, Cut, Delay, Effect, Fault, Reset, Trickle
-from local.tls import LocalCertificates
+from local.services.entra import Entra
+from local.services.faults import Answer, Call, Cut, Delay, Effect, Fault, Reset, Trickle
+from local.services.tls import LocalCertificates
 from tests.fakes.clock import FakeClock
 
 TENANT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"

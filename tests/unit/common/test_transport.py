@@ -18,8 +18,8 @@ from common.queues import AzureQueue
 from common.settings import Secret, StorageSettings
 from common.storage_options import client_options
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
-from local.http_simulator import HttpSimulator, Request, Response
-from local.tls import LocalCertificates
+from local.services.http_simulator import HttpSimulator, Request, Response
+from local.services.tls import LocalCertificates
 
 BODY = b"x" * 200_000
 ROOT = Path(__file__).parents[3]

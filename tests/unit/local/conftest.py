@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.tls import LocalCertificates
+from local.services.tls import LocalCertificates
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.feed import SyntheticFeed
+from local.services.feed import SyntheticFeed
 from producer.indicators import FILTERED, Filters, Indicator, Invalid, canonical_json
 from producer.lumen import read_page
 from producer.ordinary import OrdinaryIndicator, decode_ordinary_page, to_record

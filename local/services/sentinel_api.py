@@ -18,9 +18,9 @@ from typing import Any
 
 import orjson
 
-from local.accepted_objects import Accepted, AcceptedObjects, digest
-from local.http_simulator import HttpSimulator, Request, Response, json_response
-from local.tls import LocalCertificates
+from local.services.accepted_objects import Accepted, AcceptedObjects, digest
+from local.services.http_simulator import HttpSimulator, Request, Response, json_response
+from local.services.tls import LocalCertificates
 
 __all__ = ["Accepted", "SentinelApi", "SentinelBehaviour", "digest"]
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from local.demo_faults import PLAYS
+from local.demo.faults import PLAYS
 
 LONGEST_LATENCY = 60_000.0
 """Milliseconds. The app waits 100 seconds for an answer of Sentinel's."""

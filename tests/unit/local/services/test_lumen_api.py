@@ -9,9 +9,9 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from local.feed import Feed, ListFeed, SyntheticFeed
-from local.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH, LumenApi, LumenBehaviour
-from local.tls import LocalCertificates
+from local.services.feed import Feed, ListFeed, SyntheticFeed
+from local.services.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH, LumenApi, LumenBehaviour
+from local.services.tls import LocalCertificates
 from tests.patience import PATIENCE
 
 KEY = "bare-key"

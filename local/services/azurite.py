@@ -22,9 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from local.held_port import HeldPort
+from local.services.held_port import HeldPort
 
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
 # Azurite's own first account, which tools expect; its key is published.
 DEVELOPMENT_ACCOUNT = "devstoreaccount1"
 DEVELOPMENT_KEY = (

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import requests
 
-from local.accepted_objects import AcceptedObjects
-from local.feed import REQUIRED_FIELDS, SyntheticFeed
-from local.http_simulator import Answer, DoThenReset, DoThenStall, Fault
-from local.sentinel_api import SentinelApi, digest, peak_rate
-from local.tls import LocalCertificates
+from local.services.accepted_objects import AcceptedObjects
+from local.services.feed import REQUIRED_FIELDS, SyntheticFeed
+from local.services.http_simulator import Answer, DoThenReset, DoThenStall, Fault
+from local.services.sentinel_api import SentinelApi, digest, peak_rate
+from local.services.tls import LocalCertificates
 from tests.patience import PATIENCE
 
 WORKSPACE = "11111111-2222-3333-4444-555555555555"

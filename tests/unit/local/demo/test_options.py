@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.demo_options import parse_options
+from local.demo.options import parse_options
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,25 @@ from typing import Final
 
 import requests
 
-from local.chaos_plan import LUMEN_FAULTS, STORAGE_FAULTS, Happening, What
+from local.chaos.plan import LUMEN_FAULTS, STORAGE_FAULTS, Happening, What
 from local.cloud import LocalCloud
-from local.faults import Answer, Call, Cut, Delay, DoThenReset, Effect, Fault, FaultRule, Reset
-from local.feed import SyntheticFeed
 from local.functions_host.process import HostProcess
-from local.http_simulator import HttpSimulator
-from local.lumen_api import PAGE_PATH
-from local.storage_proxy import Injection, Refusal, Rule
-from local.storage_requests import Service
+from local.services.faults import (
+    Answer,
+    Call,
+    Cut,
+    Delay,
+    DoThenReset,
+    Effect,
+    Fault,
+    FaultRule,
+    Reset,
+)
+from local.services.feed import SyntheticFeed
+from local.services.http_simulator import HttpSimulator
+from local.services.lumen_api import PAGE_PATH
+from local.services.storage_proxy import Injection, Refusal, Rule
+from local.services.storage_requests import Service
 
 QUEUE_LEASE: Final = 5.0
 """Seconds after which the messages of a dead instance come back; ten minutes on Azure."""

@@ -16,8 +16,8 @@ from xml.etree import ElementTree as ET
 from azure.core.exceptions import HttpResponseError
 from azure.storage.queue import QueueClient
 
-from local.storage_proxy import StorageProxy
-from local.storage_requests import StorageRequest
+from local.services.storage_proxy import StorageProxy
+from local.services.storage_requests import StorageRequest
 
 _CREATED = 201
 

@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from local.storage_requests import Service, StorageRequest, error_body
+from local.services.storage_requests import Service, StorageRequest, error_body
 
 log = logging.getLogger("storage_proxy")
 

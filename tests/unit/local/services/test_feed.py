@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.feed import (
+from local.services.feed import (
     REQUIRED_FIELDS,
     Feed,
     FileFeed,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from local.http_simulator import (
+from local.services.http_simulator import (
     Answer,
     Call,
     Cut,
@@ -24,7 +24,7 @@ from local.http_simulator import (
     Reset,
     Response,
 )
-from local.tls import LocalCertificates
+from local.services.tls import LocalCertificates
 from tests.patience import PATIENCE
 
 SILENCE = 3600.0

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from local.held_port import HeldPort
+from local.services.held_port import HeldPort
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can hold a port")

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from common.reconciliation import Reconciliation
-from local.demo_report import (
+from local.demo.report import (
     FATES,
     MEANINGS,
     READ,

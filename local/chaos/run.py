@@ -1,37 +1,33 @@
-"""Chaos on this machine, from a seed, and then the question: is anything missing? `make chaos`.
+"""One chaos run: play the plan of a seed, wait until all is settled, and judge.
 
-For some minutes instances are killed and every other side fails in every way that it can, while
-the timer fires all the time. Then it is calm: faults are lifted, instances run, and the pipeline
-gets the time to settle; what was given up is replayed, as an operator would. The verdict is that of
-Sentinel, which remembers what it has accepted, and of the app's own status, which has to balance.
-The exit status is 0 only when Sentinel holds the newest version of everything.
+The verdict is that of Sentinel, which remembers what it has accepted, and of the app's own status,
+which has to balance. What was given up is replayed, as an operator would.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import requests
 
-from local.azurite import DEVELOPMENT_ACCOUNT, Azurite, AzuriteUnavailableError
-from local.chaos_plan import Happening, draw_plan
-from local.chaos_stage import STORAGE_PATIENCE, Lift, Stage
+from local.chaos.plan import Happening, draw_plan
+from local.chaos.stage import STORAGE_PATIENCE, Lift, Stage
+from local.chaos.verdict import Verdict
 from local.cloud import LocalCloud
-from local.demo_report import add_runs
-from local.feed import SyntheticFeed, expected_ids
-from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
+from local.demo.report import add_runs
+from local.functions_host.process import PROJECT_ROOT, HostProcess
 from local.functions_host.storage_failures import AZURE_PATIENCE
-from local.run_directory import fresh_directory
-from local.sentinel_api import digest
-from local.tls import LocalCertificates
+from local.services.azurite import DEVELOPMENT_ACCOUNT, Azurite
+from local.services.feed import SyntheticFeed, expected_ids
+from local.services.sentinel_api import digest
+from local.services.tls import LocalCertificates
 
 THRESHOLD = 65
 PAGES = 10
@@ -61,72 +57,6 @@ class Options:
     indicators: int = 20_000
     hosts: int = 3
     outages: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """How a chaos run ended; numbers of indicators unless named otherwise.
-
-    `lost` are expected ones that Sentinel lacks, `stale` those of which it has an older version
-    than Lumen, whether that passes the filters or not, `duplicates` those accepted again without a
-    change. `replayed` counts messages.
-    """
-
-    seed: int
-    expected: int
-    lost: int
-    stale: int
-    unexpected: int
-    replayed: int
-    rejected: int
-    pending: int
-    duplicates: int
-    unbalanced_runs: tuple[str, ...]
-    settled: bool
-    runs: int
-    gaps: int
-    happenings: int
-    kills: int
-    ended: int
-    faults_met: int
-    timers: int
-    requests: int
-    throttled: int
-    calm_seconds: float
-
-    @property
-    def good(self) -> bool:
-        """Whether Sentinel holds all that it should, and the books balance.
-
-        No record of the feed is bad, so none may have been rejected.
-        """
-        wrong = self.lost + self.stale + self.unexpected + self.rejected + self.pending
-        return self.settled and not wrong and not self.unbalanced_runs
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run chaos; return the exit status."""
-    parsed = _parser().parse_args(arguments)
-    options = Options(
-        seed=parsed.seed,
-        seconds=parsed.minutes * 60,
-        indicators=parsed.indicators,
-        hosts=parsed.hosts,
-        outages=parsed.outages,
-    )
-    try:
-        with Azurite() as azurite:
-            verdict = run_chaos(options, azurite=azurite, directory=fresh_directory(), say=_say)
-    except (AzuriteUnavailableError, HostFailedError, OSError) as error:
-        _say(f"chaos: {error}")
-        return 2
-    except KeyboardInterrupt:
-        _say("\nstopped")
-        return 130
-    _say("\n" + render_verdict(verdict))
-    if parsed.json:
-        _say(json.dumps(asdict(verdict)))
-    return 0 if verdict.good else 1
 
 
 def run_chaos(
@@ -329,69 +259,3 @@ def _count_stale(cloud: LocalCloud, feed: SyntheticFeed) -> int:
             version = digest({**found, "confidence": int(found["confidence"])})
             stale += accepted[found["id"]].digest != version
     return stale
-
-
-def render_verdict(verdict: Verdict) -> str:
-    """Return the summary table and one plain sentence."""
-    numbers = {
-        "happenings": verdict.happenings,
-        "instances killed": verdict.kills,
-        "that ended themselves": verdict.ended,
-        "requests that met a fault": verdict.faults_met,
-        "timers fired": verdict.timers,
-        "sync runs": verdict.runs,
-        "of which with a gap": verdict.gaps,
-        "requests to Sentinel": verdict.requests,
-        "of which throttled": verdict.throttled,
-        "indicators expected": verdict.expected,
-        "accepted again": verdict.duplicates,
-        "of an older version": verdict.stale,
-        "messages replayed": verdict.replayed,
-        "rejected": verdict.rejected,
-        "pending": verdict.pending,
-        "unexpected": verdict.unexpected,
-        "lost": verdict.lost,
-    }
-    width = max(len(f"{number:,}") for number in numbers.values())
-    table = "\n".join(f"  {name:<26}{number:>{width},}" for name, number in numbers.items())
-    if verdict.good:
-        return (
-            f"{table}\n\nPASS: lost=0 after seed {verdict.seed}; the books of all {verdict.runs} "
-            f"runs balance ({verdict.calm_seconds:.0f} s of calm to settle)."
-        )
-    faults = [f"lost={verdict.lost}"]
-    named = ("stale", "rejected", "pending", "unexpected")
-    faults += [f"{name}={number}" for name in named if (number := getattr(verdict, name))]
-    if verdict.unbalanced_runs:
-        faults.append(f"the books do not balance: {', '.join(verdict.unbalanced_runs)}")
-    if not verdict.settled:
-        faults.append("not settled in time")
-    return f"{table}\n\nFAIL: seed {verdict.seed}: {'; '.join(faults)}."
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='make chaos ARGS="…"',
-        description="Break everything at random; see that nothing is lost.",
-    )
-    parser.add_argument("--seed", type=int, required=True, help="all randomness comes from it")
-    parser.add_argument("--minutes", type=float, default=1.0, help="of chaos (default 1)")
-    parser.add_argument("--indicators", type=int, default=20_000, help="at Lumen (default 20,000)")
-    parser.add_argument("--hosts", type=int, default=3, help="function hosts (default 3)")
-    parser.add_argument(
-        "--outages",
-        type=int,
-        default=0,
-        help="storage is away so many times, each for 40 s, and hosts stand 24.8 s of it (default "
-        "0: it is away for seconds, and hosts stand 2)",
-    )
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    return parser
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

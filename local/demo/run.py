@@ -16,11 +16,10 @@ from typing import Any
 
 import requests
 
-from local.azurite import Azurite, AzuriteUnavailableError
 from local.cloud import LocalCloud
-from local.demo_faults import HEAL_AFTER, PLAYS, Heal, Play, Seen
-from local.demo_options import parse_options
-from local.demo_report import (
+from local.demo.faults import HEAL_AFTER, PLAYS, Heal, Play, Seen
+from local.demo.options import parse_options
+from local.demo.report import (
     Outcome,
     Verdict,
     add_runs,
@@ -28,9 +27,10 @@ from local.demo_report import (
     render_table,
     render_verdict,
 )
-from local.feed import Feed, FileFeed, SyntheticFeed, expected_ids, parts_of
 from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
 from local.run_directory import fresh_directory
+from local.services.azurite import Azurite, AzuriteUnavailableError
+from local.services.feed import Feed, FileFeed, SyntheticFeed, expected_ids, parts_of
 
 PAGE_SIZE = 1000
 THRESHOLD = 65

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
-from local.feed import Feed
-from local.http_simulator import HttpSimulator, Request, Response, json_response
-from local.tls import LocalCertificates
+from local.services.feed import Feed
+from local.services.http_simulator import HttpSimulator, Request, Response, json_response
+from local.services.tls import LocalCertificates
 
 QUERY_PATH = "/v3/reputation-query"
 STATUS_PATH = f"{QUERY_PATH}/query-status/"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.demo_faults import BAD_SHARE, PLAYS, Seen, bad_ids, is_bad, throttled_requests
+from local.demo.faults import BAD_SHARE, PLAYS, Seen, bad_ids, is_bad, throttled_requests
 
 NOTHING = Seen()
 MET = {

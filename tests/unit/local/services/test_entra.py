@@ -8,8 +8,8 @@ import pytest
 import requests
 from azure.identity import ManagedIdentityCredential
 
-from local.entra import Entra
-from local.tls import LocalCertificates
+from local.services.entra import Entra
+from local.services.tls import LocalCertificates
 from tests.patience import PATIENCE
 
 TENANT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"

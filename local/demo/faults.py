@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from local.cloud import LocalCloud
-from local.faults import Answer, Call, Fault
-from local.lumen_api import PAGE_PATH
+from local.services.faults import Answer, Call, Fault
+from local.services.lumen_api import PAGE_PATH
 
 HEAL_AFTER = 8.0
 """Seconds that a fault lasts, once met, which does not pass by itself."""

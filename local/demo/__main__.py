@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the hang-up
             signal.signal(number, _leave)
     try:
-        from local.demo_run import run  # noqa: PLC0415 - see above
+        from local.demo.run import run  # noqa: PLC0415 - see above
 
         return run(arguments)
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, assert_never
 
-from local.faults import (
+from local.services.faults import (
     Answer,
     Call,
     Cut,
@@ -32,9 +32,9 @@ from local.faults import (
     Trickle,
     plan_faults,
 )
-from local.held_port import HeldPort
-from local.https_listener import HttpsListener, Request, Response, Wire
-from local.tls import LocalCertificates
+from local.services.held_port import HeldPort
+from local.services.https_listener import HttpsListener, Request, Response, Wire
+from local.services.tls import LocalCertificates
 
 __all__ = [
     "Answer",

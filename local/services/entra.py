@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from local.http_simulator import HttpSimulator, Request, Response, json_response
-from local.tls import LocalCertificates
+from local.services.http_simulator import HttpSimulator, Request, Response, json_response
+from local.services.tls import LocalCertificates
 
 MANAGED_IDENTITY_PATH = "/msi/token"
 MANAGED_IDENTITY_API_VERSION = "2019-08-01"
