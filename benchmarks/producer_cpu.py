@@ -42,7 +42,7 @@ from producer.chunking import (
     flush_chunks,
 )
 from producer.drain import new_row
-from producer.entries import Entries, records_of, row_table
+from producer.entries import Entries, row_records, row_table
 from producer.index import Segment, SegmentInfo
 from producer.indicators import Filters, judge_page
 from producer.known import Known
@@ -77,7 +77,7 @@ LONG_AGO: Final = 1e6
 Pages = tuple[bytes, ...]
 
 _ORIGIN: Final = Origin(run_id=RUN, ledger_id="0123456789abcdef")
-_NO_ROWS: Final = row_table([], records_of(b"", letters="", counts=[], void=[]))
+_NO_ROWS: Final = row_table([], row_records(b"", letters="", counts=[], void=[]))
 
 
 def measure(scale: Scale, feed: Path | None) -> list[Figure]:
@@ -168,7 +168,7 @@ def known_but(step: int, feed: Feed) -> Segment:
     """Return a segment of a million that lacks every `step`-th indicator that passes."""
     records = b"".join(chunk.records for chunk in produce(tuple(pages_of(feed))))
     count = len(records) // RECORD_BYTES
-    sent = records_of(records, letters="A" * count, counts=[count], void=[False])
+    sent = row_records(records, letters="A" * count, counts=[count], void=[False])
     keep = np.arange(len(sent)) % step != 0
     others = random_segment(KNOWN - int(keep.sum())).entries
     ids = np.concatenate([others.ids, sent.ids[keep]])

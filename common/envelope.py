@@ -20,8 +20,9 @@ from typing import Any, Final
 from isal import isal_zlib
 
 from common.errors import LaterVersionError, UndecodableError
-from common.fingerprints import FINGERPRINT_BYTES, pack, unpack
+from common.fingerprints import FINGERPRINT_BYTES, pack_fingerprints, unpack_fingerprints
 from common.settings import MAX_OBJECTS_PER_REQUEST
+from common.text import ascii_line
 
 MAX_ENVELOPE_BYTES: Final = 64 * 1024
 """A storage queue message is at most 64 KiB as stored
@@ -200,7 +201,7 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
         },
         separators=(",", ":"),
     )
-    fingerprints = base64.b64encode(pack(envelope.fingerprints)).decode("ascii")
+    fingerprints = base64.b64encode(pack_fingerprints(envelope.fingerprints)).decode("ascii")
     head = f'{head[:-1]},"fingerprints":"{fingerprints}","body":"'  # base64 as it is
     text = f'{head}{packed_body or pack_body(envelope.body)}"}}'
     if len(text) > MAX_ENVELOPE_BYTES and packed_body is None:
@@ -318,7 +319,7 @@ def _fingerprints(fields: dict[str, Any]) -> tuple[int, ...]:
     packed = _base64(fields, "fingerprints")
     if len(packed) % FINGERPRINT_BYTES:
         raise UndecodableError("the fingerprints are cut short")
-    return unpack(packed)
+    return unpack_fingerprints(packed)
 
 
 def _history(fields: dict[str, Any]) -> tuple[Attempt, ...]:
@@ -392,10 +393,3 @@ def _natural(fields: dict[str, Any], name: str, *, below: int = MAX_COUNT) -> in
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < below:
         raise UndecodableError(f"field {name!r} is missing or not a count")
     return value
-
-
-def ascii_line(text: str, *, limit: int) -> str:
-    """Return `text` on one line, cut, in printable ASCII: one character, one byte, no escapes."""
-    line = " ".join(text.split())
-    shown = "".join(c if " " <= c <= "~" and c not in '"\\' else "?" for c in line[:limit])
-    return shown.rstrip()

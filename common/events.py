@@ -14,6 +14,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
+from common.text import cut
 from common.version import VERSION
 
 _LOGGER = logging.getLogger("lumen_sentinel")
@@ -22,9 +23,6 @@ for _chatty in ("azure", "msal", "urllib3"):
     # The Python worker sets the root logger to INFO, where azure-core tells of every request:
     # two lines a storage call would bury ours.
     logging.getLogger(_chatty).setLevel(logging.WARNING)
-
-MAX_TEXT = 300
-"""Characters of any one text field in a log line."""
 
 Fact = str | int | float | bool | None
 
@@ -109,9 +107,3 @@ _QUOTATION: Final = re.compile(r'"[^"]*(?:"|$)')
 """Up to the end where a reason was cut within it."""
 
 _LEFT_OUT: Final = '"…"'
-
-
-def cut(text: str) -> str:
-    """Return `text` on one line, at most `MAX_TEXT` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"

@@ -8,14 +8,14 @@ from typing import Final
 FINGERPRINT_BYTES: Final = 8
 
 
-def pack(fingerprints: Iterable[int]) -> bytes:
+def pack_fingerprints(fingerprints: Iterable[int]) -> bytes:
     """Return fingerprints as bytes."""
     values = tuple(fingerprints)
     return struct.pack(f"<{len(values)}Q", *values)
 
 
-def unpack(packed: bytes) -> tuple[int, ...]:
-    """Return the fingerprints that `pack` packed."""
+def unpack_fingerprints(packed: bytes) -> tuple[int, ...]:
+    """Return the fingerprints that `pack_fingerprints` packed."""
     return struct.unpack(f"<{len(packed) // FINGERPRINT_BYTES}Q", packed)
 
 

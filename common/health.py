@@ -10,7 +10,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from common.ledger.problems import STOPS_THE_FEED, STOPS_UPLOADS, Kind, Problem
+from common.ledger.problems import STOPS_THE_FEED, STOPS_UPLOADS, Problem, ProblemKind
 from common.ledger.states import RunState
 from common.queues import MAX_BACKLOG
 from common.view import View
@@ -52,7 +52,7 @@ class Cause(StrEnum):
 class Reason:
     """One thing that is not as it should be, and the verdict on the feed because of it."""
 
-    code: Kind | Cause
+    code: ProblemKind | Cause
     verdict: Verdict
     text: str
 
@@ -82,11 +82,11 @@ def judge_health(view: View) -> Diagnosis:
     return Diagnosis(verdict=verdict, reasons=tuple(reasons))
 
 
-def _down(code: Kind | Cause, text: str) -> Reason:
+def _down(code: ProblemKind | Cause, text: str) -> Reason:
     return Reason(code=code, verdict=Verdict.DOWN, text=text)
 
 
-def _degraded(code: Kind | Cause, text: str) -> Reason:
+def _degraded(code: ProblemKind | Cause, text: str) -> Reason:
     return Reason(code=code, verdict=Verdict.DEGRADED, text=text)
 
 
@@ -103,7 +103,7 @@ def _problems(view: View) -> Iterator[Reason]:
     """Yield a reason for each problem; records that wait for proof are counted in one."""
     unproven: list[Problem] = []
     for problem in view.problems:
-        if problem.kind is Kind.UNPROVEN:
+        if problem.kind is ProblemKind.UNPROVEN:
             unproven.append(problem)
             continue
         make = _down if problem.kind in STOPS_THE_FEED else _degraded
@@ -112,7 +112,7 @@ def _problems(view: View) -> Iterator[Reason]:
         since = min(problem.since for problem in unproven)
         plural = "record that Sentinel refused waits" if len(unproven) == 1 else "records wait"
         yield _degraded(
-            Kind.UNPROVEN,
+            ProblemKind.UNPROVEN,
             f"{len(unproven)} {plural} for proof that Sentinel accepts anything (since "
             f"{since:%d %b %H:%M} UTC): nothing to do in a quiet feed",
         )

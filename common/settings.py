@@ -115,7 +115,7 @@ _EXPRESSION: Final = re.compile(
 """What a value that was meant for a setting looks like. What does not may be a secret."""
 
 
-def _shown(value: str, alphabet: re.Pattern[str]) -> str:
+def _redacted(value: str, alphabet: re.Pattern[str]) -> str:
     """Return a value for an error; only its length if it may be a secret in the wrong setting."""
     return repr(value) if alphabet.fullmatch(value) else f"a text of {len(value)} characters"
 
@@ -123,7 +123,7 @@ def _shown(value: str, alphabet: re.Pattern[str]) -> str:
 def _https_url(value: str) -> str:
     if not _is_address(value, schemes=frozenset({"https"})):
         raise _Fault(
-            f"{_shown(value, _ADDRESS)} is not an https:// address without user, password and "
+            f"{_redacted(value, _ADDRESS)} is not an https:// address without user, password and "
             "query; correct it"
         )
     return value.rstrip("/")
@@ -136,13 +136,13 @@ def _switch(value: str) -> bool:
         case "false" | "0" | "no" | "off":
             return False
         case _:
-            raise _Fault(f"{_shown(value, _WORD)} is neither true nor false; set one of the two")
+            raise _Fault(f"{_redacted(value, _WORD)} is neither true nor false; set one of the two")
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         if not re.fullmatch(r"[+-]?\d{1,9}", value) or not low <= int(value) <= high:
-            shown = _shown(value, _NUMBER)
+            shown = _redacted(value, _NUMBER)
             raise _Fault(f"{shown} is not a whole number from {low} to {high}; set one")
         return int(value)
 
@@ -152,7 +152,7 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
 def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
         if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value) or not low <= float(value) <= high:
-            shown = _shown(value, _NUMBER)
+            shown = _redacted(value, _NUMBER)
             raise _Fault(f"{shown} is not a number from {low:g} to {high:g}; set one")
         return float(value)
 
@@ -171,7 +171,7 @@ _SCHEDULE: Final = re.compile(rf"(?:{_TIMES}\s+){{4}}{_NAMES}\s+{_NAMES}")
 def _schedule(value: str) -> str:
     if not _SCHEDULE.fullmatch(value):
         raise _Fault(
-            f"{_shown(value, _EXPRESSION)} has not the six fields of an NCRONTAB expression "
+            f"{_redacted(value, _EXPRESSION)} has not the six fields of an NCRONTAB expression "
             f"(second minute hour day month weekday); for every 15 minutes: {DEFAULT_SCHEDULE!r}"
         )
     return value

@@ -16,7 +16,7 @@ from common.errors import PipelineError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.control import Lease, Pause
-from common.ledger.problems import STOPS_UPLOADS, Kind, Problem, Problems
+from common.ledger.problems import STOPS_UPLOADS, Problem, ProblemKind, Problems
 from common.ledger.runs import GAP_COUNTS_FOR, Gap, Run
 from common.ledger.states import ChunkState
 from common.queues import SendQueue, WatchedQueue, drain_time
@@ -126,7 +126,7 @@ def look(
     queue_depth, poison_queue_depth = queue.depth(), poison_queue.depth()  # before the rows
     oldest_due = _oldest_due(queue.peek())
     chunks = list(ledger.chunks.outcomes())
-    poison = ledger.poison.totals()
+    poison_kept = ledger.poison.count_kept()
     reached = {run.run_id: run.sequence for run in recent}
     waiting = [
         chunk
@@ -145,7 +145,7 @@ def look(
         poison_queue_depth=poison_queue_depth,
         oldest_due=oldest_due,
         requests_per_minute=requests_per_minute,
-        poison_kept=poison.kept,
+        poison_kept=poison_kept,
         stale_after=stale_after,
         oldest_pending=min((c.enqueued_at for c in waiting if c.fate.pending), default=None),
         orphans=tuple(_orphans(recent, lease)),
@@ -175,7 +175,7 @@ def problem_of_gap(gap: Gap) -> Problem:
     else:
         ending = f"acknowledged by {gap.acknowledged_by}"
     return Problem(
-        kind=Kind.GAP,
+        kind=ProblemKind.GAP,
         what=f"run {gap.run_id} has a gap: {gap.reason}; {ending}",
         since=gap.since,
         last_seen=gap.since,

@@ -28,7 +28,7 @@ from common.identity import TokenSource
 from common.ledger import Ledger
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance, Mark
 from common.ledger.poison import PoisonedBy
-from common.ledger.problems import Kind, Problems
+from common.ledger.problems import ProblemKind, Problems
 from common.ledger.sends import Sends
 from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
 from consumer.look import Look, NotNow, Sendable, Settled, judge_look
@@ -298,7 +298,7 @@ class Deliverer:
         if waits and envelope.refused:  # again, and nothing was accepted since
             name = f"{envelope.run_id}/{envelope.message_key}"
             with suppress(*_OUR_TROUBLE):
-                self._problems.raise_problem(Kind.UNPROVEN, ONE_WAITS, subject=name)
+                self._problems.raise_problem(ProblemKind.UNPROVEN, ONE_WAITS, subject=name)
         return outcome, replace(envelope, failed=failed, refused=refused)
 
     def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:

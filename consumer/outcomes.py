@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from common.envelope import Attempt, Envelope
 from common.ledger.acceptance import WAITS_FOR_PROOF
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from consumer.deferral import ATTEMPT_CAP, Defer, defer_for_operator, growing
 from consumer.sentinel import (
     THROTTLED,
@@ -140,21 +140,23 @@ def split_indexes(sent: tuple[int, ...], named: set[int]) -> tuple[tuple[int, ..
     return sent[:middle], sent[middle:]
 
 
-def problem_of(answer: Answer, *, refusals_are_many: bool, is_throttled_on: bool) -> Kind | None:
+def problem_of(
+    answer: Answer, *, refusals_are_many: bool, is_throttled_on: bool
+) -> ProblemKind | None:
     """Return the problem that an answer means for the whole feed, if any."""
     match answer:
         case Uploaded():
             return None
         case Throttled():
-            return Kind.THROTTLED if is_throttled_on else None
+            return ProblemKind.THROTTLED if is_throttled_on else None
         case OperatorNeeded() | RefreshToken():
-            return Kind.ACCESS
+            return ProblemKind.ACCESS
         case Unavailable():
-            return Kind.UNAVAILABLE
+            return ProblemKind.UNAVAILABLE
         case Drift():
-            return Kind.DRIFT
+            return ProblemKind.DRIFT
         case Refused():
-            return Kind.REFUSING if refusals_are_many else None
+            return ProblemKind.REFUSING if refusals_are_many else None
         case _:
             assert_never(answer)
 

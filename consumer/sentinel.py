@@ -17,6 +17,7 @@ from common.clock import Clock
 from common.delivery import REQUEST_WITHIN
 from common.events import quoted
 from common.settings import destination_of
+from common.text import printable_line
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 
 API_VERSION: Final = "2024-02-01-preview"
@@ -287,14 +288,8 @@ def _record_error(item: object) -> RecordError | None:
         return None
     if abs(index) > MAX_INDEX or index != int(index) or not isinstance(messages or [], list):
         return None
-    shown = map(_shown, (messages or [])[:MAX_MESSAGES])
+    shown = (printable_line(str(one), limit=MAX_MESSAGE) for one in (messages or [])[:MAX_MESSAGES])
     return RecordError(index=int(index), messages=tuple(shown))
-
-
-def _shown(message: object, *, limit: int = MAX_MESSAGE) -> str:
-    """Return a message of the service as one line of text that every store takes."""
-    line = " ".join(str(message).split())[:limit]
-    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _wait(headers: Mapping[str, str], body: bytes, now: datetime) -> float:
@@ -313,4 +308,6 @@ def _said(body: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     message = fields.get("message") if isinstance(fields, dict) else None
-    return f": {quoted(_shown(message, limit=MAX_SAID))}" if isinstance(message, str) else ""
+    return (
+        f": {quoted(printable_line(message, limit=MAX_SAID))}" if isinstance(message, str) else ""
+    )

@@ -15,7 +15,7 @@ from common.clock import SystemClock
 from common.errors import PipelineError, SettingsError
 from common.identity import SentinelTokens, storage_credential
 from common.ledger import open_ledger
-from common.ledger.problems import Kind, Problems
+from common.ledger.problems import ProblemKind, Problems
 from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import STORAGE_CONNECTION, read_settings, read_storage_settings
@@ -41,7 +41,7 @@ def sentinel_upload(message: func.QueueMessage) -> None:
     except SettingsError as error:
         defer_message(text, str(error), deferrer=_safe_deferrer())
         with suppress(PipelineError):  # the settings of the tables may be among them
-            _safe_problems().raise_problem(Kind.ACCESS, str(error))
+            _safe_problems().raise_problem(ProblemKind.ACCESS, str(error))
         return
     deliverer.deliver(text)
 

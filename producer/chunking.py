@@ -125,7 +125,7 @@ def fill_chunks(
                 invalid.append(verdict)  # type: ignore[arg-type] # the only one left
         else:
             if verdict.id_hash in filling.ids:
-                filling.pack()
+                filling.close_chunk()
             if not filling.waiting:
                 filling.settle(_at(page, end - 1), tally.counts())
             filling.waiting.append(verdict)
@@ -134,7 +134,7 @@ def fill_chunks(
             tally.corrections += verdict.correction
             tally.other_kind += verdict.other_kind
             if len(filling.waiting) == size:
-                filling.pack()
+                filling.close_chunk()
     reached, counts = _behind(page, end), tally.counts()
     if not filling.waiting:
         filling.settle(reached, counts)
@@ -144,7 +144,7 @@ def fill_chunks(
 def flush_chunks(progress: Progress, *, origin: Origin) -> FilledPage:
     """Return the chunk of what still waits, and the checkpoint behind everything read."""
     filling = _Filling(progress, origin)
-    filling.pack()
+    filling.close_chunk()
     reached = progress.reached
     filling.settle(reached.cursor, reached.counts)
     return filling.result(reached.cursor, reached.counts)
@@ -155,13 +155,15 @@ def fits(indicator: Indicator) -> bool:
     if len(indicator.body) <= SURELY_FITS:
         return True
     try:
-        pack([indicator], origin=Origin(run_id="0" * 32), sequence=0)
+        chunks_of([indicator], origin=Origin(run_id="0" * 32), sequence=0)
     except ValueError:
         return False
     return True
 
 
-def pack(indicators: Sequence[Indicator], *, origin: Origin, sequence: int) -> list[PackedChunk]:
+def chunks_of(
+    indicators: Sequence[Indicator], *, origin: Origin, sequence: int
+) -> list[PackedChunk]:
     """Return `indicators` as one chunk, or as the halves of it that fit in a message."""
     body = b"[" + b",".join([indicator.body for indicator in indicators]) + b"]"
     envelope = Envelope(
@@ -187,8 +189,8 @@ def pack(indicators: Sequence[Indicator], *, origin: Origin, sequence: int) -> l
     if len(indicators) == 1:
         raise ValueError("an indicator that does not fit alone must be refused before")
     middle = len(indicators) // 2
-    first = pack(indicators[:middle], origin=origin, sequence=sequence)
-    second = pack(indicators[middle:], origin=origin, sequence=sequence + len(first))
+    first = chunks_of(indicators[:middle], origin=origin, sequence=sequence)
+    second = chunks_of(indicators[middle:], origin=origin, sequence=sequence + len(first))
     return first + second
 
 
@@ -227,10 +229,10 @@ class _Filling:
         self._origin = origin
         self._chunks: list[PackedChunk] = []
 
-    def pack(self) -> None:
+    def close_chunk(self) -> None:
         """Make a chunk of what waits, if anything does."""
         if self.waiting:
-            packed = pack(self.waiting, origin=self._origin, sequence=self._sequence)
+            packed = chunks_of(self.waiting, origin=self._origin, sequence=self._sequence)
             self._sequence += len(packed)
             self._chunks += packed
             self.waiting = []

@@ -278,7 +278,7 @@ class RowRecords:
         )
 
 
-def records_of(
+def row_records(
     packed: bytes, *, letters: str, counts: Sequence[int], void: Sequence[bool]
 ) -> RowRecords:
     """Return the records of chunk rows, oldest first.

@@ -22,7 +22,7 @@ from producer.entries import (
     concerning,
     entries_of,
     foldable,
-    records_of,
+    row_records,
     row_table,
     to_enter,
 )
@@ -123,7 +123,7 @@ def _read(chunks: Iterable[Chunk]) -> tuple[list[_RowRef], RowRecords]:
     ]
     found.sort(key=lambda pair: (pair[0].chunk.run_id, pair[0].chunk.epoch, pair[0].chunk.sequence))
     rows = [row for row, _ in found]
-    return rows, records_of(
+    return rows, row_records(
         b"".join(records for _, records in found),
         letters="".join(row.chunk.each for row in rows),
         counts=[row.chunk.count for row in rows],

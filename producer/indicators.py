@@ -16,6 +16,7 @@ import msgspec
 import orjson
 
 from common.fingerprints import hash_all, hash_of
+from common.text import ascii_only
 from producer import ordinary
 from producer.cutting import BEYOND_64_BITS, NESTED_TOO_DEEPLY, Unreadable
 from producer.entries import days_of_all, milliseconds_of_all
@@ -38,7 +39,7 @@ _HIGHEST_CONFIDENCE: Final = 100
 _MAX_SHOWN: Final = 100
 
 
-class Kind(StrEnum):
+class PatternKind(StrEnum):
     """What an indicator's pattern is about; a pattern may be about both."""
 
     IPV4 = "ipv4-addr"
@@ -139,7 +140,9 @@ class Filters:
         """Whether an indicator about `kinds` passes: of another kind, or one is switched on."""
         if not kinds:
             return True
-        return (self.ipv4 and Kind.IPV4 in kinds) or (self.domain and Kind.DOMAIN in kinds)
+        return (self.ipv4 and PatternKind.IPV4 in kinds) or (
+            self.domain and PatternKind.DOMAIN in kinds
+        )
 
 
 class Lookup(Protocol):
@@ -534,6 +537,4 @@ def _content(record: object) -> bytes:
 
 
 def _shown(value: object) -> str:
-    if not isinstance(value, str):
-        return ""
-    return value.encode("ascii", "replace").decode()[:_MAX_SHOWN]
+    return ascii_only(value, limit=_MAX_SHOWN) if isinstance(value, str) else ""

@@ -20,7 +20,7 @@ from producer.entries import (
     Place,
     RowTable,
     merged_tables,
-    records_of,
+    row_records,
     row_table,
     words,
 )
@@ -79,7 +79,7 @@ class Known:
         chunks, self._pending = self._pending, []
         if not chunks:
             return
-        records = records_of(
+        records = row_records(
             b"".join(chunk.records for chunk in chunks),
             letters="".join(chunk.each for chunk in chunks),
             counts=[chunk.count for chunk in chunks],

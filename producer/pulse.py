@@ -14,7 +14,7 @@ from common.errors import PipelineError
 from common.events import Event, Fact, emit
 from common.health import Cause, Verdict, judge_health
 from common.ledger import Ledger
-from common.ledger.problems import Kind, Problems
+from common.ledger.problems import ProblemKind, Problems
 from common.ledger.pulses import Account, Books, Pulse
 from common.ledger.states import RunState
 from common.queues import SendQueue, WatchedQueue
@@ -117,7 +117,7 @@ def pulse_of(view: View, before: tuple[Pulse, Books] | None) -> tuple[Pulse, Boo
     earlier = before[1] if before else Books()
     come = _come(view.runs, earlier)
     minutes = None if before is None else max(0.0, (view.now - before[0].at) / _MINUTE)
-    gaps = [problem for problem in view.problems if problem.kind is Kind.GAP]
+    gaps = [problem for problem in view.problems if problem.kind is ProblemKind.GAP]
     complete = [run.updated_at for run in view.recent if run.state is RunState.COMPLETE]
     pulse = Pulse(
         at=view.now,

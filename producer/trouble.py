@@ -17,7 +17,7 @@ from common.errors import (
     QueryFailedError,
     TryLaterError,
 )
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from producer.lumen import Page, QueryStatus
 
 
@@ -31,7 +31,7 @@ class Lumen(Protocol):
     def fetch_page(self, token: str, *, give_up_at: float, is_first: bool = False) -> Page: ...
 
 
-def problem_of(error: PipelineError) -> Kind | None:
+def problem_of(error: PipelineError) -> ProblemKind | None:
     """Return the problem that the error of a call to Lumen means, if any. Pure.
 
     Only a tick that ran out of time is none. A gap is recorded in the run; one whose query was
@@ -39,13 +39,13 @@ def problem_of(error: PipelineError) -> Kind | None:
     """
     match error:
         case CredentialError():
-            return Kind.LUMEN_ACCESS
+            return ProblemKind.LUMEN_ACCESS
         case ContractDriftError():
-            return Kind.LUMEN_DRIFT
+            return ProblemKind.LUMEN_DRIFT
         case OutOfTimeError():
             return None
         case QueryFailedError() | TryLaterError():
-            return Kind.LUMEN_UNAVAILABLE
+            return ProblemKind.LUMEN_UNAVAILABLE
         case _:
             return None
 
@@ -57,7 +57,7 @@ class WatchedLumen:
         self._lumen = lumen
         self.has_answered = False
         """Whether a call was answered as it should be, and none met trouble since."""
-        self.trouble: tuple[Kind, str] | None = None
+        self.trouble: tuple[ProblemKind, str] | None = None
         """What the last call met that had an end, and in which words."""
 
     def start_query(
@@ -80,7 +80,7 @@ class WatchedLumen:
         try:
             return self._watch(call, is_ours=lambda: bool(ours))
         except GapError as gap:
-            self._met(Kind.LUMEN_UNAVAILABLE, gap)
+            self._met(ProblemKind.LUMEN_UNAVAILABLE, gap)
             raise
 
     def query_status(self, cache_id: str, *, give_up_at: float) -> QueryStatus:
@@ -95,9 +95,9 @@ class WatchedLumen:
 
     def query_failed(self, error: QueryFailedError) -> None:
         """Note that Lumen answered, and said that it could not do what it was asked."""
-        self._met(Kind.LUMEN_UNAVAILABLE, error)
+        self._met(ProblemKind.LUMEN_UNAVAILABLE, error)
 
-    def _met(self, kind: Kind, error: PipelineError) -> None:
+    def _met(self, kind: ProblemKind, error: PipelineError) -> None:
         self.has_answered, self.trouble = False, (kind, str(error))
 
     def _watch[T](self, call: Callable[[], T], *, is_ours: Callable[[], bool] = lambda: False) -> T:

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from common.envelope import Envelope, sequence_key
 from common.errors import ConflictError
-from common.events import cut
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
 from common.ledger.states import (
     ANSWERED,
@@ -34,6 +33,7 @@ from common.ledger.states import (
 from common.ledger.tables import Action, Operation, Row, Table, Tables, Value
 from common.records import RECORD_BYTES, Record, unpack_records
 from common.settings import MAX_OBJECTS_PER_REQUEST
+from common.text import cut
 
 _LEDGER: Final = ("ledger", "id")
 """Keys of the row that names the ledger: its partition sorts behind those of all runs, its row key

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.errors import ConflictError, LeaseHeldError, LeaseLostError
-from common.events import cut
 from common.ledger.tables import Row, Table, Tables, Value
+from common.text import cut
 
 TABLE: Final = "control"
 _PARTITION: Final = "control"

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from common.envelope import Attempt, Envelope
 from common.errors import ConflictError
-from common.events import cut
 from common.ledger.states import member_of
 from common.ledger.tables import (
     MAX_BINARY_PROPERTY,
@@ -32,6 +31,7 @@ from common.ledger.tables import (
     Value,
     remove_all,
 )
+from common.text import cut
 
 TABLE: Final = "poison"
 UNKNOWN_RUN: Final = "unknown"
@@ -49,13 +49,10 @@ _ENTRY: Final = (
     "note",
 )
 """The properties that a list needs: not the message, which is most of the row."""
-_TOTALS: Final = ("state", "settled_at")
+_STATE: Final = ("state", "settled_at")
 
 _SETTLED: Final = "~settled"
 """The partition of settled records: `~` is behind every letter and digit that a run id has."""
-
-_LAST_REPLAY: Final = ("~last", "replay")
-"""Keys of the row that says when a record was replayed last; behind the kept ones, too."""
 
 _BEHIND_THE_KEPT: Final = "~"
 
@@ -121,14 +118,6 @@ class PoisonRecord(PoisonEntry):
     etag: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoisonTotals:
-    """How many messages wait for an operator, and when one was replayed last."""
-
-    kept: int
-    replayed_at: datetime | None
-
-
 class Poison:
     """The poison rows, by run."""
 
@@ -184,8 +173,6 @@ class Poison:
         key = _settled_key(record.run_id, record.poison_id)
         try:
             claimed = replace(claimed, etag=self._table.replace(claimed))
-            if state is PoisonState.REPLAYED:
-                self._note_replay(at)
             self._table.merge(Row(partition=_SETTLED, key=key, data=data))
             self._table.transact([Operation(action=Action.DELETE, row=claimed)])
         except ConflictError:
@@ -210,20 +197,10 @@ class Poison:
             others = (PoisonEntry(**_entry_fields(row)) for row in rows)
             yield from (entry for entry in others if entry.name not in kept)
 
-    def totals(self) -> PoisonTotals:
-        """Return the totals; none of the rows is held for it, and of the settled none is read."""
-        kept = 0
-        replays: list[datetime] = []
-        for row in self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_TOTALS):
-            data: dict[str, Any] = dict(row.data)
-            state = member_of(PoisonState, data.get("state"), PoisonState.OTHER)
-            kept += state not in SETTLED_POISON
-            if state is PoisonState.REPLAYED and isinstance(data.get("settled_at"), datetime):
-                replays.append(data["settled_at"])
-        last = self._table.get(*_LAST_REPLAY)
-        if last is not None and isinstance(at := last.data.get("at"), datetime):
-            replays.append(at)
-        return PoisonTotals(kept=kept, replayed_at=max(replays, default=None))
+    def count_kept(self) -> int:
+        """Return how many messages wait for an operator; no row is held, no settled one is read."""
+        rows = self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_STATE)
+        return sum(_state(row) not in SETTLED_POISON for row in rows)
 
     def all(self) -> Iterator[PoisonRecord]:
         """Yield every record once, whole: the kept ones, then the settled ones."""
@@ -240,7 +217,7 @@ class Poison:
 
         Also those whose move was cut short: they lie among the kept ones.
         """
-        unmoved = self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_TOTALS)
+        unmoved = self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_STATE)
         for part in unmoved:
             if _is_settled_before(part, moment):
                 row = self._table.get(part.partition, part.key)
@@ -253,13 +230,6 @@ class Poison:
     def purge(self, rows: Iterable[Row]) -> int:
         """Remove such rows as they were read, and return how many; one that changed stays."""
         return remove_all(self._table, rows)
-
-    def _note_replay(self, at: datetime) -> None:
-        known = self._table.get(*_LAST_REPLAY)
-        last = None if known is None else known.data.get("at")
-        if not isinstance(last, datetime) or last < at:
-            partition, key = _LAST_REPLAY
-            self._table.merge(Row(partition=partition, key=key, data={"at": at}))
 
 
 def poison_of_envelope(
@@ -301,8 +271,11 @@ def poison_of_raw(
 
 def _is_settled_before(row: Row, moment: datetime) -> bool:
     at = row.data.get("settled_at")
-    is_settled = member_of(PoisonState, row.data.get("state"), PoisonState.OTHER) in SETTLED_POISON
-    return is_settled and isinstance(at, datetime) and at < moment
+    return _state(row) in SETTLED_POISON and isinstance(at, datetime) and at < moment
+
+
+def _state(row: Row) -> PoisonState:
+    return member_of(PoisonState, row.data.get("state"), PoisonState.OTHER)
 
 
 def _settled_key(run_id: str, poison_id: str) -> str:

@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from common.clock import Clock
 from common.errors import ConflictError
-from common.events import cut
 from common.ledger.states import member_of
 from common.ledger.tables import Action, Operation, Row, Table, Tables
+from common.text import cut
 
 TABLE: Final = "control"
 _PARTITION: Final = "problem"
@@ -41,7 +41,7 @@ MAX_TRACES: Final = 10
 """Ended problems that are kept."""
 
 
-class Kind(StrEnum):
+class ProblemKind(StrEnum):
     """What can stop or slow the feed."""
 
     ACCESS = "access"
@@ -60,23 +60,25 @@ class Kind(StrEnum):
 
 UPLOAD_DISPROVES: Final = frozenset(
     {
-        Kind.ACCESS,
-        Kind.UNAVAILABLE,
-        Kind.REFUSING,
-        Kind.THROTTLED,
-        Kind.DRIFT,
-        Kind.UNPROVEN,
+        ProblemKind.ACCESS,
+        ProblemKind.UNAVAILABLE,
+        ProblemKind.REFUSING,
+        ProblemKind.THROTTLED,
+        ProblemKind.DRIFT,
+        ProblemKind.UNPROVEN,
     }
 )
 """Kinds that are over once Sentinel has accepted something."""
 
-LUMEN_DISPROVES: Final = frozenset({Kind.LUMEN_ACCESS, Kind.LUMEN_UNAVAILABLE, Kind.LUMEN_DRIFT})
+LUMEN_DISPROVES: Final = frozenset(
+    {ProblemKind.LUMEN_ACCESS, ProblemKind.LUMEN_UNAVAILABLE, ProblemKind.LUMEN_DRIFT}
+)
 """Kinds that are over once Lumen has answered a query with a page."""
 
-STOPS_UPLOADS: Final = UPLOAD_DISPROVES - {Kind.UNPROVEN}
+STOPS_UPLOADS: Final = UPLOAD_DISPROVES - {ProblemKind.UNPROVEN}
 """Kinds with which Sentinel accepts nothing."""
 
-STOPS_THE_FEED: Final = STOPS_UPLOADS | {Kind.LUMEN_ACCESS, Kind.LUMEN_DRIFT}
+STOPS_THE_FEED: Final = STOPS_UPLOADS | {ProblemKind.LUMEN_ACCESS, ProblemKind.LUMEN_DRIFT}
 """Kinds with which nothing arrives before a person acts, or an outage of Sentinel ends. An outage
 of Lumen is among them only once a complete run is missing: the next ticks try by themselves."""
 
@@ -89,7 +91,7 @@ class Problem:
     when it ends unless it is met again, or when it ended.
     """
 
-    kind: Kind
+    kind: ProblemKind
     what: str
     since: datetime
     last_seen: datetime
@@ -115,7 +117,7 @@ class Problems:
         self._raised: dict[str, float] = {}
         self._succeeded: float | None = None
 
-    def raise_problem(self, kind: Kind, what: str, *, subject: str = "") -> None:
+    def raise_problem(self, kind: ProblemKind, what: str, *, subject: str = "") -> None:
         """Record that a problem was met, at most once in `WRITE_EVERY` seconds.
 
         Called again while it counts: it counts longer, and keeps its beginning.
@@ -145,7 +147,7 @@ class Problems:
             )
         )
 
-    def end(self, kinds: Collection[Kind]) -> None:
+    def end(self, kinds: Collection[ProblemKind]) -> None:
         """End the problems of `kinds`: something has disproved them. Called twice: the same.
 
         One that is met at the same moment stays, until the next success or its own end.
@@ -236,13 +238,13 @@ class Problems:
             return True
 
 
-def _key(kind: Kind, subject: str) -> str:
+def _key(kind: ProblemKind, subject: str) -> str:
     """Return the key of a problem's row; `/` must not be in one."""
     return f"{kind.value}|{subject.replace('/', '|')}" if subject else kind.value
 
 
-def _kind_of(key: str) -> Kind | None:
-    return member_of(Kind, key.partition("|")[0], None)
+def _kind_of(key: str) -> ProblemKind | None:
+    return member_of(ProblemKind, key.partition("|")[0], None)
 
 
 def _from_row(row: Row) -> Problem | None:

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from common.events import cut
 from common.ledger.partitions import newest_first
 from common.ledger.tables import Row, Table, Tables, Value, remove_all
+from common.text import cut
 from common.version import VERSION
 
 TABLE: Final = "pulses"

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from common.events import cut
 from common.ledger.states import member_of
 from common.ledger.tables import MAX_BINARY_PROPERTY, Row, Table, Tables, Value, remove_all
+from common.text import cut
 
 TABLE: Final = "rejections"
 INVALID: Final = "invalid"

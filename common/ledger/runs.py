@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from common.clock import Clock
 from common.errors import ConflictError, LeaseLostError
-from common.events import cut
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
 from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState, member_of
 from common.ledger.tables import Action, Operation, Row, Table, Tables, Value, remove_all
+from common.text import cut
 
 ROWS_A_WRITE: Final = 99
 """Chunk rows in a transaction, beside the head: 100 entities at most (`MAX_BATCH_ENTITIES`)."""

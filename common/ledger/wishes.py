@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from common.events import cut
 from common.ledger.rejections import TABLE, WISHES, content_of, pack_content
 from common.ledger.runs import WishRef
 from common.ledger.tables import Row, Table, Tables, remove_all
+from common.text import cut
 
 _KEY_DIGITS: Final = 32
 

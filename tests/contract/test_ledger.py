@@ -21,7 +21,6 @@ from common.envelope import (
     chunk_id_of,
 )
 from common.errors import ConflictError, LeaseHeldError, LeaseLostError, UnavailableError
-from common.events import MAX_TEXT
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk, Fate, insertion, removal, voiding
 from common.ledger.control import Control
@@ -31,7 +30,6 @@ from common.ledger.poison import (
     PoisonEntry,
     PoisonRecord,
     PoisonState,
-    PoisonTotals,
     poison_of_envelope,
     poison_of_raw,
 )
@@ -40,6 +38,7 @@ from common.ledger.runs import Counts, Cursor, Folded, Head, Run, new_run_id
 from common.ledger.states import CHUNK_MOVES, OPEN_RUNS, RUN_MOVES, ChunkState, RunState
 from common.ledger.tables import Operation, Row, Table, Tables, Value
 from common.records import Record, pack_records
+from common.text import MAX_TEXT
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.tables import FakeTables
 
@@ -1017,7 +1016,7 @@ def test_poison_that_is_given_up_while_it_is_settled_stays_kept(
     hooked.once("poison", "transact", lambda: ledger.poison.keep(again))
     assert not ledger.poison.settle(found, PoisonState.REPLAYED, at=LATER)
     assert [e.reason for e in ledger.poison.entries(settled=True)] == ["once more"]
-    assert ledger.poison.totals().kept == 1
+    assert ledger.poison.count_kept() == 1
 
 
 def test_of_two_who_settle_a_record_at_once_one_does(ledger: Ledger, hooked: HookedTables) -> None:
@@ -1032,7 +1031,7 @@ def test_of_two_who_settle_a_record_at_once_one_does(ledger: Ledger, hooked: Hoo
     assert not ledger.poison.settle(found, PoisonState.REPLAYED, at=LATER)
     (entry,) = ledger.poison.entries(settled=True)
     assert (entry.state, entry.settled_at) == (PoisonState.DISCARDED, SOON)
-    assert ledger.poison.totals() == PoisonTotals(kept=0, replayed_at=None)
+    assert ledger.poison.count_kept() == 0
 
 
 def test_a_record_whose_move_was_cut_short_is_settled_and_purged(
@@ -1055,19 +1054,16 @@ def test_a_record_whose_move_was_cut_short_is_settled_and_purged(
     assert list(ledger.poison.entries(settled=True)) == []
 
 
-def test_the_totals_of_the_poison_say_what_is_kept_and_when_one_was_replayed(
-    ledger: Ledger,
-) -> None:
-    """Settled records are not counted; of several replays the last one is told."""
-    assert ledger.poison.totals() == PoisonTotals(kept=0, replayed_at=None)
+def test_what_is_kept_of_the_poison_is_counted(ledger: Ledger) -> None:
+    """Settled records are not."""
+    assert ledger.poison.count_kept() == 0
     for text in "abcde":
         ledger.poison.keep(raw(text))
-    assert ledger.poison.totals() == PoisonTotals(kept=5, replayed_at=None)
-    settled = [(PoisonState.REPLAYED, LATER), (PoisonState.REPLAYED, SOON)]
-    records = iter(list(ledger.poison.all()))
-    for state, at in [*settled, (PoisonState.DISCARDED, LATER + timedelta(hours=1))]:
-        assert ledger.poison.settle(next(records), state, at=at)
-    assert ledger.poison.totals() == PoisonTotals(kept=2, replayed_at=LATER)
+    assert ledger.poison.count_kept() == 5
+    states = (PoisonState.REPLAYED, PoisonState.REPLAYED, PoisonState.DISCARDED)
+    for record, state in zip(list(ledger.poison.all()), states, strict=False):
+        assert ledger.poison.settle(record, state, at=LATER)
+    assert ledger.poison.count_kept() == 2
 
 
 def test_poison_that_comes_again_keeps_its_first_time(ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from local.cloud import LocalCloud
 from local.functions_host.process import HostProcess
 from local.services.feed import SyntheticFeed
@@ -61,7 +61,7 @@ def test_what_an_operator_mends_is_noticed_without_a_restart(
     mend = deny(world.cloud)
     world.sync(host)
     _wait_for_deferrals(world, host)
-    problem = world.problem(Kind.ACCESS)
+    problem = world.problem(ProblemKind.ACCESS)
     assert problem is not None
     assert remedy in problem.what
     assert not world.poison()
@@ -97,7 +97,7 @@ def test_chunks_for_an_unknown_workspace_wait_for_the_right_one(
     wrong = world.cloud.start_host()
     world.sync(wrong)
     _wait_for_deferrals(world, wrong)
-    problem = world.problem(Kind.ACCESS)
+    problem = world.problem(ProblemKind.ACCESS)
     assert problem is not None
     assert "WORKSPACE_ID" in problem.what
     wrong.terminate()

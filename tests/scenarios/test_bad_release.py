@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from local.services.faults import Answer, Fault
 from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
@@ -39,7 +39,7 @@ def test_what_is_refused_without_exception_is_kept_on_the_queue(
         "every chunk was deferred",
     )
     if objects > MANY:
-        until(lambda: world.problem(Kind.REFUSING), "20 refusals in a row")
+        until(lambda: world.problem(ProblemKind.REFUSING), "20 refusals in a row")
     assert not world.poison()
     assert not list(world.ledger.rejections.of_run(run.run_id))
     assert world.problems.last_success() is None

@@ -1,7 +1,7 @@
 """Lumen refuses the API key: an operator is needed, and health says so at once."""
 
 from common.health import Verdict, judge_health
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from common.ledger.states import RunState
 from local.services.faults import Answer, Fault
 from local.services.feed import SyntheticFeed
@@ -41,6 +41,6 @@ def test_a_refused_key_shows_at_once_and_ends_when_lumen_answers(new_world: NewW
     refusal.remove()
     world.sync(host)
     world.deliver_all()
-    assert world.problem_is_over(Kind.LUMEN_ACCESS)
+    assert world.problem_is_over(ProblemKind.LUMEN_ACCESS)
     assert judge_health(world.look()).verdict is Verdict.HEALTHY
     assert_conserved(world, also=MORE)

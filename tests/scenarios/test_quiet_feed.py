@@ -1,6 +1,6 @@
 """A feed in which hardly anything changes, and what changes is a bad record."""
 
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.versions import feed_of, id_of, version
 from tests.scenarios.world import until
@@ -21,7 +21,7 @@ def test_a_bad_record_of_a_quiet_feed_waits_and_is_no_outage(new_world: NewWorld
         lambda: [chunk.deferrals for chunk in world.chunks(run.run_id) if chunk.deferrals >= 4],
         "the record was refused several times",
     )
-    assert world.problem(Kind.REFUSING) is None
+    assert world.problem(ProblemKind.REFUSING) is None
     assert not list(world.ledger.rejections.of_run(run.run_id))
     world.deliver_among_others(host)
     (kept,) = world.ledger.rejections.of_run(run.run_id)

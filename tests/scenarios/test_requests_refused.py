@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from local.services.feed import SyntheticFeed
 from local.services.sentinel_api import SentinelBehaviour
 from tests.scenarios.conftest import NewWorld
@@ -60,7 +60,7 @@ def test_a_bad_indicator_in_the_only_chunk_costs_one_indicator(
     others = world.deliver_among_others(host)
     assert_conserved(world, rejected=1, also=others)
     assert _rejected_ids(world) == bad
-    assert world.problem(Kind.REFUSING) is None
+    assert world.problem(ProblemKind.REFUSING) is None
 
 
 def test_many_named_bad_indicators_cost_only_themselves(new_world: NewWorld) -> None:

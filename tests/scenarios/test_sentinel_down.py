@@ -1,6 +1,6 @@
 """Sentinel is down: every request is answered 503, for longer than any quick retry lasts."""
 
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from local.services.faults import Answer, Fault
 from local.services.feed import SyntheticFeed
 from tests.scenarios.conftest import NewWorld
@@ -17,7 +17,7 @@ def test_an_outage_poisons_nothing_and_ends_by_itself(new_world: NewWorld) -> No
         lambda: all(chunk.deferrals >= 3 for chunk in world.chunks()),
         "every chunk was deferred several times",
     )
-    problem = world.problem(Kind.UNAVAILABLE)
+    problem = world.problem(ProblemKind.UNAVAILABLE)
     assert problem is not None
     assert "503" in problem.what
     assert not world.poison()
@@ -25,5 +25,5 @@ def test_an_outage_poisons_nothing_and_ends_by_itself(new_world: NewWorld) -> No
     outage.remove()
     world.deliver_all()
     assert_conserved(world)
-    assert world.problem_is_over(Kind.UNAVAILABLE)
+    assert world.problem_is_over(ProblemKind.UNAVAILABLE)
     assert world.problems.open() == []

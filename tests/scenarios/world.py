@@ -21,7 +21,7 @@ from common.envelope import decode_envelope, encode_envelope
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk
 from common.ledger.poison import PoisonRecord, PoisonState
-from common.ledger.problems import Kind, Problem, Problems
+from common.ledger.problems import Problem, ProblemKind, Problems
 from common.ledger.runs import Run
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
@@ -126,11 +126,11 @@ class World:
         records = find(self.ledger, selection)
         return list(discard(records, ledger=self.ledger, clock=SystemClock()))
 
-    def problem(self, kind: Kind) -> Problem | None:
+    def problem(self, kind: ProblemKind) -> Problem | None:
         """The problem of a kind that is open, if there is one."""
         return next((one for one in self.problems.open() if one.kind is kind), None)
 
-    def problem_is_over(self, kind: Kind) -> bool:
+    def problem_is_over(self, kind: ProblemKind) -> bool:
         """Whether there was such a problem and it has ended."""
         kinds = {problem.kind for problem in self.problems.ended()}
         return kind in kinds and self.problem(kind) is None

@@ -29,7 +29,7 @@ from common.settings import read_setting
 from local.services.accepted_objects import AcceptedObjects
 from local.services.feed import Feed, SyntheticFeed, expected_ids
 from local.services.http_simulator import Exchange
-from producer.entries import records_of, row_table
+from producer.entries import row_records, row_table
 from producer.known import Known
 
 PLAN = first_load.Plan(start_up=10, steady=60, indicators=1)
@@ -128,7 +128,7 @@ def test_one_unchanged_indicator_that_is_sent_again_is_too_many(
 def _known(feed: Feed) -> Known:
     """Return what is known once every indicator of a feed that passes was sent."""
     chunks = producer_cpu.produce(tuple(producer_cpu.pages_of(feed)))
-    records = records_of(
+    records = row_records(
         b"".join(chunk.records for chunk in chunks),
         letters="A" * sum(chunk.envelope.count for chunk in chunks),
         counts=[chunk.envelope.count for chunk in chunks],

@@ -6,11 +6,10 @@ import logging
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from common import events
-from common.events import MAX_TEXT, Event, cut, emit, quoted
+from common.events import Event, emit, quoted
+from common.text import MAX_TEXT
 from common.version import VERSION
 
 LOGGER = "lumen_sentinel"
@@ -74,22 +73,6 @@ def test_what_another_service_said_is_in_no_line(
     shown = json.loads(line.partition(" ")[2])["reason"]
     more = "; and so on" if cut_at is None else ""
     assert shown == f'Sentinel refused the request (400): "…"{more}'
-
-
-@given(text=st.text(max_size=2 * MAX_TEXT))
-def test_cut_text_is_short_and_on_one_line(text: str) -> None:
-    """Cut text never exceeds its limit nor spans lines, and cutting again changes nothing."""
-    short = cut(text)
-    assert len(short) <= MAX_TEXT
-    assert len(short.splitlines()) <= 1
-    assert cut(short) == short
-
-
-@pytest.mark.parametrize(("length", "kept"), [(MAX_TEXT, True), (MAX_TEXT + 1, False)])
-def test_the_limit_is_exact(length: int, kept: bool) -> None:
-    """Text of exactly the limit is kept whole, one character more is cut."""
-    text = "x" * length
-    assert (cut(text) == text) is kept
 
 
 @pytest.mark.parametrize("event", Event)

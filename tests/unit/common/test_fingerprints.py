@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.fingerprints import FINGERPRINT_BYTES, id_hash, pack, unpack
+from common.fingerprints import FINGERPRINT_BYTES, id_hash, pack_fingerprints, unpack_fingerprints
 
 fingerprints = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63, 2**64 - 1])
 
@@ -11,8 +11,8 @@ fingerprints = st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63, 2**64 -
 @given(values=st.lists(fingerprints))
 def test_packing_keeps_every_bit(values: list[int]) -> None:
     """What was packed comes back, in order, in eight bytes each, little-endian."""
-    packed = pack(values)
-    assert unpack(packed) == tuple(values)
+    packed = pack_fingerprints(values)
+    assert unpack_fingerprints(packed) == tuple(values)
     assert packed == b"".join(value.to_bytes(FINGERPRINT_BYTES, "little") for value in values)
 
 

@@ -14,8 +14,8 @@ from common.ledger.problems import (
     TABLE,
     UPLOAD_DISPROVES,
     WRITE_EVERY,
-    Kind,
     Problem,
+    ProblemKind,
     Problems,
 )
 from common.ledger.tables import Row
@@ -40,9 +40,9 @@ class Bench:
         return Problems(self.tables, clock=self.clock)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", ProblemKind)
 @pytest.mark.parametrize("subject", ["", "run/000001-2"])
-def test_a_problem_counts_with_its_remedy(kind: Kind, subject: str) -> None:
+def test_a_problem_counts_with_its_remedy(kind: ProblemKind, subject: str) -> None:
     """What, about what, since when, and until when if it is not met again."""
     bench = Bench()
     bench.instance().raise_problem(kind, "give the role", subject=subject)
@@ -63,8 +63,8 @@ def test_a_problem_is_written_once_in_a_while() -> None:
     bench = Bench()
     problems = bench.instance()
     for _ in range(100):
-        problems.raise_problem(Kind.UNAVAILABLE, "503")
-        problems.raise_problem(Kind.ACCESS, "403")
+        problems.raise_problem(ProblemKind.UNAVAILABLE, "503")
+        problems.raise_problem(ProblemKind.ACCESS, "403")
         bench.clock.advance(WRITE_EVERY / 10)
     assert bench.writes == 20
 
@@ -73,7 +73,7 @@ def test_a_problem_that_goes_on_keeps_its_beginning() -> None:
     """Whichever instance meets it again: only the time it was last seen moves."""
     bench = Bench()
     for _ in range(5):
-        bench.instance().raise_problem(Kind.ACCESS, "403")
+        bench.instance().raise_problem(ProblemKind.ACCESS, "403")
         bench.clock.advance(STANDS_FOR.total_seconds())
     (problem,) = bench.instance().open()
     assert problem.since == START
@@ -81,21 +81,21 @@ def test_a_problem_that_goes_on_keeps_its_beginning() -> None:
     assert problem.until == START + 5 * STANDS_FOR
 
 
-Ends = tuple[frozenset[Kind], Callable[[Problems, FakeClock], object]]
+Ends = tuple[frozenset[ProblemKind], Callable[[Problems, FakeClock], object]]
 
 ENDS: dict[str, Ends] = {
     "an upload": (UPLOAD_DISPROVES, lambda problems, clock: problems.note_success(clock.now())),
     "Lumen answers": (LUMEN_DISPROVES, lambda problems, _: problems.end(LUMEN_DISPROVES)),
     "time": (
-        frozenset(Kind),
+        frozenset(ProblemKind),
         lambda _, clock: clock.advance(STANDS_FOR.total_seconds() + 1),
     ),
 }
 
 
 @pytest.mark.parametrize("event", ENDS)
-@pytest.mark.parametrize("kind", Kind)
-def test_what_ends_a_problem(kind: Kind, event: str) -> None:
+@pytest.mark.parametrize("kind", ProblemKind)
+def test_what_ends_a_problem(kind: ProblemKind, event: str) -> None:
     """An event ends the kinds that it disproves, and no other, on any instance."""
     disproves, happen = ENDS[event]
     bench = Bench()
@@ -111,19 +111,19 @@ def test_what_ends_a_problem(kind: Kind, event: str) -> None:
 def test_the_kinds_are_those_of_the_sides() -> None:
     """Every kind has one thing that ends it at once, but for the gap, which is a fact."""
     assert not UPLOAD_DISPROVES & LUMEN_DISPROVES
-    assert UPLOAD_DISPROVES | LUMEN_DISPROVES | {Kind.GAP} == set(Kind)
+    assert UPLOAD_DISPROVES | LUMEN_DISPROVES | {ProblemKind.GAP} == set(ProblemKind)
 
 
 @pytest.mark.parametrize("seconds", [5.0, STANDS_FOR.total_seconds() + 1])
 def test_a_problem_that_ended_leaves_a_trace(seconds: float) -> None:
     """From when to when: to the success, or to when it ended because it was not met again."""
     bench = Bench()
-    bench.instance().raise_problem(Kind.ACCESS, "403", subject="a/b")
+    bench.instance().raise_problem(ProblemKind.ACCESS, "403", subject="a/b")
     bench.clock.advance(seconds)
     problems = bench.instance()
     problems.note_success(bench.clock.now())
     (trace,) = problems.ended()
-    assert (trace.kind, trace.what, trace.subject) == (Kind.ACCESS, "403", "a/b")
+    assert (trace.kind, trace.what, trace.subject) == (ProblemKind.ACCESS, "403", "a/b")
     assert (trace.since, trace.until) == (START, min(bench.clock.now(), START + STANDS_FOR))
 
 
@@ -132,7 +132,7 @@ def test_the_last_ten_traces_are_kept() -> None:
     bench = Bench()
     problems = bench.instance()
     for number in range(MAX_TRACES + 3):
-        problems.raise_problem(Kind.ACCESS, f"{number}")
+        problems.raise_problem(ProblemKind.ACCESS, f"{number}")
         bench.clock.advance(WRITE_EVERY)
         problems.note_success(bench.clock.now())
     assert problems.open() == []
@@ -144,10 +144,10 @@ def test_the_last_ten_traces_are_kept() -> None:
 def test_a_problem_that_comes_back_after_its_end_leaves_a_trace_first() -> None:
     """No process noticed its end: the row shows it, then the trace."""
     bench = Bench()
-    bench.instance().raise_problem(Kind.DRIFT, "418")
+    bench.instance().raise_problem(ProblemKind.DRIFT, "418")
     bench.clock.advance(3600)
     before = bench.instance().ended()
-    bench.instance().raise_problem(Kind.DRIFT, "419")
+    bench.instance().raise_problem(ProblemKind.DRIFT, "419")
     (problem,) = bench.instance().open()
     assert (problem.what, problem.since) == ("419", bench.clock.now())
     assert bench.instance().ended() == before
@@ -159,7 +159,7 @@ def test_a_side_that_tries_seldom_lets_its_problems_count_longer() -> None:
     bench = Bench()
     daily = timedelta(days=1)
     slow = Problems(bench.tables, clock=bench.clock, stands_for=daily)
-    slow.raise_problem(Kind.LUMEN_ACCESS, "403")
+    slow.raise_problem(ProblemKind.LUMEN_ACCESS, "403")
     bench.clock.advance(daily.total_seconds())
     assert [problem.until for problem in slow.open()] == [bench.clock.now()]
 
@@ -168,11 +168,11 @@ def test_a_problem_that_comes_back_is_a_new_one() -> None:
     """It begins when it came back, at once and not at the next write that is due."""
     bench = Bench()
     problems = bench.instance()
-    problems.raise_problem(Kind.ACCESS, "403")
+    problems.raise_problem(ProblemKind.ACCESS, "403")
     bench.clock.advance(10)
     problems.note_success(bench.clock.now())
     bench.clock.advance(10)
-    problems.raise_problem(Kind.ACCESS, "403 again")
+    problems.raise_problem(ProblemKind.ACCESS, "403 again")
     (problem,) = problems.open()
     assert (problem.since, problem.what) == (bench.clock.now(), "403 again")
 
@@ -185,7 +185,7 @@ def test_successes_cost_one_write_in_a_while() -> None:
         problems.note_success(bench.clock.now())
         bench.clock.advance(WRITE_EVERY / 10)
     assert bench.writes == 10
-    problems.raise_problem(Kind.DRIFT, "418")
+    problems.raise_problem(ProblemKind.DRIFT, "418")
     problems.note_success(bench.clock.now())
     assert problems.open() == []
 
@@ -195,7 +195,7 @@ def test_a_problem_of_another_instance_is_closed_in_a_while() -> None:
     bench = Bench()
     mine = bench.instance()
     mine.note_success(bench.clock.now())
-    bench.instance().raise_problem(Kind.REFUSING, "all of it")
+    bench.instance().raise_problem(ProblemKind.REFUSING, "all of it")
     mine.note_success(bench.clock.now())
     assert len(mine.open()) == 1
     bench.clock.advance(WRITE_EVERY)
@@ -208,7 +208,7 @@ def test_a_success_after_trouble_closes_at_once() -> None:
     bench = Bench()
     mine = bench.instance()
     mine.note_success(bench.clock.now())
-    bench.instance().raise_problem(Kind.REFUSING, "all of it")
+    bench.instance().raise_problem(ProblemKind.REFUSING, "all of it")
     mine.note_success(bench.clock.now(), after_trouble=True)
     assert mine.open() == []
 
@@ -216,15 +216,15 @@ def test_a_success_after_trouble_closes_at_once() -> None:
 def test_a_problem_that_is_met_while_it_is_ended_counts() -> None:
     """Another chunk meets it between the look and the write."""
     bench = Bench()
-    bench.instance().raise_problem(Kind.ACCESS, "403")
+    bench.instance().raise_problem(ProblemKind.ACCESS, "403")
 
     def before(_table: str, operation: str) -> None:
         if operation == "transact":
             bench.tables.before = bench._count
-            bench.instance().raise_problem(Kind.ACCESS, "403 again")
+            bench.instance().raise_problem(ProblemKind.ACCESS, "403 again")
 
     bench.tables.before = before
-    bench.instance().end({Kind.ACCESS})
+    bench.instance().end({ProblemKind.ACCESS})
     assert [problem.what for problem in bench.instance().open()] == ["403 again"]
     assert bench.instance().ended() == []
 
@@ -233,10 +233,10 @@ def test_a_problem_that_ended_may_come_back_at_once() -> None:
     """It is a new one, and not held back by when its like was written last."""
     bench = Bench()
     problems = bench.instance()
-    problems.raise_problem(Kind.LUMEN_ACCESS, "403")
+    problems.raise_problem(ProblemKind.LUMEN_ACCESS, "403")
     problems.end(LUMEN_DISPROVES)
     bench.clock.advance(WRITE_EVERY / 2)
-    problems.raise_problem(Kind.LUMEN_ACCESS, "403")
+    problems.raise_problem(ProblemKind.LUMEN_ACCESS, "403")
     assert [problem.since for problem in problems.open()] == [bench.clock.now()]
 
 
@@ -244,7 +244,7 @@ def test_a_closing_that_failed_is_made_up_for() -> None:
     """A later success closes what storage did not take."""
     bench = Bench()
     problems = bench.instance()
-    problems.raise_problem(Kind.ACCESS, "403")
+    problems.raise_problem(ProblemKind.ACCESS, "403")
 
     def before(_table: str, _operation: str) -> None:
         raise UnavailableError("storage")
@@ -275,8 +275,8 @@ def test_a_kind_of_another_release_stops_nothing() -> None:
         Row(partition="problem", key="unheard-of", data={"what": "?", "is_open": True})
     )
     problems = bench.instance()
-    problems.raise_problem(Kind.THROTTLED, "429")
-    assert [problem.kind for problem in problems.open()] == [Kind.THROTTLED]
+    problems.raise_problem(ProblemKind.THROTTLED, "429")
+    assert [problem.kind for problem in problems.open()] == [ProblemKind.THROTTLED]
     problems.note_success(bench.clock.now())
     assert problems.open() == []
 
@@ -293,7 +293,7 @@ def test_the_end_of_many_problems_costs_one_write_and_one_removal_each() -> None
     bench = Bench()
     number = 5 * MAX_TRACES
     for at in range(number):
-        bench.instance().raise_problem(Kind.UNPROVEN, "1 waits", subject=f"run/{at:06d}-1")
+        bench.instance().raise_problem(ProblemKind.UNPROVEN, "1 waits", subject=f"run/{at:06d}-1")
     made: Counter[str] = Counter()
     bench.tables.before = lambda _table, operation: made.update([operation])
     bench.instance().end(UPLOAD_DISPROVES)

@@ -28,7 +28,7 @@ from common.ledger import Ledger, open_ledger
 from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import Fate
 from common.ledger.poison import PoisonedBy, PoisonState
-from common.ledger.problems import Kind, Problems
+from common.ledger.problems import ProblemKind, Problems
 from common.ledger.rejections import RejectedBy
 from common.ledger.runs import Counts, Cursor, Folded
 from common.ledger.slots import Slots
@@ -180,7 +180,7 @@ def test_the_control_rows(ledger: Ledger, tables: FakeTables) -> None:
     mark = Acceptance(tables, clock=FakeClock()).read()
     assert (mark.number, mark.split) == (7, 6)
     (problem,) = Problems(tables, clock=FakeClock()).open()
-    assert (problem.kind, problem.what) == (Kind.ACCESS, "403 at Sentinel")
+    assert (problem.kind, problem.what) == (ProblemKind.ACCESS, "403 at Sentinel")
     assert (problem.since, problem.last_seen) == (START, START)
 
 

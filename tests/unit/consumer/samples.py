@@ -15,7 +15,7 @@ from common.ledger.acceptance import ENOUGH_RAISES, Acceptance
 from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.partitions import partition_of
 from common.ledger.poison import PoisonRecord
-from common.ledger.problems import Kind, Problem, Problems
+from common.ledger.problems import Problem, ProblemKind, Problems
 from common.ledger.runs import Run
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
@@ -182,7 +182,7 @@ class Bench:
         return Problems(self.tables, clock=self.clock)
 
     @property
-    def open_problems(self) -> dict[Kind, Problem]:
+    def open_problems(self) -> dict[ProblemKind, Problem]:
         """The problems that stand."""
         return {problem.kind: problem for problem in self.problems.open()}
 

@@ -8,7 +8,7 @@ import pytest
 from common.envelope import Envelope, chunk_id_of, decode_envelope, encode_envelope
 from common.errors import UnavailableError
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance
-from common.ledger.problems import STANDS_FOR, Kind
+from common.ledger.problems import STANDS_FOR, ProblemKind
 from common.ledger.states import ChunkState
 from consumer.deferral import defer_for_operator, longest_wait
 from consumer.outcomes import (
@@ -86,8 +86,8 @@ def test_that_sentinel_refuses_everything_is_said_after_many_refusals_in_a_row(
     sentinel.before = refuse_by(status, sentinel)
     for number, sent in enumerate(chunks(MANY_REFUSALS, count=1), start=1):
         bench.deliver(sent)
-        assert (Kind.REFUSING in bench.open_problems) is (number == MANY_REFUSALS)
-    assert bench.open_problems[Kind.REFUSING].what == REFUSING_EVERYTHING
+        assert (ProblemKind.REFUSING in bench.open_problems) is (number == MANY_REFUSALS)
+    assert bench.open_problems[ProblemKind.REFUSING].what == REFUSING_EVERYTHING
     assert bench.problems.last_success() is None
     sentinel.before = lambda: None
     serve_copies(bench)
@@ -115,7 +115,7 @@ def test_an_outage_of_days_gives_no_chunk_up_and_leaves_one_problem() -> None:
     serve(bench, *sent, deliveries=1500)
     assert bench.poison == []
     assert bench.clock.elapsed > 3 * 86_400
-    assert set(bench.open_problems) == {Kind.UNAVAILABLE}
+    assert set(bench.open_problems) == {ProblemKind.UNAVAILABLE}
     assert all(decode_envelope(item.text).attempt == 0 for item in bench.queue.sent)
     sentinel.before = lambda: None
     copies = [decode_envelope(item.text) for item in bench.queue.sent]
@@ -128,12 +128,12 @@ def test_an_outage_of_days_gives_no_chunk_up_and_leaves_one_problem() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (Unavailable(reason="503"), Kind.UNAVAILABLE),
-        (OperatorNeeded(reason="403: give the role"), Kind.ACCESS),
+        (Unavailable(reason="503"), ProblemKind.UNAVAILABLE),
+        (OperatorNeeded(reason="403: give the role"), ProblemKind.ACCESS),
     ],
 )
 def test_a_problem_is_raised_with_its_remedy_and_closed_by_the_first_success(
-    answer: Answer, kind: Kind
+    answer: Answer, kind: ProblemKind
 ) -> None:
     """The ledger says what stands in the way for as long as it does."""
     bench, sentinel = bench_with(())
@@ -185,10 +185,10 @@ def test_a_problem_ends_though_its_chunk_never_comes_back(state: ChunkState) -> 
         bench.settle(envelope(), accepted=range(3))
     bench.keeper.keep_from_host(copy.text)
     assert len(bench.poison) == (0 if state is ChunkState.UPLOADED else 1)
-    assert set(bench.open_problems) == {Kind.ACCESS}
+    assert set(bench.open_problems) == {ProblemKind.ACCESS}
     bench.clock.advance(STANDS_FOR.total_seconds() + 1)
     assert bench.open_problems == {}
-    assert [problem.kind for problem in bench.problems.ended()] == [Kind.ACCESS]
+    assert [problem.kind for problem in bench.problems.ended()] == [ProblemKind.ACCESS]
 
 
 @pytest.mark.parametrize("times", [2, 4, 2 * MANY_REFUSALS])
@@ -198,8 +198,8 @@ def test_a_quiet_feed_with_one_bad_record_is_not_down(times: int) -> None:
     sent = envelope(count=1)
     serve(bench, sent, deliveries=times)
     assert len(bench.queue.sent) == 1
-    assert set(bench.open_problems) == {Kind.UNPROVEN}
-    problem = bench.open_problems[Kind.UNPROVEN]
+    assert set(bench.open_problems) == {ProblemKind.UNPROVEN}
+    problem = bench.open_problems[ProblemKind.UNPROVEN]
     assert problem.subject == sent.name
     assert problem.what == ONE_WAITS
     bench.others_pass()
@@ -260,8 +260,8 @@ def test_throttling_that_goes_on_is_a_problem_that_the_first_success_closes() ->
         bench.deliver(copy)
         is_long = bench.clock.elapsed >= THROTTLED_FOR.total_seconds()
         if copy.slot is None or is_long is False:
-            assert (Kind.THROTTLED in bench.open_problems) is is_long
-    assert "SENTINEL_REQUESTS_PER_MINUTE" in bench.open_problems[Kind.THROTTLED].what
+            assert (ProblemKind.THROTTLED in bench.open_problems) is is_long
+    assert "SENTINEL_REQUESTS_PER_MINUTE" in bench.open_problems[ProblemKind.THROTTLED].what
     assert bench.poison == []
     sentinel.before = lambda: None
     serve_copies(bench)
@@ -288,4 +288,4 @@ def test_a_single_429_after_other_trouble_is_no_problem() -> None:
     serve(bench, envelope(), deliveries=10)
     sentinel.before = throttled
     serve_copies(bench, deliveries=1)
-    assert Kind.THROTTLED not in bench.open_problems
+    assert ProblemKind.THROTTLED not in bench.open_problems

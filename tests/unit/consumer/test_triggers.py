@@ -7,7 +7,7 @@ import pytest
 
 from common.envelope import encode_envelope
 from common.errors import SettingsError
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from common.queues import UPLOAD_QUEUE
 from consumer import triggers
 from tests.unit.consumer.samples import Bench, envelope
@@ -49,5 +49,5 @@ def test_wrong_settings_are_a_problem_and_cost_no_message(
     copy, _ = bench.take()
     assert (copy.deferrals, queues) == (1, [UPLOAD_QUEUE])
     rows = list(bench.tables.table("control").query("problem"))
-    assert [row.data["kind"] for row in rows] == [Kind.ACCESS] * tables_are_named
+    assert [row.data["kind"] for row in rows] == [ProblemKind.ACCESS] * tables_are_named
     assert all("SENTINEL_CLIENT_SECRET" in str(row.data["what"]) for row in rows)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from common.ledger.poison import PoisonState
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.states import RunState
 from ops.cli import INTERRUPTED, main
@@ -240,7 +240,7 @@ def test_nothing_in_a_reason_acts_on_the_terminal(capsys: pytest.CaptureFixture[
     bench = Bench()
     run_reason = "\x1b]0;owned\x07 \u202ekcab\x9b31m"
     bench.run(RunState.FAILED, reason=run_reason)
-    bench.toolbox.problems.raise_problem(Kind.ACCESS, "\x1b[2J " + "x" * 400)
+    bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "\x1b[2J " + "x" * 400)
     bench.poison(reason=run_reason)
     for arguments in (["status"], ["runs"], ["poison", "list"]):
         _run(bench, *arguments)
@@ -254,8 +254,8 @@ def test_problems_are_listed_and_leave_traces(capsys: pytest.CaptureFixture[str]
     bench = Bench()
     assert _run(bench, "problems") == GOOD
     assert capsys.readouterr().out.strip() == "no problem"
-    bench.toolbox.problems.raise_problem(Kind.ACCESS, "give the role")
-    bench.toolbox.problems.raise_problem(Kind.LUMEN_ACCESS, "the key")
+    bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "give the role")
+    bench.toolbox.problems.raise_problem(ProblemKind.LUMEN_ACCESS, "the key")
     bench.run(RunState.GAP, reason="token unknown")
     bench.clock.advance(60)
     assert _run(bench, "problems") == BAD_NEWS

@@ -9,7 +9,7 @@ import pytest
 
 from common.envelope import decode_envelope, encode_envelope
 from common.health import Verdict, judge_health
-from common.ledger.problems import STOPS_THE_FEED, STOPS_UPLOADS, Kind
+from common.ledger.problems import STOPS_THE_FEED, STOPS_UPLOADS, ProblemKind
 from common.ledger.runs import GAP_COUNTS_FOR, Counts, Cursor, Head
 from common.ledger.states import RunState
 from common.ledger.tables import Row
@@ -69,7 +69,7 @@ def test_an_open_problem_is_down_and_closes() -> None:
     """A problem is told with its remedy and since when; a success ends it."""
     bench = Bench()
     bench.run()
-    bench.toolbox.problems.raise_problem(Kind.ACCESS, "role missing: give it")
+    bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "role missing: give it")
     assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
     assert describe(bench.toolbox.look(runs=5))["problems"][0]["what"] == "role missing: give it"
     bench.toolbox.problems.note_success(bench.clock.now())
@@ -395,8 +395,8 @@ def test_a_deferred_chunk_that_is_not_taken_up_is_silence() -> None:
     assert "accepted nothing since 01 Jan 00:10 UTC" in finding
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_each_problem_is_told_with_its_remedy(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ProblemKind)
+def test_each_problem_is_told_with_its_remedy(kind: ProblemKind) -> None:
     """What stops the feed is down, the rest degraded; the queue empties only without the former."""
     bench = Bench()
     bench.run()
@@ -406,7 +406,9 @@ def test_each_problem_is_told_with_its_remedy(kind: Kind) -> None:
     stops = kind in STOPS_THE_FEED
     assert diagnosis.verdict is (Verdict.DOWN if stops else Verdict.DEGRADED)
     (finding,) = diagnosis.findings
-    assert ("1 record" if kind is Kind.UNPROVEN else "do this (since 01 Jan 00:00") in finding
+    assert (
+        "1 record" if kind is ProblemKind.UNPROVEN else "do this (since 01 Jan 00:00"
+    ) in finding
     assert (view.drain_time is None) is (kind in STOPS_UPLOADS)
     assert (describe(view)["drain_minutes"] is None) is (kind in STOPS_UPLOADS)
     assert ("nothing is accepted" in render_status(view)) is (kind in STOPS_UPLOADS)
@@ -417,7 +419,7 @@ def test_records_that_wait_for_proof_are_one_sentence() -> None:
     bench = Bench()
     bench.run()
     for number in range(3):
-        bench.toolbox.problems.raise_problem(Kind.UNPROVEN, "1", subject=f"run/{number}")
+        bench.toolbox.problems.raise_problem(ProblemKind.UNPROVEN, "1", subject=f"run/{number}")
     (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
     assert "3 records wait for proof" in finding
 
@@ -426,7 +428,7 @@ def test_a_problem_of_lumen_does_not_explain_silence() -> None:
     """Two things are wrong: two findings."""
     bench = Bench()
     _silent(bench)
-    bench.toolbox.problems.raise_problem(Kind.LUMEN_ACCESS, "403 at Lumen")
+    bench.toolbox.problems.raise_problem(ProblemKind.LUMEN_ACCESS, "403 at Lumen")
     findings = judge_health(bench.toolbox.look(runs=5)).findings
     assert [finding.split()[0] for finding in findings] == ["403", "messages"]
 
@@ -474,7 +476,7 @@ def test_an_open_problem_explains_the_silence() -> None:
     """What stands in the way is told once, not guessed at a second time."""
     bench = Bench()
     _silent(bench)
-    bench.toolbox.problems.raise_problem(Kind.ACCESS, "role missing: give it")
+    bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "role missing: give it")
     (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
     assert finding.startswith("role missing")
 

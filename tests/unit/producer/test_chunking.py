@@ -25,10 +25,10 @@ from producer.chunking import (
     PackedChunk,
     PageAt,
     Progress,
+    chunks_of,
     fill_chunks,
     fits,
     flush_chunks,
-    pack,
 )
 from producer.indicators import (
     FILTERED,
@@ -386,14 +386,14 @@ def test_a_chunk_that_does_not_fit_is_split(sizes: list[int], size: int, cut: in
 def test_a_full_chunk_of_ordinary_indicators_is_not_split() -> None:
     """A hundred indicators of half a kilobyte each are one message."""
     made = [bulky(number, 300) for number in range(100)]
-    (chunk,) = pack(made, origin=ORIGIN, sequence=7)
+    (chunk,) = chunks_of(made, origin=ORIGIN, sequence=7)
     assert (chunk.envelope.count, chunk.envelope.sequence) == (100, 7)
 
 
 def test_a_body_that_inflates_beyond_what_is_decoded_is_split() -> None:
     """However well it compresses, no message holds more than the consumer will unpack."""
     body = b'{"x":"%s"}' % (b"a" * (MAX_BODY_BYTES // 10))
-    chunks = pack([made_of(body, number) for number in range(16)], origin=ORIGIN, sequence=0)
+    chunks = chunks_of([made_of(body, number) for number in range(16)], origin=ORIGIN, sequence=0)
     assert [chunk.envelope.count for chunk in chunks] == [8, 8]
     assert all(decode_envelope(chunk.text()) == chunk.envelope for chunk in chunks)
 
@@ -417,7 +417,7 @@ def test_what_fits_alone(*, made: Indicator, expected: bool) -> None:
 def test_what_surely_fits_fits() -> None:
     """The size below which nothing is tried holds for noise too."""
     noise = random.Random(0).randbytes(SURELY_FITS)  # noqa: S311 - a fixed seed
-    (chunk,) = pack(
+    (chunk,) = chunks_of(
         [made_of(noise, 0, fingerprint=2**64 - 1)],
         origin=Origin(run_id="0" * 64, epoch=10**6 - 1, ledger_id="f" * 64),
         sequence=2**31 - 1,
@@ -428,4 +428,4 @@ def test_what_surely_fits_fits() -> None:
 def test_packing_what_cannot_fit_is_a_bug_that_says_so() -> None:
     """Callers refuse such an indicator before."""
     with pytest.raises(ValueError, match="must be refused before"):
-        pack([bulky(0, 2 * MAX_NEW_ENVELOPE_BYTES)], origin=ORIGIN, sequence=0)
+        chunks_of([bulky(0, 2 * MAX_NEW_ENVELOPE_BYTES)], origin=ORIGIN, sequence=0)

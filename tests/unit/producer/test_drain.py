@@ -25,7 +25,7 @@ from common.ledger.runs import Head, Run
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
 from producer.drain import MAX_INVALID_KEPT, DrainConfig, Sender, drain_pages
-from producer.entries import no_entries, records_of, row_table
+from producer.entries import no_entries, row_records, row_table
 from producer.index import Segment, SegmentInfo
 from producer.indicators import Filters
 from producer.known import Known
@@ -43,7 +43,7 @@ NEWER = "2026-03-01T00:00:00.000Z"
 def nothing_known() -> Known:
     """Return the knowledge of a tick that begins with an empty ledger."""
     segment = Segment(info=SegmentInfo(name="s", count=0, age=0.0), entries=no_entries())
-    return Known([segment], row_table([], records_of(b"", letters="", counts=[], void=[])))
+    return Known([segment], row_table([], row_records(b"", letters="", counts=[], void=[])))
 
 
 @dataclass

@@ -25,7 +25,7 @@ from producer.entries import (
     merged_tables,
     newest,
     no_entries,
-    records_of,
+    row_records,
     row_table,
     to_enter,
     unpack_entries,
@@ -230,7 +230,7 @@ def plain_rows(draw: st.DrawFn) -> list[PlainRow]:
 
 def arrays(rows: list[PlainRow], *, ends_on: int = NO_END) -> RowRecords:
     """Return rows as arrays."""
-    return records_of(
+    return row_records(
         b"".join(
             pack_records(
                 Record(id_hash=i, fingerprint=f, modified=m, ends_on=ends_on)

@@ -12,7 +12,7 @@ from common.delivery import LONGEST_DELIVERY
 from common.ledger.chunks import Chunk
 from common.ledger.states import Letter
 from common.records import Record, pack_records
-from producer.entries import VOID, Entries, Place, records_of, row_table, words
+from producer.entries import VOID, Entries, Place, row_records, row_table, words
 from producer.index import Segment, SegmentInfo
 from producer.known import Known
 from producer.versions import KnownVersion
@@ -140,7 +140,7 @@ def packed(row: PlainRow) -> bytes:
 
 def known_of(index: list[tuple[float, Facts]], read: list[PlainRow]) -> Known:
     """Return what a tick knows after it has read index and rows."""
-    records = records_of(
+    records = row_records(
         b"".join(map(packed, read)),
         letters="".join(row.letters for row in read),
         counts=[len(row.records) for row in read],

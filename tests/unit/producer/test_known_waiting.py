@@ -4,13 +4,13 @@ import numpy as np
 
 from common.ledger.chunks import Chunk
 from common.records import Record, pack_records
-from producer.entries import records_of, row_table
+from producer.entries import row_records, row_table
 from producer.known import RECORDS_A_TABLE, Known
 from producer.versions import KnownVersion
 
 
 def _known() -> Known:
-    return Known([], row_table([], records_of(b"", letters="", counts=[], void=[])))
+    return Known([], row_table([], row_records(b"", letters="", counts=[], void=[])))
 
 
 def _chunk(*records: Record, sequence: int = 0) -> Chunk:

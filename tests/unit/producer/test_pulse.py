@@ -11,7 +11,7 @@ import pytest
 from common.errors import UnavailableError
 from common.health import Verdict
 from common.ledger.control import Pause
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from common.ledger.pulses import Pulse
 from common.ledger.runs import Counts, Cursor
 from common.ledger.states import RunState
@@ -103,7 +103,7 @@ def test_the_verdict_and_what_stands_behind_it() -> None:
     bench.run(RunState.GAP, reason="token unknown")
     bench.clock.advance(QUARTER)
     bench.run()
-    bench.toolbox.problems.raise_problem(Kind.ACCESS, "give the role")
+    bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "give the role")
     found = pulse(bench)
     assert (found.verdict, found.reasons) == (Verdict.DOWN, "access gap")
     assert found.reason.startswith("give the role")

@@ -19,7 +19,7 @@ from common.errors import (
     TryLaterError,
     UnavailableError,
 )
-from common.ledger.problems import Kind
+from common.ledger.problems import ProblemKind
 from common.ledger.states import RunState
 from common.schedule import span_of
 from common.settings import read_settings
@@ -29,14 +29,14 @@ from producer.wiring import longest_wait
 from tests.unit.producer.scripted_lumen import ScriptedLumen
 from tests.unit.producer.sync_world import TICK, Crash, World, feed
 
-KINDS: dict[type[PipelineError], Kind | None] = {
-    CredentialError: Kind.LUMEN_ACCESS,
-    ContractDriftError: Kind.LUMEN_DRIFT,
-    AnswerTooLargeError: Kind.LUMEN_DRIFT,
-    ThrottledError: Kind.LUMEN_UNAVAILABLE,
-    UnavailableError: Kind.LUMEN_UNAVAILABLE,
-    TryLaterError: Kind.LUMEN_UNAVAILABLE,
-    QueryFailedError: Kind.LUMEN_UNAVAILABLE,
+KINDS: dict[type[PipelineError], ProblemKind | None] = {
+    CredentialError: ProblemKind.LUMEN_ACCESS,
+    ContractDriftError: ProblemKind.LUMEN_DRIFT,
+    AnswerTooLargeError: ProblemKind.LUMEN_DRIFT,
+    ThrottledError: ProblemKind.LUMEN_UNAVAILABLE,
+    UnavailableError: ProblemKind.LUMEN_UNAVAILABLE,
+    TryLaterError: ProblemKind.LUMEN_UNAVAILABLE,
+    QueryFailedError: ProblemKind.LUMEN_UNAVAILABLE,
     OutOfTimeError: None,
     GapError: None,
 }
@@ -63,7 +63,7 @@ def failing(step: str, error: Callable[[], BaseException]) -> Callable[[str, str
     return before
 
 
-def open_kinds(made: World) -> set[Kind]:
+def open_kinds(made: World) -> set[ProblemKind]:
     """Return the kinds of problem that count."""
     return {problem.kind for problem in made.problems.open()}
 
@@ -80,7 +80,7 @@ def test_every_error_is_judged() -> None:
     for found in classes:
         if issubclass(found, PipelineError):
             made = found(["fault"]) if found is SettingsError else found("why")
-            assert problem_of(made) in {None, *Kind}
+            assert problem_of(made) in {None, *ProblemKind}
 
 
 @pytest.mark.parametrize("step", ["start", "status", "page"])
@@ -111,8 +111,8 @@ def test_trouble_shows_at_once_and_ends_when_lumen_answers(
 def test_every_way_of_answering_ends_trouble(is_cut: bool, inline: bool, no_results: bool) -> None:
     """With the first page, before the rest is read; with a page in the answer; with no results."""
     made = world(inline=inline, no_results=no_results)
-    made.problems.raise_problem(Kind.LUMEN_ACCESS, "403")
-    made.problems.raise_problem(Kind.ACCESS, "403 at Sentinel")
+    made.problems.raise_problem(ProblemKind.LUMEN_ACCESS, "403")
+    made.problems.raise_problem(ProblemKind.ACCESS, "403 at Sentinel")
     pages = 0
 
     def stop_at_the_third_page(call: str, _argument: str) -> None:
@@ -123,8 +123,8 @@ def test_every_way_of_answering_ends_trouble(is_cut: bool, inline: bool, no_resu
 
     made.lumen.before = stop_at_the_third_page
     made.tick()
-    assert Kind.LUMEN_ACCESS not in open_kinds(made)
-    assert Kind.ACCESS in open_kinds(made)
+    assert ProblemKind.LUMEN_ACCESS not in open_kinds(made)
+    assert ProblemKind.ACCESS in open_kinds(made)
 
 
 def test_a_call_under_way_hides_no_answer() -> None:
@@ -143,7 +143,10 @@ def test_a_call_under_way_hides_no_answer() -> None:
     with pytest.raises(UnavailableError):
         watched.fetch_page(f"{cache_id}/2", give_up_at=1.0)
     assert seen == [(True, True), (True, True)]
-    assert (watched.has_answered, watched.trouble) == (False, (Kind.LUMEN_UNAVAILABLE, "503"))
+    assert (watched.has_answered, watched.trouble) == (
+        False,
+        (ProblemKind.LUMEN_UNAVAILABLE, "503"),
+    )
     lumen.before = lambda _call, _argument: None
     watched.fetch_page(f"{cache_id}/2", give_up_at=1.0)
     assert (watched.has_answered, watched.trouble) == (True, None)
@@ -155,7 +158,7 @@ def test_a_query_that_lumen_failed_is_an_outage() -> None:
     made.tick()
     (problem,) = made.problems.open()
     assert (problem.kind, problem.what) == (
-        Kind.LUMEN_UNAVAILABLE,
+        ProblemKind.LUMEN_UNAVAILABLE,
         "Lumen reports that the query failed",
     )
     made.lumen.states = ()
@@ -169,7 +172,7 @@ def test_a_start_that_was_cut_off_is_a_gap_and_an_outage() -> None:
     made = world(before=failing("start", lambda: GapError("a query may run (504)")))
     for tick in range(3):
         made.tick()
-        assert open_kinds(made) == {Kind.LUMEN_UNAVAILABLE}
+        assert open_kinds(made) == {ProblemKind.LUMEN_UNAVAILABLE}
         assert len(made.ledger.runs.gaps()) == 1
         assert made.runs[0].state is (RunState.FAILED if tick else RunState.GAP)
         made.clock.advance(TICK)
@@ -239,7 +242,7 @@ def test_a_crash_hides_no_trouble_for_long() -> None:
     made.tables.before = lambda _table, _operation: None
     made.clock.advance(TICK)
     made.tick()
-    assert open_kinds(made) == {Kind.LUMEN_ACCESS}
+    assert open_kinds(made) == {ProblemKind.LUMEN_ACCESS}
 
 
 @pytest.mark.parametrize("schedule", ["0 */15 * * * *", "0 0 3 * * *", "0 0 3 * * 1-5"])
@@ -282,4 +285,4 @@ def test_our_storage_that_failed_once_hides_no_trouble_of_lumens() -> None:
     watched = WatchedLumen(Down(pages=PAGES))
     with pytest.raises(UnavailableError):
         watched.start_query(give_up_at=1.0, before=write)
-    assert watched.trouble == (Kind.LUMEN_UNAVAILABLE, "Lumen is unavailable (503)")
+    assert watched.trouble == (ProblemKind.LUMEN_UNAVAILABLE, "Lumen is unavailable (503)")
