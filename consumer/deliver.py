@@ -41,7 +41,7 @@ from consumer.outcomes import (
     Outcome,
     Split,
     decide,
-    is_failure,
+    is_of_many,
     is_throttled_again,
     problem_of,
     reason_of,
@@ -225,7 +225,7 @@ class Deliverer:
                     had_trouble = envelope.deferrals > 0 or envelope.part is not None
                     self._problems.note_success(found.at, after_trouble=had_trouble)
             case Refused():
-                self._count_refusal(found, envelope)
+                self._count_refusal(envelope)
                 self._acceptance.refused()
             case Throttled(wait=wait):
                 with suppress(*_OUR_TROUBLE):
@@ -236,12 +236,12 @@ class Deliverer:
                 pass
         self._raise_problem(found.answer, envelope)
 
-    def _count_refusal(self, found: Exchange, envelope: Envelope) -> None:
+    def _count_refusal(self, envelope: Envelope) -> None:
         """Count refusals in a row: none was accepted between them, of any instance.
 
         A record that was refused alone before tells nothing more: it waits for proof.
         """
-        if len(found.look.indexes) == 1 and envelope.refused:
+        if envelope.refused and not is_of_many(envelope):
             return
         number = self._acceptance.last_read
         if number != self._refused_at:
@@ -274,13 +274,14 @@ class Deliverer:
 
         The number is compared as it was before the request and noted as it is after the answer: so
         what was accepted in between lies between two failures. It stays as noted until one counts.
-        Refusals and other failures do not prove each other: each kind begins with a note.
+        Refusals and other failures do not prove each other: each kind begins with a note. A message
+        of many that was refused may be split by a grant, too.
         """
         answer, sent = found.answer, found.look.indexes
         if isinstance(answer, Refused) and is_flawed(envelope):
             return GiveUp(reason=NOT_THE_RECORDS), envelope
         accepted_since, failed, refused = False, envelope.failed, envelope.refused
-        if is_failure(answer, sent=sent):
+        if isinstance(answer, Refused | Unavailable | Drift):
             refused = isinstance(answer, Refused)
             if refused is not envelope.refused:
                 failed = None
@@ -290,12 +291,12 @@ class Deliverer:
             if failed is None:
                 with suppress(*_OUR_TROUBLE):  # not noted, this failure is as if it had not been
                     failed = self._acceptance.read().number
-        elif isinstance(answer, Refused):
+        if isinstance(answer, Refused) and is_of_many(envelope) and not accepted_since:
             with suppress(*_OUR_TROUBLE):
                 accepted_since = self._acceptance.may_split()
         outcome = decide(answer, envelope, sent=sent, accepted_since=accepted_since)
-        waits = isinstance(answer, Refused) and isinstance(outcome, Defer) and len(sent) == 1
-        if waits and envelope.refused:  # again, and nothing was accepted since
+        waits = isinstance(answer, Refused) and isinstance(outcome, Defer)
+        if waits and envelope.refused and not is_of_many(envelope):  # nothing was accepted since
             name = f"{envelope.run_id}/{envelope.message_key}"
             with suppress(*_OUR_TROUBLE):
                 self._problems.raise_problem(ProblemKind.UNPROVEN, ONE_WAITS, subject=name)
@@ -339,7 +340,7 @@ class Deliverer:
             run=envelope.run_id,
             chunk=envelope.key,
             first=sizes[0],
-            second=sizes[1],
+            second=sum(sizes[1:]),
         )
 
 

@@ -2,10 +2,10 @@
 
 The rule behind it: a message pays only for what is its own fault. Sentinel may be refusing, or
 failing, everything; so a failure counts only if Sentinel has accepted something, of anybody, since
-this message's failure before, and the first one never counts.
+this message's failure before, and the first one never counts. A refusal that counts splits a
+message of many and rejects the record of a message of one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -95,15 +95,15 @@ def decide(
     """Return what follows from `answer` to the records at the indexes in `sent`.
 
     `accepted_since`: Sentinel has accepted something since this message's failure before; for a
-    refusal of many, since the refusal before of anybody, or it is time for a probe. `attempt` of
-    the envelope counts the failures before this one that count, `deferrals` all of them.
+    refusal of many, a grant says as much. `attempt` of the envelope counts the failures before this
+    one that count, `deferrals` all of them.
     """
     match answer:
         case Uploaded(rejected=rejected, stray=stray):
             return Done(sent=sent, rejected=rejected, stray=stray)
         case Refused() if not accepted_since:
             return defer_for_operator(envelope, WAITS_FOR_PROOF)
-        case Refused(named=named) if len(sent) > 1:
+        case Refused(named=named) if is_of_many(envelope):
             return Split(parts=split_indexes(sent, {error.index for error in named}))
         case Refused(reason=reason, named=named):
             error = named[0] if named else RecordError(index=sent[0], messages=(reason,))
@@ -120,17 +120,22 @@ def decide(
             assert_never(answer)
 
 
-def is_failure(answer: Answer, *, sent: Sequence[int]) -> bool:
-    """Whether an answer may be the message's own fault."""
-    match answer:
-        case Refused():
-            return len(sent) == 1
-        case _:
-            return isinstance(answer, Unavailable | Drift)
+def is_of_many(envelope: Envelope) -> bool:
+    """Whether a message carries many records, however few of them are still to be sent.
+
+    What its refusals prove holds for all of them together: the last one is not rejected for that,
+    but sent in a message of its own.
+    """
+    return len(envelope.indexes) > 1
 
 
 def split_indexes(sent: tuple[int, ...], named: set[int]) -> tuple[tuple[int, ...], ...]:
-    """Return the records that a refusal named and the others; else two halves. In order."""
+    """Return the records that a refusal named and the others; else two halves. In order.
+
+    One record is one part.
+    """
+    if len(sent) == 1:
+        return (sent,)
     if 0 < len(named) < len(sent):
         return (
             tuple(index for index in sent if index not in named),

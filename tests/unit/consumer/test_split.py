@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.envelope import chunk_id_of, decode_envelope, encode_envelope
+from common.envelope import Envelope, chunk_id_of, decode_envelope, encode_envelope
 from common.errors import UnavailableError
-from common.ledger.acceptance import RAISE_EVERY, WAITS_FOR_PROOF
+from common.ledger.acceptance import RAISE_EVERY, WAITS_FOR_PROOF, Acceptance
 from common.ledger.chunks import Fate
 from common.ledger.poison import PoisonState
 from common.ledger.states import ChunkState
@@ -197,6 +197,44 @@ def test_the_parts_of_a_refused_chunk_are_messages_of_their_own() -> None:
     assert len({part.message_key for part in parts} | {sent.message_key}) == 3
     assert all(part.slot is not None for part in parts)
     assert bench.row(sent).letters == "....."
+
+
+def _refuse_without_grant(bench: Bench, message: Envelope | str) -> None:
+    """Deliver a message that is refused while others have used every grant."""
+    while Acceptance(bench.tables, clock=bench.clock).may_split():
+        pass
+    bench.answer(Refused(reason="400"))
+    bench.deliver(message)
+
+
+def test_a_chunk_that_is_refused_twice_while_others_pass_needs_no_grant() -> None:
+    """Else chunks with bad records would be split one after the other, however many there are."""
+    bench, sent = Bench(), envelope(count=4)
+    _refuse_without_grant(bench, sent)
+    for passed in (False, True):
+        copy, delay = bench.take()
+        bench.clock.advance(delay)
+        if passed:
+            bench.others_pass()
+        _refuse_without_grant(bench, encode_envelope(copy))
+        assert bench.row(sent).letters == ("...." if passed else "")
+    assert [decode_envelope(item.text).part for item in bench.queue.sent] == [(0, 1), (2, 3)]
+
+
+def test_the_last_record_of_many_is_not_rejected_for_what_they_were_refused_for() -> None:
+    """It goes into a message of its own, whose first refusal counts as little as any other."""
+    bench, sent = Bench(), envelope(count=2)
+    _refuse_without_grant(bench, sent)
+    bench.ledger.chunks.record_split(bench.row(sent))
+    bench.settle(sent, accepted=(0,))
+    for part, letters in ((None, "A."), ((1,), "A."), ((1,), "AR")):
+        bench.others_pass()
+        copy, delay = bench.take()
+        assert copy.part == part
+        bench.clock.advance(delay)
+        _refuse_without_grant(bench, encode_envelope(copy))
+        assert bench.row(sent).letters == letters
+    assert bench.queue.sent == []
 
 
 @pytest.mark.parametrize("error", [Crash, UnavailableError])
