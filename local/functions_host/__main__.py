@@ -20,7 +20,6 @@ from typing import NoReturn
 
 from local.functions_host.host import Host, HostOptions
 from local.functions_host.host_settings import SettingsError, read_local_settings
-from local.functions_host.http_front import Keys
 from local.functions_host.queue_listener import AZURE_LEASE
 from local.functions_host.storage_failures import AZURE_PATIENCE
 from local.functions_host.worker import IndexingError
@@ -58,7 +57,8 @@ def main() -> NoReturn:
         leave(1, f"functions host: cannot run {app_dir}: {error}")
     host.start()
     names = [function.name for function in host.functions]
-    print(json.dumps({"ready": True, "port": host.port, "functions": names}), flush=True)
+    ready = {"ready": True, "port": host.port, "functions": names, "keys": host.function_keys}
+    print(json.dumps(ready), flush=True)
     stopping.wait()
     log.info("stopping")
     drain = min(arguments.drain, AZURE_SHUTDOWN_SECONDS) if host.failed else arguments.drain
@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.functions_host", description=__doc__)
     parser.add_argument("--app", type=Path, required=True, metavar="DIR")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
-    parser.add_argument("--host-key", help="opens functions (default: a random one)")
+    parser.add_argument("--host-key", help="opens every function (default: a random one)")
     parser.add_argument("--master-key", help="opens everything (default: a random one)")
     parser.add_argument(
         "--queue-lease", type=float, metavar="SECONDS", default=AZURE_LEASE.total_seconds()
@@ -105,10 +105,8 @@ def options_from(arguments: argparse.Namespace) -> HostOptions:
     patience = timedelta(seconds=arguments.storage_patience)
     status = arguments.timer_status
     return HostOptions(
-        keys=Keys(
-            function=arguments.host_key or secrets.token_urlsafe(32),
-            master=arguments.master_key or secrets.token_urlsafe(32),
-        ),
+        host_key=arguments.host_key or secrets.token_urlsafe(32),
+        master_key=arguments.master_key or secrets.token_urlsafe(32),
         port=arguments.port,
         timers=not arguments.no_timers,
         timer_status=status and status.resolve(),

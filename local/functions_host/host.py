@@ -8,6 +8,7 @@ processes can play the separate scale groups of a Flex Consumption plan.
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,7 +37,8 @@ class HostOptions:
     """`timer_status`: the folder in which timers remember their last run. `storage_patience`: how
     long storage may be away before the host ends itself; None: as long as it likes."""
 
-    keys: Keys
+    host_key: str
+    master_key: str
     port: int = 0
     timers: bool = True
     timer_status: Path | None = None
@@ -62,12 +64,15 @@ class Host:
         for function in self.functions:
             if not is_disabled(function.name):
                 self._add(function)
+        self.function_keys = {
+            route.function.name: secrets.token_urlsafe(24) for route in self._routes
+        }
         self._front = HttpFront(
             worker=self._worker,
             functions=self.functions,
             routes=self._routes,
             errors=self._errors,
-            keys=options.keys,
+            keys=Keys(host=options.host_key, master=options.master_key, own=self.function_keys),
             port=options.port,
         )
         self.port = self._front.port

@@ -1,7 +1,8 @@
 """The host's HTTP side: function routes with keys, and the admin endpoints.
 
 A request becomes the worker's `RpcHttp`, its answer the response. Keys come in the header
-`x-functions-key` or in `?code=`; the master key opens everything. Plain HTTP on 127.0.0.1 only.
+`x-functions-key` or in `?code=`: a function's own key opens that function, the host key every
+function, the master key everything. Plain HTTP on 127.0.0.1 only.
 `POST /admin/functions/{name}` runs any function that is not an HTTP one, now and in the
 background, whatever its timer is doing, as the portal's *Test/Run* does.
 
@@ -37,14 +38,21 @@ MESSAGE_LIFE = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    function: str
-    master: str
+    """`own` has the key of each function, by its name
+    (learn.microsoft.com/azure/azure-functions/function-keys-how-to, read 2026-11-29)."""
 
-    def admit(self, level: str, offered: str) -> bool:
+    host: str
+    master: str
+    own: Mapping[str, str] = field(default_factory=dict)
+
+    def admit(self, level: str, offered: str, *, function: str = "") -> bool:
         """Whether a caller with the key `offered` may enter at this `authLevel`."""
-        if level == "anonymous" or hmac.compare_digest(offered.encode(), self.master.encode()):
+        if level == "anonymous":
             return True
-        return level == "function" and hmac.compare_digest(offered.encode(), self.function.encode())
+        good = [self.master]
+        if level == "function":
+            good += [self.host, *([self.own[function]] if function in self.own else [])]
+        return any(hmac.compare_digest(offered.encode(), key.encode()) for key in good)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +121,8 @@ class HttpFront:
             if found is None:
                 return Answer(status=404)
             route, params = found
-            if not self._keys.admit(route.auth_level, request.key):
+            name = route.function.name
+            if not self._keys.admit(route.auth_level, request.key, function=name):
                 return Answer(status=401)
             return self._call(route.function, request, params)
 

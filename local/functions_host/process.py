@@ -55,6 +55,7 @@ class HostProcess:
         self.master_key = master_key
         self.url = ""
         self.functions: list[str] = []
+        self.function_keys: dict[str, str] = {}
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read_output, daemon=True)
         self._reader.start()
@@ -110,7 +111,7 @@ class HostProcess:
         return self.process.poll() is None
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Call the app with the function key."""
+        """Call the app with the host key, which opens every function."""
         headers = {"x-functions-key": self.host_key, **options.pop("headers", {})}
         options.setdefault("timeout", 60)
         return requests.request(method, self.url + path, headers=headers, **options)  # noqa: S113
@@ -165,6 +166,7 @@ class HostProcess:
                     ready = json.loads(line)
                     self.url = f"http://127.0.0.1:{ready['port']}"
                     self.functions = ready["functions"]
+                    self.function_keys = ready["keys"]
                     self._ready.set()
                 else:
                     log.write(line)

@@ -1,8 +1,8 @@
 """HTTP routes of a function app: templates like `runs/{id}` matched against a path.
 
-Pure. Understands `{name}`, `{name?}` (last segment), `{name:int}` and `{*rest}`; other constraints
-are accepted and not checked. Where several routes match, the one with more literal text wins, as in
-the service.
+Pure. Understands `{name}`, `{name?}` (last segment), `{name:int}` and `{*rest}`, which may be
+empty; other constraints are accepted and not checked. Where several routes match, the one with more
+literal text wins, as in the service.
 """
 
 import re
@@ -61,7 +61,7 @@ def compile_template(template: str) -> re.Pattern[str]:
         literal = re.escape(template[end : found.start()])
         catch_all, name, constraint, optional = found.groups()
         value = ".*" if catch_all else r"-?\d+" if constraint == "int" else "[^/]+"
-        if optional:
+        if optional or catch_all:
             pattern += f"{literal.removesuffix('/')}(?:/(?P<{name}>{value}))?"
         else:
             pattern += f"{literal}(?P<{name}>{value})"

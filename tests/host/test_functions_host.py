@@ -136,6 +136,9 @@ def test_connections() -> None:
         ("/api/runs/{id?}", "/api/runs", {"id": None}),
         ("/api/runs/{id:int}", "/api/runs/x", None),
         ("/api/{*rest}", "/api/a/b.css", {"rest": "a/b.css"}),
+        ("/api/act/{*rest}", "/api/act", {"rest": None}),
+        ("/api/act/{*rest}", "/api/act/", {"rest": ""}),
+        ("/api/act/{*rest}", "/api/action", None),
         ("/api/a.b", "/api/axb", None),
     ],
 )
@@ -209,19 +212,24 @@ def test_http_bodies(host: HostProcess) -> None:
     [
         ("/api/hello/x", "", 401),
         ("/api/hello/x", "wrong", 401),
-        ("/api/hello/x", "function", 207),
+        ("/api/hello/x", "host", 207),
+        ("/api/hello/x", "hello", 207),
+        ("/api/hello/x", "secret", 401),
         ("/api/hello/x", "master", 207),
-        ("/api/secret", "function", 401),
+        ("/api/secret", "host", 401),
+        ("/api/secret", "secret", 401),
         ("/api/secret", "master", 200),
         ("/api/crash", "", 500),
         ("/api/nothing", "master", 404),
-        ("/admin/host/status", "function", 401),
+        ("/admin/host/status", "host", 401),
+        ("/admin/host/status", "hello", 401),
         ("/admin/host/status", "master", 200),
     ],
 )
 def test_keys(host: HostProcess, path: str, key: str, status: int) -> None:
-    """Each level opens to its own key and to the master key, in the header or in the query."""
-    value = {"function": host.host_key, "master": host.master_key}.get(key, key)
+    """A function opens to its own key, the host key and the master key, in header or query."""
+    keys = {"host": host.host_key, "master": host.master_key, **host.function_keys}
+    value = keys.get(key, key)
     in_header = requests.get(host.url + path, headers={"X-Functions-Key": value}, timeout=PATIENCE)
     in_query = requests.get(host.url + path, params={"code": value}, timeout=PATIENCE)
     assert (in_header.status_code, in_query.status_code) == (status, status)
@@ -252,7 +260,7 @@ def test_admin_runs_a_queue_function(
 
 
 def test_admin_refuses_what_it_cannot_run(host: HostProcess) -> None:
-    """An unknown function is 404, an HTTP function 400, a function key is not enough."""
+    """An unknown function is 404, an HTTP function 400, the host key is not enough."""
     assert host.admin("POST", "/admin/functions/none", json={}).status_code == 404
     assert host.admin("POST", "/admin/functions/hello", json={}).status_code == 400
     assert host.request("POST", "/admin/functions/tick", json={}).status_code == 401
