@@ -155,6 +155,10 @@ class Envelope:
         """Return the copy to enqueue for another send slot; nothing has failed."""
         return replace(self, slot=slot, due=None, postponed=self.postponed + 1)
 
+    def held_until(self, due: float) -> "Envelope":
+        """Return the copy to enqueue during a pause; it takes a send slot of its own afterwards."""
+        return replace(self, slot=None, due=due, postponed=self.postponed + 1)
+
 
 def sequence_key(sequence: int) -> str:
     """Return the beginning of the keys of all chunks of this sequence; keys sort by it."""

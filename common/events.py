@@ -43,7 +43,8 @@ class Event(StrEnum):
     SYNC_GAP = "sync-gap"
     # A sync run could not start or Lumen failed its query. Read `reason` and mend it.
     SYNC_FAILED = "sync-failed"
-    # The timer fired while another run holds the lease. Nothing to do unless it lasts.
+    # The timer fired while another run holds the lease, or during a pause. Nothing to do unless it
+    # lasts.
     SYNC_SKIPPED = "sync-skipped"
     # An unfinished run was found and is being resumed. Nothing to do.
     SYNC_RESUMED = "sync-resumed"
@@ -53,7 +54,8 @@ class Event(StrEnum):
     CHUNK_REPEATED = "chunk-repeated"
     # A chunk waits for a later try. Read `reason`; act on credentials and roles.
     CHUNK_DEFERRED = "chunk-deferred"
-    # A chunk waits for a later send slot, as its own was missed. Nothing to do.
+    # A chunk waits for a later send slot, as its own was missed, or for the end of a pause. Nothing
+    # to do.
     CHUNK_POSTPONED = "chunk-postponed"
     # A chunk was refused as a whole; its records are sent in two messages, to find the bad ones.
     # Nothing to do; see `rejected` of its chunk-uploaded lines.

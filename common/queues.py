@@ -26,6 +26,12 @@ UPLOAD_QUEUE: Final = "sentinel-upload"
 POISON_QUEUE: Final = UPLOAD_QUEUE + "-poison"
 """Where the Functions host puts what failed `maxDequeueCount` times."""
 
+SYNC_QUEUE: Final = "sync-requests"
+"""Where an operator's request for a sync run wakes the producer."""
+
+SYNC_MESSAGE: Final = "sync"
+"""What its messages say; the row of the request says the rest."""
+
 NEVER_EXPIRES: Final = -1
 """Time to live of a message that must not vanish; unset means 7 days
 (learn.microsoft.com/rest/api/storageservices/put-message, read 2026-11-22)."""

@@ -13,7 +13,10 @@ from common.ledger.runs import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """The fate of a run's indicators; `corrections` are a part of those enqueued."""
+    """The fate of a run's indicators; `corrections` are a part of those enqueued.
+
+    `waited` is in seconds: from listed to accepted, added up over those that were accepted.
+    """
 
     fetched: int
     filtered: int
@@ -27,6 +30,12 @@ class Reconciliation:
     struck: int
     poisoned: int
     pending: int
+    waited: float = 0.0
+
+    @property
+    def accepted_after(self) -> float | None:
+        """Seconds from listed to accepted, the mean; None where nothing was accepted."""
+        return self.waited / self.accepted if self.accepted else None
 
     @property
     def balanced(self) -> bool:
@@ -59,4 +68,5 @@ def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
         struck=folded.struck + fate.struck,
         poisoned=folded.discarded + fate.discarded + fate.poisoned,
         pending=fate.pending,
+        waited=folded.waited + fate.waited,
     )

@@ -15,7 +15,7 @@ from common.envelope import decode_envelope
 from common.errors import PipelineError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
-from common.ledger.control import Lease, Pause
+from common.ledger.control import Lease, Pause, SyncRequest
 from common.ledger.problems import STOPS_UPLOADS, Problem, ProblemKind, Problems
 from common.ledger.runs import GAP_COUNTS_FOR, Gap, Run
 from common.ledger.states import ChunkState
@@ -54,7 +54,8 @@ class View:
     not healthy, unless one comes further. `orphans` are open runs that the lease does not name,
     `strange` chunk rows that this release cannot read, `elsewhere` the indicators that wait for
     another workspace than the present one, and `missing` those of which no message can be found.
-    `pause` is the last one, which may be over.
+    `pause` is the last one, which may be over; `sync_request` and `full_request` are what an
+    operator has asked for and no run has served yet.
     """
 
     now: datetime
@@ -74,6 +75,8 @@ class View:
     elsewhere: int = 0
     missing: int = 0
     pause: Pause | None = None
+    sync_request: SyncRequest | None = None
+    full_request: datetime | None = None
 
     @property
     def is_paused(self) -> bool:
@@ -159,6 +162,8 @@ def look(
             if not queue_depth + poison_queue_depth and now - chunk.enqueued_at > SILENT_AFTER
         ),
         pause=ledger.control.last_pause(),
+        sync_request=ledger.control.sync_request(),
+        full_request=ledger.control.full_request(),
     )
 
 

@@ -16,6 +16,7 @@ from common.envelope import Envelope, decode_envelope, encode_to_fit
 from common.errors import PipelineError
 from common.events import Event, emit
 from common.ledger import Ledger
+from common.ledger.control import Pause
 from common.queues import SendQueue
 from consumer.pacing import ComeBack
 
@@ -116,6 +117,25 @@ class Deferrer:
         """Enqueue a message as it is, for a release that can read it; nothing is counted."""
         self._queue.send(message, delay=self._first_delay)
         emit(Event.MESSAGE_PUT_BACK, reason=reason, delay=round(self._first_delay))
+
+    def hold(self, envelope: Envelope, pause: Pause) -> None:
+        """Enqueue the copy until the pause is over; nothing has failed, and nothing is noted.
+
+        For `OPERATOR_CAP` at most: an operator may end the pause at any time.
+        """
+        now = self._clock.now()
+        wanted = min((pause.until - now).total_seconds(), OPERATOR_CAP * self._first_delay)
+        delay = wanted * self._rng.uniform(1.0, 1.0 + _SPREAD)
+        copy = envelope.held_until(now.timestamp() + delay)
+        self._queue.send(encode_to_fit(copy), delay=delay)
+        emit(
+            Event.CHUNK_POSTPONED,
+            run=envelope.run_id,
+            chunk=envelope.key,
+            reason=pause.text,
+            delay=round(delay),
+            postponed=copy.postponed,
+        )
 
     def enqueue(self, envelope: Envelope, come_back: ComeBack) -> None:
         """Enqueue a message for a send slot."""

@@ -47,6 +47,7 @@ from consumer.outcomes import (
     reason_of,
 )
 from consumer.pacing import ComeBack, Pacer
+from consumer.pausing import PauseWatch
 from consumer.poison import PoisonKeeper
 from consumer.receipts import ReceiptWriter
 from consumer.sentinel import (
@@ -93,6 +94,7 @@ class Deliverer:
         acceptance: Acceptance,
         sends: Sends,
         pacer: Pacer,
+        pauses: PauseWatch,
         deferrer: Deferrer,
         keeper: PoisonKeeper,
         clock: Clock,
@@ -104,6 +106,7 @@ class Deliverer:
         self._acceptance = acceptance
         self._sends = sends
         self._pacer = pacer
+        self._pauses = pauses
         self._deferrer = deferrer
         self._keeper = keeper
         self._receipts = ReceiptWriter(ledger=ledger, clock=clock)
@@ -136,6 +139,10 @@ class Deliverer:
             self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
     def _deliver(self, envelope: Envelope, message: str) -> None:
+        pause = self._pauses.current()
+        if pause is not None:
+            self._deferrer.hold(envelope, pause)
+            return
         if not self._pacer.is_on_time(envelope.slot):
             look = self._look(envelope)  # what is not to be sent now takes no slot from others
             if not isinstance(look, Sendable):

@@ -14,6 +14,7 @@ from common.queues import SendQueue
 from consumer.deferral import Deferrer, longest_wait
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
+from consumer.pausing import PauseWatch
 from consumer.poison import PoisonKeeper
 from consumer.sentinel import SentinelClient
 
@@ -40,6 +41,7 @@ def make_deliverer(
         acceptance=Acceptance(tables, clock=clock),
         sends=Sends(tables, clock=clock),
         pacer=Pacer(slots, clock=clock),
+        pauses=PauseWatch(ledger.control, clock=clock),
         deferrer=Deferrer(
             queue=queue, ledger=ledger, clock=clock, rng=rng, first_delay=first_delay
         ),

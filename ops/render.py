@@ -34,6 +34,12 @@ def render_status(view: View) -> str:
     last = "never" if view.last_success is None else f"{view.last_success:%Y-%m-%d %H:%M:%S} UTC"
     minutes = drain_minutes(view)
     drain = "nothing is accepted" if minutes is None else f"{minutes:.1f} min to drain"
+    if view.sync_request is not None:
+        at = view.sync_request.at
+        lines.append(f"  - a sync run was asked for at {at:%H:%M:%S} UTC and has not begun")
+    if view.full_request is not None:
+        at = view.full_request
+        lines.append(f"  - a full run was asked for at {at:%d %b %H:%M} UTC and is not complete")
     lines += [
         "",
         f"last upload accepted   {last}",

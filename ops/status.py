@@ -20,9 +20,7 @@ def describe(view: View) -> dict[str, Any]:
         "health": diagnosis.verdict.value,
         "findings": list(diagnosis.findings),
         "now": view.now.isoformat(),
-        "paused_until": None
-        if not view.is_paused or view.pause is None
-        else view.pause.until.isoformat(),
+        **describe_asked(view),
         "queue_depth": view.queue_depth,
         "oldest_due": None if view.oldest_due is None else view.oldest_due.isoformat(),
         "drain_minutes": drain_minutes(view),
@@ -34,6 +32,19 @@ def describe(view: View) -> dict[str, Any]:
     }
 
 
+def describe_asked(view: View) -> dict[str, Any]:
+    """Return what operators ask of the producer at the moment, as plain JSON values."""
+    pause = view.pause if view.is_paused else None
+    request, full = view.sync_request, view.full_request
+    return {
+        "paused_until": None if pause is None else pause.until.isoformat(),
+        "paused_by": None if pause is None else pause.by,
+        "sync_requested_at": None if request is None else request.at.isoformat(),
+        "sync_requested_by": None if request is None else request.by,
+        "full_requested_at": None if full is None else full.isoformat(),
+    }
+
+
 def drain_minutes(view: View) -> float | None:
     """Return how many minutes the queue takes; None while nothing is accepted."""
     drain = view.drain_time
@@ -42,7 +53,9 @@ def drain_minutes(view: View) -> float | None:
 
 def describe_run(view: RunView) -> dict[str, Any]:
     """Return a run and the fate of its indicators as plain JSON values."""
-    run = view.run
+    run, books = view.run, asdict(view.fate)
+    del books["waited"]
+    after = view.fate.accepted_after
     return {
         "run": run.run_id,
         "state": run.state.value,
@@ -52,6 +65,7 @@ def describe_run(view: RunView) -> dict[str, Any]:
         "pages": 0 if run.cursor is None else run.cursor.page + 1,
         "resumed": run.resumed,
         "full": run.full,
-        **asdict(view.fate),
+        **books,
         "balanced": view.fate.balanced,
+        "accepted_after_seconds": None if after is None else round(after, 1),
     }

@@ -13,7 +13,15 @@ from common.ledger.problems import Problems
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables
-from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue, ReceiveQueue, WatchedQueue
+from common.queues import (
+    POISON_QUEUE,
+    SYNC_QUEUE,
+    UPLOAD_QUEUE,
+    AzureQueue,
+    ReceiveQueue,
+    SendQueue,
+    WatchedQueue,
+)
 from common.schedule import read_stale_after
 from common.settings import read_destination, read_setting, read_storage_settings
 from common.view import View, look
@@ -29,6 +37,7 @@ class Toolbox:
     slots: Slots
     queue: WatchedQueue
     poison_queue: ReceiveQueue
+    sync_queue: SendQueue
     clock: Clock
     requests_per_minute: float
     stale_after: timedelta
@@ -63,6 +72,7 @@ def open_toolbox() -> Toolbox:
         slots=Slots(tables, clock=clock, requests_per_minute=rate),
         queue=AzureQueue(UPLOAD_QUEUE, storage, credential=credential),
         poison_queue=AzureQueue(POISON_QUEUE, storage, credential=credential),
+        sync_queue=AzureQueue(SYNC_QUEUE, storage, credential=credential),
         clock=clock,
         requests_per_minute=rate,
         stale_after=read_stale_after(),

@@ -205,4 +205,5 @@ def counted(chunks: Iterable[Chunk]) -> Folded:
         rejected=fate.rejected,
         struck=fate.struck,
         discarded=fate.discarded,
+        waited=fate.waited,
     )

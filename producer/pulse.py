@@ -32,6 +32,7 @@ _SUMS: Final = (
     "rejected",
     "struck",
     "poisoned",
+    "waited",
 )
 """What the books of a run count, in the order of an `Account`."""
 
@@ -138,9 +139,12 @@ def pulse_of(view: View, before: tuple[Pulse, Books] | None) -> tuple[Pulse, Boo
         books_balance=all(each.fate.balanced for each in view.runs),
         paused_until=view.pause.until if view.pause and view.is_paused else None,
         minutes=_rounded(minutes),
+        accepted_after_seconds=_rounded(
+            come["waited"] / come["accepted"] if come["accepted"] > 0 else None
+        ),
         rate_per_minute=_rounded(come["accepted"] / minutes if minutes else None),
     )
-    counts: dict[str, Any] = {name: round(come[name]) for name in _SUMS}
+    counts: dict[str, Any] = {name: round(come[name]) for name in _SUMS if name != "waited"}
     return replace(pulse, **counts), _books(view, earlier)
 
 

@@ -33,7 +33,7 @@ from common.errors import (
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.chunks import ids_without_fate, voiding
-from common.ledger.control import Lease
+from common.ledger.control import Lease, Pause
 from common.ledger.problems import LUMEN_DISPROVES, Problems
 from common.ledger.runs import ROWS_A_WRITE, Cursor, Head, Run, new_run_id
 from common.ledger.states import CLOSED_RUNS, RunState
@@ -93,12 +93,19 @@ class SyncTools:
 
 
 def run_sync(config: SyncConfig, tools: SyncTools, *, owner: str) -> Run | None:
-    """Do what is due at this tick; return the run worked on last, None when another is at it.
+    """Do what is due at this tick; return the run worked on last.
+
+    None when another instance is at work, or the feed is paused.
 
     An unfinished run is resumed first; when it ends as a gap, a new query starts at once.
+    An operator's request for a run that was made before is served by it, however the run ends.
     Called twice: the second call finds the lease taken. If it dies halfway: the lease expires
     and the next call resumes. Raises only for bugs, and when the ledger cannot be reached.
     """
+    pause = _pause(tools.ledger, tools.clock)
+    if pause is not None:
+        emit(Event.SYNC_SKIPPED, reason=pause.text)
+        return None
     tick = f"{owner}:{secrets.token_hex(4)}"
     try:
         lease = tools.ledger.control.acquire_lease(owner=tick, seconds=config.lease)
@@ -107,14 +114,19 @@ def run_sync(config: SyncConfig, tools: SyncTools, *, owner: str) -> Run | None:
         return None
     sync = _Sync(config, tools, lease, tick=tick)
     try:
-        run = sync.resume_open_runs()
-        return sync.start_new_run() if run is None or run.state is RunState.GAP else run
+        return sync.do_what_is_due()
     except LeaseLostError as lost:
         emit(Event.SYNC_SKIPPED, reason=str(lost))
         return None
     finally:
         with suppress(PipelineError):  # it expires by itself, and must not hide what came before
             sync.release()
+
+
+def _pause(ledger: Ledger, clock: Clock) -> Pause | None:
+    """Return the pause that is on, if any."""
+    last = ledger.control.last_pause()
+    return last if last is not None and last.is_on(clock.now()) else None
 
 
 def classify_exit(error: PipelineError, *, resumable: bool) -> RunState:
@@ -163,6 +175,17 @@ class _Sync:
         self._tick = tick
         self._renewed = tools.clock.monotonic()
         self._deadline = self._renewed + config.time_budget
+
+    def do_what_is_due(self) -> Run:
+        """Resume what is open, else start a run; return the one worked on last."""
+        asked = self._ledger.control.sync_request()
+        run = self.resume_open_runs()
+        if run is None or run.state is RunState.GAP:
+            run = self.start_new_run()
+        if asked is not None:
+            with suppress(PipelineError):  # then the request is served once more
+                self._ledger.control.sync_served(asked)
+        return run
 
     def resume_open_runs(self) -> Run | None:
         """Resume the run that the lease names and return it as it ended; None without one.
@@ -463,9 +486,12 @@ class _Sync:
                 self._is_noted = True
 
     def _check_time(self) -> None:
-        """Keep the lease; raise `OutOfTimeError` when the time budget is used up."""
+        """Keep the lease; raise `OutOfTimeError` when the time is used up, or a pause began."""
         now = self._clock.monotonic()
         if now - self._renewed > self._config.lease / 4:
+            pause = _pause(self._ledger, self._clock)
+            if pause is not None:
+                raise OutOfTimeError(f"{pause.text}; the run goes on then")
             self._lease = self._ledger.control.renew_lease(self._lease)
             self._renewed = now
         if now > self._deadline:

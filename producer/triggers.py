@@ -1,4 +1,4 @@
-"""The timer that starts a sync run, and the pulse behind each tick.
+"""The timer that starts a sync run, the queue by which an operator does, and the pulse behind each.
 
 Importing needs no setting: clients are made on the first call and kept for the instance's life.
 A settings fault makes that call fail with every fault in one message; the next call reads them
@@ -16,8 +16,18 @@ import azure.functions as func
 from common.clock import SystemClock
 from common.errors import SettingsError
 from common.events import Event, emit
+from common.identity import storage_credential
+from common.ledger.control import Control
 from common.ledger.states import RunState
-from common.settings import read_settings, schedule_for_trigger
+from common.ledger.tables import AzureTables
+from common.queues import SYNC_QUEUE, AzureQueue
+from common.settings import (
+    STORAGE_CONNECTION,
+    read_settings,
+    read_storage_settings,
+    schedule_for_trigger,
+)
+from producer.requests import RequestTools, serve_request
 
 if TYPE_CHECKING:
     from common.ledger.runs import Run
@@ -37,6 +47,13 @@ def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa
     run = _tick(context.trace_context.trace_parent or "")
     if run is not None and run.state is RunState.FAILED:
         raise RuntimeError(f"sync run {run.run_id} failed: {run.reason}")
+
+
+@blueprint.queue_trigger(arg_name="message", queue_name=SYNC_QUEUE, connection=STORAGE_CONNECTION)
+def sync_now(message: func.QueueMessage, context: func.Context) -> None:  # noqa: ARG001
+    """Run a tick, as an operator asks for it, unless that was done or taken back."""
+    trace_parent = context.trace_context.trace_parent or ""
+    serve_request(_requests(), tick=lambda: _tick(trace_parent))
 
 
 def _tick(trace_parent: str) -> "Run | None":
@@ -74,6 +91,17 @@ def _run_sync(trace_parent: str) -> "Run | None":
     drain = replace(config.drain, trace_parent=trace_parent)
     config = replace(config, drain=drain)
     return run_sync(config, tools, owner=f"{socket.gethostname()}:{os.getpid()}")
+
+
+@cache
+def _requests() -> RequestTools:
+    storage, clock = read_storage_settings(), SystemClock()
+    credential = storage_credential(storage)
+    return RequestTools(
+        control=Control(AzureTables(storage, credential=credential)),
+        queue=AzureQueue(SYNC_QUEUE, storage, credential=credential),
+        clock=clock,
+    )
 
 
 @cache

@@ -1,4 +1,4 @@
-// The storage account of the pipeline and of the Functions host: two queues, the ledger's tables,
+// The storage account of the pipeline and of the Functions host: its queues, the ledger's tables,
 // the container that code is published to; and what the app's identity may do in it. Reached
 // through private endpoints, or from the function subnet alone; always with Entra tokens.
 
@@ -17,7 +17,7 @@ param onlySubnetId string
 param logRequests bool
 
 // The names that the code has for them: tests hold the two together.
-var queueNames = ['sentinel-upload', 'sentinel-upload-poison']
+var queueNames = ['sentinel-upload', 'sentinel-upload-poison', 'sync-requests', 'sync-requests-poison']
 var tableNames = ['chunks', 'control', 'poison', 'pulses', 'rejections', 'versions']
 
 var storageBlobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'

@@ -53,13 +53,17 @@ _OUTCOME: Final = (
     "deferrals",
     "destination",
     "enqueued_at",
+    "finished_at",
 )
 """The properties that the books need: not the records, which are most of the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """What became of the records of a chunk, or of many: counts of indicators."""
+    """What became of the records of a chunk, or of many: counts of indicators.
+
+    `waited` is in seconds: from listed to accepted, added up over those that were accepted.
+    """
 
     accepted: int = 0
     rejected: int = 0
@@ -67,6 +71,7 @@ class Fate:
     poisoned: int = 0
     discarded: int = 0
     pending: int = 0
+    waited: float = 0.0
 
     def __add__(self, other: "Fate") -> "Fate":
         return Fate(
@@ -98,6 +103,7 @@ class Chunk:
     destination: str = ""
     records: bytes = b""
     enqueued_at: datetime = field(default=_NEVER, compare=False)
+    finished_at: datetime | None = field(default=None, compare=False)
     row: Row | None = field(default=None, compare=False, repr=False)
     """As it was read; None for a chunk that is new, or of which only a part was read."""
 
@@ -144,16 +150,29 @@ class Chunk:
     def fate(self) -> Fate:
         """What became of its records."""
         if not self.letters and self.state is ChunkState.UPLOADED:
-            return Fate(accepted=self.accepted, rejected=self.rejected)
+            return Fate(
+                accepted=self.accepted,
+                rejected=self.rejected,
+                waited=self.accepted * self._wait,
+            )
         each = self.each
+        accepted = each.count(Letter.ACCEPTED)
         return Fate(
-            accepted=each.count(Letter.ACCEPTED),
+            accepted=accepted,
             rejected=each.count(Letter.REJECTED),
             struck=each.count(Letter.STRUCK),
             poisoned=each.count(Letter.POISONED),
             discarded=each.count(Letter.DISCARDED),
             pending=each.count(Letter.PENDING),
+            waited=accepted * self._wait,
         )
+
+    @property
+    def _wait(self) -> float:
+        """Seconds from when it was listed to its last outcome; 0 where its row does not say."""
+        if self.finished_at is None or self.enqueued_at == _NEVER:
+            return 0.0
+        return max(0.0, (self.finished_at - self.enqueued_at).total_seconds())
 
     def unpacked(self) -> Iterator[Record]:
         """Yield its records."""
@@ -503,6 +522,7 @@ def chunk_of(row: Row) -> Chunk:
         destination=data.get("destination", ""),
         records=data.get("records", b""),
         enqueued_at=data.get("enqueued_at", _NEVER),
+        finished_at=data.get("finished_at"),
         row=whole,
     )
 
@@ -520,6 +540,7 @@ _TYPES: Final[dict[str, type]] = {
     "records": bytes,
     "letters": str,
     "enqueued_at": datetime,
+    "finished_at": datetime,
 }
 _ALWAYS: Final = ("sequence", "epoch", "count")
 

@@ -17,6 +17,7 @@ TABLE: Final = "control"
 _PARTITION: Final = "control"
 _LEASE_KEY: Final = "run-lease"
 _FULL_KEY: Final = "full-sync"
+_SYNC_KEY: Final = "sync-request"
 _PAUSE_KEY: Final = "pause"
 
 MAX_PAUSE: Final = timedelta(days=7)
@@ -44,6 +45,14 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRequest:
+    """An operator's request for a sync run now: when it was made, and by whom, with a note."""
+
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
     """An operator's pause: from when until when, and by whom, with a note. It ends by itself."""
 
@@ -58,7 +67,7 @@ class Pause:
     @property
     def text(self) -> str:
         """The pause in words, as it is shown everywhere."""
-        return f"paused until {self.until:%d %b %H:%M} UTC by {self.by}"
+        return f"paused until {self.until:%d %b %H:%M} UTC by {self.by or 'an operator'}"
 
 
 class Control:
@@ -112,12 +121,8 @@ class Control:
 
         A row that is damaged asks for nothing: the head of a run would take its damage over.
         """
-        row = self._table.get(_PARTITION, _FULL_KEY)
-        data: dict[str, Any] = {} if row is None else dict(row.data)
-        requested = data.get("requested_at")
-        if not isinstance(requested, datetime) or requested == data.get("served"):
-            return None
-        return requested
+        found = self._open_request(_FULL_KEY)
+        return None if found is None else found.at
 
     def full_done(self, request: datetime) -> None:
         """Note that `request` is served; one that was made since stays.
@@ -125,6 +130,45 @@ class Control:
         Called twice: the same. Operator and run own different properties of the row.
         """
         self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"served": request}))
+
+    def take_back_full(self) -> bool:
+        """Take the request for a full run back that none has served; False where there is none.
+
+        A run that has begun to serve it goes on.
+        """
+        return self._take_back(_FULL_KEY)
+
+    def request_sync(self, request: SyncRequest) -> None:
+        """Ask for a sync run now. Called again: the later request counts."""
+        data: dict[str, Value] = {"requested_at": request.at, "by": cut(request.by)}
+        self._table.merge(Row(partition=_PARTITION, key=_SYNC_KEY, data=data))
+
+    def sync_request(self) -> SyncRequest | None:
+        """Return the request for a run that no tick has served yet; None without one."""
+        return self._open_request(_SYNC_KEY)
+
+    def sync_served(self, request: SyncRequest) -> None:
+        """Note that a tick that began after `request` has ended; one that was made since stays."""
+        self._table.merge(Row(partition=_PARTITION, key=_SYNC_KEY, data={"served": request.at}))
+
+    def take_back_sync(self) -> bool:
+        """Take the request for a run back; return False where none is open."""
+        return self._take_back(_SYNC_KEY)
+
+    def _open_request(self, key: str) -> SyncRequest | None:
+        row = self._table.get(_PARTITION, key)
+        data: dict[str, Any] = {} if row is None else dict(row.data)
+        at = data.get("requested_at")
+        if not isinstance(at, datetime) or at in (data.get("served"), data.get("taken_back")):
+            return None
+        return SyncRequest(at=at, by=str(data.get("by") or ""))
+
+    def _take_back(self, key: str) -> bool:
+        found = self._open_request(key)
+        if found is None:
+            return False
+        self._table.merge(Row(partition=_PARTITION, key=key, data={"taken_back": found.at}))
+        return True
 
     def pause(self, pause: Pause) -> None:
         """Stop new runs and uploads for a while. Called again: the later call counts."""

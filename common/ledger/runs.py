@@ -77,12 +77,16 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folded:
-    """What is left of a run's chunks whose rows were folded away: counts of indicators."""
+    """What is left of a run's chunks whose rows were folded away: counts of indicators.
+
+    `waited` is that of `Fate`: seconds from listed to accepted, added up.
+    """
 
     accepted: int = 0
     rejected: int = 0
     struck: int = 0
     discarded: int = 0
+    waited: float = 0.0
 
     def __add__(self, other: "Folded") -> "Folded":
         names = [f.name for f in fields(Folded)]
@@ -369,7 +373,7 @@ def _read(row: Row, data: dict[str, Any]) -> Run:
         cache_id=data.get("cache_id"),
         cursor=_read_cursor(data["cursor"]) if "cursor" in data else None,
         counts=Counts(**{f.name: data[f.name] for f in fields(Counts)}),
-        folded=Folded(**{f.name: data[f"folded_{f.name}"] for f in fields(Folded)}),
+        folded=_read_folded(data),
         full_request=data.get("full_request"),
         asked=data["asked"],
         trail=data.get("trail", b""),
@@ -412,7 +416,7 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
     ),
     **dict.fromkeys(("epoch", "step", "resumed", "stalled"), int),
     **dict.fromkeys((f.name for f in fields(Counts)), int),
-    **dict.fromkeys((f"folded_{f.name}" for f in fields(Folded)), int),
+    **dict.fromkeys((f"folded_{f.name}" for f in fields(Folded)), (int, float)),
     "asked": bool,
     "stalled_for": (int, float),
     "trail": bytes,
@@ -427,6 +431,12 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
         if data.get(name) is not None and not isinstance(data[name], wanted):
             raise TypeError(f"{name} is of another type")
     return data
+
+
+def _read_folded(data: dict[str, Any]) -> Folded:
+    """Return what a head has of folded rows; a sum that was added later may be missing."""
+    later = {"folded_waited": 0.0}
+    return Folded(**{f.name: {**later, **data}[f"folded_{f.name}"] for f in fields(Folded)})
 
 
 def _pack_wishes(wishes: Sequence[WishRef]) -> bytes | None:

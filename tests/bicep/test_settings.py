@@ -12,7 +12,7 @@ import pytest
 
 import common.ledger
 import producer.index
-from common.queues import POISON_QUEUE, UPLOAD_QUEUE
+from common.queues import POISON_QUEUE, SYNC_QUEUE, UPLOAD_QUEUE
 from common.settings import (
     STORAGE_CONNECTION,
     describe_settings,
@@ -229,9 +229,14 @@ def test_the_clouds_are_those_of_the_settings() -> None:
 
 
 def test_the_queues_are_those_of_the_code() -> None:
-    """Both queues are made, so that no trigger waits for one."""
+    """All are made, with the host's for what it gives up, so that no trigger waits for one."""
     queues = resources("all-new", "Microsoft.Storage/storageAccounts/queueServices/queues")
-    assert {item.name.rpartition("/")[2] for item in queues} == {UPLOAD_QUEUE, POISON_QUEUE}
+    assert {item.name.rpartition("/")[2] for item in queues} == {
+        UPLOAD_QUEUE,
+        POISON_QUEUE,
+        SYNC_QUEUE,
+        f"{SYNC_QUEUE}-poison",
+    }
 
 
 def test_the_tables_are_those_of_the_ledger() -> None:

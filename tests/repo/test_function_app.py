@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from common.delivery import LONGEST_DELIVERY, LOOK_IS_GOOD_FOR, REQUEST_WITHIN
 from common.ledger.slots import TURN_WITHIN
-from common.queues import POISON_QUEUE, UPLOAD_QUEUE
+from common.queues import POISON_QUEUE, SYNC_QUEUE, UPLOAD_QUEUE
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, describe_settings
 from consumer import sentinel
 from consumer.pacing import MAX_WAIT
@@ -120,7 +120,9 @@ def triggers(functions: dict[str, list[dict[str, Any]]], kind: str) -> dict[str,
 
 def test_importing_needs_no_setting(functions: dict[str, list[dict[str, Any]]]) -> None:
     """With an empty environment every function is there: a wrong setting must not hide them."""
-    assert {"lumen_sync", "sentinel_upload", "keep_poison", "pipeline_status"} <= set(functions)
+    assert {"lumen_sync", "sync_now", "sentinel_upload", "keep_poison", "pipeline_status"} <= set(
+        functions
+    )
 
 
 def test_importing_survives_wrong_settings() -> None:
@@ -142,14 +144,15 @@ def test_every_deployed_module_imports_with_production_dependencies_only() -> No
     assert {"common.settings", "producer.sync", "consumer.deliver", "ops.status"} <= set(imported)
 
 
-def test_the_two_queues_are_those_that_the_code_sends_to(
+def test_the_queues_are_those_that_the_code_sends_to(
     functions: dict[str, list[dict[str, Any]]],
 ) -> None:
-    """The upload queue has one reader, and so has the queue that the host makes of its name."""
+    """Each has one reader, and so has the queue that the host makes of the upload queue's name."""
     found = triggers(functions, "queueTrigger")
     assert {name: binding["queueName"] for name, binding in found.items()} == {
         "sentinel_upload": UPLOAD_QUEUE,
         "keep_poison": POISON_QUEUE,
+        "sync_now": SYNC_QUEUE,
     }
     assert f"{UPLOAD_QUEUE}-poison" == POISON_QUEUE
     assert {binding["connection"] for binding in found.values()} == {STORAGE_CONNECTION}

@@ -7,7 +7,7 @@ import requests
 
 from common.envelope import Envelope, chunk_id_of, encode_envelope
 from common.ledger.poison import UNKNOWN_RUN, PoisonedBy
-from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
+from common.queues import POISON_QUEUE, SYNC_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, Secret, StorageSettings
 from consumer.poison import MAX_PUT_BACK
 from local.functions_host.process import HostProcess
@@ -28,12 +28,22 @@ def _bindings(host: HostProcess) -> dict[str, dict[str, Any]]:
 def test_the_worker_indexes_every_function(new_world: NewWorld) -> None:
     """Names, triggers, schedule, queues and connection are what the template deploys."""
     bindings = _bindings(new_world().cloud.start_host())
-    assert set(bindings) == {"lumen_sync", "sentinel_upload", "keep_poison", "pipeline_status"}
+    assert set(bindings) == {
+        "lumen_sync",
+        "sync_now",
+        "sentinel_upload",
+        "keep_poison",
+        "pipeline_status",
+    }
     assert bindings["lumen_sync"]["type"] == "timerTrigger"
     assert bindings["lumen_sync"]["schedule"] == DEFAULT_SCHEDULE
     assert bindings["lumen_sync"]["runOnStartup"] is False
-    queues = {name: bindings[name] for name in ("sentinel_upload", "keep_poison")}
-    assert [queue["queueName"] for queue in queues.values()] == [UPLOAD_QUEUE, POISON_QUEUE]
+    queues = {name: bindings[name] for name in ("sentinel_upload", "keep_poison", "sync_now")}
+    assert [queue["queueName"] for queue in queues.values()] == [
+        UPLOAD_QUEUE,
+        POISON_QUEUE,
+        SYNC_QUEUE,
+    ]
     assert {queue["connection"] for queue in queues.values()} == {STORAGE_CONNECTION}
     assert bindings["pipeline_status"]["route"] == "status"
 

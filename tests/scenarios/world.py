@@ -50,7 +50,7 @@ OTHERS = 900_000
 MANY_OTHERS = 200
 
 CONSUMER = ("sentinel_upload", "keep_poison")
-PRODUCER = ("lumen_sync",)
+PRODUCER = ("lumen_sync", "sync_now")
 """What to disable for an instance that only produces, or only consumes."""
 
 

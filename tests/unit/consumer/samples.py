@@ -25,6 +25,7 @@ from common.records import Record, pack_records
 from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
 from consumer.pacing import Pacer
+from consumer.pausing import PauseWatch
 from consumer.poison import PoisonKeeper
 from consumer.sentinel import Answer, Refused, SentinelClient, Uploaded, classify_answer
 from tests.fakes.clock import START, FakeClock
@@ -198,6 +199,7 @@ class Bench:
             acceptance=Acceptance(self.tables, clock=self.clock),
             sends=Sends(self.tables, clock=self.clock),
             pacer=self.pacer,
+            pauses=PauseWatch(self.ledger.control, clock=self.clock),
             deferrer=self.deferrer,
             keeper=self.keeper,
             clock=self.clock,

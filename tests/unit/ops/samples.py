@@ -33,6 +33,7 @@ class Bench:
         self.tables = tables or FakeTables(self.clock.monotonic)
         self.queue = FakeQueue(self.clock.monotonic)
         self.poison_queue = FakeQueue(self.clock.monotonic)
+        self.sync_queue = FakeQueue(self.clock.monotonic)
         self.toolbox = Toolbox(
             ledger=open_ledger(self.tables),
             problems=Problems(self.tables, clock=self.clock),
@@ -40,6 +41,7 @@ class Bench:
             slots=Slots(self.tables, clock=self.clock, requests_per_minute=60),
             queue=self.queue,
             poison_queue=self.poison_queue,
+            sync_queue=self.sync_queue,
             clock=self.clock,
             requests_per_minute=60,
             stale_after=timedelta(minutes=45),

@@ -537,7 +537,7 @@ def test_the_report_reads_no_more_of_many_rows_than_it_needs() -> None:
     read = {name for _, fields in tables.selected for name in fields or ()}
     assert read == {
         *("sequence", "epoch", "count", "state", "void", "letters", "accepted", "rejected"),
-        *("deferrals", "destination", "enqueued_at", "settled_at"),
+        *("deferrals", "destination", "enqueued_at", "finished_at", "settled_at"),
     }
 
 

@@ -15,8 +15,12 @@ from common.ledger.problems import ProblemKind
 from common.ledger.pulses import Pulse
 from common.ledger.runs import Counts, Cursor
 from common.ledger.states import RunState
+from ops.status import describe
+from producer.entries import Keeping
+from producer.fold import FoldConfig, survey
+from producer.index import VersionIndex
 from producer.pulse import PulseTools, take_pulse
-from tests.unit.ops.samples import RUN, Bench
+from tests.unit.ops.samples import HERE, RUN, Bench
 
 QUARTER = 900.0
 
@@ -34,6 +38,20 @@ def tools(bench: Bench) -> PulseTools:
         stale_after=box.stale_after,
         template_version="0.1.0",
     )
+
+
+def fold(bench: Bench) -> None:
+    """Fold what is settled, as the next tick does."""
+    folded = survey(
+        runs=bench.toolbox.ledger.runs,
+        chunks=bench.toolbox.ledger.chunks,
+        index=VersionIndex(bench.tables),
+        config=FoldConfig(destination=HERE, keeping=Keeping()),
+        tick="tick",
+        today=20_000,
+        keep_going=lambda: None,
+    )
+    assert folded.folded == 2
 
 
 def pulse(bench: Bench) -> Pulse:
@@ -72,6 +90,23 @@ def test_what_has_come_since_the_pulse_before() -> None:
     assert (fourth.accepted, fourth.poisoned) == (2, -2)
     fifth = pulse(bench)
     assert (fifth.accepted, fifth.fetched, fifth.books_balance) == (0, 0, True)
+
+
+def test_how_long_it_took_from_listed_to_accepted() -> None:
+    """The mean over what was accepted since, whether its row is still there or folded away."""
+    bench = Bench()
+    a_run_of(bench, 3)
+    assert pulse(bench).accepted_after_seconds is None
+    bench.clock.advance(10)
+    bench.upload(0)
+    bench.clock.advance(20)
+    bench.upload(1)
+    fold(bench)
+    assert pulse(bench).accepted_after_seconds == 20.0
+    bench.clock.advance(70)
+    bench.upload(2)
+    assert pulse(bench).accepted_after_seconds == 100.0
+    assert describe(bench.toolbox.look(runs=1))["runs"][0]["accepted_after_seconds"] == 46.7
 
 
 def test_a_clock_that_is_behind_counts_nothing_twice() -> None:

@@ -27,6 +27,7 @@ from common.errors import (
     UnavailableError,
 )
 from common.events import Event
+from common.ledger.control import Pause
 from common.ledger.rejections import INVALID
 from common.ledger.runs import Counts, Cursor, Run
 from common.ledger.states import ChunkState, RunState
@@ -723,6 +724,33 @@ def test_a_held_lease_skips_the_tick(caplog: pytest.LogCaptureFixture) -> None:
     assert found.lumen.calls == []
     found.clock.advance(LEASE)
     ended(found.tick(), RunState.COMPLETE)
+
+
+def test_a_pause_stops_new_runs_and_the_one_at_work(caplog: pytest.LogCaptureFixture) -> None:
+    """The one at work stops at its next renewal of the lease; the tick behind the pause goes on."""
+    found = world()
+    control, hour = found.ledger.control, timedelta(hours=1)
+
+    def slowly(call: str, _argument: str) -> None:
+        found.clock.advance(LEASE / 5)
+        if call == "page" and found.lumen.count("page") == 2:
+            now = found.clock.now()
+            control.pause(Pause(since=now, until=now + hour, by="ann"))
+
+    found.lumen.before = slowly
+    run = ended(found.tick(time_budget=10 * LEASE), RunState.INTERRUPTED)
+    assert "paused until" in run.reason
+    assert found.lumen.count("page") < len(PAGES)
+    calls = len(found.lumen.calls)
+    with caplog.at_level(logging.INFO):
+        assert found.tick() is None
+    assert f"{Event.SYNC_SKIPPED} " in caplog.text
+    assert "paused until 01 Jan" in caplog.text
+    assert len(found.lumen.calls) == calls
+    found.clock.advance(hour.total_seconds())
+    found.lumen.before = lambda _call, _argument: None
+    assert_complete(found, found.tick())
+    assert found.lumen.count("start") == 1
 
 
 @pytest.mark.parametrize(

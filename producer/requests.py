@@ -1,0 +1,59 @@
+"""An operator's request for a run now: a row that says so, and a message that wakes a function.
+
+A timer cannot be fired from another function. So the row of `control` is the request, and the
+message only asks to look at it: one that is lost costs the wait for the next tick of the timer,
+which serves the request, too; one too many finds it served.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from common.clock import Clock
+from common.errors import SettingsError
+from common.ledger.control import Control
+from common.queues import SYNC_MESSAGE, SendQueue
+
+TRY_AGAIN_AFTER: Final = timedelta(seconds=30)
+"""How long a request waits before it is tried again while a run is under way."""
+
+LOOK_AT_PAUSE_AFTER: Final = timedelta(minutes=15)
+"""How long it waits at most during a pause, which an operator may end at any time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTools:
+    """What a request is served with; `queue` is that of the requests."""
+
+    control: Control
+    queue: SendQueue
+    clock: Clock
+
+
+def serve_request(tools: RequestTools, *, tick: Callable[[], object]) -> None:
+    """Run a tick if a request is open; put the message back while no tick can run.
+
+    A tick that ran has served the request, whatever it came to. With wrong settings none can, and
+    the request stays for the first tick of the timer after the repair. Called twice: the second
+    call finds the request served. If it dies halfway: the host delivers the message again.
+    """
+    if tools.control.sync_request() is None:
+        return
+    wait = _wait(tools)
+    if wait is None:
+        with suppress(SettingsError):  # told by the tick and its pulse
+            tick()
+            wait = None if tools.control.sync_request() is None else TRY_AGAIN_AFTER
+    if wait is not None:
+        tools.queue.send(SYNC_MESSAGE, delay=wait.total_seconds())
+
+
+def _wait(tools: RequestTools) -> timedelta | None:
+    """Return how long no tick can run: during a pause, and while another one is at work."""
+    pause, now = tools.control.last_pause(), tools.clock.now()
+    if pause is not None and pause.is_on(now):
+        return min(pause.until - now, LOOK_AT_PAUSE_AFTER)
+    lease = tools.control.read_lease()
+    return TRY_AGAIN_AFTER if lease is not None and lease.is_held else None
