@@ -10,7 +10,7 @@ its request, and what is settled is not sent.
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from common.clock import Clock
@@ -114,6 +114,12 @@ class Deliverer:
         self._refused_in_a_row = 0
         self._refused_at = 0
         """The acceptance number at these refusals: another one ends the row."""
+        self._failing: set[str] = set()
+        """The messages that failed since the last acceptance, two at most."""
+        self._failing_at = 0
+        """The acceptance number at these failures."""
+        self._throttled_at: datetime | None = None
+        """When this instance met the first 429 since something was accepted."""
 
     def deliver(self, message: str) -> None:
         """Take one message to an outcome and write it down.
@@ -226,6 +232,7 @@ class Deliverer:
         match found.answer:
             case Uploaded():
                 self._refused_in_a_row = 0
+                self._failing = set()
                 with suppress(*_OUR_TROUBLE):
                     self._acceptance.accepted(mark)
                 with suppress(*_OUR_TROUBLE):
@@ -257,22 +264,41 @@ class Deliverer:
 
     def _raise_problem(self, answer: Answer, envelope: Envelope) -> None:
         """Raise the problem that an answer means for the whole feed, if any."""
+        name = f"{envelope.run_id}/{envelope.message_key}"
+        wait = timedelta(seconds=answer.wait if isinstance(answer, Throttled) else 0.0)
         with suppress(*_OUR_TROUBLE):
             kind = problem_of(
                 answer,
                 refusals_are_many=self._refused_in_a_row >= MANY_REFUSALS,
-                is_throttled_on=isinstance(answer, Throttled) and self._is_throttled_on(envelope),
+                is_throttled_on=bool(wait) and self._is_throttled_on(envelope, wait),
+                fails_alone=isinstance(answer, Unavailable | Drift) and self._fails_alone(name),
             )
-            if kind is not None:
-                self._problems.raise_problem(kind, reason_of(answer))
+            if kind is ProblemKind.FAILING:
+                what = f"{reason_of(answer)}; so far only {name} meets this"
+                self._problems.raise_problem(kind, what, subject=name)
+            elif kind is not None:
+                self._problems.raise_problem(kind, reason_of(answer), no_try_for=wait)
 
-    def _is_throttled_on(self, envelope: Envelope) -> bool:
-        """Whether throttling goes on, for this chunk and for everybody."""
-        now = self._clock.now()
-        if not is_throttled_again(envelope, now=now):
+    def _is_throttled_on(self, envelope: Envelope, wait: timedelta) -> bool:
+        """Whether throttling goes on for minutes, for everybody: by what was, or by its `wait`."""
+        now, last = self._clock.now(), self._problems.last_success()
+        first = self._throttled_at
+        if first is None or (last is not None and last >= first):
+            self._throttled_at = first = now
+        if wait >= THROTTLED_FOR:
+            return True
+        if now - first < THROTTLED_FOR and not is_throttled_again(envelope, now=now):
             return False
-        last = self._problems.last_success()
         return last is None or now - last >= THROTTLED_FOR
+
+    def _fails_alone(self, name: str) -> bool:
+        """Whether no other message failed here, and nothing was accepted anywhere since."""
+        number = self._acceptance.read().number
+        if number != self._failing_at:
+            self._failing_at, self._failing = number, set()
+        if len(self._failing) <= 1:
+            self._failing.add(name)
+        return len(self._failing) == 1
 
     def _decide(
         self, found: Exchange, envelope: Envelope, mark: Mark | None

@@ -146,7 +146,7 @@ def split_indexes(sent: tuple[int, ...], named: set[int]) -> tuple[tuple[int, ..
 
 
 def problem_of(
-    answer: Answer, *, refusals_are_many: bool, is_throttled_on: bool
+    answer: Answer, *, refusals_are_many: bool, is_throttled_on: bool, fails_alone: bool
 ) -> ProblemKind | None:
     """Return the problem that an answer means for the whole feed, if any."""
     match answer:
@@ -156,6 +156,8 @@ def problem_of(
             return ProblemKind.THROTTLED if is_throttled_on else None
         case OperatorNeeded() | RefreshToken():
             return ProblemKind.ACCESS
+        case Unavailable() | Drift() if fails_alone:
+            return ProblemKind.FAILING
         case Unavailable():
             return ProblemKind.UNAVAILABLE
         case Drift():

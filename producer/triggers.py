@@ -7,6 +7,7 @@ again.
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 from common.clock import SystemClock
-from common.errors import SettingsError
+from common.errors import PipelineError, SettingsError
 from common.events import Event, emit
 from common.identity import storage_credential
 from common.ledger.control import Control
+from common.ledger.problems import STANDS_FOR, ProblemKind, Problems
 from common.ledger.states import RunState
 from common.ledger.tables import AzureTables
 from common.queues import SYNC_QUEUE, AzureQueue
+from common.schedule import span_of
 from common.settings import (
     STORAGE_CONNECTION,
     read_settings,
@@ -87,6 +90,8 @@ def _run_sync(trace_parent: str) -> "Run | None":
         config, tools = _build()
     except SettingsError as error:
         emit(Event.SYNC_FAILED, reason=str(error))
+        with suppress(PipelineError):  # the settings of the tables may be among them
+            _safe_problems().raise_problem(ProblemKind.LUMEN_ACCESS, str(error))
         raise
     drain = replace(config.drain, trace_parent=trace_parent)
     config = replace(config, drain=drain)
@@ -101,6 +106,17 @@ def _requests() -> RequestTools:
         control=Control(AzureTables(storage, credential=credential)),
         queue=AzureQueue(SYNC_QUEUE, storage, credential=credential),
         clock=clock,
+    )
+
+
+@cache
+def _safe_problems() -> Problems:
+    """Return the problems, which need no setting but where the tables are."""
+    storage = read_storage_settings()
+    return Problems(
+        AzureTables(storage, credential=storage_credential(storage)),
+        clock=SystemClock(),
+        stands_for=span_of(schedule_for_trigger(), ticks=1) + STANDS_FOR,
     )
 
 

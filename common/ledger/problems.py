@@ -49,6 +49,8 @@ class ProblemKind(StrEnum):
     REFUSING = "refusing"
     THROTTLED = "throttled"
     DRIFT = "drift"
+    FAILING = "failing"
+    """One message meets server errors, or answers without a name, and no other does."""
     UNPROVEN = "unproven"
     """A refused record waits until Sentinel is seen to accept anything."""
     LUMEN_ACCESS = "lumen-access"
@@ -65,6 +67,7 @@ UPLOAD_DISPROVES: Final = frozenset(
         ProblemKind.REFUSING,
         ProblemKind.THROTTLED,
         ProblemKind.DRIFT,
+        ProblemKind.FAILING,
         ProblemKind.UNPROVEN,
     }
 )
@@ -75,7 +78,7 @@ LUMEN_DISPROVES: Final = frozenset(
 )
 """Kinds that are over once Lumen has answered a query with a page."""
 
-STOPS_UPLOADS: Final = UPLOAD_DISPROVES - {ProblemKind.UNPROVEN}
+STOPS_UPLOADS: Final = UPLOAD_DISPROVES - {ProblemKind.FAILING, ProblemKind.UNPROVEN}
 """Kinds with which Sentinel accepts nothing."""
 
 STOPS_THE_FEED: Final = STOPS_UPLOADS | {ProblemKind.LUMEN_ACCESS, ProblemKind.LUMEN_DRIFT}
@@ -117,10 +120,18 @@ class Problems:
         self._raised: dict[str, float] = {}
         self._succeeded: float | None = None
 
-    def raise_problem(self, kind: ProblemKind, what: str, *, subject: str = "") -> None:
+    def raise_problem(
+        self,
+        kind: ProblemKind,
+        what: str,
+        *,
+        subject: str = "",
+        no_try_for: timedelta = timedelta(0),
+    ) -> None:
         """Record that a problem was met, at most once in `WRITE_EVERY` seconds.
 
-        Called again while it counts: it counts longer, and keeps its beginning.
+        Called again while it counts: it counts longer, and keeps its beginning. `no_try_for`: the
+        time before the longest wait begins.
         """
         key = _key(kind, subject)
         if not self._is_due(key):
@@ -142,22 +153,27 @@ class Problems:
                     "what": cut(what),
                     "since": now if known is None else known.since,
                     "last_seen": now,
-                    "until": now + self._stands_for,
+                    "until": now + no_try_for + self._stands_for,
                 },
             )
         )
 
-    def end(self, kinds: Collection[ProblemKind]) -> None:
+    def end(self, kinds: Collection[ProblemKind], *, sent: datetime | None = None) -> None:
         """End the problems of `kinds`: something has disproved them. Called twice: the same.
 
-        One that is met at the same moment stays, until the next success or its own end.
+        What was `sent` before a problem arose does not disprove it. One that is met at the same
+        moment stays, until the next success or its own end.
         """
+        now = self._clock.now()
+        found = [row for row in self._rows() if row[1].kind in kinds]
+        over = [row for row in found if sent is None or row[1].since <= sent]
+        stay = {row.key for row, _ in found} - {row.key for row, _ in over}
         with self._lock:
             self._raised = {
-                key: at for key, at in self._raised.items() if _kind_of(key) not in kinds
+                key: at
+                for key, at in self._raised.items()
+                if _kind_of(key) not in kinds or key in stay
             }
-        now = self._clock.now()
-        over = [found for found in self._rows() if found[1].kind in kinds]
         for row, problem in over:
             self._leave_trace(row, problem, at=min(now, problem.until))
         if over:
@@ -184,7 +200,7 @@ class Problems:
                 data={"at": sent},
             )
         )
-        self.end(UPLOAD_DISPROVES)
+        self.end(UPLOAD_DISPROVES, sent=sent)
 
     def last_success(self) -> datetime | None:
         """Return when what Sentinel accepted last was sent, or up to `WRITE_EVERY` s earlier."""

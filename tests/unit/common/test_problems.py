@@ -213,6 +213,28 @@ def test_a_success_after_trouble_closes_at_once() -> None:
     assert mine.open() == []
 
 
+def test_a_success_does_not_end_what_arose_after_it_was_sent() -> None:
+    """Its answer came later, and proves nothing about then; the next success ends it at once."""
+    bench = Bench()
+    mine = bench.instance()
+    sent = bench.clock.now()
+    bench.clock.advance(1)
+    mine.raise_problem(ProblemKind.ACCESS, "403")
+    mine.note_success(sent)
+    assert [problem.kind for problem in mine.open()] == [ProblemKind.ACCESS]
+    mine.note_success(bench.clock.now())
+    assert mine.open() == []
+
+
+def test_a_problem_counts_behind_the_time_without_a_try() -> None:
+    """Told to wait for an hour, nothing meets the problem again before that is over."""
+    bench = Bench()
+    hour = timedelta(hours=1)
+    bench.instance().raise_problem(ProblemKind.THROTTLED, "429", no_try_for=hour)
+    (problem,) = bench.instance().open()
+    assert problem.until == START + hour + STANDS_FOR
+
+
 def test_a_problem_that_is_met_while_it_is_ended_counts() -> None:
     """Another chunk meets it between the look and the write."""
     bench = Bench()

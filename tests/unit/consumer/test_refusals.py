@@ -20,6 +20,7 @@ from consumer.outcomes import (
 from consumer.sentinel import (
     THROTTLED,
     Answer,
+    Drift,
     OperatorNeeded,
     Refused,
     Throttled,
@@ -138,7 +139,7 @@ def test_a_problem_is_raised_with_its_remedy_and_closed_by_the_first_success(
     """The ledger says what stands in the way for as long as it does."""
     bench, sentinel = bench_with(())
     sentinel.before = lambda: answer
-    serve(bench, envelope(), deliveries=3)
+    serve(bench, *chunks(2), deliveries=3)
     assert bench.open_problems[kind].what == getattr(answer, "reason", "")
     bench.deliver(replace(envelope(count=1), sequence=8))
     assert kind in bench.open_problems
@@ -146,6 +147,28 @@ def test_a_problem_is_raised_with_its_remedy_and_closed_by_the_first_success(
     bench.clock.advance(60)
     bench.deliver(replace(envelope(count=2), sequence=9))
     assert bench.open_problems == {}
+
+
+@pytest.mark.parametrize("answer", [Unavailable(reason="500"), Drift(reason="418")])
+def test_one_message_that_fails_is_no_outage(answer: Answer) -> None:
+    """In a quiet feed only it is told of; the second message that fails is an outage."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: answer
+    first, second, third = chunks(3)
+    serve(bench, first, deliveries=5)
+    (problem,) = bench.open_problems.values()
+    assert (problem.kind, problem.subject) == (ProblemKind.FAILING, first.name)
+    assert first.name in problem.what
+    sentinel.before = lambda: None
+    bench.others_pass()
+    bench.deliver(second)
+    assert bench.open_problems == {}
+    sentinel.before = lambda: answer
+    kind = ProblemKind.DRIFT if isinstance(answer, Drift) else ProblemKind.UNAVAILABLE
+    bench.deliver(third)
+    assert kind not in bench.open_problems
+    bench.deliver(first)
+    assert kind in bench.open_problems
 
 
 def test_a_throttled_chunk_holds_all_others_back() -> None:
@@ -266,6 +289,33 @@ def test_throttling_that_goes_on_is_a_problem_that_the_first_success_closes() ->
     sentinel.before = lambda: None
     serve_copies(bench)
     assert bench.open_problems == {}
+
+
+def test_throttling_is_a_problem_though_each_chunk_meets_it_once() -> None:
+    """Behind a long backlog none comes back for a second 429 in time."""
+    bench, sentinel = bench_with(())
+    sentinel.before = throttled
+    for sent in chunks(6):
+        assert ProblemKind.THROTTLED not in bench.open_problems
+        bench.deliver(sent)
+        bench.clock.advance(THROTTLED_FOR.total_seconds() / 5 + 1)
+    assert ProblemKind.THROTTLED in bench.open_problems
+    bench.deliver(sent)
+    sentinel.before = lambda: None
+    serve_copies(bench)
+    sentinel.before = throttled
+    bench.clock.advance(3 * 3600)
+    bench.deliver(replace(envelope(), sequence=99))
+    assert bench.open_problems == {}  # a new one, however long ago the first was
+
+
+def test_an_hour_without_a_try_is_a_problem_at_once_and_until_it_is_over() -> None:
+    """Nothing leaves, so nothing would raise it again."""
+    bench, sentinel = bench_with(())
+    sentinel.before = lambda: Throttled(reason=THROTTLED, wait=3600.0)
+    bench.deliver(envelope())
+    bench.clock.advance(3600)
+    assert set(bench.open_problems) == {ProblemKind.THROTTLED}
 
 
 def test_throttling_between_successes_is_no_problem() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from common.errors import SettingsError, UnavailableError
+from common.ledger.problems import ProblemKind, Problems
 from common.ledger.runs import Run
 from common.ledger.states import RunState
 from producer import triggers
@@ -67,3 +68,29 @@ def test_without_storage_settings_the_pulse_is_a_line(
     facts = json.loads(line.removeprefix("health "))
     assert (facts["verdict"], facts["tick"]) == ("unknown", "skipped")
     assert "PipelineStorage" in facts["reason"]
+
+
+@pytest.mark.parametrize("tables_are_named", [True, False])
+def test_wrong_settings_are_a_problem_at_once(
+    monkeypatch: pytest.MonkeyPatch, tables_are_named: bool
+) -> None:
+    """The status need not wait until a run is missing; the tick fails with the same words."""
+    bench = Bench()
+    error = SettingsError(["LUMEN_BASE_URL: is not a URL"])
+
+    def fail() -> Any:
+        raise error
+
+    def problems() -> Problems:
+        if not tables_are_named:
+            raise SettingsError(["PipelineStorage: names no tables"])
+        return bench.toolbox.problems
+
+    monkeypatch.setattr(triggers, "_build", fail)
+    monkeypatch.setattr(triggers, "_safe_problems", problems)
+    monkeypatch.setattr(triggers, "_pulse_tools", lambda: tools(bench))
+    with pytest.raises(SettingsError, match="LUMEN_BASE_URL"):
+        triggers._tick("")
+    found = bench.toolbox.problems.open()
+    assert [problem.kind for problem in found] == [ProblemKind.LUMEN_ACCESS] * tables_are_named
+    assert all("LUMEN_BASE_URL: is not a URL" in problem.what for problem in found)
