@@ -2,7 +2,13 @@
 // Sentinel's workspace, an existing network and central DNS zones may be elsewhere. docs/deploy.md leads through it.
 
 import * as refusals from 'refusals.bicep'
-import { dnsZoneIds, privateDns as privateDnsChoice, settings as settingMap, tags as tagMap } from 'types.bicep'
+import {
+  alertChanges as alertChangeMap
+  dnsZoneIds
+  privateDns as privateDnsChoice
+  settings as settingMap
+  tags as tagMap
+} from 'types.bicep'
 
 metadata name = 'Lumen to Sentinel pipeline'
 metadata description = 'Lumen threat indicators into Microsoft Sentinel, through a queue in a private network.'
@@ -47,7 +53,7 @@ param lumenEnableDomain bool = true
 @description('Send revoked indicators of which nothing is known: another connector may have uploaded them.')
 param sendUnknownRevoked bool = false
 
-@description('Schedule of the sync runs: NCRONTAB, six fields, UTC. The alert assumes 15 minutes apart or less.')
+@description('Schedule of the sync runs: NCRONTAB, six fields, UTC.')
 param lumenSchedule string = '0 */15 * * * *'
 
 // --- Sentinel -------------------------------------------------------------------------------
@@ -67,6 +73,9 @@ param applicationClientId string = ''
 @description('Client secret of that application. Empty keeps the secret that the vault holds.')
 @secure()
 param applicationClientSecret string = ''
+
+@description('Day on which that secret ends, as 2027-01-31: an alert comes 30 days before. Empty: no alert.')
+param applicationCredentialEnds string = ''
 
 @description('Object id of that application\'s service principal, not of the application, for its role.')
 param applicationPrincipalId string = ''
@@ -157,8 +166,14 @@ param logWorkspaceResourceId string = ''
 @description('For the search after a fault: log each request to storage, and the host\'s log a second time.')
 param logDetails bool = false
 
-@description('Alert when no sync run was complete for 45 minutes. Without a receiver it only shows in the portal.')
+@description('Alert when the feed stops, waits or loses something. Without a receiver it only shows in the portal.')
 param createAlerts bool = true
+
+@description('What differs for an alert, by its name: { backlog: { enabled: false }, gap: { mute: \'PT4H\' } }.')
+param alertChanges alertChangeMap = {}
+
+@description('Make incidents in Sentinel of the alerts, and no mail. Telemetry has to go to Sentinel\'s workspace.')
+param alertsInSentinel bool = false
 
 @description('E-mail address that alerts go to; empty: none.')
 param alertEmail string = ''
@@ -184,6 +199,10 @@ var refused = refusals.joined([
   refusals.refuseNoGuids({ sentinelWorkspaceId: sentinelWorkspaceId, tenantId: tenantId })
   refusals.refuseOverrides(objectKeys(settingOverrides))
   refusals.refusePackage(packageUri)
+  refusals.refuseDay('applicationCredentialEnds', applicationCredentialEnds)
+  createAlerts && alertsInSentinel
+    ? refusals.refuseOtherWorkspace(logWorkspaceResourceId, sentinelWorkspaceResourceId)
+    : ''
   privateDns == 'existing' ? refusals.refuseZones(endpointParts, privateDnsZoneIds) : ''
   ...refusals.refuseActionGroups(alertActionGroupIds)
   ...refusals.refuseApplication(assignSentinelRole, applicationClientId, applicationPrincipalId)
@@ -221,6 +240,17 @@ var endpointPlan = {
   zoneIds: privateDnsZoneIds
 }
 
+var actionGroupName = '${prefix}-${suffix}-operators'
+var actionGroupId = resourceId('Microsoft.Insights/actionGroups', actionGroupName)
+var watchPlan = {
+  location: location
+  tags: tags
+  appName: names.app
+  componentId: resourceId('Microsoft.Insights/components', names.component)
+  schedule: lumenSchedule
+  credentialEnds: empty(applicationClientId) ? '' : applicationCredentialEnds
+}
+
 // --- what is made ---------------------------------------------------------------------------
 
 // A secret in a name would hide the names from every snapshot; a condition is worked out as early.
@@ -252,11 +282,22 @@ module monitoring 'modules/monitoring.bicep' = {
     place: place
     names: names
     createWorkspace: empty(logWorkspaceResourceId)
-    createAlert: createAlerts
-    emailAddress: alertEmail
-    actionGroupIds: alertActionGroupIds
+    actionGroupName: actionGroupName
+    emailAddress: createAlerts && !alertsInSentinel ? alertEmail : ''
   }
   dependsOn: [identity]
+}
+
+module watch 'modules/watch.bicep' = {
+  params: {
+    plan: watchPlan
+    sentinelWorkspace: sentinelWorkspace
+    createAlerts: createAlerts
+    alertChanges: alertChanges
+    alertsInSentinel: alertsInSentinel
+    actionGroupIds: concat(alertActionGroupIds, empty(alertEmail) ? [] : [actionGroupId])
+  }
+  dependsOn: [monitoring]
 }
 
 module storage 'modules/storage.bicep' = {

@@ -282,3 +282,16 @@ var selfCall = 'needs the service endpoint Microsoft.Web, else the app cannot ca
 @description('What cannot be known beforehand: whether an existing subnet has its service endpoint.')
 func warning(functionSubnetName string, hasRanges bool) string =>
   hasRanges ? 'allowedIpRanges is given: the subnet ${functionSubnetName} ${selfCall}' : ''
+
+// ARM has no pattern for a day: its length and its parts have to do.
+func isDay(text string) bool => length(text) == 10 && string(map(split(text, '-'), part => length(part))) == '[4,2,2]'
+
+@export()
+func refuseDay(parameter string, day string) string =>
+  empty(day) || isDay(day) ? '' : '${parameter} "${day}" is not a day: write it as 2027-01-31'
+
+@export()
+func refuseOtherWorkspace(logs string, sentinel string) string =>
+  toLower(logs) == toLower(sentinel)
+    ? ''
+    : 'alertsInSentinel needs telemetry in Sentinel\'s workspace: give its id as logWorkspaceResourceId, too'

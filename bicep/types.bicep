@@ -73,3 +73,45 @@ type subnet = {
   name: string
   prefix: string
 }
+
+@export()
+@description('What differs for one alert from what the list of the template says.')
+type alertChange = {
+  @description('false: the alert is not made.')
+  enabled: bool?
+  @description('As Azure Monitor counts: 0 is critical, 4 is verbose. In Sentinel 0 and 1 are high.')
+  severity: (0 | 1 | 2 | 3 | 4)?
+  @description('How often it is asked, as a duration: PT15M.')
+  frequency: string?
+  @description('How long it is silent after it fired, as a duration: PT4H. An alert rule then does not end by itself.')
+  mute: string?
+}
+
+@export()
+@sealed()
+@description('Changes by the name of the alert.')
+type alertChanges = {
+  'no-progress': alertChange?
+  gap: alertChange?
+  books: alertChange?
+  problem: alertChange?
+  poison: alertChange?
+  backlog: alertChange?
+  pending: alertChange?
+  secret: alertChange?
+  package: alertChange?
+}
+
+@export()
+@description('What is watched.')
+type watchPlan = {
+  location: string
+  tags: tags
+  appName: string
+  @description('Resource id of the Application Insights component that has the log lines.')
+  componentId: string
+  @description('Schedule of the sync runs.')
+  schedule: string
+  @description('Day on which the client secret ends, as 2027-01-31; empty: there is none, or it is not known.')
+  credentialEnds: string
+}

@@ -15,4 +15,5 @@ param tags = {
 param applicationClientId = '11111111-1111-1111-1111-111111111111'
 param applicationPrincipalId = '22222222-2222-2222-2222-222222222222'
 param applicationClientSecret = readEnvironmentVariable('APPLICATION_CLIENT_SECRET', '')
+param applicationCredentialEnds = '2027-01-31'
 param assignSentinelRole = true

@@ -1,6 +1,6 @@
-// Telemetry and the alert: a Log Analytics workspace of the pipeline's own unless one is named, as
-// telemetry in Sentinel's would be billed at Sentinel's price and be mixed with evidence;
-// Application Insights, which takes Entra tokens only; the rule that misses a complete sync run.
+// Telemetry, and who is alerted: a Log Analytics workspace of the pipeline's own unless one is named,
+// as telemetry in Sentinel's would be billed at Sentinel's price and be mixed with evidence;
+// Application Insights, which takes Entra tokens only; the action group of the alerts.
 
 import { names as nameMap, place as placeType } from '../types.bicep'
 
@@ -13,14 +13,11 @@ param names nameMap
 @description('Make a Log Analytics workspace.')
 param createWorkspace bool
 
-@description('Make the alert rule.')
-param createAlert bool
+@description('Name of the action group.')
+param actionGroupName string
 
-@description('E-mail address that the alert goes to; empty: no action group is made.')
+@description('E-mail address that alerts go to; empty: no action group is made.')
 param emailAddress string
-
-@description('Resource ids of existing action groups that the alert goes to.')
-param actionGroupIds string[]
 
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
@@ -63,45 +60,13 @@ resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (createAlert && !empty(emailAddress)) {
-  name: '${names.app}-operators'
+resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emailAddress)) {
+  name: actionGroupName
   location: 'global'
   tags: place.tags
   properties: {
     enabled: true
     groupShortName: 'lumen-feed'
     emailReceivers: [{ name: 'operators', emailAddress: emailAddress, useCommonAlertSchema: true }]
-  }
-}
-
-// It asks for the success that is missing: a timer that stopped without a word writes no error.
-resource alert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = if (createAlert) {
-  name: '${names.app}-no-progress'
-  location: place.location
-  tags: place.tags
-  kind: 'LogAlert'
-  properties: {
-    displayName: 'Lumen feed: no sync run came further in 45 minutes'
-    description: 'Indicators are not arriving. See docs/runbook.md: No progress for 45 minutes.'
-    enabled: true
-    severity: 1
-    scopes: [component.id]
-    evaluationFrequency: 'PT15M'
-    windowSize: 'PT45M'
-    criteria: {
-      allOf: [
-        {
-          query: trim(loadTextContent('../kql/progress.kql'))
-          metricMeasureColumn: 'ticks'
-          timeAggregation: 'Total'
-          operator: 'LessThan'
-          threshold: 1
-          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
-        }
-      ]
-    }
-    autoMitigate: true
-    skipQueryValidation: true
-    actions: { actionGroups: concat(actionGroupIds, empty(emailAddress) ? [] : [actionGroup.id]) }
   }
 }

@@ -23,7 +23,7 @@ param functionAppName string
 param functionAppResourceGroup string
 
 var microsoftSentinelContributor = 'ab8e14d6-4a74-4a29-9ba8-549422addade'
-var received = trim(loadTextContent('../kql/received.kql'))
+var received = trim(loadTextContent('../kql/page/received.kql'))
 var steps = loadTextContent('../texts/page-steps.json')
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existing = {
@@ -55,19 +55,24 @@ resource page 'Microsoft.SecurityInsights/dataConnectors@2025-10-01-preview' = i
       graphQueriesTableName: 'ThreatIntelIndicators'
       graphQueries: [{ metricName: 'Indicators received', legend: 'Lumen indicators', baseQuery: received }]
       sampleQueries: [
-        { description: 'All indicators', query: trim(loadTextContent('../kql/all.kql')) }
-        { description: 'Indicators of high confidence', query: trim(loadTextContent('../kql/high-confidence.kql')) }
-        { description: 'IPv4 addresses', query: trim(loadTextContent('../kql/addresses.kql')) }
-        { description: 'Domains', query: trim(loadTextContent('../kql/domains.kql')) }
-        { description: 'Indicators by day', query: trim(loadTextContent('../kql/by-day.kql')) }
+        { description: 'All indicators', query: trim(loadTextContent('../kql/page/all.kql')) }
+        {
+          description: 'Indicators of high confidence'
+          query: trim(loadTextContent('../kql/page/high-confidence.kql'))
+        }
+        { description: 'IPv4 addresses', query: trim(loadTextContent('../kql/page/addresses.kql')) }
+        { description: 'Domains', query: trim(loadTextContent('../kql/page/domains.kql')) }
+        { description: 'Indicators by day', query: trim(loadTextContent('../kql/page/by-day.kql')) }
       ]
       dataTypes: [
         {
           name: 'ThreatIntelIndicators (Lumen)'
-          lastDataReceivedQuery: trim(loadTextContent('../kql/last-received.kql'))
+          lastDataReceivedQuery: trim(loadTextContent('../kql/page/last-received.kql'))
         }
       ]
-      connectivityCriteria: [{ type: 'IsConnectedQuery', value: [trim(loadTextContent('../kql/is-connected.kql'))] }]
+      connectivityCriteria: [
+        { type: 'IsConnectedQuery', value: [trim(loadTextContent('../kql/page/is-connected.kql'))] }
+      ]
       availability: { status: 1, isPreview: true }
       permissions: loadJsonContent('../texts/page-permissions.json')
       instructionSteps: json(replace(replace(steps, '{app}', functionAppName), '{group}', functionAppResourceGroup))

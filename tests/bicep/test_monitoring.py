@@ -1,14 +1,14 @@
-"""Telemetry, alert and connector page: to whom, and of what they ask."""
+"""Telemetry, alerts and connector page: to whom, and of what they ask."""
 
 import re
+from typing import Any
 
 import pytest
 
-from common.events import Event
-from common.health import Verdict
 from common.settings import DEFAULT_SCHEDULE
 from consumer.sentinel import SOURCE_SYSTEM
-from tests.bicep.compiled import BICEP, EXAMPLES, app_settings, only, resources
+from tests.bicep.compiled import BICEP, EXAMPLES, ROOT, app_settings, only, resources, template
+from tests.kql.texts import named
 
 ALERT = "Microsoft.Insights/scheduledQueryRules"
 COMPONENT = "Microsoft.Insights/components"
@@ -19,39 +19,69 @@ PAGE = only("all-new", "Microsoft.SecurityInsights/dataConnectors")
 CONFIG = PAGE.properties["connectorUiConfig"]
 
 
-def test_the_alert_waits_for_progress() -> None:
-    """It counts ticks that completed a run, came further or are paused, as the code spells it."""
-    (criterion,) = only("all-new", ALERT).properties["criteria"]["allOf"]
-    counted = [Event.SYNC_COMPLETE.value, Event.SYNC_CONTINUES.value, Event.HEALTH.value]
-    assert re.findall(r'startswith "(.*?) "', criterion["query"]) == counted
-    assert f'"verdict":"{Verdict.PAUSED}"' in criterion["query"]
-    assert f"{criterion['metricMeasureColumn']} = count()" in criterion["query"]
-    assert (criterion["operator"], criterion["threshold"]) == ("LessThan", 1)
-    assert criterion["timeAggregation"] == "Total"  # of the one row that `count()` always gives
-    assert criterion["failingPeriods"] == {
-        "numberOfEvaluationPeriods": 1,
-        "minFailingPeriodsToAlert": 1,
+def alerts(example: str) -> dict[str, dict[str, Any]]:
+    """Return the properties of each alert of an example, by its short name."""
+    app = only(example, "Microsoft.Web/sites").name
+    found = {
+        rule.name.removeprefix(f"{app}-"): rule.properties for rule in resources(example, ALERT)
     }
+    assert len(found) == len(resources(example, ALERT))
+    return found
+
+
+def test_an_alert_finds_a_row_when_somebody_should_look() -> None:
+    """Each is one of the texts that the parser has checked, and fires on any row."""
+    checked = set(named().values())
+    for name, alert in alerts("all-new").items():
+        (criterion,) = alert["criteria"]["allOf"]
+        assert criterion["query"] + "\n" in checked, name
+        assert (criterion["operator"], criterion["threshold"]) == ("GreaterThan", 0)
+        assert criterion["timeAggregation"] == "Count"
+        assert criterion["failingPeriods"] == {
+            "numberOfEvaluationPeriods": 1,
+            "minFailingPeriodsToAlert": 1,
+        }
+
+
+def test_there_is_a_text_for_each_alert() -> None:
+    """The list and the files are one; the one about the secret needs to know its last day."""
+    texts = {path.stem for path in BICEP.glob("kql/log/alerts/*.kql")}
+    assert alerts("all-new").keys() == texts - {"secret"}
+    assert alerts("application").keys() == texts
+    changes = template()["definitions"]["alertChangeMap"]["properties"]
+    assert changes.keys() == texts
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_the_alert_of_every_example_tells_somebody(example: str) -> None:
-    """It is on, asks the app's own telemetry, mails an address, ends with the next progress."""
-    properties = only(example, ALERT).properties
-    assert (properties["enabled"], properties["autoMitigate"]) == (True, True)
-    assert properties["scopes"] == [only(example, COMPONENT).id]
+def test_the_alerts_of_every_example_tell_somebody(example: str) -> None:
+    """They are on, ask the app's own telemetry, mail an address, end by themselves."""
     group = only(example, "Microsoft.Insights/actionGroups")
-    assert properties["actions"] == {"actionGroups": [group.id]}
     (receiver,) = group.properties["emailReceivers"]
     assert receiver["emailAddress"] == "soc@example.com"
     assert len(group.properties["groupShortName"]) <= 12
+    for alert in alerts(example).values():
+        assert (alert["enabled"], alert["autoMitigate"]) == (True, True)
+        assert alert["scopes"] == [only(example, COMPONENT).id]
+        assert alert["actions"] == {"actionGroups": [group.id]}
 
 
-def test_the_alert_gives_a_run_three_ticks() -> None:
+def test_an_alert_gives_a_run_three_ticks() -> None:
     """One late run is no alarm, three missing ones are."""
     assert DEFAULT_SCHEDULE.split()[1] == "*/15"
-    properties = only("all-new", ALERT).properties
-    assert (properties["windowSize"], properties["evaluationFrequency"]) == ("PT45M", "PT15M")
+    windows = {name: alert["windowSize"] for name, alert in alerts("all-new").items()}
+    assert windows.pop("backlog") == "PT1H"
+    assert set(windows.values()) == {"PT45M"}
+
+
+def test_an_alert_names_what_to_read() -> None:
+    """Its description ends with a heading of the runbook."""
+    headings = re.findall(
+        r"^### (.*)$", (ROOT / "docs/runbook.md").read_text("utf-8"), re.MULTILINE
+    )
+    for name, alert in alerts("application").items():
+        assert alert["description"].partition("See docs/runbook.md: ")[2].rstrip(".") in headings, (
+            name
+        )
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -150,5 +180,5 @@ def test_the_page_is_a_preview_of_its_own() -> None:
 def test_every_query_is_used() -> None:
     """Each file of bicep/kql is in the template, as it is there."""
     source = "".join(path.read_text(encoding="utf-8") for path in BICEP.glob("modules/*.bicep"))
-    for path in BICEP.glob("kql/*.kql"):
-        assert f"loadTextContent('../kql/{path.name}')" in source
+    for path in BICEP.rglob("*.kql"):
+        assert f"loadTextContent('../{path.relative_to(BICEP)}')" in source

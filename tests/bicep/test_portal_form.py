@@ -15,6 +15,9 @@ from tests.bicep.form_rules import MICROSOFTS, OURS, Form, Rule, elements, outpu
 FORM: Form = json.loads((BICEP / "portal" / "createUiDefinition.json").read_text(encoding="utf-8"))
 
 NOT_ASKED = {
+    "alertChanges": "by name, against what a month of alerts has shown",
+    "alertsInSentinel": "needs telemetry in Sentinel's workspace, which costs: think it over",
+    "applicationCredentialEnds": "a day that changes with each new secret: in a parameter file",
     "alertActionGroupIds": "a customer with action groups has a parameter file, too",
     "alwaysReadyUploadInstances": "0 until messages are seen to wait; then a parameter file",
     "cloud": "the portal's own: the template takes it from where it is deployed",

@@ -140,10 +140,10 @@ PROMISES: dict[tuple[str, str], dict[str, set[str]]] = {
         "added": set(),
         "changed": set(),
     },
-    # an application uploads: its secret is kept, and it is who signs in
+    # an application uploads: its secret is kept, and it is who signs in; an alert before it ends
     ("all-new", "application"): {
         "removed": set(),
-        "added": set(),
+        "added": {"scheduledQueryRules app-secret"},
         "changed": {
             "roleAssignments Microsoft.OperationalInsights/workspaces/soc-sentinel: principalId",
             "secrets vault/sentinel-client-secret: .condition",

@@ -29,6 +29,14 @@ ZONE = NETWORK.replace("virtualNetworks", "privateDnsZones")
 ZONES = dict.fromkeys(("blob", "queue", "table", "vault"), "/subscriptions/x")
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "credential: not a day": (
+        {"applicationCredentialEnds": "31.01.2027"},
+        'applicationCredentialEnds "31.01.2027" is not a day: write it as 2027-01-31',
+    ),
+    "alerts in Sentinel: telemetry elsewhere": (
+        {"alertsInSentinel": True},
+        "alertsInSentinel needs telemetry in Sentinel's workspace: give its id as logWorkspaceRes",
+    ),
     "prefix: hyphen": (
         {"functionNamePrefix": "lumen-feed"},
         'functionNamePrefix "lumen-feed" holds something else than letters and digits',

@@ -13,7 +13,9 @@ import pytest
 from common import errors
 from common.errors import PipelineError, SettingsError
 from common.events import Event
+from common.health import Cause
 from common.ledger.poison import PoisonState
+from common.ledger.problems import ProblemKind
 from common.ledger.states import CHUNK_MOVES, LETTER_MOVES, RUN_MOVES, ChunkState, RunState
 from common.settings import STORAGE_CONNECTION, describe_settings, read_settings
 from ops.cli import main as operate
@@ -196,6 +198,29 @@ def test_the_runbook_has_one_entry_an_error() -> None:
     assert set(found) | groups == error_classes()
     assert not set(found) & groups
     assert all(f"`{group}`" in part for group in groups)
+
+
+def codes(heading: str) -> list[str]:
+    """Return the first column of a table of the runbook, in order."""
+    return [row[0] for row in rows(section(text_of("docs/runbook.md"), heading))[2:]]
+
+
+def test_the_runbook_has_one_entry_an_alert() -> None:
+    """Each alert of the template has its row, and each row an alert."""
+    assert sorted(codes("## Alerts")) == sorted(
+        path.stem for path in (ROOT / "bicep/kql/log/alerts").glob("*.kql")
+    )
+
+
+def test_the_runbook_has_one_entry_a_finding() -> None:
+    """Each cause of a finding has its row, in the order of the code."""
+    assert codes("## Findings") == list(Cause)
+
+
+def test_the_runbook_has_one_entry_a_problem() -> None:
+    """Each kind of problem has its line."""
+    part = section(text_of("docs/runbook.md"), "### A problem is open")
+    assert sorted(re.findall(r"^- `([\w-]+)`", part, re.MULTILINE)) == sorted(ProblemKind)
 
 
 def test_the_architecture_has_the_moves_of_the_code() -> None:
