@@ -6,7 +6,7 @@ every instance imports all triggers, and only the producer needs this.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
@@ -67,13 +67,7 @@ class Entries:
 
     def take(self, chosen: Any) -> "Entries":
         """Return the entries at `chosen`: a mask or indexes in order."""
-        return Entries(
-            ids=self.ids[chosen],
-            fingerprints=self.fingerprints[chosen],
-            modified=self.modified[chosen],
-            entered=self.entered[chosen],
-            kept=self.kept[chosen],
-        )
+        return Entries(**{name: getattr(self, name)[chosen] for name in _COLUMNS})
 
     def alive(self, today: int) -> "Entries":
         """Return the entries that have not ended."""
@@ -102,6 +96,9 @@ class Entries:
         )
 
 
+_COLUMNS: Final = [column.name for column in fields(Entries)]
+
+
 def unpack_entries(packed: bytes) -> Entries:
     """Return the entries that `pack` packed; raises `ValueError` when they are cut."""
     count, odd = divmod(len(packed), ENTRY_BYTES)
@@ -127,14 +124,9 @@ def concatenate(parts: Sequence[Entries]) -> Entries:
     """Return the entries of parts that follow each other in order of ids."""
     if len(parts) == 1:
         return parts[0]
+    parts = parts or [no_entries()]
     return Entries(
-        ids=np.concatenate([part.ids for part in parts] or [np.empty(0, np.uint64)]),
-        fingerprints=np.concatenate(
-            [part.fingerprints for part in parts] or [np.empty(0, np.uint64)]
-        ),
-        modified=np.concatenate([part.modified for part in parts] or [np.empty(0, np.uint64)]),
-        entered=np.concatenate([part.entered for part in parts] or [np.empty(0, np.uint16)]),
-        kept=np.concatenate([part.kept for part in parts] or [np.empty(0, np.uint16)]),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS}
     )
 
 
@@ -143,25 +135,15 @@ def gather(parts: Iterable[Entries], *, count: int) -> Entries:
 
     No part is kept: an index of ten million is held once, not twice.
     """
-    ids, fingerprints, modified = (np.empty(count, dtype=np.uint64) for _ in range(3))
-    entered, kept = (np.empty(count, dtype=np.uint16) for _ in range(2))
+    none = no_entries()
+    together = Entries(**{name: np.empty(count, getattr(none, name).dtype) for name in _COLUMNS})
     end = 0
     for part in parts:
         place = slice(end, end + len(part))
-        ids[place], fingerprints[place], modified[place] = (
-            part.ids,
-            part.fingerprints,
-            part.modified,
-        )
-        entered[place], kept[place] = part.entered, part.kept
+        for name in _COLUMNS:
+            getattr(together, name)[place] = getattr(part, name)
         end = place.stop
-    return Entries(
-        ids=ids[:end],
-        fingerprints=fingerprints[:end],
-        modified=modified[:end],
-        entered=entered[:end],
-        kept=kept[:end],
-    )
+    return together.take(slice(end))
 
 
 def newest(parts: Sequence[Entries]) -> Entries:
@@ -265,17 +247,8 @@ class RowRecords:
 
     def take(self, chosen: NDArray[np.bool_]) -> "RowRecords":
         """Return the records at `chosen`, each still of its row and at its index there."""
-        return RowRecords(
-            ids=self.ids[chosen],
-            fingerprints=self.fingerprints[chosen],
-            modified=self.modified[chosen],
-            ends_on=self.ends_on[chosen],
-            is_answered=self.is_answered[chosen],
-            is_void=self.is_void[chosen],
-            is_on_its_way=self.is_on_its_way[chosen],
-            row=self.row[chosen],
-            index=self.index[chosen],
-        )
+        names = (column.name for column in fields(self))
+        return RowRecords(**{name: getattr(self, name)[chosen] for name in names})
 
 
 def row_records(

@@ -9,7 +9,7 @@ earlier row that shares an indicator with it, so that later rows win.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import batched, groupby
+from itertools import batched, compress, groupby
 from typing import Final
 
 from common.errors import ConflictError
@@ -19,15 +19,15 @@ from common.ledger.states import CLOSED_RUNS
 from producer.entries import (
     Keeping,
     RowRecords,
+    RowTable,
     concerning,
     entries_of,
     foldable,
-    row_records,
     row_table,
     to_enter,
 )
 from producer.index import Manifest, Segment, VersionIndex
-from producer.known import Known
+from producer.known import Known, records_of_chunks
 
 KNOWN_MAX: Final = 10_000_000
 """Most entries of an index; 26 bytes each, so 260 MB of an instance of 2 GB."""
@@ -78,13 +78,7 @@ def survey(
 
     Raises `LeaseLostError` when another tick has the index now.
     """
-    names = index.segment_names()
-    others, damaged = index.destinations()
-    destinations = sorted({config.destination, *others})
-    manifests = {name: index.fence(name, tick=tick) for name in destinations}
-    listed = {info.name for manifest in manifests.values() for info in manifest.segments}
-    if not damaged:  # else some may be listed where it cannot be read
-        index.sweep(names - listed)
+    manifests = _fence(index, config.destination, tick=tick)
     keep_going()
     rows, records = _read(chunks.all())
     keep_going()
@@ -93,7 +87,7 @@ def survey(
     may = foldable(records, candidates)
     segments: list[Segment] = []
     dropped = 0
-    for name in sorted({*destinations, *(row.destination for row in rows)}):
+    for name in sorted({*manifests, *(row.destination for row in rows)}):
         manifest = manifests.get(name) or index.fence(name, tick=tick)
         loaded, went = _enter(
             name, manifest, rows, records, may, index=index, config=config, today=today
@@ -102,13 +96,31 @@ def survey(
         if name == config.destination:
             segments = loaded
         keep_going()
-    folded = [row.chunk for row, is_folded in zip(rows, may, strict=True) if is_folded]
+    folded = [row.chunk for row in compress(rows, may)]
     removed = _remove(folded, heads, runs=runs, tick=tick, keep_going=keep_going)
-    # What only another destination has answered is unknown to this one, as it is to its index.
-    here = [row.destination == config.destination for row in rows]
-    mine = records.take(concerning(records, answered_here=here))
-    known = Known(segments, row_table([row.place for row in rows], mine))
+    known = Known(segments, _table_for(config.destination, rows, records))
     return Survey(known=known, folded=removed, dropped=dropped)
+
+
+def _fence(index: VersionIndex, destination: str, *, tick: str) -> dict[str, Manifest]:
+    """Replace the manifest of each destination, then remove segments that none of them names."""
+    names = index.segment_names()
+    others, damaged = index.destinations()
+    manifests = {name: index.fence(name, tick=tick) for name in sorted({destination, *others})}
+    listed = {info.name for manifest in manifests.values() for info in manifest.segments}
+    if not damaged:  # else some may be listed where it cannot be read
+        index.sweep(names - listed)
+    return manifests
+
+
+def _table_for(destination: str, rows: Sequence[_RowRef], records: RowRecords) -> RowTable:
+    """Return what rows say of versions to one destination.
+
+    What only another one has answered is unknown to it, as it is to its index.
+    """
+    here = [row.destination == destination for row in rows]
+    mine = records.take(concerning(records, answered_here=here))
+    return row_table([row.place for row in rows], mine)
 
 
 def _read(chunks: Iterable[Chunk]) -> tuple[list[_RowRef], RowRecords]:
@@ -123,12 +135,8 @@ def _read(chunks: Iterable[Chunk]) -> tuple[list[_RowRef], RowRecords]:
     ]
     found.sort(key=lambda pair: (pair[0].chunk.run_id, pair[0].chunk.epoch, pair[0].chunk.sequence))
     rows = [row for row, _ in found]
-    return rows, row_records(
-        b"".join(records for _, records in found),
-        letters="".join(row.chunk.each for row in rows),
-        counts=[row.chunk.count for row in rows],
-        void=[row.chunk.void for row in rows],
-    )
+    packed = (records for _, records in found)
+    return rows, records_of_chunks([row.chunk for row in rows], packed)
 
 
 def _light(chunk: Chunk) -> Chunk:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -136,8 +137,13 @@ class Filters:
     domain: bool = True
     unknown_revoked: bool = False
 
-    def wants(self, kinds: set[str]) -> bool:
-        """Whether an indicator about `kinds` passes: of another kind, or one is switched on."""
+    def pass_on(self, confidence: int, kinds: set[str], *, is_revoked: bool) -> bool:
+        """Whether an indicator passes of which nothing is known."""
+        is_in_force = self.unknown_revoked or not is_revoked
+        return confidence >= self.threshold and is_in_force and self._want(kinds)
+
+    def _want(self, kinds: set[str]) -> bool:
+        """Whether `kinds` pass: of another kind, or one of them is switched on."""
         if not kinds:
             return True
         return (self.ipv4 and PatternKind.IPV4 in kinds) or (
@@ -171,40 +177,25 @@ def judge_page(
     `known`, so that a later object of the same id is compared with it.
     """
     page = _examine_page(list(records), filters)
-    known_at = known.look(page.id_hashes)
-    modified_at, passes_at = page.modified, page.passes
-    rendered = page.render(
-        [
-            at
-            for at, passes in enumerate(passes_at)
-            if (passes if at not in known_at else modified_at[at] >= known_at[at].modified)
-        ]
-    )
-    versions = list(map(known_at.get, range(len(passes_at))))
-    twins = page.twins()
+    page.look_up(known)
     for at in page.order:
         if type(at) is not int:
             yield at  # type: ignore[misc] # an invalid one
             continue
-        version = versions[at]
-        if version is None:
-            if not passes_at[at]:
-                yield FILTERED
-                continue
-        elif modified_at[at] < version.modified:
-            yield OLDER  # without its canonical JSON, which is the slow part
+        left_out = page.left_out(at)  # once more: an earlier object may be of the same id
+        if left_out is not None:
+            yield left_out
             continue
-        verdict: Verdict = rendered.get(at) or page.render([at])[at]
-        if version is not None and type(verdict) is Indicator:
-            verdict = _judge_known(verdict, version, policy, passes=passes_at[at])
+        verdict = page.rendered(at)
+        known_version = page.versions[at]
+        if type(verdict) is Indicator and known_version is not None:
+            verdict = _judge_known(verdict, known_version, policy, passes=page.passes[at])
+        if type(verdict) is Indicator and not fits(verdict):
+            verdict = refused(verdict, TOO_LARGE)
         if type(verdict) is Indicator:
-            if not fits(verdict):
-                yield refused(verdict, TOO_LARGE)
-                continue
             sent = KnownVersion(verdict.fingerprint, verdict.modified, is_on_its_way=True)
             known.remember(verdict.id_hash, sent)
-            for later in twins.get(at, ()) if twins else ():
-                versions[later] = sent
+            page.supersede(at, sent)
         yield verdict
 
 
@@ -216,13 +207,40 @@ class _Page:
 
     def __init__(self, listed: Sequence[Listed], order: Sequence["int | Invalid"]) -> None:
         self.order = order
-        self.records = [one.record for one in listed]
+        self._records = [one.record for one in listed]
         self.passes = [one.passes for one in listed]
         self._other_kind = [one.other_kind for one in listed]
         self.id_hashes = hash_all([one.id.encode() for one in listed])
         self.modified = milliseconds_of_all([one.modified for one in listed])
+        self.versions: list[KnownVersion | None] = []
+        """What is known of each, once it was looked up."""
+        self._twins: dict[int, list[int]] = {}
+        self._rendered: dict[int, Indicator | Invalid] = {}
 
-    def twins(self) -> dict[int, list[int]]:
+    def look_up(self, known: Lookup) -> None:
+        """Look up what is known of each, and render those that are not left out for it."""
+        places = range(len(self.passes))
+        self.versions = list(map(known.look(self.id_hashes).get, places))
+        self._twins = self._find_twins()
+        self._rendered = self._render([at for at in places if self.left_out(at) is None])
+
+    def left_out(self, at: int) -> LeftOut | None:
+        """Return why one is not sent, where its canonical JSON, the slow part, need not be made."""
+        version = self.versions[at]
+        if version is None:
+            return None if self.passes[at] else FILTERED
+        return OLDER if self.modified[at] < version.modified else None
+
+    def rendered(self, at: int) -> Verdict:
+        """Return one as it is sent; invalid where JSON cannot carry it."""
+        return self._rendered.get(at) or self._render([at])[at]
+
+    def supersede(self, at: int, sent: KnownVersion) -> None:
+        """Let the objects of the same indicator behind one be compared with it: it is sent."""
+        for later in self._twins.get(at, ()):
+            self.versions[later] = sent
+
+    def _find_twins(self) -> dict[int, list[int]]:
         """Return where the same indicator is again, for each that has it behind it: mostly none."""
         places: dict[int, list[int]] = {}
         if len(set(self.id_hashes)) == len(self.id_hashes):
@@ -233,13 +251,13 @@ class _Page:
             at: found[number:] for found in places.values() for number, at in enumerate(found, 1)
         }
 
-    def render(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
+    def _render(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
         """Return some as they are sent, by position; invalid where JSON cannot carry them."""
         try:
-            bodies = [_canonical(self.records[at]) for at in chosen]
+            bodies = [_canonical(self._records[at]) for at in chosen]
         except _NO_JSON:
             return self._render_each(chosen)
-        ends_on = days_of_all([_end_of(self.records[at]) for at in chosen])
+        ends_on = days_of_all([_end_of(self._records[at]) for at in chosen])
         rendered = map(
             Indicator,
             bodies,
@@ -255,7 +273,7 @@ class _Page:
         """Do the same when JSON cannot carry one of them."""
         rendered: dict[int, Indicator | Invalid] = {}
         for at in chosen:
-            record = self.records[at]
+            record = self._records[at]
             try:
                 _canonical(record)
             except _NO_JSON as error:
@@ -263,7 +281,7 @@ class _Page:
                     record = ordinary.to_record(record)
                 rendered[at] = _invalid(record, _not_carried(error))
             else:
-                rendered |= self.render([at])
+                rendered |= self._render([at])
         return rendered
 
 
@@ -284,9 +302,10 @@ def _end_of(record: "OrdinaryIndicator | dict[str, Any]") -> str:
 
 def _examine_page(records: list[object], filters: Filters) -> _Page:
     """Examine all objects of a page."""
-    in_order = _examine_in_order(records, filters)
-    if in_order is not None:
-        return _Page(in_order, range(len(in_order)))
+    if all(type(record) is OrdinaryIndicator for record in records):
+        in_order = _examine_in_order(records, filters)
+        if in_order is not None:
+            return _Page(in_order, range(len(in_order)))
     listed: list[Listed] = []
     order: list[int | Invalid] = []
     for found in [examine(record, filters) for record in records]:
@@ -349,11 +368,7 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
     return Listed(
         id=record["id"],
         modified=record["modified"],
-        passes=(
-            confidence >= filters.threshold
-            and filters.wants(kinds)
-            and (filters.unknown_revoked or record.get("revoked") is not True)
-        ),
+        passes=filters.pass_on(confidence, kinds, is_revoked=record.get("revoked") is True),
         other_kind=not kinds,
         record=record,
     )
@@ -386,26 +401,14 @@ def fingerprint_of(body: bytes) -> int:
     return hash_of(body)
 
 
-def _examine_in_order(records: Sequence[object], filters: Filters) -> list[Listed] | None:
-    """Examine records that are all in order at first sight; None when the general way must look."""
+def _examine_in_order(records: Sequence[Any], filters: Filters) -> list[Listed] | None:
+    """Examine ordinary records that are all in order; None when the general way must look."""
     texts: list[Any] = []
-    ordinary_ones: list[Any] = []
-    for record in records:
-        if type(record) is not OrdinaryIndicator:
-            return None
-        ordinary_ones.append(record)
-        texts += (
-            record.type,
-            record.id,
-            record.created,
-            record.modified,
-            record.pattern_type,
-            record.valid_from,
-            record.pattern,
-        )
+    for one in records:
+        texts += _CHECKED_TEXTS(one)
     try:
         lines = "\n".join(texts)
-        confidences = [_CONFIDENCES[record.confidence] for record in ordinary_ones]
+        confidences = [_CONFIDENCES[one.confidence] for one in records]
     except (TypeError, KeyError):  # one is unset, or is no usual confidence
         return None
     if lines.count("\n") != len(texts) - 1 or not _IN_ORDER(lines):
@@ -413,7 +416,7 @@ def _examine_in_order(records: Sequence[object], filters: Filters) -> list[Liste
     threshold, unknown_revoked = filters.threshold, filters.unknown_revoked
     wants = {_IPV4: filters.ipv4, _DOMAIN: filters.domain}
     listed: list[Listed] = []
-    for record, confidence in zip(ordinary_ones, confidences, strict=True):
+    for record, confidence in zip(records, confidences, strict=True):
         record.confidence = confidence
         passes = (
             confidence >= threshold
@@ -423,6 +426,10 @@ def _examine_in_order(records: Sequence[object], filters: Filters) -> list[Liste
         listed.append(Listed(record.id, record.modified, passes, other_kind=False, record=record))
     return listed
 
+
+_CHECKED_TEXTS: Final = attrgetter(
+    "type", "id", "created", "modified", "pattern_type", "valid_from", "pattern"
+)
 
 _IPV4: Final = "[i"
 _DOMAIN: Final = "[d"

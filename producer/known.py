@@ -5,7 +5,7 @@ equal `modified` the later place. The rows also say where older versions may sti
 so that they can be struck.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from producer.entries import (
     VOID,
     Entries,
     Place,
+    RowRecords,
     RowTable,
     merged_tables,
     row_records,
@@ -79,28 +80,37 @@ class Known:
         chunks, self._pending = self._pending, []
         if not chunks:
             return
-        records = row_records(
-            b"".join(chunk.records for chunk in chunks),
-            letters="".join(chunk.each for chunk in chunks),
-            counts=[chunk.count for chunk in chunks],
-            void=[chunk.void for chunk in chunks],
-        )
+        records = records_of_chunks(chunks, (chunk.records for chunk in chunks))
         self._tables.append(row_table([(c.run_id, c.key) for c in chunks], records))
+        self._forget_latest(records)
+        while len(self._tables) > 2 and _is_small(self._tables[-2], self._tables[-1]):  # noqa: PLR2004 - the first one is of the rows that were read
+            second, first = self._tables.pop(), self._tables.pop()
+            self._tables.append(merged_tables(first, second))
+
+    def _forget_latest(self, records: RowRecords) -> None:
+        """Forget single versions that are in a table now."""
         columns = (records.ids, records.fingerprints, records.modified)
         for id_hash, *version in zip(*(column.tolist() for column in columns), strict=True):
             latest = self._latest.get(id_hash)
             # A newer one that still waits for its chunk stays.
             if latest is not None and [latest.fingerprint, latest.modified] == version:
                 del self._latest[id_hash]
-        while len(self._tables) > 2 and _is_small(self._tables[-2], self._tables[-1]):  # noqa: PLR2004 - the first one is of the rows that were read
-            second, first = self._tables.pop(), self._tables.pop()
-            self._tables.append(merged_tables(first, second))
 
     def places(self, id_hash: int) -> Iterator[Place]:
         """Yield where versions of an indicator are that may still be sent."""
         self._add_table()
         for table in self._tables:
             yield from table.places(id_hash)
+
+
+def records_of_chunks(chunks: Sequence[Chunk], packed: Iterable[bytes]) -> RowRecords:
+    """Return the records of chunks as arrays; `packed` are the packed ones of each chunk."""
+    return row_records(
+        b"".join(packed),
+        letters="".join(chunk.each for chunk in chunks),
+        counts=[chunk.count for chunk in chunks],
+        void=[chunk.void for chunk in chunks],
+    )
 
 
 def _is_small(before: RowTable, added: RowTable) -> bool:

@@ -201,18 +201,19 @@ class _Sync:
                 self._close(head, GapError("no lease names the run, whose query may have begun"))
             else:
                 self._close(head, UnavailableError("no lease names the run; Lumen was not asked"))
-        if mine is None:
-            return None
-        run = mine.run
+        return None if mine is None else self._resume(mine)
+
+    def _resume(self, head: Head) -> Run:
+        run = head.run
         emit(Event.SYNC_RESUMED, run=run.run_id, resumed=run.resumed, stalled=run.stalled)
         if run.asked and run.cache_id is None and run.cursor is None:
-            return self._close(mine, GapError("died before Lumen's answer to its query was kept"))
+            return self._close(head, GapError("died before Lumen's answer to its query was kept"))
         if run.cursor is not None and run.cursor.done:
-            return self._close(mine, None)  # without Lumen, which may not know the query any more
+            return self._close(head, None)  # without Lumen, which may not know the query any more
         if is_stalled(run):
             why = f"made no progress since {run.progressed_at:%d %b %H:%M} UTC"
-            return self._close(mine, GapError(f"{why}: {run.reason}" if run.reason else why))
-        return self._work(mine)
+            return self._close(head, GapError(f"{why}: {run.reason}" if run.reason else why))
+        return self._work(head)
 
     def start_new_run(self) -> Run:
         """Start a query, drain it, and return the run as it ended.
@@ -306,11 +307,8 @@ class _Sync:
             state = classify_exit(error, resumable=head.run.cache_id is not None)
             reason = str(error)
         if state in {RunState.GAP, RunState.FAILED}:
-            self._void_beyond(head)
-            lost = ids_without_fate(self._ledger.chunks.beyond(head.run.run_id, 0))
-            if lost:
-                reason = f"{reason}; {lost} indicators of void chunks belong to it"
-        if state is RunState.COMPLETE:
+            reason += self._lose_the_rest(head)
+        elif state is RunState.COMPLETE:
             # First, so that dying here leaves a run to resume and not one too many.
             self._ledger.wishes.remove(head.run.wishes)
             if head.run.full_request is not None:
@@ -324,6 +322,12 @@ class _Sync:
         is_going_on = isinstance(error, OutOfTimeError) and run.is_open and run.stalled == 0
         _announce(run, is_going_on=is_going_on)
         return run
+
+    def _lose_the_rest(self, head: Head) -> str:
+        """Void what lies beyond the checkpoint; return what to say of indicators lost with it."""
+        self._void_beyond(head)
+        lost = ids_without_fate(self._ledger.chunks.beyond(head.run.run_id, 0))
+        return f"; {lost} indicators of void chunks belong to it" if lost else ""
 
     def _survey(self, run: Run) -> Known:
         """Fold what is settled and return what is known.
