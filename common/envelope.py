@@ -251,26 +251,13 @@ def decode_envelope(text: str) -> Envelope:
     what is wrong: not JSON, no version, a missing or mistyped field, a damaged or oversized body,
     a count that is not that of the fingerprints, or above `MAX_OBJECTS_PER_REQUEST`.
     """
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UndecodableError(f"the message is not JSON ({type(error).__name__})") from error
-    if not isinstance(fields, dict):
-        raise UndecodableError("the message is JSON but not an object")
-    version = fields.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise UndecodableError(f"envelope version {str(version)[:20]!r} is unknown")
-    if version > VERSION:
-        raise LaterVersionError(
-            f"the envelope has version {version}, of a later release; this one reads {VERSION}"
-        )
-    body = _decompress(_base64(fields, "body"))
+    fields = _fields(text)
     envelope = Envelope(
         run_id=_key(fields, "run"),
         chunk_id=_key(fields, "chunk"),
         sequence=_natural(fields, "sequence", below=MAX_CHUNKS),
         count=_natural(fields, "count"),
-        body=body,
+        body=_decompress(_base64(fields, "body")),
         fingerprints=_fingerprints(fields),
         epoch=_natural(fields, "epoch", below=MAX_EPOCH),
         ledger_id=_ledger_id(fields),
@@ -286,7 +273,31 @@ def decode_envelope(text: str) -> Envelope:
         history=_history(fields),
         trace_parent=ascii_line(_string(fields, "trace"), limit=MAX_TRACE),
     )
-    if envelope.chunk_id != chunk_id_of(body):
+    _check_whole(envelope)
+    return envelope
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """Return the fields of a message that is of the version that this release reads."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UndecodableError(f"the message is not JSON ({type(error).__name__})") from error
+    if not isinstance(fields, dict):
+        raise UndecodableError("the message is JSON but not an object")
+    version = fields.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise UndecodableError(f"envelope version {str(version)[:20]!r} is unknown")
+    if version > VERSION:
+        raise LaterVersionError(
+            f"the envelope has version {version}, of a later release; this one reads {VERSION}"
+        )
+    return fields
+
+
+def _check_whole(envelope: Envelope) -> None:
+    """Raise `UndecodableError` where parts of an envelope contradict each other."""
+    if envelope.chunk_id != chunk_id_of(envelope.body):
         raise UndecodableError("the body does not match the chunk id: it is damaged")
     if not 1 <= envelope.count <= MAX_OBJECTS_PER_REQUEST:
         raise UndecodableError(
@@ -296,7 +307,6 @@ def decode_envelope(text: str) -> Envelope:
         raise UndecodableError("the count is not that of the fingerprints: it is damaged")
     if envelope.count != len(envelope.indexes):
         raise UndecodableError("the count is not that of the part: it is damaged")
-    return envelope
 
 
 def _decompress(packed: bytes) -> bytes:

@@ -100,10 +100,13 @@ def _is_address(value: str, *, schemes: frozenset[str]) -> bool:
         port = url.port
     except ValueError:  # a host or port that no one can write: brackets, look-alike letters
         return False
-    writable = value.isascii() and value.isprintable() and not set(value) & {" ", "\\"}
-    named = all(0 < len(label) <= _MAX_LABEL for label in host.split(".")) and port != 0
-    bare = not (set(value) & {"?", "#"} or "@" in url.netloc)
-    return writable and named and url.scheme in schemes and bare
+    checks = (
+        url.scheme in schemes,
+        value.isascii() and value.isprintable() and not set(value) & {" ", "\\"},
+        all(0 < len(label) <= _MAX_LABEL for label in host.split(".")) and port != 0,
+        not set(value) & {"?", "#"} and "@" not in url.netloc,
+    )
+    return all(checks)
 
 
 _ADDRESS: Final = re.compile(r"https?://[A-Za-z0-9-]{1,40}(\.[A-Za-z0-9-]{1,40}){1,4}(:\d{1,5})?/?")
@@ -473,15 +476,21 @@ def read_storage_settings(
     if not (queue or table):
         remedy = f"set a connection string, or {prefix}queueServiceUri and {prefix}tableServiceUri"
         raise SettingsError([f"{STORAGE_CONNECTION}: is required and not set; {remedy}"])
-    faults = []
-    for name, value in (("queueServiceUri", queue), ("tableServiceUri", table)):
-        if queues_only and name == "tableServiceUri":
-            continue
-        if not _is_address(value, schemes=frozenset({"https", "http"})):
-            faults.append(  # the value is not shown: it may be a connection string, or have a SAS
-                f"{prefix}{name}: is not set to an address without user, password and query; "
-                f"set https://<account>.{name[:5]}.core.windows.net"
-            )
+    return _identity_based(environ, queue=queue, table=table, queues_only=queues_only)
+
+
+def _identity_based(
+    environ: Mapping[str, str], *, queue: str, table: str, queues_only: bool
+) -> StorageSettings:
+    """Return storage by its two addresses, and who signs in; raises `SettingsError`."""
+    prefix = STORAGE_CONNECTION + "__"
+    endpoints = {"queueServiceUri": queue} | ({} if queues_only else {"tableServiceUri": table})
+    faults = [  # the value is not shown: it may be a connection string, or have a SAS
+        f"{prefix}{name}: is not set to an address without user, password and query; "
+        f"set https://<account>.{name[:5]}.core.windows.net"
+        for name, value in endpoints.items()
+        if not _is_address(value, schemes=frozenset({"https", "http"}))
+    ]
     sign_in = environ.get(prefix + "credential", "").strip().lower()
     if sign_in not in {"", *StorageSignIn}:
         faults.append(  # the value is not shown: it may be a secret

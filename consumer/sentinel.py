@@ -253,14 +253,10 @@ def _read_errors(body: bytes, count: int) -> _Errors | Drift:
     if not body.strip():
         return _Errors()
     try:
-        fields = json.loads(body)
-        if isinstance(fields, dict) and fields and "errors" not in fields:
-            return Drift(reason="Sentinel answered 200 with a body that is no receipt")
-        errors = fields.get("errors", []) if isinstance(fields, dict) else fields
-        errors = [] if errors is None and isinstance(fields, dict) else errors
-        if not isinstance(errors, list):
-            return Drift(reason="Sentinel answered 200 with errors that are not a list")
-        read = list(map(_record_error, errors))
+        listed = _listed_errors(json.loads(body))
+        if isinstance(listed, Drift):
+            return listed
+        read = list(map(_record_error, listed))
     except (ValueError, RecursionError):
         return Drift(reason="Sentinel answered 200 with a body that is not JSON")
     found: dict[int, RecordError] = {}
@@ -275,21 +271,35 @@ def _read_errors(body: bytes, count: int) -> _Errors | Drift:
     return _Errors(named=tuple(found[i] for i in sorted(found)), stray=tuple(stray))
 
 
+def _listed_errors(answer: object) -> list[Any] | Drift:
+    """Return the list of errors in an answer: in a receipt, where `null` is none, or bare."""
+    if isinstance(answer, dict):
+        if answer and "errors" not in answer:
+            return Drift(reason="Sentinel answered 200 with a body that is no receipt")
+        answer = [] if answer.get("errors") is None else answer["errors"]
+    if not isinstance(answer, list):
+        return Drift(reason="Sentinel answered 200 with errors that are not a list")
+    return answer
+
+
 def _record_error(item: object) -> RecordError | None:
     """Read one error in the forms that services produce: an index `3`, `3.0` or `"3"`; one text."""
     if not isinstance(item, dict):
         return None
-    index, messages = item.get("recordIndex"), item.get("errorMessages")
-    if isinstance(messages, str):
-        messages = [messages]
-    if isinstance(index, str) and _INDEX.fullmatch(index):
-        index = float(index)
-    if isinstance(index, bool) or not isinstance(index, int | float):
+    index, messages = _record_index(item.get("recordIndex")), item.get("errorMessages")
+    messages = [messages] if isinstance(messages, str) else messages or []
+    if index is None or not isinstance(messages, list):
         return None
-    if abs(index) > MAX_INDEX or index != int(index) or not isinstance(messages or [], list):
+    shown = (printable_line(str(one), limit=MAX_MESSAGE) for one in messages[:MAX_MESSAGES])
+    return RecordError(index=index, messages=tuple(shown))
+
+
+def _record_index(value: object) -> int | None:
+    if isinstance(value, str) and _INDEX.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    shown = (printable_line(str(one), limit=MAX_MESSAGE) for one in (messages or [])[:MAX_MESSAGES])
-    return RecordError(index=int(index), messages=tuple(shown))
+    return None if abs(value) > MAX_INDEX or value != int(value) else int(value)
 
 
 def _wait(headers: Mapping[str, str], body: bytes, now: datetime) -> float:

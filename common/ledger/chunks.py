@@ -552,6 +552,11 @@ def _fault(data: dict[str, Any]) -> str:
             return f"{name} is missing"
         if name in data and not isinstance(data[name], wanted):
             return f"{name} is not of type {wanted.__name__}"
+    return _contradiction(data)
+
+
+def _contradiction(data: dict[str, Any]) -> str:
+    """Return what cannot be true of properties of the right types; empty when all may be."""
     if min(data[name] for name in _ALWAYS) < 0:
         return "a number is below 0"
     if data["count"] > MAX_OBJECTS_PER_REQUEST:

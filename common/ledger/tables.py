@@ -292,7 +292,6 @@ class AzureTable:
         count = 0
         if limit == 0:  # pages of no entities would never end
             return
-        columns = None if select is None else ["PartitionKey", "RowKey", *select]
         wanted = {
             "PartitionKey eq": partition,
             "PartitionKey lt": partitions_below,
@@ -301,18 +300,7 @@ class AzureTable:
             "RowKey lt": before_key,
         }
         conditions = {test: value for test, value in wanted.items() if value is not None}
-        page = None if limit is None else min(limit, MAX_PAGE_ENTITIES)
-        entities = (
-            self._client.list_entities(results_per_page=page, select=columns)
-            if not conditions
-            else self._client.query_entities(
-                " and ".join(f"{test} @p{n}" for n, test in enumerate(conditions)),
-                parameters={f"p{n}": v for n, v in enumerate(conditions.values())},
-                results_per_page=page,
-                select=columns,
-            )
-        )
-        pages = entities.by_page()
+        pages = self._pages(conditions, limit, select)
         is_first = True
         while (found := self._next_page(pages, select, is_first=is_first)) is not None:
             is_first = False
@@ -321,6 +309,22 @@ class AzureTable:
                     return
                 yield row
                 count += 1
+
+    def _pages(
+        self, conditions: Mapping[str, str], limit: int | None, select: Sequence[str] | None
+    ) -> Iterator[Any]:
+        """Return the pages of a query; nothing is asked for before the first is taken."""
+        options: dict[str, Any] = {
+            "results_per_page": None if limit is None else min(limit, MAX_PAGE_ENTITIES),
+            "select": None if select is None else ["PartitionKey", "RowKey", *select],
+        }
+        if not conditions:
+            return self._client.list_entities(**options).by_page()
+        return self._client.query_entities(
+            " and ".join(f"{test} @p{n}" for n, test in enumerate(conditions)),
+            parameters={f"p{n}": v for n, v in enumerate(conditions.values())},
+            **options,
+        ).by_page()
 
     def _next_page(
         self, pages: Iterator[Any], select: Sequence[str] | None, *, is_first: bool
