@@ -14,13 +14,12 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from azure.storage.queue import QueueMessage
 
@@ -30,10 +29,13 @@ from local.functions_host.queue_rules import trigger_metadata
 from local.functions_host.routes import Route, find_route
 from local.functions_host.timer import TimerStatus, timer_info
 from local.functions_host.worker import Function, Worker
+from local.http_server import Connection, HttpServer, Request
 
 log = logging.getLogger("host.http")
 
 MESSAGE_LIFE = timedelta(days=7)
+# Headers that the server writes itself, not the app.
+CONNECTION_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,25 +64,6 @@ class Answer:
     headers: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What came in; header names are in lower case."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-    query: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def path(self) -> str:
-        return urlsplit(self.url).path
-
-    @property
-    def key(self) -> str:
-        return self.headers.get("x-functions-key") or self.query.get("code", "")
-
-
 class HttpFront:
     """Serves one app. `errors` maps a function to why it is not listened to."""
 
@@ -100,39 +83,52 @@ class HttpFront:
         self._routes = routes
         self._errors = errors
         self._keys = keys
-        self._server = _Server(
-            ("127.0.0.1", port), type("Handler", (_Handler,), {"answer": staticmethod(self.answer)})
+        self._server = HttpServer(
+            name="http",
+            serve=lambda request, connection: _send(self.answer(request), connection),
+            failed=_note_failure,
+            port=port,
         )
-        self.port = self._server.server_port
+        self.port = self._server.port
 
     def start(self) -> None:
-        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+        self._server.start()
 
     def stop(self) -> None:
         """Accept no new connection; requests in progress go on (see `in_flight`)."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close_port()
 
     def answer(self, request: Request) -> Answer:
+        if "transfer-encoding" in request.headers:
+            return Answer(status=HTTPStatus.LENGTH_REQUIRED)
+        query = dict(parse_qsl(request.query_string, keep_blank_values=True))
+        key = request.headers.get("x-functions-key") or query.get("code", "")
         with self.in_flight:
             if request.path.lower().startswith("/admin/"):
-                return self._admin(request)
+                return self._admin(request, key)
             found = find_route(self._routes, request.method, request.path)
             if found is None:
                 return Answer(status=404)
             route, params = found
             name = route.function.name
-            if not self._keys.admit(route.auth_level, request.key, function=name):
+            if not self._keys.admit(route.auth_level, key, function=name):
                 return Answer(status=401)
-            return self._call(route.function, request, params)
+            return self._call(route.function, request, params=params, query=query)
 
-    def _call(self, function: Function, request: Request, params: Mapping[str, str]) -> Answer:
+    def _call(
+        self,
+        function: Function,
+        request: Request,
+        *,
+        params: Mapping[str, str],
+        query: Mapping[str, str],
+    ) -> Answer:
         http = RpcHttp(
             method=request.method,
-            url=request.url,
+            url=f"http://{request.headers.get('host', '127.0.0.1')}{request.target}",
             headers=request.headers,
             params=params,
-            query=request.query,
+            query=query,
             body=TypedData(bytes=request.body),
         )
         result = self._worker.invoke(
@@ -145,8 +141,8 @@ class HttpFront:
             return Answer(status=500)
         return _answer_from(result.return_value)
 
-    def _admin(self, request: Request) -> Answer:
-        if not self._keys.admit("admin", request.key):
+    def _admin(self, request: Request, key: str) -> Answer:
+        if not self._keys.admit("admin", key):
             return Answer(status=401)
         match request.method, request.path.lower().strip("/").split("/"):
             case "GET", ["admin", "host", "status"]:
@@ -218,50 +214,11 @@ def _json(status: int, document: Any) -> Answer:
     return Answer(status=status, body=json.dumps(document).encode(), headers=[content_type])
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+def _send(answered: Answer, connection: Connection) -> None:
+    """Write an answer; what belongs to the connection is the server's to say, not the app's."""
+    headers = [item for item in answered.headers if item[0].lower() not in CONNECTION_HEADERS]
+    connection.send(answered.status, headers=headers, body=answered.body)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Turns every request into a call of `answer`, which a subclass provides."""
-
-    protocol_version = "HTTP/1.1"
-    server_version = "FunctionsHost"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    answer: Callable[[Request], Answer]
-
-    def serve(self) -> None:
-        if "Transfer-Encoding" in self.headers:
-            self.close_connection = True
-            self.reply(Answer(status=HTTPStatus.LENGTH_REQUIRED))
-            return
-        url = f"http://{self.headers.get('Host', '127.0.0.1')}{self.path}"
-        request = Request(
-            method=self.command,
-            url=url,
-            headers={name.lower(): value for name, value in self.headers.items()},
-            body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
-            query=dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)),
-        )
-        self.reply(type(self).answer(request))
-
-    def reply(self, answered: Answer) -> None:
-        bodyless = answered.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-        self.send_response(answered.status)
-        for name, value in answered.headers:
-            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                self.send_header(name, value)
-        if not bodyless:
-            self.send_header("Content-Length", str(len(answered.body)))
-        self.end_headers()
-        if self.command != "HEAD" and not bodyless:
-            self.wfile.write(answered.body)
-        self.wfile.flush()
-
-    do_GET = do_POST = do_PUT = do_DELETE = serve
-    do_PATCH = do_HEAD = do_OPTIONS = serve
-
-    def log_message(self, format: str, *args: Any) -> None:
-        log.debug(format, *args)
+def _note_failure(error: Exception) -> None:
+    log.error("a request failed in the host itself", exc_info=error)

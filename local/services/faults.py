@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from local.services.https_listener import Request
+from local.http_server import Request
 
 
 @dataclass(frozen=True, slots=True)

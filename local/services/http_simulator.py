@@ -1,4 +1,4 @@
-"""The server under every simulator: HTTPS on 127.0.0.1, keep-alive, one thread a connection.
+"""What every simulator is made of: an HTTPS server, a record of requests, faults.
 
 Promise: every request is recorded the moment it has arrived whole, faults are injected and lifted
 while the server runs, and :meth:`HttpSimulator.stop` returns at once, idle connections and
@@ -14,10 +14,12 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self, assert_never
 
+from local.http_server import Connection, HttpServer, Request
 from local.services.faults import (
     Answer,
     Call,
@@ -33,7 +35,6 @@ from local.services.faults import (
     plan_faults,
 )
 from local.services.held_port import HeldPort
-from local.services.https_listener import HttpsListener, Request, Response, Wire
 from local.services.tls import LocalCertificates
 
 __all__ = [
@@ -53,6 +54,22 @@ __all__ = [
     "Trickle",
     "json_response",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a simulated service answers, after ``delay`` seconds."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """The headers as they are sent: a body is JSON unless they say something else."""
+        default = {"Content-Type": "application/json"} if self.body else {}
+        return list({**default, **self.headers}.items())
 
 
 def json_response(
@@ -91,7 +108,7 @@ class HttpSimulator(ABC):
         self._exchanges: list[Exchange] = []
         self._rules: list[FaultRule] = []
         self._stopping = threading.Event()
-        self._listener: HttpsListener | None = None
+        self._server: HttpServer | None = None
         self._held: HeldPort | None = None
         self._port = 0
 
@@ -108,25 +125,26 @@ class HttpSimulator(ABC):
 
     def start(self) -> None:
         """Listen: on a free port the first time, on the same one after a :meth:`stop`."""
-        if self._listener:
+        if self._server:
             raise RuntimeError(f"{type(self).__name__} is running already")
         self._stopping = threading.Event()
         self._held = self._held or HeldPort()
-        self._listener = HttpsListener(
-            port=self._port or self._held.number,
-            context=self._certificates.server_context(),
+        self._server = HttpServer(
+            name=type(self).__name__,
             serve=self._serve,
             failed=self.failures.append,
+            port=self._port or self._held.number,
+            context=self._certificates.server_context(),
         )
-        self._port = self._listener.server_address[1]
-        self._listener.start()
+        self._port = self._server.port
+        self._server.start()
 
     def stop(self) -> None:
         """Close the port and every connection, waking handlers that wait; twice is allowed."""
-        if self._listener:
+        if self._server:
             self._stopping.set()
-            self._listener.stop()
-            self._listener = None
+            self._server.stop()
+            self._server = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -197,8 +215,11 @@ class HttpSimulator(ABC):
             self._changed.notify_all()
             return exchange, plan
 
-    def _serve(self, request: Request, wire: Wire) -> None:
+    def _serve(self, request: Request, connection: Connection) -> None:
         """Take one request through record, faults and answer."""
+        if "transfer-encoding" in request.headers:  # the services are sent bodies of known length
+            connection.send(HTTPStatus.LENGTH_REQUIRED)
+            return
         exchange, plan = self._admit(request)
         try:
             response = self._carry_out(plan, request)
@@ -208,7 +229,7 @@ class HttpSimulator(ABC):
         with self._changed:
             self._changed.notify_all()
         if response is None or self._stopping.wait(response.delay):
-            wire.reset()
+            connection.reset()
             return
         limit = plan.final.after_bytes if isinstance(plan.final, Cut) else len(response.body)
         with self._changed:
@@ -216,13 +237,17 @@ class HttpSimulator(ABC):
             self._changed.notify_all()
         if isinstance(plan.final, Trickle):
             pause = plan.final.seconds
-            wire.trickle(
-                response,
+            connection.trickle(
+                response.status,
+                headers=response.fields,
+                body=response.body,
                 with_head=plan.final.with_head,
                 go_on=lambda: not self._stopping.wait(pause),
             )
         else:
-            wire.send(response, limit)
+            connection.send(
+                response.status, headers=response.fields, body=response.body, limit=limit
+            )
 
     def _carry_out(self, plan: FaultPlan, request: Request) -> Response | None:
         """Do what was planned, short of sending; ``None`` means that nothing is to be sent."""

@@ -1,36 +1,36 @@
 """A reverse proxy in front of Azurite that counts requests and breaks the ones it is told to.
 
 Clients reach storage through it by their connection string
-(`azurite.connection_string(account, via=proxy.urls)`); bodies and headers pass unchanged, which
-shared-key signatures allow because they do not cover the host. A rule picks requests and says what
-happens to them; a hook before or after forwarding is where a test kills a process, between the
-moment storage acts and the moment the caller hears of it.
+(`azurite.connection_string(account, via=proxy.urls)`); bodies and the values of headers pass
+unchanged, which shared-key signatures allow because they do not cover the host. A rule picks
+requests and says what happens to them; a hook before or after forwarding is where a test kills a
+process, between the moment storage acts and the moment the caller hears of it.
 
 It must not know what the requests mean beyond their operation's name.
 """
 
+import contextlib
+import functools
 import http.client
 import logging
 import re
 import select
-import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
+from local.http_server import Connection, HttpServer, Request
 from local.services.storage_requests import Service, StorageRequest, error_body
 
 log = logging.getLogger("storage_proxy")
 
 UPSTREAM_TIMEOUT = 60.0
 # Headers that belong to one connection, not to the message (RFC 9110, 7.6.1), and the length,
-# which is written anew.
+# which is written again. Names are in lower case.
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
 
 type Hook = Callable[[StorageRequest], None]
@@ -116,13 +116,17 @@ class StorageProxy:
         self._injections: list[Injection] = []
         self._watchers: list[Watcher] = []
         self._counts: Counter[tuple[Service, str]] = Counter()
+        self._upstreams = {service: _Upstream(port) for service, port in upstream.items()}
         self._servers = {
-            service: _Server(("127.0.0.1", 0), _handler_for(self, service, port))
-            for service, port in upstream.items()
+            service: HttpServer(
+                name=f"storage-proxy-{service}",
+                serve=functools.partial(self._serve, service),
+                failed=_note_failure,
+            )
+            for service in upstream
         }
         self.urls: Mapping[Service, str] = {
-            service: f"http://127.0.0.1:{server.server_port}"
-            for service, server in self._servers.items()
+            service: f"http://127.0.0.1:{server.port}" for service, server in self._servers.items()
         }
 
     @property
@@ -149,16 +153,57 @@ class StorageProxy:
             self._counts.clear()
 
     def start(self) -> None:
-        for service, server in self._servers.items():
-            name = f"storage-proxy-{service}"
-            threading.Thread(target=server.serve_forever, name=name, daemon=True).start()
+        for server in self._servers.values():
+            server.start()
 
     def stop(self) -> None:
         for server in self._servers.values():
-            server.shutdown()
-            server.server_close()
+            server.stop()
+        for upstream in self._upstreams.values():
+            upstream.close()
 
-    def admit(self, request: StorageRequest) -> Rule:
+    def _serve(self, service: Service, arrived: Request, connection: Connection) -> None:
+        request = StorageRequest(
+            service=service,
+            method=arrived.method,
+            target=arrived.target,
+            headers=arrived.headers,
+            body=arrived.body,
+        )
+        reply = self._reply_to(request, self._admit(request))
+        if reply is None:
+            connection.hang_up()
+            return
+        headers = [item for item in reply.headers if item[0].lower() not in HOP_BY_HOP]
+        connection.send(reply.status, headers=headers, body=reply.body)
+
+    def _reply_to(self, request: StorageRequest, rule: Rule) -> "_Reply | None":
+        """What the client gets; None cuts its connection."""
+        if rule.delay:
+            time.sleep(rule.delay)
+        if rule.before is not None:
+            rule.before(request)
+        if rule.drop == "before":
+            return None
+        if rule.answer is None:
+            reply = self._forward(request)
+        else:
+            reply = _refuse(request.service, rule.answer)
+        if reply is not None and rule.after is not None:
+            rule.after(request)
+        return None if rule.drop == "after" else reply
+
+    def _forward(self, request: StorageRequest) -> "_Reply | None":
+        try:
+            reply = self._upstreams[request.service].forward(request)
+        except (OSError, http.client.HTTPException) as error:
+            log.debug("storage does not answer: %s", error)
+            return None
+        for watcher in self._watchers:
+            watcher(request, reply.status, reply.body)
+        return reply
+
+    def _admit(self, request: StorageRequest) -> Rule:
         """Count a request and return the rule for it; one without effect if none applies."""
         with self._lock:
             self._counts[request.service, request.operation] += 1
@@ -166,11 +211,6 @@ class StorageProxy:
                 if injection.claims(request):
                     return injection.rule
         return Rule()
-
-    def tell(self, request: StorageRequest, reply: "_Reply") -> None:
-        """Tell the watchers of a request that was forwarded."""
-        for watcher in self._watchers:
-            watcher(request, reply.status, reply.body)
 
     def _withdraw(self, injection: Injection) -> None:
         with self._lock:
@@ -190,6 +230,11 @@ class StorageProxy:
         self.stop()
 
 
+def _note_failure(error: Exception) -> None:
+    """A hook that fails cuts its connection, as the death of a proxy would."""
+    log.debug("a request failed in the proxy", exc_info=error)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reply:
     status: int
@@ -198,131 +243,58 @@ class _Reply:
 
 
 class _Upstream:
-    """A kept-alive connection to one service, opened when needed."""
+    """Connections to one of Azurite's services: opened when needed, kept for later requests."""
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=UPSTREAM_TIMEOUT)
+        self._port = port
+        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._closed = False
 
     def forward(self, request: StorageRequest) -> _Reply:
         """Raises OSError or HTTPException; a request is never sent twice."""
-        self._drop_if_closed()
-        connection = self._connection
-        connection.putrequest(
-            request.method, request.target, skip_host=True, skip_accept_encoding=True
-        )
-        for name, value in request.headers.items():
-            if name.lower() not in HOP_BY_HOP or name.lower() == "host":
-                connection.putheader(name, value)
-        connection.putheader("Content-Length", str(len(request.body)))
-        connection.endheaders(request.body)
-        response = connection.getresponse()
-        return _Reply(status=response.status, headers=response.getheaders(), body=response.read())
+        connection = self._take()
+        try:
+            connection.putrequest(
+                request.method, request.target, skip_host=True, skip_accept_encoding=True
+            )
+            for name, value in request.headers.items():
+                if name not in HOP_BY_HOP or name == "host":
+                    connection.putheader(name, value)
+            connection.putheader("content-length", str(len(request.body)))
+            connection.endheaders(request.body)
+            response = connection.getresponse()
+            body = response.read()
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(connection)
+        return _Reply(status=response.status, headers=response.getheaders(), body=body)
 
     def close(self) -> None:
-        self._connection.close()
+        self._closed = True
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
-    def _drop_if_closed(self) -> None:
-        """An idle connection that has something to read has been closed by the other side."""
-        socket = self._connection.sock
-        if socket is not None and select.select([socket], [], [], 0)[0]:
-            self._connection.close()
+    def _take(self) -> http.client.HTTPConnection:
+        """Return an idle connection that is still open, or a new one."""
+        with contextlib.suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if not _is_closed_by_peer(connection):
+                    return connection
+                connection.close()
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=UPSTREAM_TIMEOUT)
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a client went away: %s", sys.exception())
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Forwards one service's requests, by the proxy's rules; a subclass says whose and where."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    proxy: StorageProxy
-    service: Service
-    port: int
-
-    def setup(self) -> None:
-        super().setup()
-        self.upstream = _Upstream(self.port)
-
-    def finish(self) -> None:
-        self.upstream.close()
-        super().finish()
-
-    def serve(self) -> None:
-        request = StorageRequest(
-            service=self.service,
-            method=self.command,
-            target=self.path,
-            headers=dict(self.headers.items()),
-            body=self.read_body(),
-        )
-        reply = self.reply_to(request, self.proxy.admit(request))
-        if reply is None:
-            self.close_connection = True
-        else:
-            self.send(reply)
-
-    def reply_to(self, request: StorageRequest, rule: Rule) -> _Reply | None:
-        """What the client gets; None cuts its connection."""
-        if rule.delay:
-            time.sleep(rule.delay)
-        if rule.before is not None:
-            rule.before(request)
-        if rule.drop == "before":
-            return None
-        reply = self.forward(request) if rule.answer is None else _refuse(self.service, rule.answer)
-        if reply is not None and rule.after is not None:
-            rule.after(request)
-        return None if rule.drop == "after" else reply
-
-    def forward(self, request: StorageRequest) -> _Reply | None:
-        try:
-            reply = self.upstream.forward(request)
-        except (OSError, http.client.HTTPException) as error:
-            log.debug("storage does not answer: %s", error)
-            self.upstream.close()
-            return None
-        self.proxy.tell(request, reply)
-        return reply
-
-    def read_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
-        while size := int(self.rfile.readline().partition(b";")[0], 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            continue
-        return body
-
-    def send(self, reply: _Reply) -> None:
-        self.send_response_only(reply.status)
-        for name, value in reply.headers:
-            if name.lower() not in HOP_BY_HOP:
-                self.send_header(name, value)
-        if reply.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
-            self.send_header("Content-Length", str(len(reply.body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(reply.body)
-        self.wfile.flush()
-
-    do_GET = do_POST = do_PUT = do_DELETE = serve
-    do_HEAD = do_PATCH = do_MERGE = do_OPTIONS = serve
-
-    def log_message(self, format: str, *args: Any) -> None:
-        log.debug(format, *args)
+    def _keep(self, connection: http.client.HTTPConnection) -> None:
+        self._idle.append(connection)
+        if self._closed:
+            self.close()
 
 
-def _handler_for(proxy: StorageProxy, service: Service, port: int) -> type[_Handler]:
-    return type("Handler", (_Handler,), {"proxy": proxy, "service": service, "port": port})
+def _is_closed_by_peer(connection: http.client.HTTPConnection) -> bool:
+    """Whether an idle connection has something to read: the other side has closed it."""
+    return connection.sock is None or bool(select.select([connection.sock], [], [], 0)[0])
 
 
 def _refuse(service: Service, refusal: Refusal) -> _Reply:

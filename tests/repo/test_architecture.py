@@ -14,8 +14,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "consumer": frozenset({"consumer", "common"}),
     "ops": frozenset({"ops", "common"}),
     "local": frozenset({"local"}),
-    "local/services": frozenset({"local.services"}),
-    "local/functions_host": frozenset({"local.functions_host"}),
+    "local/services": frozenset({"local.services", "local.http_server"}),
+    "local/functions_host": frozenset({"local.functions_host", "local.http_server"}),
     "function_app": frozenset({"producer.triggers", "consumer.triggers", "ops.triggers"}),
     "benchmarks": frozenset(
         {"benchmarks", "common", "producer", "consumer", "local", "function_app"}
