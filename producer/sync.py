@@ -55,6 +55,10 @@ start; how long Lumen's tokens live is not documented."""
 MIN_RESUMPTIONS: Final = 3
 """Resumptions without progress before that: `LUMEN_SCHEDULE` may be daily, or rarer."""
 
+NOTHING_LISTED: Final = ""
+"""Stands for the token of the page where the query's answer listed nothing: there may be wishes to
+send in front of it. No token of Lumen's is empty."""
+
 ASK_WITHIN: Final = 5.0
 """Seconds between the write that Lumen is about to be asked and each request, by the clock that
 counts suspended time. An instance that stalled for longer writes again, which fails if it was
@@ -392,7 +396,8 @@ class _Sync:
             head.run = replace(head.run, cache_id=cache_id)
             head.save()
         status = self._poll(head.run.cache_id or "")
-        head.save(cursor=Cursor(token=status.token))
+        is_empty = status.page == Page(objects=[], next_token=None)
+        head.save(cursor=Cursor(token=NOTHING_LISTED if is_empty else status.token))
         if status.token is None:
             return status.page
         # Only here, with a token that is new, may "no results" mean that there are none.
@@ -463,12 +468,14 @@ class _Sync:
 
     def _fetch(self, head: Head, token: str | None) -> Page:
         """Return the page that `token` names; None names the one in the query's own answer."""
+        if token == NOTHING_LISTED:
+            return Page(objects=[], next_token=None)
         if token is not None:
             return self._lumen.fetch_page(token, give_up_at=self._deadline)
         if head.run.cache_id is None:
             return Page(objects=[], next_token=None)  # Lumen had no results and gave no id
         status = self._lumen.query_status(head.run.cache_id, give_up_at=self._deadline)
-        # It was there before, with at least what is dealt with; had it been empty, all was done.
+        # It was there before, with at least what is dealt with, and not empty.
         expected = max(1, head.run.checkpoint.cursor.offset - len(head.run.wishes))
         if status.page is None or len(status.page.objects) < expected:
             raise GapError("Lumen no longer gives the page that came with the query's answer")

@@ -55,9 +55,10 @@ class Counts:
 class Cursor:
     """A place in the feed: object `offset` of the page that `token` names.
 
-    `token` None is the page that comes with the query's own answer. `page` numbers the pages
-    of the run and `sequence` its chunks, both from 0: where the next ones go on. `done`: that was
-    the last page, so nothing is left to read.
+    `token` None is the page that comes with the query's own answer, an empty text that there is
+    none, as the answer listed nothing. `page` numbers the pages of the run and `sequence` its
+    chunks, both from 0: where the next ones go on. `done`: that was the last page, so nothing is
+    left to read.
     """
 
     token: str | None = None

@@ -217,18 +217,20 @@ def test_a_run_that_ends_badly_leaves_its_wishes_to_the_next() -> None:
     assert made.ledger.wishes.first(9) == ()
 
 
+@pytest.mark.parametrize("listed", [[[3], [4]], [[]]], ids=["two pages", "nothing"])
 @pytest.mark.parametrize("inline", [False, True])
 @pytest.mark.parametrize(
     "error", [Crash, lambda: UnavailableError("503")], ids=["dies", "storage is out"]
 )
 def test_a_producer_that_stops_anywhere_sends_each_wish(
-    error: Callable[[], BaseException], inline: bool
+    error: Callable[[], BaseException], inline: bool, listed: list[list[int]]
 ) -> None:
     """At each call to storage and queue in turn: it arrives, the books balance, no wish is left."""
+    numbers = [1, 2, *(number for page in listed for number in page)]
     at = 0
     while True:
-        made = refused_once(pages=2, inline=inline)
-        made.lumen.pages = [[raw_indicator(3)], [raw_indicator(4)]]
+        made = refused_once(pages=len(listed), inline=inline)
+        made.lumen.pages = [[raw_indicator(number) for number in page] for page in listed]
         wish_for(made, raw_indicator(1), raw_indicator(2))
         failing = FailAt(error, at=at, lasting=True)
         made.tables.before = failing
@@ -239,7 +241,9 @@ def test_a_producer_that_stops_anywhere_sends_each_wish(
         for _ in range(4):
             made.clock.advance(TICK)
             made.tick(chunk_size=1)
-        assert set(made.sendable_ids) == {raw_indicator(number)["id"] for number in range(1, 5)}
+        assert set(made.sendable_ids) == {raw_indicator(number)["id"] for number in numbers}
+        gaps = [run.reason for run in made.ledger.runs.latest(9) if run.state is RunState.GAP]
+        assert all("died before" in reason for reason in gaps), (at, gaps)
         sendable = made.sendable_ids
         assert len(sendable) == len(set(sendable)), at
         assert made.ledger.wishes.first(9) == (), at
