@@ -23,7 +23,7 @@ from azure.identity import AzureCliCredential
 
 from common.clock import Clock, SystemClock
 from common.errors import CredentialError, UnavailableError
-from common.settings import Settings, StorageSettings, StorageSignIn
+from common.settings import Secret, StorageSettings, StorageSignIn
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 
 _TIMEOUT: Final = 10.0
@@ -106,6 +106,21 @@ class TokenSource(Protocol):
         ...
 
 
+class SignIn(Protocol):
+    """The settings by which the pipeline signs in for Sentinel."""
+
+    @property
+    def tenant_id(self) -> str: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def client_secret(self) -> Secret | None: ...
+    @property
+    def entra_authority_host(self) -> str: ...
+    @property
+    def sentinel_audience(self) -> str: ...
+
+
 class SentinelTokens:
     """Tokens by client secret, or by managed identity when there is no secret.
 
@@ -113,7 +128,7 @@ class SentinelTokens:
     Raises: `CredentialError` with the remedy; `UnavailableError` when Entra does not answer.
     """
 
-    def __init__(self, settings: Settings, *, clock: Clock) -> None:
+    def __init__(self, settings: SignIn, *, clock: Clock) -> None:
         self._tokens = _Tokens(
             lambda: _sentinel_asker(settings),
             clock=clock,
@@ -284,7 +299,7 @@ class _Tokens:
         raise explain_token_error(fields, asked=self._asked, check=self._check)
 
 
-def _sentinel_asker(settings: Settings) -> _Asker:
+def _sentinel_asker(settings: SignIn) -> _Asker:
     if settings.client_secret is None:
         return _identity_asker(
             settings.client_id, settings.sentinel_audience, check=_CHECK_IDENTITY

@@ -431,6 +431,11 @@ def read_setting(name: str, environ: Mapping[str, str] | None = None) -> Any:
         raise SettingsError([f"{name}: {fault}"]) from None
 
 
+def is_unresolved(value: str) -> bool:
+    """Whether a value is a Key Vault reference that Azure did not resolve."""
+    return value.strip().startswith(_UNRESOLVED_REFERENCE)
+
+
 def read_destination(environ: Mapping[str, str] | None = None) -> str:
     """Return the present workspace; empty where the settings do not say: the rest works."""
     try:

@@ -28,7 +28,7 @@ from common.errors import (
     ThrottledError,
     UnavailableError,
 )
-from common.transport import within
+from common.transport import time_left, within
 
 CALL_WITHIN: Final = 15.0
 """Seconds for a call to storage, all of its tries included. Between two tries a client waits for up
@@ -207,11 +207,12 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
     The calls are over within `CALL_WITHIN`, so a generator must not yield in here.
     """
     before = _is_answered.set(False)
+    limit = max(0.0, min(CALL_WITHIN, time_left()))
     try:
-        with within(CALL_WITHIN):
+        with within(limit):
             yield
     except TooLate:
-        raise UnavailableError(f"{what} gave no answer within {CALL_WITHIN:.0f} s") from None
+        raise UnavailableError(f"{what} gave no answer within {limit:.0f} s") from None
     except NotStorageError:
         raise UnavailableError(
             f"{what} cannot be reached: another service answers in its place; check the network "

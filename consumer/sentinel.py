@@ -19,10 +19,7 @@ from common.events import quoted
 from common.settings import destination_of
 from common.text import printable_line
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
-
-API_VERSION: Final = "2024-02-01-preview"
-SOURCE_SYSTEM: Final = "Lumen"
-"""Must stay exactly this: published analytic rules filter on `SourceSystem == 'Lumen'`."""
+from common.uploads import upload_body, upload_url
 
 CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 75.0
@@ -174,10 +171,7 @@ class SentinelClient:
         clock: Clock,
         connections: int,
     ) -> None:
-        self._url = (
-            f"{base_url}/workspaces/{workspace_id}/threat-intelligence-stix-objects:upload"
-            f"?api-version={API_VERSION}"
-        )
+        self._url = upload_url(base_url, workspace_id)
         self.destination = destination_of(base_url, workspace_id)
         """Whose indicators these are, as chunks name it."""
         self._clock = clock
@@ -194,8 +188,7 @@ class SentinelClient:
                 within(REQUEST_WITHIN),
                 self._session.post(
                     self._url,
-                    data=b'{"sourcesystem":"%s","stixobjects":%s}'
-                    % (SOURCE_SYSTEM.encode(), objects),
+                    data=upload_body(objects),
                     headers={
                         "Authorization": f"Bearer {token}",
                         "Content-Type": "application/json",

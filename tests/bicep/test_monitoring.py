@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from common.settings import DEFAULT_SCHEDULE
-from consumer.sentinel import SOURCE_SYSTEM
+from common.uploads import SOURCE_SYSTEM
 from tests.bicep.compiled import BICEP, EXAMPLES, ROOT, app_settings, only, resources, template
 from tests.kql.texts import named
 
