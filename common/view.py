@@ -84,6 +84,11 @@ class View:
         return self.pause is not None and self.pause.is_on(self.now)
 
     @property
+    def paused_until(self) -> datetime | None:
+        """When an operator's pause ends that is on; None without one."""
+        return self.pause.until if self.pause is not None and self.is_paused else None
+
+    @property
     def drain_time(self) -> timedelta | None:
         """How long the queue takes at the configured rate; None while nothing is accepted."""
         stopped = any(problem.kind in STOPS_UPLOADS for problem in self.problems)
@@ -130,17 +135,13 @@ def look(
     oldest_due = _oldest_due(queue.peek())
     chunks = list(ledger.chunks.outcomes())
     poison_kept = ledger.poison.count_kept()
-    reached = {run.run_id: run.sequence for run in recent}
-    waiting = [
-        chunk
-        for chunk in chunks
-        if chunk.to_send and chunk.sequence < reached.get(chunk.run_id, chunk.sequence + 1)
-    ]
-    older = dict.fromkeys(chunk.run_id for chunk in chunks if chunk.run_id not in reached)
-    heads = () if runs is not None else filter(None, map(ledger.runs.get, older))
+    older = () if runs is not None else _older_heads(ledger, recent, chunks)
+    waiting = _waiting(recent, chunks)
+    pending = [chunk for chunk in waiting if chunk.fate.pending]
+    has_messages = queue_depth + poison_queue_depth > 0
     return View(
         now=now,
-        runs=tuple(_balance(ledger, (*recent[:runs], *heads), chunks)),
+        runs=tuple(_balance(ledger, (*recent[:runs], *older), chunks)),
         recent=recent,
         problems=tuple(standing(ledger, problems, now=now)),
         last_success=problems.last_success(),
@@ -150,21 +151,42 @@ def look(
         requests_per_minute=requests_per_minute,
         poison_kept=poison_kept,
         stale_after=stale_after,
-        oldest_pending=min((c.enqueued_at for c in waiting if c.fate.pending), default=None),
+        oldest_pending=min((chunk.enqueued_at for chunk in pending), default=None),
         orphans=tuple(_orphans(recent, lease)),
         strange=sum(chunk.state is ChunkState.OTHER for chunk in chunks),
         elsewhere=sum(
             len(chunk.to_send) for chunk in waiting if destination not in ("", chunk.destination)
         ),
-        missing=sum(
-            chunk.fate.pending
-            for chunk in waiting
-            if not queue_depth + poison_queue_depth and now - chunk.enqueued_at > SILENT_AFTER
-        ),
+        missing=0 if has_messages else _pending_for_long(pending, now=now),
         pause=ledger.control.last_pause(),
         sync_request=ledger.control.sync_request(),
         full_request=ledger.control.full_request(),
     )
+
+
+def _older_heads(ledger: Ledger, recent: Sequence[Run], chunks: Iterable[Chunk]) -> list[Run]:
+    """Return the runs that are not among the `recent` ones, of which a chunk has a row."""
+    read = {run.run_id for run in recent}
+    older = dict.fromkeys(chunk.run_id for chunk in chunks if chunk.run_id not in read)
+    return list(filter(None, map(ledger.runs.get, older)))
+
+
+def _waiting(recent: Iterable[Run], chunks: Iterable[Chunk]) -> list[Chunk]:
+    """Return the chunks of which something is still to be sent, but for those beyond a checkpoint.
+
+    Those may become void.
+    """
+    reached = {run.run_id: run.sequence for run in recent}
+    return [
+        chunk
+        for chunk in chunks
+        if chunk.to_send and chunk.sequence < reached.get(chunk.run_id, chunk.sequence + 1)
+    ]
+
+
+def _pending_for_long(pending: Iterable[Chunk], *, now: datetime) -> int:
+    """Return how many indicators wait in chunks whose message should long have come up."""
+    return sum(chunk.fate.pending for chunk in pending if now - chunk.enqueued_at > SILENT_AFTER)
 
 
 def standing(ledger: Ledger, problems: Problems, *, now: datetime) -> list[Problem]:

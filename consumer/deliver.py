@@ -313,27 +313,41 @@ class Deliverer:
         answer, sent = found.answer, found.look.indexes
         if isinstance(answer, Refused) and is_flawed(envelope):
             return GiveUp(reason=NOT_THE_RECORDS), envelope
-        accepted_since, failed, refused = False, envelope.failed, envelope.refused
+        accepted_since, noted = False, envelope
         if isinstance(answer, Refused | Unavailable | Drift):
-            refused = isinstance(answer, Refused)
-            if refused is not envelope.refused:
-                failed = None
-            if failed is not None and mark is not None:
-                accepted_since = mark.number >= failed + ENOUGH_RAISES
-                failed = None if accepted_since else min(failed, mark.number)
-            if failed is None:
-                with suppress(*_OUR_TROUBLE):  # not noted, this failure is as if it had not been
-                    failed = self._acceptance.read().number
-        if isinstance(answer, Refused) and is_of_many(envelope) and not accepted_since:
-            with suppress(*_OUR_TROUBLE):
-                accepted_since = self._acceptance.may_split()
-        outcome = decide(answer, envelope, sent=sent, accepted_since=accepted_since)
-        waits = isinstance(answer, Refused) and isinstance(outcome, Defer)
-        if waits and envelope.refused and not is_of_many(envelope):  # nothing was accepted since
+            accepted_since, noted = self._note_failure(answer, envelope, mark)
+        if isinstance(answer, Refused) and not accepted_since:
+            if is_of_many(envelope):
+                accepted_since = self._is_granted()
+            elif envelope.refused:  # again, and nothing was accepted since
+                self._report_waiting(envelope)
+        return decide(answer, envelope, sent=sent, accepted_since=accepted_since), noted
+
+    def _note_failure(
+        self, answer: Answer, envelope: Envelope, mark: Mark | None
+    ) -> tuple[bool, Envelope]:
+        """Return whether something was accepted since the failure before, and the envelope."""
+        accepted_since, failed, refused = False, envelope.failed, isinstance(answer, Refused)
+        if refused is not envelope.refused:
+            failed = None
+        if failed is not None and mark is not None:
+            accepted_since = mark.number >= failed + ENOUGH_RAISES
+            failed = None if accepted_since else min(failed, mark.number)
+        if failed is None:
+            with suppress(*_OUR_TROUBLE):  # not noted, this failure is as if it had not been
+                failed = self._acceptance.read().number
+        return accepted_since, replace(envelope, failed=failed, refused=refused)
+
+    def _is_granted(self) -> bool:
+        """Whether a message of many may be split, which no acceptance proves to be at fault."""
+        with suppress(*_OUR_TROUBLE):
+            return self._acceptance.may_split()
+        return False
+
+    def _report_waiting(self, envelope: Envelope) -> None:
+        with suppress(*_OUR_TROUBLE):
             name = f"{envelope.run_id}/{envelope.message_key}"
-            with suppress(*_OUR_TROUBLE):
-                self._problems.raise_problem(ProblemKind.UNPROVEN, ONE_WAITS, subject=name)
-        return outcome, replace(envelope, failed=failed, refused=refused)
+            self._problems.raise_problem(ProblemKind.UNPROVEN, ONE_WAITS, subject=name)
 
     def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:
         """Write down that there was nothing to send, or nothing to send now."""

@@ -33,6 +33,8 @@ UNAVAILABLE_LIMIT: Final = 10
 DRIFT_LIMIT: Final = 4
 """The same for answers that the contract does not name."""
 
+_LIMITS: Final = {Unavailable: UNAVAILABLE_LIMIT, Drift: DRIFT_LIMIT}
+
 MANY_REFUSALS: Final = 20
 """Refused requests in a row of one instance, after which Sentinel seems to refuse everything."""
 
@@ -108,10 +110,8 @@ def decide(
         case Refused(reason=reason, named=named):
             error = named[0] if named else RecordError(index=sent[0], messages=(reason,))
             return Done(sent=sent, rejected=(error,))
-        case Unavailable(reason=reason):
-            return _failed(envelope, reason, limit=UNAVAILABLE_LIMIT, counts=accepted_since)
-        case Drift(reason=reason):
-            return _failed(envelope, reason, limit=DRIFT_LIMIT, counts=accepted_since)
+        case Unavailable(reason=reason) | Drift(reason=reason):
+            return _failed(envelope, reason, limit=_LIMITS[type(answer)], counts=accepted_since)
         case Throttled(reason=reason, wait=wait):
             return Defer(reason=reason, seconds=wait)
         case OperatorNeeded(reason=reason) | RefreshToken(reason=reason):

@@ -114,19 +114,31 @@ def pulse_of(view: View, before: tuple[Pulse, Books] | None) -> tuple[Pulse, Boo
 
     `before` is the pulse before; without one, all that the view shows has come since.
     """
-    diagnosis = judge_health(view)
     earlier = before[1] if before else Books()
     come = _come(view.runs, earlier)
     minutes = None if before is None else max(0.0, (view.now - before[0].at) / _MINUTE)
-    gaps = [problem for problem in view.problems if problem.kind is ProblemKind.GAP]
-    complete = [run.updated_at for run in view.recent if run.state is RunState.COMPLETE]
-    pulse = Pulse(
+    counts: dict[str, Any] = {name: round(come[name]) for name in _SUMS if name != "waited"}
+    pulse = replace(
+        _standing(view),
+        minutes=_rounded(minutes),
+        accepted_after_seconds=_ratio(come["waited"], max(come["accepted"], 0.0)),
+        rate_per_minute=_ratio(come["accepted"], minutes),
+        **counts,
+    )
+    return pulse, _books(view, earlier)
+
+
+def _standing(view: View) -> Pulse:
+    """Return what of a pulse needs nothing but the view."""
+    diagnosis = judge_health(view)
+    complete = (run.updated_at for run in view.recent if run.state is RunState.COMPLETE)
+    return Pulse(
         at=view.now,
         verdict=diagnosis.verdict.value,
         reasons=" ".join(dict.fromkeys(reason.code.value for reason in diagnosis.reasons)),
         reason=diagnosis.reasons[0].text if diagnosis.reasons else "",
         backlog=view.queue_depth,
-        drain_minutes=_rounded(None if view.drain_time is None else view.drain_time / _MINUTE),
+        drain_minutes=_minutes(view.drain_time),
         poison_queue=view.poison_queue_depth,
         poison_kept=view.poison_kept,
         pending=sum(each.fate.pending for each in view.runs),
@@ -135,17 +147,10 @@ def pulse_of(view: View, before: tuple[Pulse, Books] | None) -> tuple[Pulse, Boo
         last_complete_minutes=_age(view, max(complete, default=None)),
         problems=len(view.problems),
         oldest_problem_minutes=_age(view, min((p.since for p in view.problems), default=None)),
-        gaps=len(gaps),
+        gaps=[problem.kind for problem in view.problems].count(ProblemKind.GAP),
         books_balance=all(each.fate.balanced for each in view.runs),
-        paused_until=view.pause.until if view.pause and view.is_paused else None,
-        minutes=_rounded(minutes),
-        accepted_after_seconds=_rounded(
-            come["waited"] / come["accepted"] if come["accepted"] > 0 else None
-        ),
-        rate_per_minute=_rounded(come["accepted"] / minutes if minutes else None),
+        paused_until=view.paused_until,
     )
-    counts: dict[str, Any] = {name: round(come[name]) for name in _SUMS if name != "waited"}
-    return replace(pulse, **counts), _books(view, earlier)
 
 
 def _come(runs: tuple[RunView, ...], earlier: Books) -> Mapping[str, float]:
@@ -183,7 +188,16 @@ def _books(view: View, earlier: Books) -> Books:
 
 
 def _age(view: View, moment: datetime | None) -> float | None:
-    return _rounded(None if moment is None else max(0.0, (view.now - moment) / _MINUTE))
+    return None if moment is None else _minutes(max(timedelta(), view.now - moment))
+
+
+def _minutes(time: timedelta | None) -> float | None:
+    return None if time is None else round(time / _MINUTE, 1)
+
+
+def _ratio(part: float, whole: float | None) -> float | None:
+    """Return a quotient, rounded; None where there is nothing to divide by."""
+    return round(part / whole, 1) if whole else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -167,17 +167,20 @@ class Problems:
         now = self._clock.now()
         found = [row for row in self._rows() if row[1].kind in kinds]
         over = [row for row in found if sent is None or row[1].since <= sent]
-        stay = {row.key for row, _ in found} - {row.key for row, _ in over}
-        with self._lock:
-            self._raised = {
-                key: at
-                for key, at in self._raised.items()
-                if _kind_of(key) not in kinds or key in stay
-            }
+        self._forget(kinds, but={row.key for row, _ in found} - {row.key for row, _ in over})
         for row, problem in over:
             self._leave_trace(row, problem, at=min(now, problem.until))
         if over:
             self._forget_old_traces()  # once: an outage may leave hundreds that wait for proof
+
+    def _forget(self, kinds: Collection[ProblemKind], *, but: Collection[str]) -> None:
+        """Forget that this instance has raised problems of `kinds`, but for some keys."""
+        with self._lock:
+            self._raised = {
+                key: at
+                for key, at in self._raised.items()
+                if _kind_of(key) not in kinds or key in but
+            }
 
     def note_success(self, sent: datetime, *, after_trouble: bool = False) -> None:
         """Record that Sentinel accepted what was sent at a moment; end what that disproves.
