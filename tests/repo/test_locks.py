@@ -1,7 +1,8 @@
 """The lock files say exactly what is installed, and nothing about where it came from.
 
 `pyproject.toml` is what people edit; `make lock` writes requirements.txt (what Azure's remote
-build installs) and requirements-dev.txt; npm writes package-lock.json. No test here needs the
+build installs), requirements-local.txt (the demo) and requirements-dev.txt (tests and checks); npm
+writes package-lock.json. No test here needs the
 network.
 """
 
@@ -10,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from packaging.version import Version
 from tests.repo.lock_files import read_lock, requirements_of
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("requirements.txt", "requirements-dev.txt")
+LOCKS = ("requirements.txt", "requirements-local.txt", "requirements-dev.txt")
 
 
 def pyproject() -> dict[str, Any]:
@@ -33,9 +35,12 @@ def wanted(lock: str) -> list[Requirement]:
     """Return the requirements that people wrote down for this lock."""
     project = pyproject()
     if lock == "requirements.txt":
-        lines = project["project"]["dependencies"]
-    else:
-        lines = project["dependency-groups"]["dev"]
+        return [Requirement(line) for line in project["project"]["dependencies"]]
+    groups = project["dependency-groups"]
+    lines = list(groups[lock.removeprefix("requirements-").removesuffix(".txt")])
+    if {"include-group": "local"} in lines:
+        lines.remove({"include-group": "local"})
+        lines += groups["local"]
     return [Requirement(line) for line in lines]
 
 
@@ -93,15 +98,27 @@ def test_everything_is_pinned_once(lock: str) -> None:
     assert len(names) == len(set(names))
 
 
-def test_locks_agree() -> None:
-    """A package in both locks has the same version in both."""
-    production, development = pins("requirements.txt"), pins("requirements-dev.txt")
+@pytest.mark.parametrize(("one", "other"), list(combinations(LOCKS, 2)))
+def test_locks_agree(one: str, other: str) -> None:
+    """A package in two locks has one version in both, and the same hashes: pip takes both."""
+    first, second = (
+        {canonicalize_name(item.requirement.name): item for item in read_lock(lock)}
+        for lock in (one, other)
+    )
     differing = {
-        name: (str(production[name]), str(development[name]))
-        for name in production.keys() & development.keys()
-        if production[name] != development[name]
+        name
+        for name in first.keys() & second.keys()
+        if pinned_version(first[name].requirement) != pinned_version(second[name].requirement)
+        or set(first[name].hashes) != set(second[name].hashes)
     }
     assert not differing
+
+
+def test_the_demo_installs_no_tools() -> None:
+    """What only tests and checks need is in the lock on top, not in that of the local cloud."""
+    local, dev = pins("requirements-local.txt").keys(), pins("requirements-dev.txt").keys()
+    assert local < dev
+    assert not {"pytest", "hypothesis", "mypy", "ruff", "uv"} & local
 
 
 def test_installed_packages_are_the_locked_ones() -> None:
@@ -134,7 +151,7 @@ def needs(name: str) -> Iterator[Requirement]:
 
 
 def test_nothing_for_tests_is_deployed() -> None:
-    """No package of the dev group alone has slipped into what Azure installs."""
+    """No package of the groups alone has slipped into what Azure installs."""
     asked_for_dev = {canonicalize_name(r.name) for r in wanted("requirements-dev.txt")}
     assert not asked_for_dev & pins("requirements.txt").keys()
 
@@ -155,15 +172,6 @@ def test_every_python_package_has_its_hashes(lock: str) -> None:
         if not item.hashes or not all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in item.hashes)
     ]
     assert not bare, f"run make lock: {bare} have no hashes"
-
-
-def test_locks_agree_on_hashes() -> None:
-    """pip, given both locks, takes a package only by hashes that both have."""
-    production, development = (
-        {item.requirement.name: set(item.hashes) for item in read_lock(lock)} for lock in LOCKS
-    )
-    shared = production.keys() & development.keys()
-    assert [name for name in shared if production[name] != development[name]] == []
 
 
 def test_make_lock_writes_hashes() -> None:

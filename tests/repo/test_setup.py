@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,15 @@ from tests.patience import PATIENCE
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", [".venv", "node_modules", ".setup", ".setup/checkov-env"])
-def test_what_a_link_leads_to_is_left_alone(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        *product(("all", "demo"), (".venv", "node_modules", ".setup")),
+        ("python", ".venv"),
+        ("checkov", ".setup/checkov-env"),
+    ],
+)
+def test_what_a_link_leads_to_is_left_alone(part: str, name: str, tmp_path: Path) -> None:
     """Where set-up would rewrite what a symbolic link points to, it refuses before any step."""
     project, other = tmp_path / "project", tmp_path / "other"
     other.mkdir()
@@ -22,7 +30,7 @@ def test_what_a_link_leads_to_is_left_alone(name: str, tmp_path: Path) -> None:
     (project / name).parent.mkdir(exist_ok=True)
     (project / name).symlink_to(other)
     done = subprocess.run(
-        ["sh", "scripts/setup.sh", "checkov" if "checkov" in name else "all"],
+        ["sh", "scripts/setup.sh", part],
         cwd=project,
         capture_output=True,
         text=True,
