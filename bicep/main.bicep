@@ -86,6 +86,17 @@ param assignSentinelRole bool = empty(applicationClientId)
 @description('Add the feed\'s page to Sentinel\'s data connectors.')
 param createSentinelPage bool = true
 
+@description('Add two rules and two hunting queries to Sentinel, for firewall and DNS logs.')
+param createRules bool = false
+
+@description('Days for which an indicator without an end counts as valid, in those and in the workbook.')
+@minValue(1)
+@maxValue(365)
+param daysWithoutEnd int = 90
+
+@description('Let the rules leave out what a device says it blocked.')
+param matchAllowedOnly bool = true
+
 // --- function app ---------------------------------------------------------------------------
 
 @description('Memory of an instance in MB.')
@@ -174,6 +185,9 @@ param alertChanges alertChangeMap = {}
 
 @description('Make incidents in Sentinel of the alerts, and no mail. Telemetry has to go to Sentinel\'s workspace.')
 param alertsInSentinel bool = false
+
+@description('Add a workbook of the pipeline\'s health, and with createSentinelPage one of the indicators.')
+param createWorkbooks bool = true
 
 @description('E-mail address that alerts go to; empty: none.')
 param alertEmail string = ''
@@ -296,6 +310,9 @@ module watch 'modules/watch.bicep' = {
     alertChanges: alertChanges
     alertsInSentinel: alertsInSentinel
     actionGroupIds: concat(alertActionGroupIds, empty(alertEmail) ? [] : [actionGroupId])
+    createHealthWorkbook: createWorkbooks
+    createIndicatorsWorkbook: createWorkbooks && createSentinelPage
+    rules: { create: createRules, daysWithoutEnd: daysWithoutEnd, allowedOnly: matchAllowedOnly }
   }
   dependsOn: [monitoring]
 }

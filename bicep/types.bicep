@@ -115,3 +115,43 @@ type watchPlan = {
   @description('Day on which the client secret ends, as 2027-01-31; empty: there is none, or it is not known.')
   credentialEnds: string
 }
+
+@export()
+@description('What an operator may choose for the rules.')
+type rulePlan = {
+  @description('Make the rules and the hunting queries.')
+  create: bool
+  @description('Days for which an indicator without an end counts as valid, since it was modified last.')
+  daysWithoutEnd: int
+  @description('Leave out traffic that a device says it blocked.')
+  allowedOnly: bool
+}
+
+@export()
+@description('Where a workbook is and what it asks.')
+type workbookPlan = {
+  name: string
+  @description('In Markdown, above the tiles.')
+  text: string
+  location: string
+  tags: tags
+  category: 'workbook' | 'sentinel'
+  @description('Resource id of the component or workspace that its queries ask.')
+  sourceId: string
+  resourceType: 'microsoft.insights/components' | 'microsoft.operationalinsights/workspaces'
+  @description('How far it looks back at first.')
+  days: int
+  @description('Whether it asks for an address or a domain.')
+  asksForValue: bool
+}
+
+@export()
+@description('A part of a workbook: one query, and how it looks.')
+type workbookTile = {
+  title: string
+  query: string
+  @description('In percent of the page.')
+  width: '50' | '100'
+  @description('What it says when the query finds nothing.')
+  none: string?
+}

@@ -92,7 +92,7 @@ def test_lines_are_short(path: Path) -> None:
 
 def test_main_is_short() -> None:
     """The switchboard stays one that can be read."""
-    assert len((BICEP / "main.bicep").read_text(encoding="utf-8").splitlines()) < 400
+    assert len((BICEP / "main.bicep").read_text(encoding="utf-8").splitlines()) < 450
 
 
 def test_every_parameter_is_described() -> None:

@@ -17,6 +17,8 @@ FORM: Form = json.loads((BICEP / "portal" / "createUiDefinition.json").read_text
 NOT_ASKED = {
     "alertChanges": "by name, against what a month of alerts has shown",
     "alertsInSentinel": "needs telemetry in Sentinel's workspace, which costs: think it over",
+    "daysWithoutEnd": "90 days suit a feed whose indicators mostly have an end",
+    "matchAllowedOnly": "blocked traffic floods an incident queue; a parameter file turns it on",
     "applicationCredentialEnds": "a day that changes with each new secret: in a parameter file",
     "alertActionGroupIds": "a customer with action groups has a parameter file, too",
     "alwaysReadyUploadInstances": "0 until messages are seen to wait; then a parameter file",

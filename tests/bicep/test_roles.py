@@ -106,10 +106,11 @@ def test_the_code_names_the_role_that_the_template_assigns() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_workspace_may_be_anywhere(example: str) -> None:
-    """Role and page are made in the workspace's own subscription and group."""
+    """Role, page and workbook are made in the workspace's own subscription and group."""
     workspace = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/soc/"
     there = [item for item in resources(example) if item.id.startswith(workspace)]
     assert {item.type for item in there} == {
         ASSIGNMENT,
         "Microsoft.SecurityInsights/dataConnectors",
+        "Microsoft.Insights/workbooks",
     }

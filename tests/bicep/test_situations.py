@@ -18,6 +18,8 @@ def label(resource: Resource) -> str:
     name = resource.name
     if kind in {"diagnosticSettings", "roleAssignments"}:  # their names are alike: say of what
         name = resource.id.split("/providers/")[1]
+    if kind == "workbooks":  # a GUID, too
+        name = str(resource.properties["displayName"]).replace(": ", " ")
     for pattern, short in (
         (r"lumenfeed-?\w{13}", "app"),
         (r"kv-\w{13}", "vault"),
