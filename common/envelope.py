@@ -229,13 +229,17 @@ def encode_to_fit(envelope: Envelope) -> str:
     return encode_envelope(replace(envelope, history=(), trace_parent=""))
 
 
-def objects_in(body: bytes) -> list[Any]:
-    """Return the objects in a body, each as it is; none where it is no list of them."""
+def records_of(envelope: Envelope) -> dict[int, Any]:
+    """Return the records in the body, each as it is, by their index in the chunk.
+
+    None where it is no list. Odd texts and numbers are let through: nothing that is kept or shown
+    may be lost for them.
+    """
     try:
-        objects = json.loads(body)
+        objects = json.loads(envelope.body)
     except (ValueError, RecursionError):
-        return []
-    return objects if isinstance(objects, list) else []
+        return {}
+    return dict(zip(envelope.indexes, objects, strict=False)) if isinstance(objects, list) else {}
 
 
 def text_of(known: object, name: str) -> str:

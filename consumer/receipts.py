@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 
 from common.clock import Clock
-from common.envelope import Envelope, objects_in, text_of
+from common.envelope import Envelope, records_of, text_of
 from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
@@ -61,11 +61,11 @@ class ReceiptWriter:
 
 def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejection]:
     """Return the rejections of a receipt, each with the record it speaks of, if it has it."""
-    objects = dict(zip(envelope.indexes, objects_in(envelope.body), strict=False))
+    records = records_of(envelope)
     rejections = []
     answers = [(error, False) for error in done.rejected] + [(error, True) for error in done.stray]
     for error, is_stray in answers:
-        known = None if is_stray else objects.get(error.index)
+        known = None if is_stray else records.get(error.index)
         which = f"stray-{error.index}" if is_stray else f"{error.index}"
         rejections.append(
             Rejection(

@@ -5,7 +5,7 @@ That is all of its state: it is delivered like a chunk, may be split again, and 
 records have final letters. So doubles of a part, which a crash may leave, do no harm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,23 +41,20 @@ def objects_of(envelope: Envelope, indexes: Sequence[int]) -> bytes:
     """Return the JSON array of the records at `indexes` of the chunk, of those that it carries."""
     if tuple(indexes) == envelope.indexes:
         return envelope.body
-    records = records_of(envelope)
+    records = dict(zip(envelope.indexes, _objects(envelope), strict=False))
     chosen = [records[index] for index in indexes if index in records]
     return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
 
 
-def records_of(envelope: Envelope) -> Mapping[int, Any]:
-    """Return the records in the body by their index in the chunk; none where it is no array."""
-    try:
-        records = orjson.loads(envelope.body)
-    except orjson.JSONDecodeError:
-        return {}
-    return dict(zip(envelope.indexes, records, strict=False)) if isinstance(records, list) else {}
-
-
 def is_flawed(envelope: Envelope) -> bool:
-    """Whether the body does not hold as many records as the envelope counts."""
+    """Whether the body does not hold as many records as the envelope counts, so has no parts."""
+    return len(_objects(envelope)) != envelope.count
+
+
+def _objects(envelope: Envelope) -> list[Any]:
+    """Return the objects in the body; none where one of them could not be written again."""
     try:
-        return len(orjson.loads(envelope.body)) != envelope.count
-    except (orjson.JSONDecodeError, TypeError):
-        return True
+        objects = orjson.loads(envelope.body)
+    except orjson.JSONDecodeError:
+        return []
+    return objects if isinstance(objects, list) else []

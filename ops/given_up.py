@@ -6,7 +6,7 @@ each indicator is in; the rejections of the same chunk have Sentinel's words. No
 
 from typing import Any, Final
 
-from common.envelope import decode_envelope, objects_in, text_of
+from common.envelope import decode_envelope, records_of, text_of
 from common.errors import PipelineError
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
@@ -57,7 +57,7 @@ def _records(record: PoisonRecord, ledger: Ledger) -> list[dict[str, Any]]:
         if rejection.position.startswith(beginning)
     }
     found = []
-    for index, known in zip(envelope.indexes, objects_in(envelope.body), strict=False):
+    for index, known in records_of(envelope).items():
         rejection = named.get(str(index))
         found.append(
             {

@@ -10,7 +10,7 @@ a letter a record.
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from common.ledger.states import (
 from common.ledger.tables import Action, Operation, Row, Table, Tables, Value
 from common.records import RECORD_BYTES, Record, unpack_records
 from common.settings import MAX_OBJECTS_PER_REQUEST
+from common.tally import Tally
 from common.text import cut
 
 _LEDGER: Final = ("ledger", "id")
@@ -59,7 +60,7 @@ _OUTCOME: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fate:
+class Fate(Tally):
     """What became of the records of a chunk, or of many: counts of indicators.
 
     `waited` is in seconds: from listed to accepted, added up over those that were accepted.
@@ -72,11 +73,6 @@ class Fate:
     discarded: int = 0
     pending: int = 0
     waited: float = 0.0
-
-    def __add__(self, other: "Fate") -> "Fate":
-        return Fate(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Fate)}
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

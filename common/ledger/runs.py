@@ -18,6 +18,7 @@ from common.errors import ConflictError, LeaseLostError
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
 from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState, member_of
 from common.ledger.tables import Action, Operation, Row, Table, Tables, Value, remove_all
+from common.tally import Tally
 from common.text import cut
 
 ROWS_A_WRITE: Final = 99
@@ -30,7 +31,7 @@ _CAS_TRIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(Tally):
     """What happened to the indicators of a run; `fetched` is the sum of the next five.
 
     `corrections` are those enqueued although the filters would have dropped them, and `other_kind`
@@ -45,10 +46,6 @@ class Counts:
     enqueued: int = 0
     corrections: int = 0
     other_kind: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        names = [f.name for f in fields(Counts)]
-        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +74,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folded:
+class Folded(Tally):
     """What is left of a run's chunks whose rows were folded away: counts of indicators.
 
     `waited` is that of `Fate`: seconds from listed to accepted, added up.
@@ -88,10 +85,6 @@ class Folded:
     struck: int = 0
     discarded: int = 0
     waited: float = 0.0
-
-    def __add__(self, other: "Folded") -> "Folded":
-        names = [f.name for f in fields(Folded)]
-        return Folded(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
