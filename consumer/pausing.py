@@ -4,6 +4,7 @@ import threading
 from typing import Final
 
 from common.clock import Clock
+from common.errors import PipelineError
 from common.ledger.control import Control, Pause
 
 LOOK_EVERY: Final = 10.0
@@ -21,12 +22,23 @@ class PauseWatch:
         self._last: Pause | None = None
 
     def current(self) -> Pause | None:
-        """Return the pause that is on, None where none is. Raises what the ledger raises."""
+        """Return the pause that is on, None where none is. Raises what the ledger raises.
+
+        One thread reads, without holding up the others: they go by what is known, if anything is.
+        """
         now = self._clock.boottime()
         with self._lock:
-            is_fresh = self._read_at is not None and now - self._read_at < LOOK_EVERY
-            if not is_fresh:
-                self._last = self._control.last_pause()
+            before, last = self._read_at, self._last
+            is_due = before is None or now - before >= LOOK_EVERY
+            if is_due and before is not None:
                 self._read_at = now
-            last = self._last
+        if is_due:
+            try:
+                last = self._control.last_pause()
+            except PipelineError:
+                with self._lock:
+                    self._read_at = before
+                raise
+            with self._lock:
+                self._read_at, self._last = now, last
         return last if last is not None and last.is_on(self._clock.now()) else None

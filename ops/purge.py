@@ -1,7 +1,8 @@
-"""Old records, removed at an operator's wish: runs that are over, rejections, settled poison.
+"""Old records, removed at an operator's wish: closed runs, rejections, settled poison, pulses.
 
 A run's head stays while anything still needs it: a chunk row, kept poison, a gap that is too fresh.
-So do the newest run and the newest complete one, by which the health is judged. Each record is
+So do the newest run and the newest complete one, by which the health is judged, and the newest
+pulse, which the next one goes on from. Each record is
 removed as it was read: one that somebody writes meanwhile stays. Called twice, or dies halfway:
 what is left is removed by the next call.
 """
@@ -22,6 +23,7 @@ class Purged:
     runs: int
     rejections: int
     poison: int
+    pulses: int
 
 
 def purge(ledger: Ledger, *, older_than: timedelta, now: datetime, dry_run: bool = False) -> Purged:
@@ -29,15 +31,19 @@ def purge(ledger: Ledger, *, older_than: timedelta, now: datetime, dry_run: bool
     before = now - older_than
     poison = ledger.poison.settled_before(before)
     rejections = ledger.rejections.seen_before(before)
+    newest = next(ledger.pulses.latest(1), None)
+    pulses = () if newest is None else ledger.pulses.before(min(before, newest.at))
     if dry_run:
         return Purged(
             poison=sum(1 for _ in poison),
             rejections=sum(1 for _ in rejections),
+            pulses=sum(1 for _ in pulses),
             runs=sum(1 for _ in _runs_to_go(ledger, before=before, now=now)),
         )
     return Purged(
         poison=ledger.poison.purge(poison),
         rejections=ledger.rejections.purge(rejections),
+        pulses=ledger.pulses.remove(pulses),
         runs=sum(ledger.runs.remove(run) for run in _runs_to_go(ledger, before=before, now=now)),
     )
 

@@ -17,6 +17,7 @@ from common.queues import POISON_QUEUE, SYNC_QUEUE, UPLOAD_QUEUE
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, describe_settings
 from consumer import sentinel
 from consumer.pacing import MAX_WAIT
+from ops.checks import FUNCTIONS
 from producer.lumen import CONNECT_TIMEOUT, READ_TIMEOUT
 from tests.patience import PATIENCE
 from tests.repo.lock_files import requirements_of
@@ -123,6 +124,13 @@ def test_importing_needs_no_setting(functions: dict[str, list[dict[str, Any]]]) 
     assert {"lumen_sync", "sync_now", "sentinel_upload", "keep_poison", "pipeline_status"} <= set(
         functions
     )
+
+
+def test_the_doctor_looks_at_the_functions_that_there_are(
+    functions: dict[str, list[dict[str, Any]]],
+) -> None:
+    """All but those of HTTP: whoever asks over HTTP sees that they run."""
+    assert set(FUNCTIONS) == set(functions) - set(triggers(functions, "httpTrigger"))
 
 
 def test_importing_survives_wrong_settings() -> None:

@@ -8,7 +8,7 @@ import base64
 import json
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -27,8 +27,10 @@ from common.errors import ConflictError, LaterVersionError
 from common.ledger import Ledger, open_ledger
 from common.ledger.acceptance import Acceptance
 from common.ledger.chunks import Fate
+from common.ledger.control import Pause, SyncRequest
 from common.ledger.poison import PoisonedBy, PoisonState
 from common.ledger.problems import ProblemKind, Problems
+from common.ledger.pulses import Pulse
 from common.ledger.rejections import RejectedBy
 from common.ledger.runs import Counts, Cursor, Folded
 from common.ledger.slots import Slots
@@ -45,7 +47,11 @@ from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
 
 STORED = Path(__file__).parents[2] / "fixtures" / "stored_v1"
-TABLES = ("chunks", "control", "poison", "rejections", "versions")
+FILES = {
+    **{name: name for name in ("chunks", "control", "poison", "pulses", "rejections", "versions")},
+    "operators": "control",
+}
+"""The files, and the table of each."""
 RUN = "20260101T000000-0badcafe"
 HERE = "0badcafe|https://sentinel.example"
 LEDGER = "0badcafe0badcafe"
@@ -65,8 +71,8 @@ def value(stored: Any) -> Value:
 def stored_tables(*, more: dict[str, Value] | None = None) -> FakeTables:
     """Return tables with every stored row; `more` are properties that a later release has added."""
     tables = FakeTables(lambda: 0.0)
-    for name in TABLES:
-        for row in json.loads((STORED / f"{name}.json").read_text("ascii")):
+    for file, name in FILES.items():
+        for row in json.loads((STORED / f"{file}.json").read_text("ascii")):
             data = {key: value(item) for key, item in row["properties"].items()}
             tables.table(name).insert(
                 Row(partition=row["partition"], key=row["key"], data={**data, **(more or {})})
@@ -122,6 +128,26 @@ def test_the_head_of_a_run(ledger: Ledger) -> None:
     assert (run.started_at, run.updated_at, run.progress_at) == (START, START, START)
     assert (run.reason, len(run.trail)) == ("reached MAX_PAGES (1000); the next tick goes on", 12)
     assert [found.run_id for found in ledger.runs.open()] == [RUN]
+
+
+def test_a_pulse_and_the_books_behind_it(ledger: Ledger) -> None:
+    """Every field; the next pulse counts from these books."""
+    (pulse,) = ledger.pulses.latest(9)
+    assert (pulse.at, pulse.verdict, pulse.reasons) == (START, "degraded", "gap poison")
+    assert all(getattr(pulse, item.name) is not None for item in fields(Pulse))
+    assert (pulse.poisoned, pulse.books_balance, pulse.accepted_after_seconds) == (-2, False, 4.2)
+    found = ledger.pulses.last_books()
+    assert found is not None
+    assert found[1].newest == RUN
+    assert found[1].accounts[RUN] == (9, 1, 1, 1, 1, 5, 1, 4, 1, 0, 0, 16.8)
+
+
+def test_what_operators_ask(ledger: Ledger) -> None:
+    """A pause, and a request for a run that no tick has served."""
+    hour = timedelta(hours=1)
+    pause = Pause(since=START, until=START + hour, by="ann: a repair")
+    assert ledger.control.last_pause() == pause
+    assert ledger.control.sync_request() == SyncRequest(at=START, by="ann: a repair")
 
 
 def test_the_rows_of_chunks(ledger: Ledger) -> None:

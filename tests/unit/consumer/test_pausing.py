@@ -66,6 +66,26 @@ def test_the_pause_is_read_every_few_seconds() -> None:
     assert watch.current() is None
 
 
+def test_a_read_that_hangs_holds_nobody_up() -> None:
+    """The others go by what is known; the first read of an instance is waited for by all."""
+    bench = Bench()
+    watch = PauseWatch(bench.ledger.control, clock=bench.clock)
+    seen: list[bool] = []
+    reads: list[str] = []
+
+    def another(table: str, operation: str) -> None:
+        reads.append(table)
+        if len(reads) == 2:
+            seen.append(watch.current() is not None)
+
+    pause(bench, 3600)
+    bench.tables.before = another
+    assert watch.current() is not None
+    bench.clock.advance(LOOK_EVERY)
+    assert watch.current() is not None
+    assert (seen, reads) == ([True], ["control", "control"])
+
+
 def test_a_pause_that_cannot_be_read_is_trouble_with_storage() -> None:
     """The message is deferred, uncounted: whether it may be sent is not known."""
     bench = Bench()

@@ -217,6 +217,7 @@ FAULTS: list[tuple[str, Callable[[World], None], str, State, str]] = [
     ("no writing", storage_refuses(DENIED), "writing to a table", P, "denies access"),
     ("queue role", storage_refuses(DENIED), "queue sentinel-upload", P, "Queue Data Contributor"),
     ("storage away", storage_refuses(AWAY), "table chunks", P, "private endpoints"),
+    ("no slot", storage_refuses(AWAY), "upload", N, "no send slot"),
     ("the rest of it", storage_refuses(AWAY), "table control", N, "does not answer"),
     (
         "secret expired",
@@ -227,6 +228,7 @@ FAULTS: list[tuple[str, Callable[[World], None], str, State, str]] = [
     ),
     ("no token", attribute("token", UnavailableError("no token: away")), "upload", N, "no token"),
     ("audience", attribute("token", jwt("https://graph.microsoft.com")), "token", P, "AUDIENCE"),
+    ("audience by id", attribute("token", jwt(GUID)), "token", State.OK, GUID),
     ("token refused", reply("upload", 401), "upload", P, "another tenant"),
     ("no role", reply("upload", 403), "upload", P, "Sentinel Contributor"),
     ("no workspace", reply("upload", 404), "upload", P, "WORKSPACE_ID"),

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from common.errors import ConflictError, UnavailableError
+from common.ledger.pulses import Books, Pulse
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.runs import Run
 from common.ledger.states import RunState
@@ -14,6 +15,7 @@ from common.ledger.tables import Row
 from ops.cli import main
 from ops.commands import GOOD
 from ops.purge import Purged, purge
+from tests.fakes.clock import START
 from tests.unit.ops.samples import RUN, Bench, chunk
 
 DAY = 24 * 3600.0
@@ -60,11 +62,11 @@ def test_old_runs_that_are_over_go(state: RunState, goes: bool) -> None:
     """What is open, or of a later release, stays."""
     bench = Bench()
     (run,) = old_runs(bench, state)
-    assert do(bench, dry_run=True) == Purged(runs=goes, rejections=0, poison=0)
+    assert do(bench, dry_run=True) == Purged(runs=goes, rejections=0, poison=0, pulses=0)
     assert run.run_id in left(bench)
-    assert do(bench) == Purged(runs=goes, rejections=0, poison=0)
+    assert do(bench) == Purged(runs=goes, rejections=0, poison=0, pulses=0)
     assert (run.run_id in left(bench)) is not goes
-    assert do(bench) == Purged(runs=0, rejections=0, poison=0)
+    assert do(bench) == Purged(runs=0, rejections=0, poison=0, pulses=0)
 
 
 @pytest.mark.parametrize("needed_by", ["a chunk's row", "a void row", "kept poison"])
@@ -148,6 +150,19 @@ def test_a_row_of_another_kind_beside_the_rejections_stays() -> None:
     bench.clock.advance(91 * DAY)
     assert do(bench).rejections == 0
     assert bench.tables.table("rejections").get("other", "1") is not None
+
+
+def test_old_pulses_go_but_for_the_newest() -> None:
+    """The next pulse goes on from the newest one, however old it is."""
+    bench = Bench()
+    pulses = bench.toolbox.ledger.pulses
+    for day in range(3):
+        pulses.write(Pulse(at=START + timedelta(days=day), verdict="healthy"), Books())
+    bench.clock.advance(100 * 86_400)
+    assert (do(bench, dry_run=True).pulses, do(bench).pulses, do(bench).pulses) == (2, 2, 0)
+    (left,) = pulses.latest(9)
+    assert left.at == START + timedelta(days=2)
+    assert do(bench, days=99).pulses == 0
 
 
 def test_a_rejection_that_is_seen_while_it_is_purged_stays() -> None:
@@ -235,7 +250,12 @@ def test_the_command_says_what_went(capsys: pytest.CaptureFixture[str]) -> None:
         "runs                       1",
     ]
     assert show("--json") == GOOD
-    assert json.loads(capsys.readouterr().out) == {"runs": 1, "rejections": 0, "poison": 0}
+    assert json.loads(capsys.readouterr().out) == {
+        "runs": 1,
+        "rejections": 0,
+        "poison": 0,
+        "pulses": 0,
+    }
     assert show() == GOOD
     assert "runs              0" in capsys.readouterr().out
 
