@@ -80,7 +80,7 @@ def deliver_all(host: HostProcess) -> list[dict[str, Any]]:
 
 def runs(host: HostProcess) -> list[dict[str, Any]]:
     """Return the latest runs with the fate of their indicators, newest first."""
-    answer = host.get(f"/api/status?runs={_RUNS}")
+    answer = host.get(f"/api/read/status?runs={_RUNS}")
     answer.raise_for_status()
     found: list[dict[str, Any]] = answer.json()["runs"]
     return found

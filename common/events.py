@@ -74,6 +74,8 @@ class Event(StrEnum):
     # A tick ended: how the feed is, in numbers. Alerts and workbooks read it; see `reason` unless
     # `verdict` is healthy.
     HEALTH = "health"
+    # An operator did something; `by` says who. Nothing to do: it is the record for an audit.
+    OPERATOR_ACT = "operator-act"
     # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.
     CONTRACT_DRIFT = "contract-drift"
 

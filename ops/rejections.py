@@ -150,9 +150,10 @@ def to_csv(rejections: Sequence[Rejection]) -> str:
     writer.writeheader()
     for rejection in rejections:
         row = describe_rejection(rejection)
-        writer.writerow({name: _harmless(str(value)) for name, value in row.items()})
+        writer.writerow({name: harmless(str(value)) for name, value in row.items()})
     return text.getvalue()
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
+    """Return a cell so that no spreadsheet computes it. Pure."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell

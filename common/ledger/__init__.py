@@ -6,6 +6,7 @@ owns the states and the moves between them, and `tables` is the only one that kn
 
 from dataclasses import dataclass
 
+from common.ledger.acts import Acts
 from common.ledger.chunks import Chunks
 from common.ledger.control import Control
 from common.ledger.poison import Poison
@@ -29,6 +30,7 @@ class Ledger:
     control: Control
     wishes: Wishes
     pulses: Pulses
+    acts: Acts
 
 
 def open_ledger(tables: Tables) -> Ledger:
@@ -41,4 +43,5 @@ def open_ledger(tables: Tables) -> Ledger:
         control=Control(tables),
         wishes=Wishes(tables),
         pulses=Pulses(tables),
+        acts=Acts(tables),
     )

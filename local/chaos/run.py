@@ -199,7 +199,7 @@ def _ask(host: HostProcess | None) -> Any:
     if host is None:
         return None
     try:
-        answer = host.get(f"/api/status?runs={SHOWN_RUNS}")
+        answer = host.get(f"/api/read/status?runs={SHOWN_RUNS}")
     except requests.ConnectionError:
         return None
     answer.raise_for_status()

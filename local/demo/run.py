@@ -163,7 +163,7 @@ class _Watch:
             time.sleep(LOOK_EVERY)
             self._heal_in_time()
             try:
-                report = self._host.get(f"/api/status?runs={FIRE_AT_MOST}").json()
+                report = self._host.get(f"/api/read/status?runs={FIRE_AT_MOST}").json()
             except _DIED:
                 _say("  an instance died")
                 continue
@@ -284,7 +284,7 @@ def _keep(cloud: LocalCloud) -> None:
     host = next((host for host in cloud.hosts if host.alive), cloud.hosts[0])
     _say(
         f"\nleft running until you press Ctrl-C:\n"
-        f"  function host  {host.url}/api/status?code={host.host_key}\n"
+        f"  function host  {host.url}/api/read/status?code={host.host_key}\n"
         f"  Lumen          {cloud.lumen.url}\n"
         f"  Sentinel       {cloud.sentinel.url}\n"
         f"  Entra          {cloud.entra.url}\n"

@@ -24,7 +24,7 @@ from tests.patience import PATIENCE
 from tests.repo.git_files import listed, repository_files
 from tests.repo.lock_files import requirements_of
 
-FUNCTIONS = {"lumen_sync", "sentinel_upload", "keep_poison", "pipeline_status"}
+FUNCTIONS = {"lumen_sync", "sentinel_upload", "keep_poison", "read", "act", "health"}
 
 HOST_ALONE = """
 import importlib.abc, json, runpy, sys
@@ -246,7 +246,7 @@ def test_the_package_runs_on_the_worker(
         assert isinstance(functions, list)
         assert set(functions) >= FUNCTIONS
         answer = requests.get(
-            f"http://127.0.0.1:{ready['port']}/api/status",
+            f"http://127.0.0.1:{ready['port']}/api/read/status",
             headers={"x-functions-key": "key"},
             timeout=PATIENCE,
         )

@@ -4,7 +4,7 @@ import json
 import random
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -395,7 +395,7 @@ class History:
             if run.is_open:
                 faults.append(f"run {run.run_id} is open in the end")
             removed = self.world.removed.get(run.run_id, Folded())
-            if run.folded != removed:
+            if replace(run.folded, waited=0.0) != replace(removed, waited=0.0):
                 faults.append(f"{run.run_id} counts {run.folded}, its removed rows said {removed}")
             fate = reconcile(run, ledger.chunks.outcomes(run.run_id))
             if not fate.balanced:

@@ -33,7 +33,9 @@ def test_the_worker_indexes_every_function(new_world: NewWorld) -> None:
         "sync_now",
         "sentinel_upload",
         "keep_poison",
-        "pipeline_status",
+        "read",
+        "act",
+        "health",
     }
     assert bindings["lumen_sync"]["type"] == "timerTrigger"
     assert bindings["lumen_sync"]["schedule"] == DEFAULT_SCHEDULE
@@ -45,7 +47,7 @@ def test_the_worker_indexes_every_function(new_world: NewWorld) -> None:
         SYNC_QUEUE,
     ]
     assert {queue["connection"] for queue in queues.values()} == {STORAGE_CONNECTION}
-    assert bindings["pipeline_status"]["route"] == "status"
+    assert bindings["read"]["route"] == "read/{*path}"
 
 
 def test_the_schedule_is_a_setting(new_world: NewWorld) -> None:
@@ -67,15 +69,15 @@ def test_status_needs_a_key_and_tells_the_runs(new_world: NewWorld) -> None:
     """The status function answers with a function key only, and its numbers balance."""
     world = new_world(SyntheticFeed(300))
     host = world.cloud.start_host()
-    assert requests.get(host.url + "/api/status", timeout=PATIENCE).status_code == 401
+    assert requests.get(host.url + "/api/read/status", timeout=PATIENCE).status_code == 401
     world.sync(host)
     world.deliver_all()
-    report = host.get("/api/status").json()
+    report = host.get("/api/read/status").json()
     assert report["queue_depth"] == 0
     assert report["runs"][0]["state"] == "complete"
     assert report["runs"][0]["fetched"] == 300
     assert report["runs"][0]["balanced"] is True
-    wrong = host.get("/api/status?runs=0")
+    wrong = host.get("/api/read/status?runs=0")
     assert (wrong.status_code, list(wrong.json())) == (400, ["error"])
     assert_conserved(world)
 
@@ -83,7 +85,7 @@ def test_status_needs_a_key_and_tells_the_runs(new_world: NewWorld) -> None:
 def test_status_names_a_wrong_setting(new_world: NewWorld) -> None:
     """A setting that the status needs and cannot read is named in its answer."""
     world = new_world(settings={"SENTINEL_REQUESTS_PER_MINUTE": "many"})
-    response = world.cloud.start_host().get("/api/status")
+    response = world.cloud.start_host().get("/api/read/status")
     assert response.status_code == 500
     assert "SENTINEL_REQUESTS_PER_MINUTE" in response.json()["error"]
 
@@ -93,13 +95,13 @@ def test_status_tells_what_nobody_has_kept_yet(new_world: NewWorld) -> None:
     world = new_world(ListFeed())
     host = world.cloud.start_host(disabled=("sentinel_upload", "keep_poison"))
     _put(world, POISON_QUEUE, "given up")
-    report = host.get("/api/status").json()
+    report = host.get("/api/read/status").json()
     assert (report["poison_queue_depth"], report["poison_kept"]) == (1, 0)
     assert any("keep_poison" in finding for finding in report["findings"])
     world.cloud.start_host()
     until(world.kept, "the message is kept")
-    until(lambda: host.get("/api/status").json()["poison_queue_depth"] == 0, "it has left")
-    assert host.get("/api/status").json()["poison_kept"] == 1
+    until(lambda: host.get("/api/read/status").json()["poison_queue_depth"] == 0, "it has left")
+    assert host.get("/api/read/status").json()["poison_kept"] == 1
 
 
 def _put(world: World, queue: str, text: str) -> None:

@@ -35,7 +35,7 @@ def test_messages_that_the_handler_failed_on_arrive_after_all(new_world: NewWorl
         world.put(put_back_often(text), queue=POISON_QUEUE)
     poison_queue = fail_on(world, len(texts))
     finding = next(
-        one for one in producer.get("/api/status").json()["findings"] if "not kept yet" in one
+        one for one in producer.get("/api/read/status").json()["findings"] if "not kept yet" in one
     )
     assert "`poison rescue`" in finding
     producer.terminate()

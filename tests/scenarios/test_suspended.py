@@ -47,9 +47,20 @@ class Suspension:
         """Whether it lasts for so many seconds already."""
         return time.monotonic() - self._at > seconds
 
-    def end(self) -> None:
-        """Let the process go on."""
+    def end(self) -> float:
+        """Let the process go on; return how many seconds it stood still, a moment more or less."""
+        lasted = time.monotonic() - self._at
         os.kill(self.host.process.pid, signal.SIGCONT)
+        return lasted
+
+
+def outcomes(lasted: float) -> set[tuple[int, int]]:
+    """Return what may have been accepted and struck; near the limit a busy machine decides."""
+    size = len(NUMBERS)
+    both_sent, one_struck = (2 * size, 0), (size, size)
+    if lasted > LOOK_IS_GOOD_FOR:
+        return {one_struck}
+    return {both_sent} if lasted < LOOK_IS_GOOD_FOR / 2 else {both_sent, one_struck}
 
 
 @pytest.mark.parametrize("seconds", [0.0, LOOK_IS_GOOD_FOR], ids=["shortly", "for long"])
@@ -73,12 +84,11 @@ def test_a_consumer_that_stands_still_between_its_look_and_its_request(
     (old, new) = world.chunks()
     assert (old.fate.struck, new.fate.pending) == (len(NUMBERS), len(NUMBERS))
     until(lambda: stop.is_over(seconds), "the look is too old")
-    stop.end()
+    lasted = stop.end()
     world.deliver_all()
     fates = world.fates()
     found = sum(fate.accepted for fate in fates), sum(fate.struck for fate in fates)
-    size = len(NUMBERS)
-    assert found == ((2 * size, 0) if not seconds else (size, size)), "which of the two was sent"
+    assert found in outcomes(lasted), "which of the two was sent"
     assert_conserved(world)
     assert_last_word(world, first, second)
 

@@ -1,69 +1,118 @@
-"""The status function: the report, or in plain words why there is none."""
+"""The operators' HTTP functions: what they make of a request, and of an answer."""
 
 import json
 
+import azure.functions as func
 import pytest
 
-from common.errors import CredentialError, PipelineError, ThrottledError, UnavailableError
-from ops.toolbox import open_toolbox
-from ops.triggers import MAX_RUNS, read_runs, status_response
+from common.ledger.pulses import Books, Pulse
+from ops import triggers
+from ops.health_word import HealthWord
 from tests.unit.ops.samples import Bench
 
 
-def test_the_report_is_json() -> None:
-    """The health and the latest runs."""
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench behind the functions."""
     bench = Bench()
-    bench.run()
-    bench.run_at(60)
-    response = status_response(lambda: bench.toolbox, runs=1)
+    word = HealthWord(lambda: bench.toolbox, clock=bench.clock)
+    monkeypatch.setattr(triggers, "_toolbox", lambda: bench.toolbox)
+    monkeypatch.setattr(triggers, "_health_word", lambda: word)
+    return bench
+
+
+def request(
+    method: str,
+    path: str,
+    *,
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+    **query: str,
+) -> func.HttpRequest:
+    """Return a request as the worker gives it to a function."""
+    return func.HttpRequest(
+        method=method,
+        url=f"https://app/api/{path}",
+        headers=headers or {},
+        params=query,
+        route_params={"path": path.partition("/")[2]},
+        body=body,
+    )
+
+
+def call(function: object, given: func.HttpRequest) -> func.HttpResponse:
+    """Call a function of the blueprint."""
+    assert callable(function)
+    response: func.HttpResponse = function.build().get_user_function()(given)  # type: ignore[attr-defined]
+    return response
+
+
+@pytest.mark.usefixtures("bench")
+def test_an_answer_is_json_that_no_cache_keeps_and_no_page_runs() -> None:
+    """The security headers are on every answer."""
+    response = call(triggers.read, request("GET", "read/status", code="a key"))
     assert (response.status_code, response.mimetype) == (200, "application/json")
-    report = json.loads(response.get_body())
-    assert (report["health"], len(report["runs"])) == ("healthy", 1)
+    assert dict(response.headers) == triggers.SECURITY_HEADERS
+    assert json.loads(response.get_body())["queue_depth"] == 0
 
 
-@pytest.mark.parametrize("error", [UnavailableError, ThrottledError, CredentialError])
-def test_trouble_with_the_storage_is_told(error: type[PipelineError]) -> None:
-    """503 with the reason, so that whoever watches knows that it is not the feed's answer."""
-    bench = Bench()
+@pytest.mark.usefixtures("bench")
+def test_a_list_is_csv_where_the_caller_wants_that() -> None:
+    """By the header `Accept`."""
+    response = call(
+        triggers.read, request("GET", "read/rejections", headers={"accept": "text/csv"})
+    )
+    assert (response.status_code, response.mimetype) == (200, "text/csv")
 
-    def fail(table: str, _operation: str) -> None:
-        raise error(f"table {table} is away")
 
-    bench.tables.before = fail
-    response = status_response(lambda: bench.toolbox, runs=5)
-    assert (response.status_code, response.mimetype) == (503, "application/json")
-    assert json.loads(response.get_body()) == {"error": "table control is away"}
+@pytest.mark.usefixtures("bench")
+@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b'"text"', b" " * (triggers.MAX_BODY + 1)])
+def test_the_body_of_an_act_is_a_json_object(body: bytes) -> None:
+    """Anything else is a request that the caller can mend."""
+    response = call(triggers.act, request("POST", "act/poison/replay", body=body))
+    assert response.status_code == 400
+
+
+def test_an_act_names_the_operator(bench: Bench) -> None:
+    """By the header that the operator's program sends."""
+    bench.poison(0)
+    body = json.dumps({"all": True}).encode()
+    given = request("POST", "act/poison/replay", body=body, headers={"x-operator": "Ada"})
+    assert call(triggers.act, given).status_code == 200
+    (act,) = bench.toolbox.ledger.acts.latest()
+    assert act.by == "Ada"
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("SENTINEL_REQUESTS_PER_MINUTE", "many"), ("PipelineStorage", "")]
-)
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """500 with the setting and its remedy, not a traceback."""
-    monkeypatch.setenv("PipelineStorage", "UseDevelopmentStorage=true")
-    monkeypatch.setenv(name, value)
-    response = status_response(open_toolbox, runs=5)
-    assert response.status_code == 500
-    assert name in json.loads(response.get_body())["error"]
-
-
-@pytest.mark.parametrize(
-    ("text", "runs"),
+    ("verdict", "age_minutes", "expected"),
     [
-        ("1", 1),
-        ("50", MAX_RUNS),
-        ("007", 7),
-        ("0", None),
-        ("51", None),
-        ("000000050999999", None),
-        ("9" * 5000, None),
-        ("", None),
-        ("-1", None),
-        (" 5", None),
-        ("5.0", None),
-        ("\u0665", None),
+        ("healthy", 1, (200, "healthy")),
+        ("degraded", 1, (200, "degraded")),
+        ("paused", 1, (200, "paused")),
+        ("down", 1, (503, "down")),
+        ("healthy", 60, (503, "unknown")),
+        ("wonderful", 1, (503, "unknown")),
+        (None, 0, (503, "unknown")),
     ],
 )
-def test_the_number_of_runs_is_checked_as_it_is_used(text: str, runs: int | None) -> None:
-    """The whole text is one number from 1 to the most; anything else is none."""
-    assert read_runs(text) == runs
+def test_health_is_one_word(
+    bench: Bench, verdict: str | None, age_minutes: int, expected: tuple[int, str]
+) -> None:
+    """From the last pulse; without a fresh one it is unknown."""
+    if verdict is not None:
+        bench.toolbox.ledger.pulses.write(Pulse(at=bench.clock.now(), verdict=verdict), Books())
+    bench.clock.advance(60 * age_minutes)
+    response = call(triggers.health, request("GET", "health"))
+    assert (response.status_code, json.loads(response.get_body())["health"]) == expected
+
+
+def test_health_asks_the_storage_at_most_every_ten_seconds(bench: Bench) -> None:
+    """A flood of probes costs nothing; after ten seconds the word is asked for once more."""
+    calls: list[str] = []
+    bench.tables.before = lambda table, _operation: calls.append(table)
+    for _ in range(5):
+        call(triggers.health, request("GET", "health"))
+    assert calls == ["pulses"]
+    bench.clock.advance(11)
+    call(triggers.health, request("GET", "health"))
+    assert calls == ["pulses"] * 2

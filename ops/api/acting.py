@@ -1,0 +1,273 @@
+"""Answers that change something: each may be repeated, and long ones are done in slices.
+
+`Caller` says who acts. What is chosen is checked before anything is written.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from common.ledger.poison import PoisonEntry
+from common.ledger.rejections import RejectedBy, Rejection
+from ops import lost, poison, rejections
+from ops.api import parameters
+from ops.api.reading import Answer, poison_token, rejection_token
+from ops.api.refusals import BadRequest, NotFound
+from ops.api.slices import SLICE, slice_of
+from ops.decisions import Decision
+from ops.destination import adopt
+from ops.pause import pause, resume
+from ops.problems import acknowledge
+from ops.purge import purge
+from ops.rescue import rescue
+from ops.sync import request_sync, take_back
+from ops.toolbox import Toolbox
+
+NO_RUN_YET = (
+    "no sync run is on record in this storage account, and the first one sends everything; "
+    "is it the right account?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls: a name for the records, and whether it may read and act."""
+
+    name: str
+    may_read: bool = True
+    may_act: bool = True
+
+
+def replay(toolbox: Toolbox, asked: parameters.PoisonAct, caller: Caller) -> Answer:
+    """Put messages that were given up back on the queue; what was struck since is left out."""
+
+    def handle(entries: Sequence[PoisonEntry]) -> Iterator[poison.Handled]:
+        return poison.replay(
+            entries,
+            ledger=toolbox.ledger,
+            queue=toolbox.queue,
+            slots=toolbox.slots,
+            clock=toolbox.clock,
+            dry_run=asked.dry_run,
+            decision=Decision(by=caller.name, note=asked.note),
+        )
+
+    return slice_of(
+        _poison(toolbox, asked),
+        token=poison_token,
+        after=asked.after,
+        handle=handle,
+        describe=_handled_poison,
+        clock=toolbox.clock,
+    )
+
+
+def discard(toolbox: Toolbox, asked: parameters.PoisonAct, caller: Caller) -> Answer:
+    """Give messages up for good; only a newer version or a full sync brings them back."""
+
+    def handle(entries: Sequence[PoisonEntry]) -> Iterator[poison.Handled]:
+        return poison.discard(
+            entries,
+            ledger=toolbox.ledger,
+            clock=toolbox.clock,
+            dry_run=asked.dry_run,
+            decision=Decision(by=caller.name, note=asked.note),
+        )
+
+    return slice_of(
+        _poison(toolbox, asked),
+        token=poison_token,
+        after=asked.after,
+        handle=handle,
+        describe=_handled_poison,
+        clock=toolbox.clock,
+    )
+
+
+def _poison(toolbox: Toolbox, asked: parameters.PoisonAct) -> list[PoisonEntry]:
+    _one_way(names=asked.names, reason=asked.reason, all=asked.all)
+    chosen = poison.Selection(names=tuple(asked.names), reason=asked.reason, all_kept=asked.all)
+    found = poison.find(toolbox.ledger, chosen)
+    _all_there("poison", asked.names, [entry.name for entry in found])
+    return found
+
+
+def _handled_poison(item: poison.Handled) -> Answer:
+    return {"poison": item.name, "indicators": item.count, "result": item.result.value}
+
+
+def bring_back(toolbox: Toolbox, _: parameters.Act, __: Caller) -> Answer:
+    """Bring messages that are stuck on the poison queue back to the upload queue."""
+    done = rescue(
+        toolbox.poison_queue,
+        upload_queue=toolbox.queue,
+        clock=toolbox.clock,
+        patience=SLICE,
+    )
+    return {"count": done.count, "remaining": done.left}
+
+
+def retry(toolbox: Toolbox, asked: parameters.RejectionAct, caller: Caller) -> Answer:
+    """Let the next run send rejected records once more, those that are still the newest."""
+    narrowing = asked.run or asked.reason or asked.indicator
+    _one_way(names=asked.names, reason=narrowing, all=asked.all)
+    selection = rejections.Selection(
+        names=tuple(asked.names),
+        run_id=asked.run,
+        reason=asked.reason,
+        indicator=asked.indicator,
+    )
+    chosen = rejections.find(toolbox.ledger, selection)
+    _all_there("rejection", asked.names, [one.name for one in chosen])
+    if not asked.names:  # what Lumen lists in this form cannot be sent
+        chosen = [one for one in chosen if one.rejected_by is RejectedBy.SENTINEL]
+
+    def handle(some: Sequence[Rejection]) -> Iterator[rejections.Handled]:
+        return rejections.retry(
+            some,
+            ledger=toolbox.ledger,
+            at=toolbox.clock.now(),
+            by=caller.name,
+            note=asked.note,
+            dry_run=asked.dry_run,
+        )
+
+    return slice_of(
+        chosen,
+        token=rejection_token,
+        after=asked.after,
+        handle=handle,
+        describe=lambda item: {
+            "rejection": item.name,
+            "indicator": item.indicator_id,
+            "result": item.result.value,
+        },
+        clock=toolbox.clock,
+    )
+
+
+def lose(toolbox: Toolbox, asked: parameters.ChunkAct, caller: Caller) -> Answer:
+    """Declare chunks lost of which no message can be found, so that the books close."""
+    _one_way(names=asked.names, reason="", all=asked.all)
+    names = lost.candidates(toolbox.ledger) if asked.all else list(dict.fromkeys(asked.names))
+
+    def handle(some: Sequence[str]) -> Iterator[lost.Handled]:
+        return lost.declare_lost(
+            some,
+            ledger=toolbox.ledger,
+            queues=(toolbox.queue, toolbox.poison_queue),
+            at=toolbox.clock.now(),
+            by=caller.name,
+            note=asked.note,
+            dry_run=asked.dry_run,
+        )
+
+    return slice_of(
+        names,
+        token=str,
+        after=asked.after,
+        handle=handle,
+        describe=lambda item: {
+            "chunk": item.name,
+            "indicators": item.indicators,
+            "result": item.result.value,
+        },
+        clock=toolbox.clock,
+    )
+
+
+def acknowledge_gaps(toolbox: Toolbox, asked: parameters.GapAct, caller: Caller) -> Answer:
+    """Take note of gaps, so that the status is silent about them."""
+    _one_way(names=asked.runs, reason="", all=asked.all)
+    now = toolbox.clock.now()
+    open_gaps = [gap.run_id for gap in toolbox.ledger.runs.gaps() if gap.counts_at(now)]
+    chosen = open_gaps if asked.all else asked.runs
+    done = acknowledge(toolbox.ledger, chosen, at=now, by=caller.name, note=asked.note)
+    rows = [
+        {"run": item.run_id, "result": "acknowledged" if item.is_done else "has no gap"}
+        for item in done
+    ]
+    return {"handled": rows}
+
+
+def remove_old(toolbox: Toolbox, asked: parameters.PurgeAct, _: Caller) -> Answer:
+    """Remove old runs, rejections and settled poison."""
+    done = purge(
+        toolbox.ledger,
+        older_than=timedelta(days=asked.days),
+        now=toolbox.clock.now(),
+        dry_run=asked.dry_run,
+    )
+    return asdict(done)
+
+
+def adopt_chunks(toolbox: Toolbox, asked: parameters.DryAct, _: Caller) -> Answer:
+    """Let chunks that wait for another workspace go to the present one."""
+    if not toolbox.destination:
+        raise BadRequest("set WORKSPACE_ID, and SENTINEL_BASE_URL for another cloud")
+    done = adopt(
+        toolbox.ledger, toolbox.sends, destination=toolbox.destination, dry_run=asked.dry_run
+    )
+    return {"destination": toolbox.destination, **asdict(done)}
+
+
+def sync_now(toolbox: Toolbox, asked: parameters.SyncAct, caller: Caller) -> Answer:
+    """Ask for a sync run now, or take back what no run has served yet."""
+    ledger = toolbox.ledger
+    if asked.take_back:
+        if asked.full:
+            raise BadRequest("full and takeBack exclude each other")
+        taken = take_back(ledger)
+        return {"requested_at": None, "full": False, "taken_back": taken.sync or taken.full}
+    if asked.full and not any(ledger.runs.latest(1)):
+        raise BadRequest(NO_RUN_YET)
+    request = request_sync(
+        ledger,
+        toolbox.sync_queue,
+        full=asked.full,
+        now=toolbox.clock.now(),
+        decision=Decision(by=caller.name, note=asked.note),
+    )
+    return {"requested_at": request.at.isoformat(), "full": asked.full, "taken_back": False}
+
+
+def pause_feed(toolbox: Toolbox, asked: parameters.PauseAct, caller: Caller) -> Answer:
+    """Stop new runs and uploads until a time, at most seven days away; it ends by itself."""
+    decision = Decision(by=caller.name, note=asked.note)
+    try:
+        made = pause(toolbox.ledger, until=asked.until, now=toolbox.clock.now(), decision=decision)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+    return {"paused_until": made.until.isoformat(), "by": made.by}
+
+
+def resume_feed(toolbox: Toolbox, _: parameters.Act, __: Caller) -> Answer:
+    """End the pause that is on."""
+    return {"was_paused": resume(toolbox.ledger, now=toolbox.clock.now())}
+
+
+def _one_way(*, names: Sequence[str], reason: str, all: bool) -> None:  # noqa: A002
+    """Raise `BadRequest` unless the choice is made in exactly one way."""
+    ways = [bool(names), bool(reason), all]
+    if sum(ways) != 1:
+        raise BadRequest("choose in one way: by names, by a filter, or all")
+
+
+def _all_there(what: str, names: Sequence[str], found: Sequence[str]) -> None:
+    absent = sorted(set(names) - set(found))
+    if absent:
+        raise NotFound(f"there is no {what} called {', '.join(absent[:5])}")
+
+
+def words(result: Any) -> str:
+    """Return what an answer says was done, in a few words for the record of the act. Pure."""
+    if not isinstance(result, dict):
+        return ""
+    if "totals" in result:
+        totals = ", ".join(f"{count} {what}" for what, count in result["totals"].items())
+        left = result["remaining"]
+        return (totals or "nothing to do") + (f"; {left} to go" if left else "")
+    if "handled" in result:
+        return f"{len(result['handled'])} handled"
+    return ", ".join(f"{name} {value}" for name, value in result.items() if value not in ("", {}))

@@ -1,0 +1,182 @@
+"""One call of the operators' API: find the operation, check its parameters, do it, record acts.
+
+`answer` never raises what a caller caused or a service did: each has an HTTP status and a text that
+says what to do. A call ends within `ANSWER_WITHIN`, also when storage never answers.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from common.errors import ConflictError, HaltError, SettingsError, TryLaterError
+from common.ledger import acts
+from common.transport import within
+from ops.api.acting import Caller, words
+from ops.api.parameters import Act, DryAct, Parameters
+from ops.api.refusals import BadRequest, Forbidden, NotAllowed, NotFound, Refusal
+from ops.api.table import READS, WRITES, Read, Write
+from ops.rejections import harmless
+from ops.toolbox import Toolbox
+
+ANSWER_WITHIN: Final = 26.0
+"""Seconds after which a call that waits for storage ends; 30 s are promised."""
+
+ACTS_PATH: Final = "act"
+"""`GET` tells which acts the caller may do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """An answer: plain JSON values, or CSV."""
+
+    status: HTTPStatus
+    body: dict[str, Any] | str
+
+
+def answer(
+    toolbox: Callable[[], Toolbox],
+    *,
+    method: str,
+    path: str,
+    given: Mapping[str, Any],
+    caller: Caller,
+    wants_csv: bool = False,
+) -> Response:
+    """Do one operation; `given` are its parameters as they came, from a query or a JSON body.
+
+    400, 403, 404, 405: the caller can mend it; 409: something changed at that moment, again is
+    right; 500 names settings that are wrong; 503: storage is unavailable. `error` says why.
+    """
+    try:
+        with within(ANSWER_WITHIN):
+            return _answer(toolbox, method, path.strip("/"), given, caller, wants_csv=wants_csv)
+    except Refusal as refusal:
+        return _failed(refusal.status, refusal)
+    except SettingsError as error:
+        return _failed(HTTPStatus.INTERNAL_SERVER_ERROR, error)
+    except ConflictError as error:
+        return _failed(HTTPStatus.CONFLICT, error)
+    except (HaltError, TryLaterError) as error:
+        return _failed(HTTPStatus.SERVICE_UNAVAILABLE, error)
+
+
+def _failed(status: HTTPStatus, error: Exception) -> Response:
+    return Response(status=status, body={"error": str(error)})
+
+
+def _answer(
+    toolbox: Callable[[], Toolbox],
+    method: str,
+    path: str,
+    given: Mapping[str, Any],
+    caller: Caller,
+    *,
+    wants_csv: bool,
+) -> Response:
+    if (method, path) == ("GET", ACTS_PATH):
+        _take(given, Parameters)
+        return _ok({"name": caller.name, "acts": acts_of(caller)})
+    for write in WRITES:
+        if path == write.path:
+            _must_be(method, "POST")
+            if not caller.may_act:
+                raise Forbidden("this needs the role operator, or the acting key")
+            return _ok(_act(toolbox(), write, _take(given, write.takes), caller))
+    for read in READS:
+        found = match(read.path, path)
+        if found is not None:
+            _must_be(method, "GET")
+            if not caller.may_read:
+                raise Forbidden("this needs the role reader or operator, or a key")
+            asked = _take({**given, **found}, read.takes)
+            result = read.do(toolbox(), asked)
+            return _csv(read, result) if wants_csv and read.csv else _ok(result)
+    raise NotFound(f"there is nothing at {path}")
+
+
+def acts_of(caller: Caller) -> list[str]:
+    """Return the paths of the acts that a caller may do. Pure."""
+    return [write.path for write in WRITES] if caller.may_act else []
+
+
+def match(template: str, path: str) -> dict[str, str] | None:
+    """Return what stands for the name in braces at the end; None if it is another path. Pure."""
+    start, brace, name = template.partition("{")
+    if not brace:
+        return {} if path == template else None
+    rest = path.removeprefix(start)
+    return {name.rstrip("}"): rest} if rest != path and rest else None
+
+
+def _must_be(method: str, right: str) -> None:
+    if method != right:
+        raise NotAllowed(f"use {right}, not {method}")
+
+
+def _take[P: Parameters](given: Mapping[str, Any], takes: type[P]) -> P:
+    """Return the parameters as they are declared; raises `BadRequest` that names the wrong one."""
+    try:
+        return msgspec.convert(dict(given), takes, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadRequest(_said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    """Return the library's words in those of a caller: `$.runs` is the parameter `runs`."""
+    what, at, where = str(error).partition(" - at `$.")
+    what = what.replace("Object contains unknown field", "there is no parameter")
+    what = what.replace("Object missing required field", "there must be a parameter")
+    return f"parameter {where.rstrip('`')}: {what[:1].lower()}{what[1:]}" if at else what
+
+
+def _act(toolbox: Toolbox, write: Write, asked: Act, caller: Caller) -> dict[str, Any]:
+    """Do an act and keep a record of it; of what would only be said there is none."""
+    if isinstance(asked, DryAct) and asked.dry_run:
+        return write.do(toolbox, asked, caller)
+    begun = acts.Act(
+        act=write.path.removeprefix("act/").replace("/", " "),
+        by=caller.name,
+        at=toolbox.clock.now(),
+        note=asked.note,
+        on=_chosen(asked),
+    )
+    key = toolbox.ledger.acts.begin(begun)
+    try:
+        result = write.do(toolbox, asked, caller)
+    except Exception as error:
+        toolbox.ledger.acts.end(key, result=f"failed: {error}")
+        raise
+    toolbox.ledger.acts.end(key, result=words(result))
+    return result
+
+
+def _chosen(asked: Act) -> str:
+    """Return what an act is about, in words: the parameters that were given."""
+    given = msgspec.to_builtins(asked)
+    shown = (
+        f"{name} {' '.join(value) if isinstance(value, list) else value}"
+        for name, value in given.items()
+        if value and name not in ("note", "after")
+    )
+    return ", ".join(shown)
+
+
+def _ok(body: dict[str, Any]) -> Response:
+    return Response(status=HTTPStatus.OK, body=body)
+
+
+def _csv(read: Read, result: Mapping[str, Any]) -> Response:
+    """Return the list of an answer as CSV with a header, safe to open in a spreadsheet."""
+    rows: Sequence[Mapping[str, Any]] = result[read.csv]
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: harmless(str(value)) for name, value in row.items()})
+    return Response(status=HTTPStatus.OK, body=text.getvalue())

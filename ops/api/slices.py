@@ -1,0 +1,86 @@
+"""Lists and long work in parts: a page of a list, a slice of an act.
+
+Both go on behind a token: the place of the last row in an order that does not change while rows
+come and go. A slice does what it can in `SLICE` and says how much is left.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import batched
+from typing import Any, Final
+
+from common.clock import Clock
+
+SLICE: Final = 18.0
+"""Seconds after which a slice begins no further batch."""
+
+BATCH: Final = 25
+"""Items of a batch: a replay reserves the send slots of one at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page[T]:
+    """Some rows of a list, how many there are in all, and the token behind the last, if any."""
+
+    rows: Sequence[T]
+    total: int
+    next: str | None
+
+
+def token_of(at: datetime, name: str) -> str:
+    """Return the place of a row in the order of time, then name. Pure."""
+    return f"{at.astimezone(UTC):%Y%m%dT%H%M%S%f} {name}"
+
+
+def page_of[T](
+    rows: Iterable[T],
+    *,
+    token: Callable[[T], str],
+    after: str,
+    limit: int,
+    newest_first: bool = False,
+) -> Page[T]:
+    """Return at most `limit` rows behind the token `after`; the oldest first, or the newest."""
+    ordered = sorted(rows, key=token, reverse=newest_first)
+    rest = [row for row in ordered if _is_behind(token(row), after, newest_first=newest_first)]
+    shown = rest[:limit]
+    has_more = len(rest) > len(shown)
+    return Page(rows=shown, total=len(ordered), next=token(shown[-1]) if has_more else None)
+
+
+def _is_behind(token: str, after: str, *, newest_first: bool) -> bool:
+    if not after:
+        return True
+    return token < after if newest_first else token > after
+
+
+def slice_of[T](
+    chosen: Sequence[T],
+    *,
+    token: Callable[[T], str],
+    after: str,
+    handle: Callable[[Sequence[T]], Iterator[Any]],
+    describe: Callable[[Any], dict[str, Any]],
+    clock: Clock,
+    seconds: float = SLICE,
+) -> dict[str, Any]:
+    """Handle what is chosen, the oldest first, until the time is up; return the answer.
+
+    `handle` yields one result an item, in order; `describe` returns it with its `result`.
+    """
+    todo = page_of(chosen, token=token, after=after, limit=len(chosen) or 1).rows
+    end = clock.monotonic() + seconds
+    done: list[dict[str, Any]] = []
+    for batch in batched(todo, BATCH, strict=False):
+        if done and clock.monotonic() >= end:
+            break
+        done.extend(describe(item) for item in handle(batch))
+    left = len(todo) - len(done)
+    return {
+        "handled": done,
+        "totals": dict(Counter(item["result"] for item in done)),
+        "remaining": left,
+        "next": token(todo[len(done) - 1]) if left else None,
+    }

@@ -1,0 +1,59 @@
+"""Health in one word, from the last pulse: for probes that have no key.
+
+Asked at most every `KEPT_FOR` seconds, so that a flood of probes costs the storage nothing.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Final
+
+from common.clock import Clock
+from common.errors import HaltError, TryLaterError
+from common.health import Verdict
+from common.transport import within
+from ops.toolbox import Toolbox
+
+KEPT_FOR: Final = 10.0
+"""Seconds for which a word is given again."""
+
+_ASK_WITHIN: Final = 10.0
+
+_GOOD: Final = frozenset({Verdict.HEALTHY, Verdict.DEGRADED, Verdict.PAUSED})
+
+
+class HealthWord:
+    """The word, and until when it is given again. Safe to use from several threads."""
+
+    def __init__(self, toolbox: Callable[[], Toolbox], *, clock: Clock) -> None:
+        self._toolbox = toolbox
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._word = Verdict.UNKNOWN
+        self._until = float("-inf")
+
+    def get(self) -> Verdict:
+        """Return the verdict of the last pulse; *unknown* where it is old or cannot be read."""
+        with self._lock:
+            if self._clock.monotonic() >= self._until:
+                self._word = self._ask()
+                self._until = self._clock.monotonic() + KEPT_FOR
+            return self._word
+
+    def _ask(self) -> Verdict:
+        try:
+            with within(_ASK_WITHIN):
+                toolbox = self._toolbox()
+                pulse = next(toolbox.ledger.pulses.latest(1), None)
+                now = toolbox.clock.now()
+        except (HaltError, TryLaterError):
+            return Verdict.UNKNOWN
+        if pulse is None or now - pulse.at > toolbox.stale_after + timedelta(minutes=1):
+            return Verdict.UNKNOWN
+        return Verdict(pulse.verdict) if pulse.verdict in set(Verdict) else Verdict.UNKNOWN
+
+
+def status_of(word: Verdict) -> HTTPStatus:
+    """Return 200 while indicators arrive or an operator stopped them, else 503. Pure."""
+    return HTTPStatus.OK if word in _GOOD else HTTPStatus.SERVICE_UNAVAILABLE

@@ -1,0 +1,256 @@
+"""The operators' API: every operation answers, wrong requests are named, acts are recorded."""
+
+import json
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import (
+    ConflictError,
+    CredentialError,
+    PipelineError,
+    SettingsError,
+    ThrottledError,
+    UnavailableError,
+)
+from ops.api import slices
+from ops.api.acting import Caller
+from ops.api.answering import Response, answer, match
+from ops.api.openapi import document
+from ops.api.table import READS, WRITES
+from tests.unit.ops.samples import Bench
+
+ROOT = Path(__file__).parents[4]
+OPERATOR = Caller(name="Ada")
+READER = Caller(name="Rea", may_act=False)
+STRANGER = Caller(name="nobody", may_read=False, may_act=False)
+
+
+def ask(bench: Bench, method: str, path: str, caller: Caller = OPERATOR, **given: Any) -> Response:
+    """Make one call."""
+    return answer(lambda: bench.toolbox, method=method, path=path, given=given, caller=caller)
+
+
+def body(response: Response) -> dict[str, Any]:
+    """Return a good answer's values; they are plain JSON."""
+    assert response.status is HTTPStatus.OK, response.body
+    assert isinstance(response.body, dict)
+    found: dict[str, Any] = json.loads(json.dumps(response.body))
+    assert found == response.body
+    return found
+
+
+@pytest.mark.parametrize("path", [read.path for read in READS if "{" not in read.path])
+def test_everything_can_be_read_of_an_empty_ledger(path: str) -> None:
+    """An app that was just deployed answers everything."""
+    assert body(ask(Bench(), "GET", path, READER))
+
+
+@pytest.mark.parametrize("path", [write.path for write in WRITES])
+def test_only_an_operator_may_act(path: str) -> None:
+    """A reader is told so, and nothing is recorded."""
+    bench = Bench()
+    assert ask(bench, "POST", path, READER).status is HTTPStatus.FORBIDDEN
+    assert list(bench.toolbox.ledger.acts.latest()) == []
+
+
+def test_a_stranger_may_not_read() -> None:
+    """Somebody who is signed in without a role."""
+    assert ask(Bench(), "GET", "read/status", STRANGER).status is HTTPStatus.FORBIDDEN
+
+
+@pytest.mark.parametrize(("caller", "count"), [(OPERATOR, len(WRITES)), (READER, 0)])
+def test_the_acts_that_a_caller_may_do_are_listed(caller: Caller, count: int) -> None:
+    """So that a page offers only what is allowed."""
+    found = body(ask(Bench(), "GET", "act", caller))
+    assert (found["name"], len(found["acts"])) == (caller.name, count)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given", "status", "said"),
+    [
+        ("GET", "read/nothing", {}, 404, "nothing at read/nothing"),
+        ("POST", "read/status", {}, 405, "use GET"),
+        ("GET", "act/ack", {}, 405, "use POST"),
+        ("GET", "read/status", {"runs": "0"}, 400, "parameter runs"),
+        ("GET", "read/status", {"runs": "many"}, 400, "parameter runs"),
+        ("GET", "read/status", {"runs": "9" * 5000}, 400, "parameter runs"),
+        ("GET", "read/status", {"colour": "red"}, 400, "no parameter `colour`"),
+        ("GET", "read/runs/x", {}, 404, "no run called x"),
+        ("GET", "read/poison/x", {}, 404, "no poison called x"),
+        ("POST", "act/poison/replay", {}, 400, "choose in one way"),
+        ("POST", "act/poison/replay", {"all": True, "reason": "x"}, 400, "choose in one way"),
+        ("POST", "act/poison/replay", {"names": ["a/b"]}, 404, "no poison called a/b"),
+        ("POST", "act/poison/replay", {"names": "a"}, 400, "parameter names"),
+        ("POST", "act/rejections/retry", {"names": ["a"]}, 404, "no rejection called a"),
+        ("POST", "act/purge", {"days": 0}, 400, "parameter days"),
+        ("POST", "act/pause", {"until": "2025-01-01T00:00:00Z"}, 400, "has passed"),
+        ("POST", "act/pause", {"until": "2026-01-09T00:00:00Z"}, 400, "too far away"),
+        ("POST", "act/pause", {"until": "2026-01-02T00:00:00"}, 400, "parameter until"),
+        ("POST", "act/pause", {}, 400, "parameter `until`"),
+        ("POST", "act/sync", {"full": True, "takeBack": True}, 400, "exclude each other"),
+        ("POST", "act/sync", {"full": True}, 400, "no sync run is on record"),
+        ("POST", "act/ack", {"all": True, "note": "n" * 301}, 400, "parameter note"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(
+    method: str, path: str, given: dict[str, Any], status: int, said: str
+) -> None:
+    """A status of the 400s and one sentence."""
+    response = ask(Bench(), method, path, **given)
+    assert response.status == status
+    assert isinstance(response.body, dict)
+    assert said in response.body["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UnavailableError("away"), 503),
+        (ThrottledError("away"), 503),
+        (CredentialError("away"), 503),
+        (ConflictError("away"), 409),
+        (SettingsError(["away"]), 500),
+    ],
+)
+def test_trouble_of_services_has_a_status(error: PipelineError, status: int) -> None:
+    """And the reason, so that it is not taken for the feed's state."""
+    bench = Bench()
+
+    def fail(_table: str, _operation: str) -> None:
+        raise error
+
+    bench.tables.before = fail
+    response = ask(bench, "GET", "read/status")
+    assert response.status == status
+    assert isinstance(response.body, dict)
+    assert "away" in response.body["error"]
+
+
+def test_poison_is_listed_by_pages_and_grouped_by_reason() -> None:
+    """Pages go on behind the token, also when what came before is settled in between."""
+    bench = Bench()
+    for number in range(5):
+        bench.poison(number, reason="odd" if number % 2 else "even")
+        bench.clock.advance(1)
+    first = body(ask(bench, "GET", "read/poison", limit=2))
+    names = [row["poison"] for row in first["poison"]]
+    body(ask(bench, "POST", "act/poison/replay", names=names))
+    second = body(ask(bench, "GET", "read/poison", limit=2, after=first["next"]))
+    third = body(ask(bench, "GET", "read/poison", limit=2, after=second["next"]))
+    assert (first["total"], first["indicators"], third["next"]) == (5, 10, None)
+    assert {row["reason"]: row["messages"] for row in first["groups"]} == {"even": 3, "odd": 2}
+    shown = [*first["poison"], *second["poison"], *third["poison"]]
+    assert len({row["poison"] for row in shown}) == 5
+
+
+def test_long_work_is_done_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call says what is left; the token leads to the end, and each is handled once."""
+    bench = Bench()
+    monkeypatch.setattr(slices, "BATCH", 2)
+    for number in range(5):
+        bench.poison(number)
+    bench.tables.before = lambda _table, _operation: bench.clock.advance(slices.SLICE)
+    handled: list[str] = []
+    token, left = "", []
+    while token is not None:
+        found = body(ask(bench, "POST", "act/poison/replay", all=True, after=token))
+        handled += [row["poison"] for row in found["handled"]]
+        left.append(found["remaining"])
+        token = found["next"]
+    assert left == [3, 1, 0]
+    assert len(handled) == len(set(handled)) == 5
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_act_is_recorded_unless_it_is_only_said(dry_run: bool) -> None:
+    """With who, why, on what and what came of it."""
+    bench = Bench()
+    bench.poison(0)
+    given: dict[str, Any] = {"all": True, "dryRun": dry_run, "note": "fixed"}
+    body(ask(bench, "POST", "act/poison/discard", **given))
+    acts = body(ask(bench, "GET", "read/acts"))["acts"]
+    expected = {
+        "at": "2026-01-01T00:00:00+00:00",
+        "by": "Ada",
+        "act": "poison discard",
+        "on": "all True",
+        "note": "fixed",
+        "result": "1 discarded",
+    }
+    assert acts == ([] if dry_run else [expected])
+
+
+def test_a_pause_shows_until_it_is_ended() -> None:
+    """In the status; ending it twice says so."""
+    bench = Bench()
+    body(ask(bench, "POST", "act/pause", until="2026-01-02T00:00:00Z"))
+    assert body(ask(bench, "GET", "read/status"))["health"] == "paused"
+    assert body(ask(bench, "POST", "act/resume")) == {"was_paused": True}
+    assert body(ask(bench, "POST", "act/resume")) == {"was_paused": False}
+
+
+def test_a_run_that_was_asked_for_can_be_taken_back() -> None:
+    """Once; the message that wakes the producer then finds nothing to do."""
+    bench = Bench()
+    bench.run()
+    assert body(ask(bench, "POST", "act/sync", full=True))["full"] is True
+    assert body(ask(bench, "POST", "act/sync", takeBack=True))["taken_back"] is True
+    assert body(ask(bench, "POST", "act/sync", takeBack=True))["taken_back"] is False
+
+
+def test_an_act_that_cannot_be_recorded_is_not_done() -> None:
+    """Nothing changes that no record tells of."""
+    bench = Bench()
+    bench.poison(0)
+
+    def fail(table: str, operation: str) -> None:
+        if (table, operation) == ("acts", "merge"):
+            raise UnavailableError("away")
+
+    bench.tables.before = fail
+    assert ask(bench, "POST", "act/poison/discard", all=True).status == 503
+    assert body(ask(bench, "GET", "read/poison"))["total"] == 1
+
+
+def test_an_act_that_fails_says_so_in_its_record() -> None:
+    """The record tells the error."""
+    bench = Bench()
+    assert ask(bench, "POST", "act/ack").status == 400
+    (act,) = bench.toolbox.ledger.acts.latest()
+    assert act.result.startswith("failed: choose in one way")
+
+
+def test_one_thing_is_found_by_the_beginning_of_its_name() -> None:
+    """Where only one begins so."""
+    bench = Bench()
+    record = bench.poison(0)
+    bench.poison(1)
+    assert body(ask(bench, "GET", f"read/poison/{record.name}"))["poison"] == record.name
+    assert body(ask(bench, "GET", f"read/poison/{record.name[:-2]}"))["poison"] == record.name
+    assert ask(bench, "GET", f"read/poison/{record.run_id}").status == 400
+    run = bench.run()
+    assert body(ask(bench, "GET", f"read/runs/{run.run_id[:12]}"))["run"]["run"] == run.run_id
+
+
+@pytest.mark.parametrize(
+    ("template", "path", "found"),
+    [
+        ("read/runs", "read/runs", {}),
+        ("read/runs", "read/runs/x", None),
+        ("read/runs/{id}", "read/runs/x", {"id": "x"}),
+        ("read/runs/{id}", "read/runs", None),
+        ("read/runs/{id}", "read/runs/", None),
+        ("read/poison/{id}", "read/poison/run/chunk", {"id": "run/chunk"}),
+    ],
+)
+def test_a_path_is_matched(template: str, path: str, found: dict[str, str] | None) -> None:
+    """The name at the end takes the rest."""
+    assert match(template, path) == found
+
+
+def test_the_openapi_document_is_the_one_in_the_repository() -> None:
+    """`python -m ops.api.openapi > docs/openapi.json` writes it."""
+    assert json.loads((ROOT / "docs/openapi.json").read_text(encoding="utf-8")) == document()
