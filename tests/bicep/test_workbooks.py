@@ -52,10 +52,11 @@ def test_a_workbook_asks_its_own_place(example: str) -> None:
 
 def test_only_the_indicators_ask_for_a_value() -> None:
     """The other has a time range alone; a value that is not one goes into no query."""
-    for category, names in (("workbook", ["TimeRange"]), ("sentinel", ["TimeRange", "Value"])):
-        (content,) = items(workbooks("all-new")[category], 9)
-        assert [parameter["name"] for parameter in content["parameters"]] == names
-    (rule,) = content["parameters"][1]["typeSettings"]["paramValidationRules"]
+    books = workbooks("all-new")
+    (feed,), (indicators,) = (items(books[category], 9) for category in ("workbook", "sentinel"))
+    assert [parameter["name"] for parameter in feed["parameters"]] == ["TimeRange"]
+    assert [parameter["name"] for parameter in indicators["parameters"]] == ["TimeRange", "Value"]
+    (rule,) = indicators["parameters"][1]["typeSettings"]["paramValidationRules"]
     assert not {"'", '"', "\\", "|", " "} & set(rule["regExp"].strip("^[]*$"))
 
 
