@@ -36,14 +36,9 @@ def adopt(ledger: Ledger, sends: Sends, *, destination: str, dry_run: bool = Fal
         chunk for chunk in ledger.chunks.all() if chunk.to_send and chunk.destination != destination
     ]
     for other in sorted({chunk.destination for chunk in waiting}):
-        age = sends.age(other)
-        seconds = QUIET_AFTER if age is None else age.total_seconds()
-        if seconds < QUIET_AFTER:
-            return Adoption(
-                waits=f"something was sent to {other} {seconds:.0f} s ago, and a request may be "
-                f"under way: try again in {QUIET_AFTER - seconds:.0f} s, when the app is set for "
-                f"{destination}"
-            )
+        waits = _may_be_under_way(sends, other, destination=destination)
+        if waits:
+            return Adoption(waits=waits)
     chunks = indicators = changed = 0
     left: Counter[str] = Counter()
     for chunk in waiting:
@@ -54,3 +49,15 @@ def adopt(ledger: Ledger, sends: Sends, *, destination: str, dry_run: bool = Fal
         indicators += len(chunk.to_send)
         left[chunk.destination] += 1
     return Adoption(chunks=chunks, indicators=indicators, left=dict(left), changed=changed)
+
+
+def _may_be_under_way(sends: Sends, other: str, *, destination: str) -> str:
+    """Return why to wait, where a request to the other destination may be under way; else empty."""
+    age = sends.age(other)
+    seconds = QUIET_AFTER if age is None else age.total_seconds()
+    if seconds >= QUIET_AFTER:
+        return ""
+    return (
+        f"something was sent to {other} {seconds:.0f} s ago, and a request may be under way: try "
+        f"again in {QUIET_AFTER - seconds:.0f} s, when the app is set for {destination}"
+    )

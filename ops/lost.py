@@ -114,10 +114,15 @@ def judge(chunk: Chunk | None, name: str, traces: Traces, *, older_than: timedel
         return Result.HAS_MESSAGE
     if name in traces.kept:
         return Result.KEPT_AS_POISON
-    age = None if chunk.row is None else chunk.row.age
-    if age is None or age <= older_than:
+    if not _is_old(chunk, older_than):
         return Result.TOO_YOUNG
     return Result.WOULD_BE_LOST if traces.is_all else Result.CANNOT_TELL
+
+
+def _is_old(chunk: Chunk, older_than: timedelta) -> bool:
+    """Whether a row was written so long ago, by the storage's clock; not where that is unknown."""
+    age = None if chunk.row is None else chunk.row.age
+    return age is not None and age > older_than
 
 
 def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces:

@@ -227,14 +227,13 @@ def _replay_kept(
     if chunk is not None and chunk.state is ChunkState.OTHER:
         return Result.LATER_RELEASE
     settled = _settled_chunk(chunk, envelope, ledger)
-    if settled is not None:
-        if not dry_run:
-            is_discarded = settled is Result.ALREADY_DISCARDED
-            state = PoisonState.DISCARDED if is_discarded else PoisonState.REPLAYED
-            _settle(ledger, record, state, clock, decision)
-        return settled
     if dry_run:
-        return Result.WOULD_REPLAY
+        return settled or Result.WOULD_REPLAY
+    if settled is not None:
+        as_discarded = {Result.ALREADY_DISCARDED: PoisonState.DISCARDED}
+        state = as_discarded.get(settled, PoisonState.REPLAYED)
+        _settle(ledger, record, state, clock, decision)
+        return settled
     if not _move(ledger, chunk, ChunkState.QUEUED, clock, part=envelope.part):
         return None
     _send(envelope, queue=queue, slot=supply.take(), clock=clock)
