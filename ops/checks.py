@@ -46,7 +46,7 @@ from common.uploads import upload_body, upload_url
 from common.version import VERSION
 from ops.doctor import ASK_WITHIN, Check, Line, State, examine, not_asked, ok, problem
 
-LEDGER_TABLES: Final = ("acts", "chunks", "control", "poison", "pulses", "rejections", "versions")
+LEDGER_TABLES: Final = ("chunks", "control", "poison", "pulses", "rejections", "versions", "acts")
 """The tables of the ledger; a test compares them with those of the code."""
 
 QUEUES: Final = (UPLOAD_QUEUE, POISON_QUEUE, SYNC_QUEUE)
