@@ -44,8 +44,8 @@ CHURN: Final = 0.01
 TICKS: Final = 30 * 24 * 4
 """Syncs in a month of 30 days, one every 15 minutes."""
 
-POLLS: Final = 2 * 30 * 24 * 3600 / 2
-"""Two queues, each polled by one instance every two seconds (`maxPollingInterval`) all month."""
+POLLS: Final = 3 * 30 * 24 * 3600 / 2
+"""Three queues, each polled by one instance every two seconds (`maxPollingInterval`) all month."""
 
 Counts = Counter[tuple[str, str]]
 

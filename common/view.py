@@ -129,7 +129,7 @@ def look(
     None: the latest `HEALTH_RUNS`, and every older one of which a chunk has a row. `destination`
     is the present workspace; empty where that is not known.
     """
-    lease = ledger.control.read_lease()  # first: a run that is open and not named stays so
+    asked = ledger.control.read_all()  # first: a run that is open and not named stays so
     recent = tuple(ledger.runs.latest(max(runs or 0, HEALTH_RUNS)))
     queue_depth, poison_queue_depth = queue.depth(), poison_queue.depth()  # before the rows
     oldest_due = _oldest_due(queue.peek())
@@ -152,15 +152,15 @@ def look(
         poison_kept=poison_kept,
         stale_after=stale_after,
         oldest_pending=min((chunk.enqueued_at for chunk in pending), default=None),
-        orphans=tuple(_orphans(recent, lease)),
+        orphans=tuple(_orphans(recent, asked.lease)),
         strange=sum(chunk.state is ChunkState.OTHER for chunk in chunks),
         elsewhere=sum(
             len(chunk.to_send) for chunk in waiting if destination not in ("", chunk.destination)
         ),
         missing=0 if has_messages else _pending_for_long(pending, now=now),
-        pause=ledger.control.last_pause(),
-        sync_request=ledger.control.sync_request(),
-        full_request=ledger.control.full_request(),
+        pause=asked.pause,
+        sync_request=asked.sync_request,
+        full_request=asked.full_request,
     )
 
 

@@ -7,7 +7,7 @@ from common.clock import Clock
 from common.errors import PipelineError
 from common.ledger.control import Control, Pause
 
-LOOK_EVERY: Final = 10.0
+LOOK_EVERY: Final = 30.0
 """Seconds between two reads of one instance: so long may uploads go on after a pause has begun."""
 
 

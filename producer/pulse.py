@@ -5,6 +5,7 @@ too. What it says is worked out in `pulse_of`, which is pure. Nothing here fails
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -92,6 +93,9 @@ def _write(tools: PulseTools, now: datetime, signed: Mapping[str, Any]) -> Pulse
         pulse = replace(pulse, at=before[0].at + timedelta(microseconds=1))
     pulse = replace(pulse, **signed)
     tools.ledger.pulses.write(pulse, books)
+    if before is None or before[0].at.date() != pulse.at.date():
+        with suppress(PipelineError):  # the first tick of tomorrow tries again
+            tools.ledger.pulses.remove_old(pulse.at)
     return pulse
 
 

@@ -70,6 +70,19 @@ class Pause:
         return f"paused until {self.until:%d %b %H:%M} UTC by {self.by or 'an operator'}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """All control rows at one moment: the lease, and what operators ask of the producer.
+
+    `pause` is the last one, which may be over; the requests are those that no run has served yet.
+    """
+
+    lease: Lease | None
+    pause: Pause | None
+    sync_request: SyncRequest | None
+    full_request: datetime | None
+
+
 class Control:
     """The control rows."""
 
@@ -156,12 +169,7 @@ class Control:
         return self._take_back(_SYNC_KEY)
 
     def _open_request(self, key: str) -> SyncRequest | None:
-        row = self._table.get(_PARTITION, key)
-        data: dict[str, Any] = {} if row is None else dict(row.data)
-        at = data.get("requested_at")
-        if not isinstance(at, datetime) or at in (data.get("served"), data.get("taken_back")):
-            return None
-        return SyncRequest(at=at, by=str(data.get("by") or ""))
+        return _request_of(self._table.get(_PARTITION, key))
 
     def _take_back(self, key: str) -> bool:
         found = self._open_request(key)
@@ -185,12 +193,18 @@ class Control:
 
     def last_pause(self) -> Pause | None:
         """Return the last pause, which may be over; None without one, or where it is damaged."""
-        row = self._table.get(_PARTITION, _PAUSE_KEY)
-        data: dict[str, Any] = {} if row is None else dict(row.data)
-        since, until, by = (data.get(name) for name in ("since", "until", "by"))
-        if not (isinstance(since, datetime) and isinstance(until, datetime)):
-            return None
-        return Pause(since=since, until=until, by=str(by or ""))
+        return _pause_of(self._table.get(_PARTITION, _PAUSE_KEY))
+
+    def read_all(self) -> Asked:
+        """Return all of it by one read; it tells no age of the lease."""
+        rows = {row.key: row for row in self._table.query(_PARTITION)}
+        lease, full = rows.get(_LEASE_KEY), _request_of(rows.get(_FULL_KEY))
+        return Asked(
+            lease=None if lease is None else _from_row(lease),
+            pause=_pause_of(rows.get(_PAUSE_KEY)),
+            sync_request=_request_of(rows.get(_SYNC_KEY)),
+            full_request=None if full is None else full.at,
+        )
 
     def _write(self, lease: Lease) -> Lease:
         try:
@@ -200,6 +214,23 @@ class Control:
             if found is None or found != lease:
                 raise LeaseLostError("the run lease was taken over; this instance stops") from error
             return found  # our own write came first: its answer was lost, the client wrote again
+
+
+def _pause_of(row: Row | None) -> Pause | None:
+    data: dict[str, Any] = {} if row is None else dict(row.data)
+    since, until, by = (data.get(name) for name in ("since", "until", "by"))
+    if not (isinstance(since, datetime) and isinstance(until, datetime)):
+        return None
+    return Pause(since=since, until=until, by=str(by or ""))
+
+
+def _request_of(row: Row | None) -> SyncRequest | None:
+    """Return the request of a row, if it is open."""
+    data: dict[str, Any] = {} if row is None else dict(row.data)
+    at = data.get("requested_at")
+    if not isinstance(at, datetime) or at in (data.get("served"), data.get("taken_back")):
+        return None
+    return SyncRequest(at=at, by=str(data.get("by") or ""))
 
 
 def _to_row(lease: Lease) -> Row:

@@ -25,8 +25,8 @@ _PARTITION: Final = "pulse"
 KEPT_FOR: Final = timedelta(days=30)
 """How long a pulse is kept: 2,880 rows by the default schedule."""
 
-_OLD_A_TICK: Final = 100
-"""Old rows that one tick removes."""
+_OLD_A_DAY: Final = 5000
+"""Old rows that one call removes: more than the ticks of a day, once a minute."""
 
 _BOOKS_KEPT: Final = 1000
 """Runs whose books are kept for the next pulse, the newest first: ten days of the default."""
@@ -119,14 +119,17 @@ class Pulses:
         self._table: Table = tables.table(TABLE)
 
     def write(self, pulse: Pulse, books: Books) -> None:
-        """Keep a pulse, and remove those that are too old. Called twice: two rows."""
+        """Keep a pulse. Called twice: two rows."""
         kept = dict(sorted(books.accounts.items(), reverse=True)[:_BOOKS_KEPT])
         text = json.dumps({"newest": books.newest, "accounts": kept}, separators=(",", ":"))
         data: dict[str, Value] = {name: _fit(value) for name, value in asdict(pulse).items()}
         key = newest_first(f"{_time(pulse.at)}-{secrets.token_hex(4)}")
         data["books"] = zlib.compress(text.encode())
         self._table.merge(Row(partition=_PARTITION, key=key, data=data))
-        self.remove(self.before(pulse.at - KEPT_FOR, limit=_OLD_A_TICK))
+
+    def remove_old(self, now: datetime) -> int:
+        """Remove pulses that are older than `KEPT_FOR`; return how many went."""
+        return self.remove(self.before(now - KEPT_FOR, limit=_OLD_A_DAY))
 
     def latest(self, limit: int | None) -> Iterator[Pulse]:
         """Yield the newest pulses first, at most `limit`, or all. Damaged rows are left out."""

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.ledger.control import MAX_PAUSE, TABLE, Control, Pause, SyncRequest
+from common.ledger.control import MAX_PAUSE, TABLE, Asked, Control, Pause, SyncRequest
 from common.ledger.tables import Row, Tables
 from tests.fakes.clock import START
 
@@ -64,6 +64,22 @@ def test_a_request_is_open_until_it_is_served_or_taken_back(control: Control) ->
     control.request_sync(third)
     assert (control.take_back_sync(), control.take_back_sync()) == (True, False)
     assert control.sync_request() is None
+
+
+def test_all_of_it_is_read_at_once(control: Control) -> None:
+    """What each read tells alone, and the run that the lease names."""
+    assert control.read_all() == Asked(lease=None, pause=None, sync_request=None, full_request=None)
+    lease = control.acquire_lease(owner="tick", seconds=9)
+    control.set_open_run(lease, "run-1")
+    pause = Pause(since=START, until=START + SECOND, by="ann")
+    request = SyncRequest(at=START, by="bob")
+    control.pause(pause)
+    control.request_sync(request)
+    control.request_full(at=START)
+    found = control.read_all()
+    assert (found.pause, found.sync_request, found.full_request) == (pause, request, START)
+    assert found.lease is not None
+    assert found.lease.open_run == "run-1"
 
 
 def test_a_full_run_is_asked_for_and_taken_back(control: Control) -> None:

@@ -59,7 +59,7 @@ def test_a_pulse_is_read_as_it_was_written(tables: Tables) -> None:
 
 
 def test_pulses_are_in_the_order_of_time_and_go_when_they_are_old(tables: Tables) -> None:
-    """The newest first, from a moment on; one that is older than `KEPT_FOR` goes with the next."""
+    """The newest first, from a moment on; those that are older than `KEPT_FOR` go."""
     pulses = Pulses(tables)
     moments = [START, START + timedelta(minutes=15), START + KEPT_FOR]
     for moment in moments:
@@ -68,8 +68,9 @@ def test_pulses_are_in_the_order_of_time_and_go_when_they_are_old(tables: Tables
     assert [pulse.at for pulse in pulses.latest(None)] == moments[::-1]
     assert [pulse.at for pulse in pulses.since(moments[1])] == moments[:0:-1]
     assert len(list(pulses.before(moments[1]))) == 1
-    pulses.write(replace(FULL, at=moments[2] + timedelta(seconds=1)), Books())
-    assert [pulse.at for pulse in pulses.latest(None)][1:] == moments[:0:-1]
+    now = moments[2] + timedelta(seconds=1)
+    assert (pulses.remove_old(now), pulses.remove_old(now)) == (1, 0)
+    assert [pulse.at for pulse in pulses.latest(None)] == moments[:0:-1]
 
 
 def test_a_damaged_pulse_is_left_out(tables: Tables) -> None:

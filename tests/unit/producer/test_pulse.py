@@ -12,7 +12,7 @@ from common.errors import UnavailableError
 from common.health import Verdict
 from common.ledger.control import Pause
 from common.ledger.problems import ProblemKind
-from common.ledger.pulses import Pulse
+from common.ledger.pulses import KEPT_FOR, Pulse
 from common.ledger.runs import Counts, Cursor
 from common.ledger.states import RunState
 from ops.status import describe
@@ -153,6 +153,18 @@ def test_a_pause_is_in_the_pulse() -> None:
     bench.toolbox.ledger.control.pause(Pause(since=bench.clock.now(), until=until, by="ann"))
     found = pulse(bench)
     assert (found.verdict, found.reasons, found.paused_until) == (Verdict.PAUSED, "paused", until)
+
+
+def test_the_first_tick_of_a_day_removes_what_is_too_old() -> None:
+    """Once a day is often enough; the newest of before is still counted from."""
+    bench = Bench()
+    a_run_of(bench, 1)
+    pulse(bench)
+    bench.clock.advance(KEPT_FOR.total_seconds() + 1)
+    assert (pulse(bench).enqueued, len(list(bench.toolbox.ledger.pulses.latest(None)))) == (0, 1)
+    bench.clock.advance(1)
+    pulse(bench)
+    assert len(list(bench.toolbox.ledger.pulses.latest(None))) == 2
 
 
 def test_one_row_and_one_line_a_tick(caplog: pytest.LogCaptureFixture) -> None:
