@@ -78,9 +78,9 @@ release: setup-python ## Build dist/release: the package with its dependencies, 
 COMPILE := $(RUN) uv pip compile --quiet --universal --generate-hashes --python-version 3.13 --custom-compile-command 'make lock' $(ARGS)
 
 lock: setup-python ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer versions)
-	@$(COMPILE) --output-file requirements.txt pyproject.toml
-	@$(COMPILE) --output-file requirements-local.txt --constraint requirements.txt --group local
-	@$(COMPILE) --output-file requirements-dev.txt --constraint requirements.txt --constraint requirements-local.txt --group dev
+	@$(RUN) scripts.extra azure | $(COMPILE) --output-file requirements.txt -
+	@$(COMPILE) --output-file requirements-local.txt --constraint requirements.txt pyproject.toml --group local
+	@$(COMPILE) --output-file requirements-dev.txt --constraint requirements.txt --constraint requirements-local.txt pyproject.toml --group dev
 	@$(COMPILE) --output-file requirements-checkov.txt --group checkov
 	@sh scripts/setup.sh python
 

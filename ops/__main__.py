@@ -1,4 +1,4 @@
-"""`python -m ops`: see `cli`."""
+"""`python -m ops`: the program `lumen-sentinel`, see `cli`."""
 
 import sys
 

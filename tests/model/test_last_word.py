@@ -24,6 +24,7 @@ QUICK_TO_NOTICE = (
     "what lies beyond the checkpoint is void",
     "a tick takes over before it goes on",
     "a failure counts behind an acceptance",
+    "a part names its records",
 )
 """Rules whose absence shows soon. The others take rarer histories: `make model ARGS=--rules` looks
 for them."""

@@ -33,7 +33,7 @@ BORDERS: dict[str, frozenset[str]] = {
     "azure.data": frozenset({"common/ledger/tables.py"}),
     "azure.storage": frozenset({"common/queues.py"}),
     "msal": frozenset({"common/identity.py"}),
-    "azure.identity": frozenset({"common/identity.py"}),
+    "azure.identity": frozenset({"common/identity.py", "ops/cli/entra.py"}),
     "time": frozenset({"common/clock.py"}),
     "logging": frozenset({"common/events.py"}),
 }
@@ -131,3 +131,28 @@ def test_a_foreign_library_has_one_border(package: str) -> None:
         if any(is_within(name, package) for name in imported(path))
     }
     assert users == BORDERS[package]
+
+
+def test_the_program_stands_on_what_a_laptop_has() -> None:
+    """Over HTTP it imports of ours what needs no library that runs in Azure; `direct` the rest."""
+    light = {"common.clock", "common.transport", "common.version", "ops.cli"}
+    heavy = {
+        f"{path} imports {name}"
+        for path in files("ops/cli")
+        if path.name != "direct.py"
+        for name in imported(path)
+        if name.partition(".")[0] in OURS and not any(is_within(name, one) for one in light)
+    }
+    assert heavy == set()
+
+
+def test_the_app_does_not_know_the_program() -> None:
+    """It is not deployed."""
+    users = {
+        path
+        for part in (*PRODUCT, "function_app")
+        for path in files(part)
+        if Path("ops/cli") not in path.parents and path != Path("ops/__main__.py")
+        if any(is_within(name, "ops.cli") for name in imported(path))
+    }
+    assert users == set()

@@ -19,11 +19,11 @@ from consumer import sentinel
 from consumer.pacing import MAX_WAIT
 from ops.checks import FUNCTIONS
 from producer.lumen import CONNECT_TIMEOUT, READ_TIMEOUT
+from scripts.package import deployed
 from tests.patience import PATIENCE
 from tests.repo.lock_files import requirements_of
 
 ROOT = Path(__file__).parents[2]
-DEPLOYED = ("common", "producer", "consumer", "ops")
 NOT_DEPLOYED = ("local", "tests", "benchmarks")
 
 DESCRIBE = """
@@ -35,7 +35,7 @@ print(json.dumps({
 """
 
 IMPORT_EVERYTHING = """
-import importlib, json, pkgutil, sys
+import importlib, json, sys
 
 class Refuse:
     def __init__(self, names):
@@ -46,7 +46,7 @@ class Refuse:
             raise ModuleNotFoundError(f"{name} is not installed in production", name=name)
         return None
 
-refused, deployed = json.load(sys.stdin)
+refused, names = json.load(sys.stdin)
 sys.meta_path.insert(0, Refuse(refused))
 for name in refused:
     try:
@@ -55,11 +55,6 @@ for name in refused:
         continue
     raise SystemExit(f"{name} was not refused")
 import function_app
-names = [
-    module.name
-    for package in deployed
-    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + ".")
-]
 for name in names:
     importlib.import_module(name)
 print(json.dumps(names))
@@ -154,7 +149,12 @@ def test_every_deployed_module_imports_with_production_dependencies_only() -> No
         if not locked & set(map(canonicalize_name, distributions)) and package.isidentifier()
     ]
     assert {"pytest", "hypothesis", "trustme", "azure_functions_runtime"} <= set(refused)
-    imported = run(IMPORT_EVERYTHING, stdin=json.dumps([[*refused, *NOT_DEPLOYED], list(DEPLOYED)]))
+    names = [
+        name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        for name in deployed(ROOT)
+        if name.endswith(".py")
+    ]
+    imported = run(IMPORT_EVERYTHING, stdin=json.dumps([[*refused, *NOT_DEPLOYED], names]))
     assert {"common.settings", "producer.sync", "consumer.deliver", "ops.status"} <= set(imported)
 
 

@@ -1,8 +1,8 @@
 """The lock files say exactly what is installed, and nothing about where it came from.
 
 `pyproject.toml` is what people edit; `make lock` writes requirements.txt (what Azure's remote
-build installs), requirements-local.txt (the demo) and requirements-dev.txt (tests and checks); npm
-writes package-lock.json. No test here needs the
+build installs, the extra `azure`), requirements-local.txt (the program and the demo) and
+requirements-dev.txt (tests and checks); npm writes package-lock.json. No test here needs the
 network.
 """
 
@@ -35,12 +35,13 @@ def wanted(lock: str) -> list[Requirement]:
     """Return the requirements that people wrote down for this lock."""
     project = pyproject()
     if lock == "requirements.txt":
-        return [Requirement(line) for line in project["project"]["dependencies"]]
+        return [Requirement(line) for line in project["project"]["optional-dependencies"]["azure"]]
     groups = project["dependency-groups"]
     lines = list(groups[lock.removeprefix("requirements-").removesuffix(".txt")])
     if {"include-group": "local"} in lines:
         lines.remove({"include-group": "local"})
         lines += groups["local"]
+    lines += project["project"]["dependencies"]
     return [Requirement(line) for line in lines]
 
 
@@ -151,9 +152,19 @@ def needs(name: str) -> Iterator[Requirement]:
 
 
 def test_nothing_for_tests_is_deployed() -> None:
-    """No package of the groups alone has slipped into what Azure installs."""
-    asked_for_dev = {canonicalize_name(r.name) for r in wanted("requirements-dev.txt")}
-    assert not asked_for_dev & pins("requirements.txt").keys()
+    """No package of the groups or of the program alone has slipped into what Azure installs."""
+    asked_for = {canonicalize_name(r.name) for r in wanted("requirements-dev.txt")}
+    in_azure = {canonicalize_name(r.name) for r in wanted("requirements.txt")}
+    assert not (asked_for - in_azure) & pins("requirements.txt").keys()
+
+
+def test_what_both_ask_for_is_asked_for_alike() -> None:
+    """A package that app and program need has the same limits in pyproject.toml for both."""
+    azure, program = (
+        {canonicalize_name(r.name): r.specifier for r in wanted(lock)}
+        for lock in ("requirements.txt", "requirements-local.txt")
+    )
+    assert {name for name in azure.keys() & program.keys() if azure[name] != program[name]} == set()
 
 
 @pytest.mark.parametrize("lock", LOCKS)

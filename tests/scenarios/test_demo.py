@@ -100,8 +100,9 @@ ODD_ONES: list[dict[str, object]] = [
 
 
 @pytest.mark.usefixtures("azurite")
-def test_a_feed_of_odd_objects_passes(tmp_path: Path) -> None:
-    """The judge expects of each what the documents say."""
+@pytest.mark.parametrize("form", ["lines", "list", "bundle"])
+def test_a_feed_of_odd_objects_passes(form: str, tmp_path: Path) -> None:
+    """The judge expects of each what the documents say, in each form of a file."""
     objects = [
         {
             "type": "indicator",
@@ -117,7 +118,12 @@ def test_a_feed_of_odd_objects_passes(tmp_path: Path) -> None:
         for number, odd in enumerate(ODD_ONES)
     ]
     path = tmp_path / "feed.json"
-    path.write_text(json.dumps({"type": "bundle", "objects": objects}, indent=1), encoding="utf-8")
+    whole = {
+        "lines": lambda: "\n".join(map(json.dumps, objects)),
+        "list": lambda: json.dumps(objects),
+        "bundle": lambda: json.dumps({"type": "bundle", "objects": objects}, indent=1),
+    }
+    path.write_text(whole[form](), encoding="utf-8")
     done = _demo("--feed", str(path), "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = json.loads(done.stdout.splitlines()[-1])

@@ -1,8 +1,4 @@
-"""The producer dies by SIGKILL in the middle of a run; the next tick makes good.
-
-A real process, at steps that leave different things. `tests/contract/test_crash_points.py` stops
-it at every call.
-"""
+"""The producer dies by SIGKILL at every step of a run; the next tick makes good."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +11,7 @@ from common.ledger.states import RunState
 from local.functions_host.process import HostProcess
 from local.functions_host.timer import TimerStatus, TimerStatusFile
 from local.services.faults import Call, Fault
-from local.services.lumen_api import PAGE_PATH, QUERY_PATH
+from local.services.lumen_api import PAGE_PATH, QUERY_PATH, STATUS_PATH
 from local.services.storage_proxy import Rule
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, World, assert_conserved, until
@@ -54,19 +50,22 @@ def _at_storage(
 
 STEPS = {
     "query accepted, its id not yet kept": _at_lumen("POST", QUERY_PATH, when="after"),
+    "while polling": _at_lumen("GET", STATUS_PATH, when="before", after=1),
     "while fetching the second page": _at_lumen("GET", PAGE_PATH, when="before", after=1),
+    "head written, lease does not name it": _at_storage("insert_entity", "/chunks", skip=0),
+    "lease names the run, Lumen not asked": _at_storage("put_entity", "/control", skip=0),
     "rows written, no message sent": _at_storage("batch", r"\$batch", skip=1),
+    "rows about to be written": _at_storage("batch", r"\$batch", skip=1, before=True),
     "some messages sent": _at_storage("put_message", "", skip=3),
     "checkpoint about to move": _at_storage("put_entity", "/chunks", skip=4, before=True),
     "run complete, lease not released": _at_storage("put_entity", "/chunks", skip=8),
 }
-ALONE = {"while fetching the second page"}
-"""What the tests of resumed runs below use."""
+OTHER_SIZE = {"some messages sent", "rows written, no message sent"}
 
 
 @pytest.mark.parametrize(
     ("step", "chunk_size"),
-    [*((step, "100") for step in STEPS if step not in ALONE), ("some messages sent", "70")],
+    [*((step, "100") for step in STEPS), *((step, "70") for step in sorted(OTHER_SIZE))],
 )
 def test_a_killed_producer_loses_nothing(new_world: NewWorld, step: str, chunk_size: str) -> None:
     """After a SIGKILL at any step, the next tick resumes or restarts and nothing is missing.

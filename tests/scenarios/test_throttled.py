@@ -63,9 +63,8 @@ def test_a_429_that_asks_for_no_wait_is_no_tight_loop(
     assert_conserved(world)
 
 
-@pytest.mark.parametrize(
-    ("where", "seconds"), [("header", "-30"), ("header", "1000000000000"), ("body", "soon")]
-)
+@pytest.mark.parametrize("seconds", ["-30", "1000000000000", "soon"])
+@pytest.mark.parametrize("where", ["header", "body"])
 def test_a_429_without_sense_defers_within_reason(
     new_world: NewWorld, where: str, seconds: str
 ) -> None:

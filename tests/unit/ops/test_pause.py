@@ -12,10 +12,10 @@ from common.queues import SYNC_MESSAGE
 from common.view import SILENT_AFTER
 from ops.decisions import Decision
 from ops.pause import pause, resume
-from ops.render import render_status
 from ops.status import describe
 from ops.sync import TakenBack, request_sync, take_back
 from tests.fakes.clock import START
+from tests.unit.ops.cli.program import directly
 from tests.unit.ops.samples import Bench
 
 ANN = Decision(by="ann", note="a repair")
@@ -44,7 +44,7 @@ def test_a_paused_feed_is_paused_and_not_down(late: float) -> None:
     told = "paused until 01 Jan"
     assert told in diagnosis.findings[0]
     assert "by ann: a repair" in diagnosis.findings[0]
-    assert told in render_status(view)
+    assert told in " ".join(directly(bench.toolbox, "status").out.split())
     report = describe(view)
     assert (report["health"], report["paused_by"]) == ("paused", "ann: a repair")
     assert report["paused_until"] == (bench.clock.now() + HOUR).isoformat()
@@ -117,8 +117,9 @@ def test_a_request_shows_until_it_is_served_or_taken_back(full: bool) -> None:
         "ann: a repair",
     )
     assert report["full_requested_at"] == (START.isoformat() if full else None)
-    assert "a sync run was asked for" in render_status(box.look(runs=5))
-    assert ("a full run was asked for" in render_status(box.look(runs=5))) is full
+    said = directly(box, "status").out
+    assert "a sync run was asked for" in said
+    assert ("a full run was asked for" in said) is full
     assert take_back(box.ledger) == TakenBack(sync=True, full=full)
     assert take_back(box.ledger) == TakenBack(sync=False, full=False)
     report = describe(box.look(runs=5))

@@ -1,7 +1,5 @@
 """What is old goes at an operator's wish, and nothing that is still needed goes with it."""
 
-import json
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -12,10 +10,10 @@ from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.runs import Run
 from common.ledger.states import RunState
 from common.ledger.tables import Row
-from ops.cli import main
-from ops.commands import GOOD
+from ops.cli.ending import GOOD, WRONG
 from ops.purge import Purged, purge
 from tests.fakes.clock import START
+from tests.unit.ops.cli.program import directly
 from tests.unit.ops.samples import RUN, Bench, chunk
 
 DAY = 24 * 3600.0
@@ -84,7 +82,7 @@ def test_a_run_that_is_needed_stays(needed_by: str) -> None:
             bench.void()
     assert do(bench).runs == 0
     if needed_by == "kept poison":
-        assert main(("poison", "discard", "--all", "--yes"), toolbox=bench.toolbox) == GOOD
+        assert directly(bench.toolbox, "poison", "discard", "--all", "--yes").status == GOOD
     bench.remove_row()
     assert do(bench).runs == 1
 
@@ -200,7 +198,7 @@ def test_settled_poison_goes_and_kept_poison_does_not() -> None:
     bench.clock.advance(91 * DAY)
     assert do(bench).poison == 0
     name = f"{RUN}/{chunk(0).key}"
-    assert main(("poison", "discard", name, "--yes"), toolbox=bench.toolbox) == GOOD
+    assert directly(bench.toolbox, "poison", "discard", name, "--yes").status == GOOD
     bench.clock.advance(90 * DAY)
     assert do(bench).poison == 0
     bench.clock.advance(1.0)
@@ -230,41 +228,35 @@ def test_a_purge_that_dies_is_completed_by_another(step: int) -> None:
 
 
 @pytest.mark.parametrize("age", ["90", "0d", "-1d", "d", "90h", "1.5d", "999999d", ""])
-def test_an_age_is_a_number_of_days(age: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_age_is_a_number_of_days(age: str) -> None:
     """Anything else ends the command before it removes anything."""
-    with pytest.raises(SystemExit):
-        main(("purge", "--older-than", age), toolbox=Bench().toolbox)
-    assert "--older-than" in capsys.readouterr().err
+    ended = directly(Bench().toolbox, "purge", "--older-than", age, "--yes")
+    assert (ended.status, "--older-than" in ended.err) == (WRONG, True)
 
 
-def test_the_command_says_what_went(capsys: pytest.CaptureFixture[str]) -> None:
-    """As a table, or JSON; a dry run removes nothing."""
+def test_the_command_says_what_went() -> None:
+    """As a table, or JSON; a dry run removes nothing, and without a yes nothing is removed."""
     bench = Bench()
     old_runs(bench, RunState.COMPLETE)
-    show: Callable[..., int] = lambda *more: main(  # noqa: E731 - three times the same
-        ("purge", "--older-than", "90d", *more), toolbox=bench.toolbox
-    )
-    assert show("--dry-run") == GOOD
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        "records     would be removed",
-        "runs                       1",
+    purging = ("purge", "--older-than", "90d")
+    shown = directly(bench.toolbox, *purging, "--dry-run").out.splitlines()[:2]
+    assert [line.split() for line in shown] == [
+        ["records", "would", "be", "removed"],
+        ["runs", "1"],
     ]
-    assert show("--json") == GOOD
-    assert json.loads(capsys.readouterr().out) == {
-        "runs": 1,
-        "rejections": 0,
-        "poison": 0,
-        "pulses": 0,
-    }
-    assert show() == GOOD
-    assert "runs              0" in capsys.readouterr().out
+    asked = directly(bench.toolbox, *purging)
+    assert (asked.status, "1 runs" in asked.err) == (WRONG, True)
+    done = directly(bench.toolbox, *purging, "--yes", "--json")
+    assert done.json == {"runs": 1, "rejections": 0, "poison": 0, "pulses": 0}
+    again = directly(bench.toolbox, *purging)
+    assert (again.status, again.out.splitlines()[1].split()) == (GOOD, ["runs", "0"])
 
 
 def test_the_largest_age_is_no_error() -> None:
-    """It lies before all calendars, and nothing is that old."""
+    """Nothing is that old."""
     bench = Bench()
     old_runs(bench, RunState.COMPLETE)
-    assert main(("purge", "--older-than", "99999d"), toolbox=bench.toolbox) == GOOD
+    assert directly(bench.toolbox, "purge", "--older-than", "3650d", "--yes").status == GOOD
     assert len(left(bench)) == 2
 
 

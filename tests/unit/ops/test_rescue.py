@@ -1,6 +1,5 @@
 """What is stuck on the poison queue comes back to the upload queue by one command."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -9,9 +8,9 @@ from common.envelope import decode_envelope, encode_envelope
 from common.errors import UnavailableError
 from common.health import Verdict, judge_health
 from common.view import SILENT_AFTER
-from ops.cli import main
-from ops.commands import BAD_NEWS, GOOD
+from ops.cli.ending import BAD_NEWS, GOOD
 from ops.rescue import PATIENCE, Rescued, rescue
+from tests.unit.ops.cli.program import directly
 from tests.unit.ops.samples import Bench, chunk
 
 
@@ -31,21 +30,21 @@ def test_the_status_names_the_command() -> None:
     (finding,) = judge_health(bench.toolbox.look(runs=1)).findings
     assert "not kept yet: 4" in finding
     assert "`poison rescue`" in finding
-    assert main(("poison", "rescue"), toolbox=bench.toolbox) == GOOD
+    assert directly(bench.toolbox, "poison", "rescue").status == GOOD
     assert judge_health(bench.toolbox.look(runs=1)).findings == ()
 
 
-def test_one_command_brings_all_of_them_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_command_brings_all_of_them_back() -> None:
     """More than storage gives at a time; each is the chunk that it was, without its old slot."""
     bench = Bench()
     stuck(bench, 70)
-    assert main(("poison", "rescue", "--json"), toolbox=bench.toolbox) == GOOD
-    assert json.loads(capsys.readouterr().out) == {"count": 70, "left": 0}
+    done = directly(bench.toolbox, "poison", "rescue", "--json")
+    assert (done.status, done.json) == (GOOD, {"count": 70, "left": 0})
     sent = [decode_envelope(message.text) for message in bench.queue.sent]
     assert [envelope.sequence for envelope in sent] == list(range(70))
     assert {envelope.slot for envelope in sent} == {None}
     assert bench.poison_queue.depth() == 0
-    assert main(("poison", "rescue"), toolbox=bench.toolbox) == GOOD
+    assert directly(bench.toolbox, "poison", "rescue").status == GOOD
     assert len(bench.queue.sent) == 70
 
 
@@ -54,7 +53,7 @@ def test_what_cannot_be_read_comes_back_as_it_is(text: str) -> None:
     """The consumer keeps it, or puts it back for a later release."""
     bench = Bench()
     bench.poison_queue.send(text)
-    assert main(("poison", "rescue"), toolbox=bench.toolbox) == GOOD
+    assert directly(bench.toolbox, "poison", "rescue").status == GOOD
     assert [message.text for message in bench.queue.sent] == [text]
 
 
@@ -83,19 +82,17 @@ def test_messages_that_the_host_hides_are_waited_for() -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--no-wait",)])
-def test_what_stays_hidden_is_bad_news(
-    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_stays_hidden_is_bad_news(options: tuple[str, ...]) -> None:
     """After eleven minutes, or at once; the same command again goes on."""
     bench = Bench()
     stuck(bench, 2)
     bench.poison_queue.hidden = {1}
     began = bench.clock.monotonic()
-    assert main(("poison", "rescue", *options), toolbox=bench.toolbox) == BAD_NEWS
-    assert "1 messages brought back" in capsys.readouterr().out
+    done = directly(bench.toolbox, "poison", "rescue", *options)
+    assert (done.status, "1 messages brought back" in done.out) == (BAD_NEWS, True)
     assert (bench.clock.monotonic() - began >= PATIENCE) is not bool(options)
     bench.poison_queue.hidden = set()
-    assert main(("poison", "rescue"), toolbox=bench.toolbox) == GOOD
+    assert directly(bench.toolbox, "poison", "rescue").status == GOOD
     assert len(bench.queue.sent) == 2
 
 
@@ -114,7 +111,7 @@ def test_a_rescue_that_dies_loses_nothing() -> None:
     assert bench.poison_queue.depth() == 2
     bench.queue.before = lambda _text: None
     bench.poison_queue.hidden = set()  # what was taken comes to light again
-    assert main(("poison", "rescue"), toolbox=bench.toolbox) == GOOD
+    assert directly(bench.toolbox, "poison", "rescue").status == GOOD
     found = {decode_envelope(message.text).sequence for message in bench.queue.sent}
     assert found == {decode_envelope(text).sequence for text in texts}
 
@@ -125,7 +122,7 @@ def test_a_rescued_message_says_on_when_it_was_due() -> None:
     bench.run()
     due = bench.clock.now()
     bench.poison_queue.send(encode_envelope(replace(chunk(), slot=due.timestamp())))
-    assert main(("poison", "rescue"), toolbox=bench.toolbox) == GOOD
+    assert directly(bench.toolbox, "poison", "rescue").status == GOOD
     bench.clock.advance(SILENT_AFTER.total_seconds() + 1)
     view = bench.toolbox.look(runs=1)
     assert view.oldest_due == due

@@ -74,9 +74,10 @@ def test_each_collection_has_its_seed_and_waits_before_its_start() -> None:
         ("1, 2", 0),
         ("os.urandom(8).hex()", 1),
         ("hash('a')", 1),
+        ("os.environ['TMPDIR']", 1),
         ("1 / 0", 1),
     ],
-    ids=["stable", "random", "hash", "broken"],
+    ids=["stable", "random", "hash", "path", "broken"],
 )
 def test_the_command_fails_for_ids_that_change(
     made_of: str,
@@ -85,7 +86,7 @@ def test_the_command_fails_for_ids_that_change(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Random numbers and a hash in an id are noticed, as is a collection that fails."""
+    """Random numbers, a hash and a path in an id are noticed, as is a collection that fails."""
     path = tmp_path / "test_unstable.py"
     path.write_text(UNSTABLE.format(made_of=made_of), encoding="utf-8")
     monkeypatch.setattr(compare_collections, "ROOT", tmp_path)

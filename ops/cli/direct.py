@@ -1,0 +1,53 @@
+"""The way next to the storage: the API's own function is called in this process.
+
+It needs the storage settings in the environment, and the packages that run in Azure.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ops.cli.ending import Failure
+from ops.cli.transport import Answer, accept
+
+if TYPE_CHECKING:
+    from ops.toolbox import Toolbox
+
+
+class DirectTransport:
+    """Answers from the storage that the environment names, under this machine's identity."""
+
+    seen_from = "this machine's settings and identity"
+
+    def __init__(self, *, by: str, toolbox: "Callable[[], Toolbox] | None" = None) -> None:
+        self._by = by
+        self._toolbox = toolbox
+
+    def call(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
+        """Return the answer to one request; raises `Failure`."""
+        try:
+            from ops.api.acting import Caller  # noqa: PLC0415 - over HTTP none of it is installed
+            from ops.api.answering import answer  # noqa: PLC0415
+            from ops.toolbox import open_toolbox  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise Failure(
+                f"the Python package {error.name} is not installed: next to the storage the "
+                "program needs those that run in Azure, `pipx install '.[azure]'`; over HTTP "
+                "(--url) it does not"
+            ) from error
+        if self._toolbox is None:
+            opened: list[Toolbox] = []
+
+            def toolbox() -> "Toolbox":
+                if not opened:
+                    opened.append(open_toolbox())
+                return opened[0]
+
+            self._toolbox = toolbox
+        response = answer(
+            self._toolbox,
+            method=method,
+            path=path,
+            given=params,
+            caller=Caller(name=self._by),
+        )
+        return accept(response.status, response.body)

@@ -1,0 +1,280 @@
+"""The commands that only look: status, runs, problems, acts."""
+
+from typing import Annotated, Any, Final
+
+from cyclopts import App, Parameter, validators
+
+from common.clock import SystemClock
+from ops.cli.choosing import Flag
+from ops.cli.connecting import Connection
+from ops.cli.ending import BAD_NEWS, GOOD, Failure, MissingError
+from ops.cli.screen import (
+    Output,
+    Row,
+    clear,
+    heading,
+    moment,
+    note,
+    plain,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+    say_wrapped,
+)
+from ops.cli.slices import SHOWN
+from ops.cli.transport import Transport, read
+
+BAD_ENDS: Final = frozenset({"failed", "gap"})
+"""States of a run that are bad news."""
+
+WATCH_EVERY: Final = 15.0
+"""Seconds between two looks."""
+
+RUN_COLUMNS: Final = ("run", "state", "fetched", "enqueued", "accepted")
+REST: Final = ("pending", "rejected", "poisoned")
+"""Columns of the table of runs, the second ones where any run has one: together with `books`, and
+without `enqueued` where all of those are there, they fit 80 characters. `runs ID` has all."""
+
+SHORTEST: Final = 15
+"""Characters of a run's id that a table shows at least: its time."""
+
+type Number = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+
+def add_to(app: App) -> None:
+    """Add these commands to the program."""
+    for command in (status, runs, problems, acts):
+        app.command(command)
+
+
+def status(
+    *,
+    runs: Number = 5,
+    history: Number | None = None,
+    watch: Flag = False,
+    output: Output = Output(),
+    connection: Connection = Connection(),
+) -> int:
+    """Say whether the feed is healthy, and why not.
+
+    Parameters
+    ----------
+    runs
+        How many runs to look at.
+    history
+        Show the pulses of this many hours instead, the newest first.
+    watch
+        Look again every 15 seconds, until Ctrl-C.
+    """
+    is_table = output.is_table
+    if output.csv and history is None:
+        raise Failure("--csv is for rows: with --history, or use `runs --csv`")
+    if watch and not is_table:
+        raise Failure("--watch is for people: without --json and --csv")
+    transport = connection.open()
+    clock = SystemClock()
+    while True:
+        if watch:
+            clear()
+        result = (
+            _status(transport, runs=runs, as_json=output.json)
+            if history is None
+            else _history(transport, hours=history, output=output)
+        )
+        if not watch:
+            return result
+        note(f"every {WATCH_EVERY:.0f} s; Ctrl-C ends it")
+        try:
+            clock.sleep(WATCH_EVERY)
+        except KeyboardInterrupt:
+            return result
+
+
+def _status(transport: Transport, *, runs: int, as_json: bool) -> int:
+    found = read(transport, "status", runs=runs)
+    if as_json:
+        print_json(found)
+    else:
+        print_status(found)
+    return GOOD if found["health"] == "healthy" else BAD_NEWS
+
+
+def print_status(found: Row) -> None:
+    """Print the health, what is wrong, the backlog and the latest runs."""
+    heading(f"the feed is {str(found['health']).upper()}", verdict=str(found["health"]))
+    for finding in found["findings"]:
+        say_wrapped(plain(finding), first="  - ", then="    ")
+    for name, what in (("sync", "sync run"), ("full", "full run")):
+        if at := found.get(f"{name}_requested_at"):
+            say(f"  - a {what} was asked for at {moment(at)} UTC and is not done")
+    minutes = found["drain_minutes"]
+    drain = "nothing is accepted" if minutes is None else f"{minutes:.1f} min to drain"
+    last = f"{moment(found['last_success'])} UTC" if found["last_success"] else "never"
+    say()
+    say(f"last upload accepted   {last}")
+    say(f"on the queue           {found['queue_depth']} chunks ({drain})")
+    say(f"poison kept            {found['poison_kept']}")
+    say(f"on the poison queue    {found['poison_queue_depth']}")
+    say()
+    print_runs(found["runs"])
+
+
+def _history(transport: Transport, *, hours: int, output: Output) -> int:
+    rows = read(transport, "pulses", hours=hours)["pulses"]
+    if not output.is_table:
+        print_rows(rows, output=output, empty="")
+        return GOOD
+    names = ("at", "verdict", "backlog", "rate", "pending", "poison", "problems")
+    shown = [
+        {name: moment(row[name]) if name == "at" else row[name] for name in names if name in row}
+        for row in rows
+    ]
+    print_table(shown, empty="no pulse was written in that time")
+    return GOOD
+
+
+def runs(
+    run: str = "",
+    /,
+    *,
+    limit: Number = 20,
+    output: Output = Output(),
+    connection: Connection = Connection(),
+) -> int:
+    """List the latest sync runs with their books, or show one whole.
+
+    Parameters
+    ----------
+    run
+        The id of one run, or a beginning that only one has.
+    limit
+        How many runs to list.
+    """
+    is_table = output.is_table
+    transport = connection.open()
+    if run:
+        if output.csv:
+            raise Failure("--csv is for the list of runs")
+        return _one_run(transport, run, as_json=output.json)
+    rows = read(transport, "runs", limit=limit)["runs"]
+    if is_table:
+        print_runs(rows)
+    else:
+        print_rows(rows, output=output, empty="")
+    return GOOD if all(map(is_good, rows)) else BAD_NEWS
+
+
+def is_good(row: Row) -> bool:
+    """Whether a run ended well, or goes on, and its books balance. Pure."""
+    return bool(row["balanced"]) and row["state"] not in BAD_ENDS
+
+
+def print_runs(rows: list[Row]) -> None:
+    """Print runs as a table, with the reason of each that has one below it."""
+    short = shortest([str(row["run"]) for row in rows])
+    extra = [name for name in REST if any(row[name] for row in rows)]
+    usual = [name for name in RUN_COLUMNS if len(extra) < len(REST) or name != "enqueued"]
+    shown = []
+    for row, name in zip(rows, short, strict=True):
+        known: dict[str, Any] = {**row, "run": name, "books": bool(row["balanced"])}
+        shown.append({column: known[column] for column in (*usual, *extra, "books")})
+    print_table(shown, empty="no sync run yet")
+    reasons = [
+        plain(f"{name}: {row['reason']}")
+        for row, name in zip(rows, short, strict=True)
+        if row["reason"]
+    ]
+    if reasons:
+        say()
+    for reason in reasons:
+        say_wrapped(reason, then="    ")
+
+
+def shortest(names: list[str]) -> list[str]:
+    """Return the beginning of each name that no other has, of `SHORTEST` characters at least."""
+    length = SHORTEST
+    while length < max(map(len, names), default=0) and len({n[:length] for n in names}) < len(
+        names
+    ):
+        length += 1
+    return [name[:length] for name in names]
+
+
+def _one_run(transport: Transport, name: str, *, as_json: bool) -> int:
+    try:
+        found = read(transport, f"runs/{name}")
+    except MissingError as error:
+        raise Failure(f"{error}; see `runs`") from error
+    if as_json:
+        print_json(found)
+    else:
+        for field, value in found["run"].items():
+            say(f"{field.replace('_', ' '):<22} {_said(value)}")
+        for state, count in found["chunks"].items():
+            say(f"{f'chunks {state}':<22} {count:,}")
+        say(f"{'rejections':<22} {found['rejections']:,}")
+        for entry in found["poison"]:
+            say(f"{'poison':<22} {plain(entry['poison'])}: {plain(entry['reason'])}")
+    return GOOD if is_good(found["run"]) else BAD_NEWS
+
+
+def _said(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case _:
+            return plain(str(value))
+
+
+def problems(
+    *, ended: Flag = False, output: Output = Output(), connection: Connection = Connection()
+) -> int:
+    """List what stops or slows the whole feed, with its remedy.
+
+    Parameters
+    ----------
+    ended
+        List the last ten that are over instead.
+    """
+    is_table = output.is_table
+    rows = read(connection.open(), "problems", ended=ended)["problems"]
+    if is_table:
+        names = ("kind", "since", "until")
+        shown = [
+            {**{name: row[name] for name in names}, "what": row["what"]}
+            | {name: moment(row[name]) for name in ("since", "until")}
+            for row in rows
+        ]
+        print_table(shown, empty="no problem has ended" if ended else "no problem")
+    else:
+        print_rows(rows, output=output, empty="")
+    return BAD_NEWS if rows and not ended else GOOD
+
+
+def acts(
+    *, limit: Number = SHOWN, output: Output = Output(), connection: Connection = Connection()
+) -> int:
+    """List what operators did: who, when, what, why, and what came of it.
+
+    Parameters
+    ----------
+    limit
+        How many, the newest first.
+    """
+    is_table = output.is_table
+    rows = read(connection.open(), "acts", limit=limit)["acts"]
+    if is_table:
+        for row in rows:
+            words = f"{moment(row['at'])}  {row['by']}: {row['act']} {row['on']}".rstrip()
+            say(plain(words))
+            for text in (row["note"], row["result"] or "no result is known: it was cut short"):
+                if text:
+                    say_wrapped(plain(text), first="    ", then="    ")
+        if not rows:
+            say("no act is on record")
+    else:
+        print_rows(rows, output=output, empty="")
+    return GOOD

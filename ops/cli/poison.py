@@ -1,0 +1,286 @@
+"""The commands about messages that were given up."""
+
+from collections.abc import Sequence
+from itertools import batched
+from typing import Annotated, Any, Final
+
+from cyclopts import App, Parameter
+
+from ops.cli.choosing import Flag, Meant, Why, full_poison, one_way, poison_of
+from ops.cli.connecting import Connection
+from ops.cli.ending import BAD_NEWS, GOOD
+from ops.cli.screen import (
+    JsonOutput,
+    Output,
+    Row,
+    confirm,
+    moment,
+    note,
+    plain,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+    say_wrapped,
+)
+from ops.cli.slices import SHOWN, carry_out, read_list, say_what_is_left
+from ops.cli.transport import Transport, act, read
+
+WAYS: Final = "by names, by --reason, or --all"
+
+NOT_DONE: Final = frozenset(
+    {
+        "cannot be decoded",
+        "of a later release",
+        "given up again meanwhile",
+        "not there any more",
+    }
+)
+"""Results that leave a message to see to, or say that there is none."""
+
+NEWER_VERSIONS: Final = (
+    "An indicator of which a newer version was sent since is left out: the newer one stays."
+)
+
+FINAL: Final = (
+    "This is final: Lumen need not list these indicators again, and `sync --full` brings back "
+    "only what it still lists."
+)
+
+MAX_NAMES: Final = 500
+"""Names of one call; the API takes 1,000."""
+
+RESCUE_CALLS: Final = 37
+"""Calls that messages are waited for, each of 18 s, so eleven minutes: the host hides those that it
+has taken for ten."""
+
+poison: Final = App(name="poison", help="Messages that were given up, and are kept.")
+
+type All = Annotated[bool, Parameter(name="--all", negative="")]
+
+
+@poison.command(name="list")
+def listing(
+    *,
+    reason: str = "",
+    settled: Flag = False,
+    limit: int | None = None,
+    output: Output = Output(),
+    connection: Connection = Connection(),
+) -> int:
+    """List what is kept, grouped by reason.
+
+    Parameters
+    ----------
+    reason
+        Only those with this text in the reason.
+    settled
+        Replayed and discarded ones, too.
+    limit
+        How many; else 100 in a table, and all in JSON and CSV.
+    """
+    is_table = output.is_table
+    rows, last = read_list(
+        connection.open(),
+        "poison",
+        rows="poison",
+        limit=limit or (SHOWN if is_table else None),
+        reason=reason,
+        settled=settled,
+    )
+    if is_table:
+        _print_groups(last["groups"], rows, settled=settled)
+        hidden = last["total"] - len(rows)
+        if hidden:
+            note(f"{hidden:,} more: --limit {last['total']} shows all, --reason fewer")
+    else:
+        print_rows(rows, output=output, empty="")
+    return GOOD
+
+
+def _print_groups(groups: Sequence[Row], rows: Sequence[Row], *, settled: bool) -> None:
+    if not rows:
+        say("no poison")
+    names = ("poison", "state" if settled else "attempts", "indicators", "last_at")
+    for group in groups:
+        shown = [
+            {name: moment(row[name]) if name == "last_at" else row[name] for name in names}
+            for row in rows
+            if row["reason"] == group["reason"]
+        ]
+        if shown:
+            messages, count = group["messages"], group["indicators"]
+            say_wrapped(
+                f"{messages:,} with {count:,} indicators: {plain(group['reason'])}", then="    "
+            )
+            print_table(shown)
+
+
+@poison.command
+def show(
+    name: str,
+    /,
+    *names: str,
+    output: JsonOutput = JsonOutput(),
+    connection: Connection = Connection(),
+) -> int:
+    """Print everything about some: history, each indicator, the message, as JSON.
+
+    Parameters
+    ----------
+    name
+        As listed, or a beginning that only one has.
+    """
+    for found in poison_of(connection.open(), [name, *names]):
+        if output.json:
+            print_json(found)
+        else:
+            print_json(found, indent=2)
+    return GOOD
+
+
+@poison.command(help_epilogue=NEWER_VERSIONS)
+def replay(
+    *names: str,
+    reason: str = "",
+    all_: All = False,
+    dry_run: Flag = False,
+    why: Why = Why(),
+    output: Output = Output(),
+    connection: Connection = Connection(),
+) -> int:
+    """Put messages back on the queue, each at a send slot of its own.
+
+    Parameters
+    ----------
+    names
+        As listed, or beginnings that only one has.
+    reason
+        All with this text in the reason.
+    all_
+        All that are kept.
+    dry_run
+        Only say what would happen.
+    """
+    is_table = output.is_table
+    one_way(names=names, filters=[reason], everything=all_, ways=WAYS)
+    transport = connection.open()
+    handled, failure = carry_out(
+        transport,
+        "poison/replay",
+        what="replaying",
+        names=full_poison(transport, names),
+        reason=reason,
+        all=all_,
+        dry_run=dry_run,
+        note=why.note,
+    )
+    print_rows(handled, output=output, empty="nothing to do")
+    results = {row["result"] for row in handled}
+    if "replayed" in results and is_table:
+        say_wrapped(NEWER_VERSIONS)
+    say_what_is_left(failure)
+    return BAD_NEWS if failure or results & NOT_DONE else GOOD
+
+
+@poison.command
+def discard(
+    *names: str,
+    reason: str = "",
+    all_: All = False,
+    meant: Meant = Meant(),
+    why: Why = Why(),
+    output: Output = Output(),
+    connection: Connection = Connection(),
+) -> int:
+    """Give messages up for good; their records stay.
+
+    Parameters
+    ----------
+    names
+        As listed, or beginnings that only one has.
+    reason
+        All with this text in the reason.
+    all_
+        All that are kept.
+    """
+    output.check()
+    one_way(names=names, filters=[reason], everything=all_, ways=WAYS)
+    transport = connection.open()
+    choice: dict[str, Any] = {"names": full_poison(transport, names), "reason": reason, "all": all_}
+    choices = [choice]
+    if not (meant.dry_run or meant.yes):
+        chosen = _kept(transport, choice)
+        count = sum(int(row["indicators"]) for row in chosen)
+        question = f"discard {len(chosen):,} messages with {count:,} indicators?\n{FINAL}"
+        if chosen and not confirm(question, yes=False):
+            say("nothing was discarded")
+            return BAD_NEWS
+        # What was agreed to, and nothing that was given up since.
+        some = batched([row["poison"] for row in chosen], MAX_NAMES, strict=False)
+        choices = [{"names": list(batch)} for batch in some] or [choice]
+    handled: list[Row] = []
+    failure = None
+    for each in choices:
+        if failure is None:
+            done, failure = carry_out(
+                transport,
+                "poison/discard",
+                what="discarding",
+                dry_run=meant.dry_run,
+                note=why.note,
+                **each,
+            )
+            handled += done
+    print_rows(handled, output=output, empty="nothing to do")
+    say_what_is_left(failure)
+    is_bad = failure or {row["result"] for row in handled} & NOT_DONE
+    return BAD_NEWS if is_bad else GOOD
+
+
+def _kept(transport: Transport, choice: Row) -> list[Row]:
+    """Return the poison that a choice picks and that is kept still."""
+    if choice["names"]:
+        found = [read(transport, f"poison/{name}") for name in choice["names"]]
+        return [row for row in found if row["state"] == "kept"]
+    rows, _ = read_list(transport, "poison", rows="poison", limit=None, reason=choice["reason"])
+    return list(rows)
+
+
+@poison.command
+def rescue(
+    *,
+    no_wait: Flag = False,
+    why: Why = Why(),
+    output: JsonOutput = JsonOutput(),
+    connection: Connection = Connection(),
+) -> int:
+    """Bring back to the upload queue what is stuck on the poison queue.
+
+    Messages that the host has taken are hidden for up to ten minutes, and are waited for.
+
+    Parameters
+    ----------
+    no_wait
+        Do not wait for messages that are hidden.
+    """
+    transport = connection.open()
+    depth = read(transport, "status", runs=1)["poison_queue_depth"]
+    if depth and not no_wait:
+        note(
+            f"{depth} on the poison queue; those that the host has taken are hidden for up to "
+            "ten minutes, and are waited for (--no-wait: not)"
+        )
+    count, left = 0, 0
+    for _ in range(1 if no_wait else RESCUE_CALLS):
+        done = act(transport, "poison/rescue", note=why.note)
+        count += done["count"]
+        left = done["remaining"]
+        if not left:
+            break
+    if output.json:
+        print_json({"count": count, "left": left})
+    else:
+        hidden = f"; {left} are hidden: give the command again" if left else ""
+        say(f"{count} messages brought back to the upload queue{hidden}")
+    return BAD_NEWS if left else GOOD

@@ -1,0 +1,254 @@
+"""What a person sees, and what a script reads: tables, JSON, CSV, questions, progress.
+
+Answers go to standard output, all else to standard error. Text of services is spelled out in ASCII
+before it is shown: an escape sequence in it must not act. Colour is for terminals, and for those
+without NO_COLOR.
+"""
+
+import csv
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ops.cli.ending import Failure
+
+WIDTH: Final = 80
+"""Columns where the output is no terminal."""
+
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that a spreadsheet would compute."""
+
+SENTENCES: Final = frozenset({"indicator", "reason", "result", "what"})
+"""Columns whose cells may take more than one line."""
+
+_STYLES: Final = {
+    "healthy": "bold green",
+    "ok": "green",
+    "degraded": "bold yellow",
+    "paused": "bold yellow",
+    "down": "bold red",
+    "problem": "bold red",
+    "failed": "red",
+    "gap": "red",
+    "NO": "bold red",
+}
+"""Words that stand out where they are a whole cell."""
+
+type Row = Mapping[str, Any]
+
+
+@Parameter(name="*", group="Output")
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How rows are printed."""
+
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print JSON."""
+    csv: Annotated[bool, Parameter(negative="")] = False
+    """Print CSV, safe to open in a spreadsheet."""
+
+    def check(self) -> None:
+        """Raise `Failure` where two forms are asked for."""
+        if self.json and self.csv:
+            raise Failure("give --json or --csv, not both")
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a person reads it; raises `Failure` where two forms are asked for."""
+        self.check()
+        return not (self.json or self.csv)
+
+
+@Parameter(name="*", group="Output")
+@dataclass(frozen=True, kw_only=True)
+class JsonOutput:
+    """How an answer is printed that is no list."""
+
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print JSON."""
+
+
+def plain(text: str) -> str:
+    """Return `text` as a terminal may have it: anything but printable ASCII is spelled out."""
+    return "".join(
+        c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii")
+        for c in text.replace("\N{HORIZONTAL ELLIPSIS}", "...")
+    )
+
+
+def cell(value: object) -> str:
+    """Return a value as a cell of a table. Pure."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "NO"
+        case int():
+            return f"{value:,}"
+        case _:
+            return plain(str(value))
+
+
+def moment(text: object) -> str:
+    """Return an ISO time as people read it, to the minute in UTC; empty where there is none."""
+    return f"{text}"[:16].replace("T", " ") if text else ""
+
+
+def say(text: str = "") -> None:
+    """Print a line of an answer."""
+    _out().print(Text(text), soft_wrap=True)
+
+
+def say_wrapped(text: str, *, first: str = "", then: str = "") -> None:
+    """Print a sentence in lines that fit; `first` and `then` go before them."""
+    lines = textwrap.wrap(
+        text,
+        _out().width,
+        initial_indent=first,
+        subsequent_indent=then,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        say(line)
+
+
+def note(text: str) -> None:
+    """Print a line that is no answer: what is going on, what went wrong."""
+    Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
+
+
+def heading(text: str, *, verdict: str) -> None:
+    """Print a line that says how things are."""
+    _out().print(Text(text, style=_STYLES.get(verdict, "bold")), soft_wrap=True)
+
+
+def print_json(value: object, *, indent: int | None = None) -> None:
+    """Print JSON, on one line unless it is indented."""
+    sys.stdout.write(json.dumps(value, indent=indent) + "\n")
+
+
+def print_rows(
+    rows: Sequence[Row], *, output: Output, empty: str, columns: Sequence[str] = ()
+) -> None:
+    """Print rows as they are asked for: `columns` are those of the table, JSON and CSV have all."""
+    if output.is_table:
+        print_table(rows, columns=columns, empty=empty)
+    elif output.json:
+        print_json(list(rows))
+    else:
+        print_csv(rows)
+
+
+def print_table(rows: Sequence[Row], *, empty: str = "", columns: Sequence[str] = ()) -> None:
+    """Print a table, numbers to the right; `empty` is what no rows mean."""
+    if not rows:
+        say(empty)
+        return
+    names = list(columns or rows[0])
+    cells = [[cell(row[name]) for name in names] for row in rows]
+    heads = [name.replace("_", " ") for name in names]
+    width = sum(max(map(len, column)) for column in zip(heads, *cells, strict=True))
+    console = _out()
+    gap = 2 if width + 2 * (len(names) - 1) <= console.width else 1
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+    for name, head in zip(names, heads, strict=True):
+        is_number = all(type(row[name]) is int for row in rows)
+        table.add_column(
+            head,
+            justify="right" if is_number else "left",
+            no_wrap=name not in SENTENCES,
+            overflow="fold",
+        )
+    for line in cells:
+        table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in line))
+    with console.capture() as printed:
+        console.print(table)
+    for shown in printed.get().splitlines():  # without the spaces that fill the last column
+        sys.stdout.write(shown.rstrip() + "\n")
+
+
+def print_csv(rows: Sequence[Row]) -> None:
+    """Print CSV with a header; nested values are JSON."""
+    if not rows:
+        return
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: harmless(_flat(value)) for name, value in row.items()})
+
+
+def harmless(text: str) -> str:
+    """Return a cell so that no spreadsheet computes it. Pure."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask whether to go on; without a terminal it takes `--yes`. Raises `Failure`."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise Failure(f"{question}\nThere is no terminal to ask on: add --yes if this is meant")
+    note(question)
+    try:
+        return input("go on? [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        say()
+        return False
+
+
+@contextmanager
+def progress(what: str) -> Iterator["Bar"]:
+    """Show on a terminal how far long work is."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        yield Bar(bar=bar, what=what)
+
+
+class Bar:
+    """A bar that appears once the work is known to take more than one call."""
+
+    def __init__(self, *, bar: Progress, what: str) -> None:
+        self._bar, self._what = bar, what
+        self._task = bar.add_task(what, total=None, visible=False)
+
+    def show(self, *, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
+        self._bar.update(self._task, completed=done, total=total, visible=True)
+
+
+def clear() -> None:
+    """Clear the terminal, for what is printed again and again."""
+    _out().clear()
+
+
+def _out() -> Console:
+    """Return the console of now: tests and pipes change standard output."""
+    console = Console(highlight=False, emoji=False, markup=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, (dict, list)):
+        return json.dumps(value)
+    return "" if value is None else str(value)

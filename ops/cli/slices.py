@@ -1,0 +1,63 @@
+"""Lists and long work over an API that answers in parts: all pages, all slices.
+
+Each call handles what it can and says how much is left, so stopping half-way loses nothing.
+"""
+
+from typing import Any, Final
+
+from ops.cli.ending import Failure
+from ops.cli.screen import note, progress
+from ops.cli.transport import Answer, Transport, act, read
+
+PAGE: Final = 1000
+"""Rows of one call, at most: the API's own limit."""
+
+SHOWN: Final = 100
+"""Rows of a table where nothing else is asked for."""
+
+
+def read_list(
+    transport: Transport, path: str, *, rows: str, limit: int | None, **params: object
+) -> tuple[list[Answer], Answer]:
+    """Return up to `limit` rows of a list, all where it is None, and the last page's answer."""
+    found: list[Answer] = []
+    after = ""
+    while True:
+        wanted = PAGE if limit is None else min(PAGE, limit - len(found))
+        page = read(transport, path, limit=wanted, after=after, **params)
+        found += page[rows]
+        after = page.get("next") or ""
+        if not after or (limit is not None and len(found) >= limit):
+            return found, page
+
+
+def carry_out(
+    transport: Transport, path: str, *, what: str, **params: object
+) -> tuple[list[Answer], Failure | None]:
+    """Do an act slice by slice; return what was done with each item.
+
+    Where a later slice fails, what was done before is returned with the failure.
+    """
+    handled: list[Answer] = []
+    after: Any = ""
+    with progress(what) as bar:
+        while True:
+            try:
+                answer = act(transport, path, after=after, **params)
+            except Failure as failure:
+                if not handled:
+                    raise
+                return handled, failure
+            handled += answer["handled"]
+            left = int(answer.get("remaining") or 0)
+            if not left:
+                return handled, None
+            bar.show(done=len(handled), total=len(handled) + left)
+            after = answer["next"]
+
+
+def say_what_is_left(failure: Failure | None) -> None:
+    """Say that work was cut short, and that the same command goes on."""
+    if failure is not None:
+        note(f"lumen-sentinel: {failure}")
+        note("what is listed was done; the same command again does the rest")

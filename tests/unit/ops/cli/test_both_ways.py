@@ -1,0 +1,174 @@
+"""Every command over both transports: the same output, the same exit status."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from common.ledger.problems import ProblemKind
+from common.ledger.rejections import RejectedBy, Rejection
+from common.ledger.states import RunState
+from ops.cli.ending import BAD_NEWS, GOOD, WRONG
+from ops.cli.program import app
+from ops.lost import LOST_AFTER
+from tests.unit.ops.cli.program import directly, over_http
+from tests.unit.ops.samples import RUN, Bench
+
+type Scene = Callable[[Bench], None]
+
+
+def nothing(bench: Bench) -> None:
+    """Leave an account as it is before the first run."""
+
+
+def healthy(bench: Bench) -> None:
+    """Let one run be complete."""
+    bench.run()
+
+
+def troubled(bench: Bench) -> None:
+    """Let there be a gap, a failed run, a problem, and a message that was given up."""
+    bench.run(RunState.GAP, reason="token unknown")
+    bench.clock.advance(60)
+    bench.run(RunState.FAILED, reason="\x1b[2J Lumen answers 500")
+    bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "give the role")
+    bench.poison(reason="Sentinel is unavailable (503)")
+    bench.rubbish()
+
+
+def rejected(bench: Bench) -> None:
+    """Keep a record that Sentinel refused, and one that is invalid as Lumen listed it."""
+    made = Rejection(
+        run_id=RUN,
+        position="chunk-000000-1-1",
+        rejected_by=RejectedBy.SENTINEL,
+        indicator_id="indicator--1",
+        pattern="[x = '1']",
+        reason="no pattern_type",
+        content=b"{}",
+        at=bench.clock.now(),
+    )
+    invalid = replace(made, run_id="invalid", position="1", rejected_by=RejectedBy.VALIDATION)
+    bench.toolbox.ledger.rejections.record([made, invalid])
+
+
+def waiting(bench: Bench) -> None:
+    """Let a chunk wait for longer than a message may be invisible."""
+    bench.write_row(0)
+    bench.clock.advance(LOST_AFTER.total_seconds() + 1)
+
+
+def elsewhere(bench: Bench) -> None:
+    """Let a chunk wait for another workspace."""
+    bench.write_row(0, destination="sentinel.example/before")
+
+
+CASES: tuple[tuple[str, Scene, int, str], ...] = (
+    ("status", nothing, BAD_NEWS, "the feed is DOWN"),
+    ("status", healthy, GOOD, "the feed is HEALTHY"),
+    ("status --json", troubled, BAD_NEWS, '"health"'),
+    ("status --history 24", healthy, GOOD, "no pulse"),
+    ("status --history 24 --csv", healthy, GOOD, ""),
+    ("status --csv", healthy, WRONG, "--history"),
+    ("status --watch --json", healthy, WRONG, "--watch"),
+    ("status --runs 0", healthy, WRONG, "--runs"),
+    ("runs", healthy, GOOD, "20260101T000000"),
+    ("runs", troubled, BAD_NEWS, "token unknown"),
+    ("runs --json --csv", healthy, WRONG, "not both"),
+    ("runs --csv", healthy, GOOD, "run,state,"),
+    ("runs 2026 --json", healthy, GOOD, '"chunks"'),
+    ("runs 2026", healthy, GOOD, "fetched"),
+    ("runs 20", troubled, WRONG, "give more of the name"),
+    ("runs 1999", healthy, WRONG, "no run called 1999; see `runs`"),
+    ("problems", troubled, BAD_NEWS, "give the role"),
+    ("problems", healthy, GOOD, "no problem"),
+    ("problems --ended", healthy, GOOD, "no problem has ended"),
+    ("poison list", troubled, GOOD, "1 with 2 indicators: Sentinel is unavailable (503)"),
+    ("poison list --reason 503 --csv", troubled, GOOD, "poison,state"),
+    ("poison list --limit 1", troubled, GOOD, "1 more"),
+    ("poison list", healthy, GOOD, "no poison"),
+    ("poison show 20260101", troubled, GOOD, '"records"'),
+    ("poison show nope", troubled, WRONG, "no poison called nope; see `poison list`"),
+    ("poison replay --all", troubled, BAD_NEWS, "cannot be decoded"),
+    ("poison replay --reason 503 --json", troubled, GOOD, '"result": "replayed"'),
+    ("poison replay --reason 503 --dry-run", troubled, GOOD, "would be replayed"),
+    ("poison replay", troubled, WRONG, "say which"),
+    ("poison replay --all --reason x", troubled, WRONG, "one way"),
+    ("poison replay nope", troubled, WRONG, "no poison called nope"),
+    ("poison discard --all", troubled, WRONG, "--yes"),
+    ("poison discard --all --yes", troubled, GOOD, "discarded"),
+    ("poison discard --all --dry-run", troubled, GOOD, "would be discarded"),
+    ("poison rescue", healthy, GOOD, "0 messages brought back"),
+    ("rejections", rejected, GOOD, "no pattern_type"),
+    ("rejections --run invalid --csv", rejected, GOOD, "rejection,"),
+    ("rejections --reason other --json", rejected, GOOD, "[]"),
+    ("rejections retry --all", rejected, GOOD, "goes with the next run"),
+    ("rejections retry --reason type --dry-run", rejected, GOOD, "would go with the next run"),
+    ("rejections retry invalid/1", rejected, BAD_NEWS, "was never sent"),
+    ("rejections retry nope", rejected, WRONG, "no rejection called nope"),
+    ("rejections retry", rejected, WRONG, "say which"),
+    ("rejections --reason other retry --all", rejected, WRONG, "--all"),
+    ("chunks lost --all", waiting, WRONG, "--yes"),
+    ("chunks lost --all --dry-run", waiting, GOOD, "would be declared lost"),
+    (f"chunks lost {RUN[:6]} --yes --json", waiting, GOOD, '"declared lost"'),
+    ("chunks lost nope/1 --yes", waiting, BAD_NEWS, "there is no such chunk"),
+    ("ack --all", troubled, GOOD, "acknowledged"),
+    ("ack 20260101T0000 --note seen", healthy, BAD_NEWS, "has no gap"),
+    ("ack", troubled, WRONG, "say which"),
+    ("purge --older-than 90d --yes", healthy, GOOD, "removed"),
+    ("purge --older-than 90d --dry-run --json", healthy, GOOD, '"runs": 0'),
+    ("purge --older-than 90", healthy, WRONG, "such as 90d"),
+    ("destination adopt", elsewhere, GOOD, "1 chunks (2 indicators) go to"),
+    ("destination adopt --dry-run --json", elsewhere, GOOD, '"chunks": 1'),
+    ("sync", healthy, GOOD, "a sync run was asked for"),
+    ("sync --full --yes --json", healthy, GOOD, '"full": true'),
+    ("sync --full --yes", nothing, WRONG, "right account"),
+    ("sync --full", healthy, WRONG, "up to 0 requests"),
+    ("sync --take-back", healthy, BAD_NEWS, "nothing that could be taken back"),
+    ("sync --full --take-back", healthy, WRONG, "not both"),
+    ("pause --for 4h --note repair", healthy, GOOD, "paused until 2026-01-01 04:00 UTC by ann"),
+    ("pause --until 2026-01-02T00:00Z --json", healthy, GOOD, "2026-01-02T00:00:00+00:00"),
+    ("pause --for 8d", healthy, WRONG, "within 7 days"),
+    ("pause --for 4", healthy, WRONG, "--for: '4'"),
+    ("pause --until tomorrow", healthy, WRONG, "--until: 'tomorrow'"),
+    ("pause", healthy, WRONG, "say for how long"),
+    ("resume", healthy, BAD_NEWS, "was not paused"),
+    ("acts", healthy, GOOD, "no act is on record"),
+    ("nothing", healthy, WRONG, "nothing"),
+    ("runs --nothing", healthy, WRONG, "--nothing"),
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "scene", "status", "said"),
+    CASES,
+    ids=[f"{command} ({scene.__name__})" for command, scene, _, _ in CASES],
+)
+def test_a_command_says_the_same_over_both(
+    command: str, scene: Scene, status: int, said: str
+) -> None:
+    """What it prints, on both streams, and its exit status."""
+    benches = Bench(), Bench()
+    for bench in benches:
+        scene(bench)
+    here = directly(benches[0].toolbox, *command.split())
+    there = over_http(benches[1].toolbox, *command.split())
+    assert here == there
+    assert here.status == status, here
+    assert said in " ".join((here.out + here.err).split()), here
+    shown = here.out if "--json" not in command else ""
+    assert all(len(line) <= 80 for line in shown.splitlines() if "," not in line), shown
+    assert all(c == "\n" or " " <= c <= "~" for c in here.out + here.err)
+
+
+def test_every_command_is_among_the_cases() -> None:
+    """A new command comes with a case."""
+    named = {f"{command} " for command, *_ in CASES}
+    missing = []
+    for name in app.resolved_commands():
+        if name.startswith("-") or name in {"login", "logout", "profiles"}:
+            continue
+        actions = [a for a in app[name].resolved_commands() if not a.startswith("-")]
+        for path in [f"{name} {action} " for action in actions] or [f"{name} "]:
+            missing += [path] * (not any(case.startswith(path) for case in named))
+    assert missing == []
