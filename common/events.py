@@ -1,8 +1,9 @@
 """The closed list of what the pipeline logs, and the one way to log it.
 
-A log line is the event's name and a JSON object of ids and counts: a constant to search for,
-facts to parse (`parse message with event " " facts:dynamic` in KQL). Nothing here takes a body, a
-key or a token. What another service said is a quotation in a reason (`quoted`), because it
+A log line is the event's name and a JSON object of ids and counts: a constant to search for, facts
+to parse (bicep/kql/log/start.kql shows how). Within `traced` each line carries the trace of the
+tick that made the chunk, from the timer through the envelope to the upload. Nothing here takes a
+body, a key or a token. What another service said is a quotation in a reason (`quoted`), because it
 may repeat what it was sent: the ledger keeps it, and a log line leaves it out. `docs/runbook.md`
 has one entry per event. Log from the invocation's own thread: in the Python 3.13 worker, lines
 from other threads do not reach Application Insights.
@@ -11,6 +12,10 @@ from other threads do not reach Application Insights.
 import json
 import logging
 import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from typing import Final
 
@@ -92,13 +97,41 @@ _LEVELS = {
 }
 
 
+_TRACE: Final[ContextVar[str]] = ContextVar("trace", default="")
+
+_TRACE_PARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, section 3.2: version, trace, parent, flags."""
+
+
+def new_trace_parent() -> str:
+    """Return a trace context of its own, for a tick that the host gave none."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+@contextmanager
+def traced(trace_parent: str) -> Iterator[None]:
+    """Give every event that is logged within the trace of `trace_parent`.
+
+    Empty where it is none: a message without room for it has lost it.
+    """
+    found = _TRACE_PARENT.fullmatch(trace_parent)
+    token = _TRACE.set(found[1] if found else "")
+    try:
+        yield
+    finally:
+        _TRACE.reset(token)
+
+
 def emit(event: Event, **facts: Fact) -> None:
-    """Log `event` with its `facts` (ids, counts, short reasons) at the event's level."""
+    """Log `event` with its `facts` (ids, counts, short reasons) at the event's level.
+
+    `trace` is beside them, and `version`.
+    """
     shown = {
         name: cut(_QUOTATION.sub(_LEFT_OUT, fact)) if isinstance(fact, str) else fact
         for name, fact in facts.items()
     }
-    text = json.dumps(shown | {"version": VERSION}, separators=(",", ":"))
+    text = json.dumps(shown | {"trace": _TRACE.get(), "version": VERSION}, separators=(",", ":"))
     _LOGGER.log(_LEVELS.get(event, logging.INFO), "%s %s", event.value, text)
 
 

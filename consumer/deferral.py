@@ -14,7 +14,7 @@ from typing import Final
 from common.clock import Clock
 from common.envelope import Envelope, decode_envelope, encode_to_fit
 from common.errors import PipelineError
-from common.events import Event, emit
+from common.events import Event, emit, traced
 from common.ledger import Ledger
 from common.ledger.control import Pause
 from common.queues import SendQueue
@@ -162,7 +162,8 @@ def defer_message(message: str, reason: str, *, deferrer: Deferrer) -> None:
     except PipelineError:
         deferrer.put_back(message, reason)
         return
-    deferrer.defer(envelope, defer_for_operator(envelope, reason))
+    with traced(envelope.trace_parent):
+        deferrer.defer(envelope, defer_for_operator(envelope, reason))
 
 
 def stamp(moment: datetime) -> str:

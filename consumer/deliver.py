@@ -23,7 +23,7 @@ from common.errors import (
     UnavailableError,
     UndecodableError,
 )
-from common.events import Event, emit
+from common.events import Event, emit, traced
 from common.identity import TokenSource
 from common.ledger import Ledger
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance, Mark
@@ -137,12 +137,13 @@ class Deliverer:
         except LaterVersionError as error:
             self._deferrer.put_back(message, str(error))
             return
-        try:
-            self._deliver(envelope, message)
-        except _OUR_TROUBLE as error:
-            # No slot, no token, no row or no outcome written: it is not Sentinel that failed, so
-            # nothing counts. The queue is the safe place, and this the reason.
-            self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
+        with traced(envelope.trace_parent):
+            try:
+                self._deliver(envelope, message)
+            except _OUR_TROUBLE as error:
+                # No slot, no token, no row or no outcome written: it is not Sentinel that failed,
+                # so nothing counts. The queue is the safe place, and this the reason.
+                self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
     def _deliver(self, envelope: Envelope, message: str) -> None:
         pause = self._pauses.current()

@@ -15,7 +15,7 @@ from typing import Final
 from common.clock import Clock
 from common.envelope import Envelope, decode_envelope, encode_to_fit
 from common.errors import HaltError, LaterVersionError, TryLaterError, UndecodableError
-from common.events import Event, emit
+from common.events import Event, emit, traced
 from common.ledger import Ledger
 from common.ledger.poison import (
     PoisonedBy,
@@ -61,7 +61,8 @@ class PoisonKeeper:
             self.keep_undecodable(message, str(error), by=PoisonedBy.HOST)
             return
         again = f", {envelope.put_back + 1} times over" if envelope.put_back else ""
-        self.keep_envelope(envelope, message, HOST_GAVE_UP + again, by=PoisonedBy.HOST)
+        with traced(envelope.trace_parent):
+            self.keep_envelope(envelope, message, HOST_GAVE_UP + again, by=PoisonedBy.HOST)
 
     def keep_undecodable(self, message: str, reason: str, *, by: PoisonedBy) -> None:
         """Keep a message that cannot be decoded, as it is."""
@@ -144,7 +145,8 @@ def put_back(message: str, *, queue: SendQueue) -> bool:
         return False
     again = replace(envelope, put_back=envelope.put_back + 1, slot=None, due=envelope.due_at)
     queue.send(encode_to_fit(again))
-    emit(Event.CHUNK_PUT_BACK, run=again.run_id, chunk=again.key, put_back=again.put_back)
+    with traced(again.trace_parent):
+        emit(Event.CHUNK_PUT_BACK, run=again.run_id, chunk=again.key, put_back=again.put_back)
     return True
 
 

@@ -55,7 +55,6 @@ class ReceiptWriter:
             accepted=done.accepted,
             rejected=rejected,
             deferrals=envelope.deferrals,
-            trace=envelope.trace_parent,
         )
 
 

@@ -16,7 +16,7 @@ import azure.functions as func
 
 from common.clock import SystemClock
 from common.errors import PipelineError, SettingsError
-from common.events import Event, emit
+from common.events import Event, emit, new_trace_parent, traced
 from common.identity import storage_credential
 from common.ledger.control import Control
 from common.ledger.problems import STANDS_FOR, ProblemKind, Problems
@@ -47,7 +47,7 @@ blueprint = func.Blueprint()
 )
 def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001
     """Resume or start a sync run."""
-    run = _tick(context.trace_context.trace_parent or "")
+    run = _tick(context.trace_context.trace_parent or new_trace_parent())
     if run is not None and run.state is RunState.FAILED:
         raise RuntimeError(f"sync run {run.run_id} failed: {run.reason}")
 
@@ -55,19 +55,20 @@ def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa
 @blueprint.queue_trigger(arg_name="message", queue_name=SYNC_QUEUE, connection=STORAGE_CONNECTION)
 def sync_now(message: func.QueueMessage, context: func.Context) -> None:  # noqa: ARG001
     """Run a tick, as an operator asks for it, unless that was done or taken back."""
-    trace_parent = context.trace_context.trace_parent or ""
+    trace_parent = context.trace_context.trace_parent or new_trace_parent()
     serve_request(_requests(), tick=lambda: _tick(trace_parent))
 
 
 def _tick(trace_parent: str) -> "Run | None":
     """Run a tick, then take the pulse, also when the tick was skipped or failed."""
     tick, run_id = "error", ""
-    try:
-        run = _run_sync(trace_parent)
-        tick, run_id = ("skipped", "") if run is None else (run.state.value, run.run_id)
-        return run
-    finally:
-        _take_pulse(tick, run_id)
+    with traced(trace_parent):
+        try:
+            run = _run_sync(trace_parent)
+            tick, run_id = ("skipped", "") if run is None else (run.state.value, run.run_id)
+            return run
+        finally:
+            _take_pulse(tick, run_id)
 
 
 def _take_pulse(tick: str, run_id: str) -> None:

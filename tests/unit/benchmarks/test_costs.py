@@ -85,7 +85,7 @@ def test_the_log_lines_of_a_delivery_are_formatted() -> None:
     with consumer_cpu.log_lines_formatted() as lines:
         emit(Event.CHUNK_UPLOADED, run="r", accepted=100)
     assert (logger.level, logger.handlers, logger.propagate) == before
-    facts = f'{{"run":"r","accepted":100,"version":"{VERSION}"}}'
+    facts = f'{{"run":"r","accepted":100,"trace":"","version":"{VERSION}"}}'
     assert lines.last == f"chunk-uploaded {facts}"
 
 

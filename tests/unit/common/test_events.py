@@ -8,7 +8,7 @@ import re
 import pytest
 
 from common import events
-from common.events import Event, emit, quoted
+from common.events import Event, emit, new_trace_parent, quoted, traced
 from common.text import MAX_TEXT
 from common.version import VERSION
 
@@ -28,7 +28,41 @@ def test_a_line_is_a_name_and_facts(caplog: pytest.LogCaptureFixture) -> None:
     name, _, facts = line.partition(" ")
     assert (level, name) == (logging.INFO, "chunk-uploaded")
     expected = {"chunk": "c1", "accepted": 99, "share": 0.5, "late": False, "why": None}
-    assert json.loads(facts) == expected | {"version": VERSION}
+    assert json.loads(facts) == expected | {"trace": "", "version": VERSION}
+
+
+@pytest.mark.parametrize(
+    ("parent", "trace"),
+    [
+        (
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "0af7651916cd43dd8448eb211c80319c",
+        ),
+        ("", ""),
+        ("somebody else's text", ""),
+    ],
+)
+def test_a_line_carries_the_trace(
+    parent: str, trace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the trace context that it is logged in, and of none once that is left."""
+    with caplog.at_level(logging.INFO, LOGGER):
+        with traced(new_trace_parent()), traced(parent):
+            emit(Event.SYNC_SKIPPED)
+        emit(Event.SYNC_SKIPPED)
+    lines = [json.loads(line.partition(" ")[2])["trace"] for _, line in emitted(caplog)]
+    assert lines == [trace, ""]
+
+
+def test_a_new_trace_is_a_trace(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the host gives none, each tick has one of its own."""
+    with caplog.at_level(logging.INFO, LOGGER):
+        for _ in range(2):
+            with traced(new_trace_parent()):
+                emit(Event.SYNC_SKIPPED)
+    first, second = (json.loads(line.partition(" ")[2])["trace"] for _, line in emitted(caplog))
+    assert re.fullmatch("[0-9a-f]{32}", first)
+    assert first != second
 
 
 def test_text_from_outside_cannot_break_the_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -90,7 +124,7 @@ def test_what_needs_a_person_is_louder(event: Event, caplog: pytest.LogCaptureFi
     }
     with caplog.at_level(logging.DEBUG, LOGGER):
         emit(event)
-    line = f'{event.value} {{"version":"{VERSION}"}}'
+    line = f'{event.value} {{"trace":"","version":"{VERSION}"}}'
     assert emitted(caplog) == [(loud.get(event, logging.INFO), line)]
 
 

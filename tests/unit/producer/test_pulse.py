@@ -177,7 +177,7 @@ def test_one_row_and_one_line_a_tick(caplog: pytest.LogCaptureFixture) -> None:
     (line,) = [record.getMessage() for record in caplog.records]
     name, _, facts = line.partition(" ")
     expected = {key: value for key, value in asdict(taken).items() if key != "at"}
-    assert (name, json.loads(facts)) == ("health", expected)
+    assert (name, json.loads(facts)) == ("health", expected | {"trace": ""})
     assert (taken.tick, taken.run, taken.template_version) == ("complete", RUN, "0.1.0")
 
 
