@@ -94,7 +94,7 @@ def _answer(
             if not caller.may_read:
                 raise Forbidden("this needs the role reader or operator, or a key")
             asked = _take({**given, **found}, read.takes)
-            result = read.do(toolbox(), asked)
+            result = read.do(toolbox() if read.needs_toolbox else None, asked)
             return _csv(read, result) if wants_csv and read.csv else _ok(result)
     raise NotFound(f"there is nothing at {path}")
 

@@ -1,4 +1,4 @@
-"""Answers that only read: status, runs, pulses, problems, poison, rejections, acts."""
+"""Answers that only read: status, runs, pulses, problems, poison, rejections, acts, doctor."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,6 +16,8 @@ from ops import poison, rejections
 from ops.api import parameters
 from ops.api.refusals import NotFound, one_of
 from ops.api.slices import page_of, token_of
+from ops.checks import examine_all
+from ops.doctor import describe_line, is_well
 from ops.given_up import describe_given_up
 from ops.problems import describe_problem, ended
 from ops.status import describe, describe_run
@@ -61,6 +63,12 @@ def pulses(toolbox: Toolbox, asked: parameters.PulseList) -> Answer:
     """Return the pulses of the last hours, the newest first."""
     since = toolbox.clock.now() - timedelta(hours=asked.hours)
     return {"pulses": [describe_pulse(pulse) for pulse in toolbox.ledger.pulses.since(since)]}
+
+
+def doctor(_toolbox: None, _asked: parameters.Parameters) -> Answer:
+    """Ask everything that the feed needs; return a line each, with a remedy for each problem."""
+    lines = examine_all()
+    return {"is_well": is_well(lines), "lines": [describe_line(line) for line in lines]}
 
 
 def problems(toolbox: Toolbox, asked: parameters.ProblemList) -> Answer:

@@ -21,7 +21,10 @@ class Read:
 
     path: str
     takes: type[Parameters]
-    do: Callable[[Toolbox, Any], Answer]
+    do: Callable[[Any, Any], Answer]
+    """Takes the toolbox, or None where `needs_toolbox` is not set, and the parameters."""
+    needs_toolbox: bool = True
+    """Not set for what must answer while the storage settings are wrong, too."""
     csv: str = ""
     """The list of the answer that is returned as CSV where the caller wants that."""
 
@@ -50,6 +53,7 @@ READS: Final = (
         csv="rejections",
     ),
     Read(path="read/acts", takes=parameters.ActList, do=reading.act_list),
+    Read(path="read/doctor", takes=Parameters, do=reading.doctor, needs_toolbox=False),
 )
 
 WRITES: Final = (

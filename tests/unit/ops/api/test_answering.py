@@ -1,6 +1,7 @@
 """The operators' API: every operation answers, wrong requests are named, acts are recorded."""
 
 import json
+import os
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ops.api.acting import Caller
 from ops.api.answering import Response, answer, match
 from ops.api.openapi import document
 from ops.api.table import READS, WRITES
+from ops.toolbox import Toolbox
 from tests.unit.ops.samples import Bench
 
 ROOT = Path(__file__).parents[4]
@@ -254,3 +256,20 @@ def test_a_path_is_matched(template: str, path: str, found: dict[str, str] | Non
 def test_the_openapi_document_is_the_one_in_the_repository() -> None:
     """`python -m ops.api.openapi > docs/openapi.json` writes it."""
     assert json.loads((ROOT / "docs/openapi.json").read_text(encoding="utf-8")) == document()
+
+
+def test_the_doctor_answers_while_no_toolbox_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the storage settings wrong, too: that is a line, and what needs them is not asked."""
+    for name in list(os.environ):
+        if name.startswith("PipelineStorage"):
+            monkeypatch.delenv(name)
+
+    def no_toolbox() -> Toolbox:
+        raise SettingsError(["PipelineStorage: is required and not set"])
+
+    found = answer(no_toolbox, method="GET", path="read/doctor", given={}, caller=READER)
+    assert isinstance(found.body, dict)
+    lines = {line["name"]: line for line in found.body["lines"]}
+    assert (found.status, found.body["is_well"]) == (HTTPStatus.OK, False)
+    assert lines["storage settings"]["state"] == "problem"
+    assert lines["tables"]["state"] == "not asked"
