@@ -3,14 +3,22 @@
 It needs the storage settings in the environment, and the packages that run in Azure.
 """
 
+import math
+import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
+from common.transport import within
 from ops.cli.ending import Failure
 from ops.cli.transport import Answer, accept
 
 if TYPE_CHECKING:
     from ops.toolbox import Toolbox
+
+READ_WITHIN: Final = 19.0
+"""Seconds for an answer that only reads. One call to the storage lasts 20 at most."""
 
 
 class DirectTransport:
@@ -43,11 +51,31 @@ class DirectTransport:
                 return opened[0]
 
             self._toolbox = toolbox
-        response = answer(
-            self._toolbox,
-            method=method,
-            path=path,
-            given=params,
-            caller=Caller(name=self._by),
-        )
-        return accept(response.status, response.body)
+        with within(READ_WITHIN if method == "GET" else math.inf):
+            response = answer(
+                self._toolbox,
+                method=method,
+                path=path,
+                given=params,
+                caller=Caller(name=self._by),
+            )
+        try:
+            return accept(response.status, response.body)
+        except Failure as failure:
+            if response.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            raise Failure(f"{failure}; {hint(os.environ)}", status=failure.status) from failure
+
+
+def hint(environment: Mapping[str, str]) -> str:
+    """Return what to look at where the storage gives no answer, with its host. Pure."""
+    text = environment.get("PipelineStorage", "")
+    parts = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
+    url = environment.get("PipelineStorage__tableServiceUri") or parts.get("TableEndpoint", "")
+    host = urlsplit(url).netloc
+    if not host and (name := parts.get("AccountName")):
+        host = f"{name}.table.{parts.get('EndpointSuffix', 'core.windows.net')}"
+    return (
+        f"the storage is {host or 'the one of PipelineStorage'}: behind a private endpoint its "
+        "name must lead to a private address here, see VPN and private DNS"
+    )

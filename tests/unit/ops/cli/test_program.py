@@ -2,6 +2,7 @@
 
 import os
 import pty
+import socket
 import subprocess
 import sys
 import tomllib
@@ -15,9 +16,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from common.ledger.states import RunState
+from ops.cli import direct
+from ops.cli.direct import DirectTransport
 from ops.cli.ending import BAD_NEWS, GOOD, WRONG
 from tests.patience import PATIENCE
-from tests.unit.ops.cli.program import KEY, served
+from tests.unit.ops.cli.program import KEY, operate, served
 from tests.unit.ops.samples import Bench
 
 ROOT = Path(__file__).parents[4]
@@ -203,6 +206,35 @@ def test_the_help_has_the_exit_statuses_and_the_version() -> None:
     assert "Exit status: 0 all is well" in help_text
     assert "--install-completion" in help_text
     assert start("", "--version").stdout.strip().count(".") == 2
+
+
+def test_storage_that_never_answers_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In time, with its host and where to look."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/a"
+        monkeypatch.setenv(
+            "PipelineStorage",
+            f"DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;"
+            f"QueueEndpoint={address};TableEndpoint={address}",
+        )
+        monkeypatch.setattr("ops.cli.direct.READ_WITHIN", 0.5)
+        ended = operate(DirectTransport(by="ann"), "status")
+    assert (ended.status, ended.out) == (WRONG, "")
+    assert f"the storage is {address.removeprefix('http://')[:-2]}" in ended.err
+    assert "private DNS" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("environment", "host"),
+    [
+        ({"PipelineStorage__tableServiceUri": "https://t.example"}, "t.example"),
+        ({"PipelineStorage": "AccountName=a;EndpointSuffix=s.example"}, "a.table.s.example"),
+        ({"PipelineStorage": "UseDevelopmentStorage=true"}, "the one of PipelineStorage"),
+    ],
+)
+def test_the_hint_names_the_host(environment: dict[str, str], host: str) -> None:
+    """Whatever form the settings have; no key is in it."""
+    assert direct.hint(environment).startswith(f"the storage is {host}:")
 
 
 def test_settings_that_are_wrong_are_named() -> None:
