@@ -1,4 +1,4 @@
-"""The commands that only look: status, runs, problems, acts."""
+"""The commands that only look: status, runs, problems, acts, doctor."""
 
 from typing import Annotated, Any, Final
 
@@ -44,7 +44,7 @@ type Number = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 def add_to(app: App) -> None:
     """Add these commands to the program."""
-    for command in (status, runs, problems, acts):
+    for command in (status, runs, problems, acts, doctor):
         app.command(command)
 
 
@@ -278,3 +278,26 @@ def acts(
     else:
         print_rows(rows, output=output, empty="")
     return GOOD
+
+
+def doctor(*, output: Output = Output(), connection: Connection = Connection()) -> int:
+    """Ask everything that the feed needs: settings, storage, Entra, Sentinel, Lumen, clocks.
+
+    Over HTTP these are the app's settings and identity, next to the storage this machine's.
+    """
+    is_table = output.is_table
+    transport = connection.open()
+    found = read(transport, "doctor")
+    if output.json:
+        print_json({"seen_from": transport.seen_from, **found})
+    elif output.csv:
+        print_rows(found["lines"], output=output, empty="")
+    if is_table:
+        say(f"by {transport.seen_from}:")
+        for line in found["lines"]:
+            state = str(line["state"])
+            heading(f"{state:<9}  {plain(line['name'])}", verdict=state)
+            for text in (line["text"], line["remedy"] and f"-> {line['remedy']}"):
+                if text:
+                    say_wrapped(plain(text), first=" " * 11, then=" " * 11)
+    return GOOD if found["is_well"] else BAD_NEWS

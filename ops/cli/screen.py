@@ -130,7 +130,7 @@ def note(text: str) -> None:
 
 def heading(text: str, *, verdict: str) -> None:
     """Print a line that says how things are."""
-    _out().print(Text(text, style=_STYLES.get(verdict, "bold")), soft_wrap=True)
+    _out().print(Text(text, style=_STYLES.get(verdict, "")), soft_wrap=True)
 
 
 def print_json(value: object, *, indent: int | None = None) -> None:
