@@ -125,9 +125,16 @@ def _history(transport: Transport, *, hours: int, output: Output) -> int:
     if not output.is_table:
         print_rows(rows, output=output, empty="")
         return GOOD
-    names = ("at", "verdict", "backlog", "rate", "pending", "poison", "problems")
     shown = [
-        {name: moment(row[name]) if name == "at" else row[name] for name in names if name in row}
+        {
+            "at": moment(row["at"]),
+            "verdict": row["verdict"],
+            "backlog": row["backlog"],
+            "a minute": row["rate_per_minute"],
+            "pending": row["pending"],
+            "poison": row["poison_kept"],
+            "problems": row["problems"],
+        }
         for row in rows
     ]
     print_table(shown, empty="no pulse was written in that time")

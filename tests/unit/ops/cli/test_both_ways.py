@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from common.ledger.problems import ProblemKind
+from common.ledger.pulses import Books, Pulse
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.states import RunState
 from ops.cli.direct import DirectTransport
@@ -13,6 +14,7 @@ from ops.cli.ending import BAD_NEWS, GOOD, WRONG
 from ops.cli.http import HttpTransport
 from ops.cli.program import app
 from ops.lost import LOST_AFTER
+from tests.fakes.clock import START
 from tests.unit.ops.cli.program import directly, over_http
 from tests.unit.ops.samples import RUN, Bench
 
@@ -58,6 +60,12 @@ def waiting(bench: Bench) -> None:
     """Let a chunk wait for longer than a message may be invisible."""
     bench.write_row(0)
     bench.clock.advance(LOST_AFTER.total_seconds() + 1)
+
+
+def pulsed(bench: Bench) -> None:
+    """Let a tick tell how the feed is."""
+    told = Pulse(at=START, verdict="healthy", backlog=3, rate_per_minute=0.2)
+    bench.toolbox.ledger.pulses.write(told, Books())
 
 
 def elsewhere(bench: Bench) -> None:
@@ -138,6 +146,7 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("doctor", healthy, BAD_NEWS, "problem setting LUMEN_API_KEY"),
     ("doctor --json", healthy, BAD_NEWS, '"is_well": false'),
     ("doctor --csv", healthy, BAD_NEWS, "name,state,text,remedy"),
+    ("status --history 24", pulsed, GOOD, "healthy 3 0.2"),
     ("acts", healthy, GOOD, "no act is on record"),
     ("nothing", healthy, WRONG, "nothing"),
     ("runs --nothing", healthy, WRONG, "--nothing"),
