@@ -97,6 +97,7 @@ type alertChanges = {
   problem: alertChange?
   poison: alertChange?
   backlog: alertChange?
+  'nothing-arrived': alertChange?
   pending: alertChange?
   secret: alertChange?
   package: alertChange?

@@ -106,6 +106,14 @@ var all = [
     window: anHour
   }
   {
+    name: 'nothing-arrived'
+    title: 'Sentinel has accepted nothing for a day'
+    what: 'Runs may be complete all the same. See docs/runbook.md: Nothing arrives.'
+    query: loadTextContent('../kql/log/alerts/nothing-arrived.kql')
+    severity: 2
+    window: threeTicks
+  }
+  {
     name: 'pending'
     title: 'a chunk has been pending for a day'
     what: 'Its message may be gone. See docs/runbook.md: A chunk stays pending.'
