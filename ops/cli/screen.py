@@ -31,6 +31,9 @@ FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 SENTENCES: Final = frozenset({"indicator", "reason", "result", "what"})
 """Columns whose cells may take more than one line."""
 
+NUMBERS: Final = (int, float, type(None))
+"""Types of a column that is aligned to the right; not `bool`."""
+
 _STYLES: Final = {
     "healthy": "bold green",
     "ok": "green",
@@ -95,6 +98,8 @@ def cell(value: object) -> str:
             return "yes" if value else "NO"
         case int():
             return f"{value:,}"
+        case float():
+            return f"{value:,.1f}"
         case _:
             return plain(str(value))
 
@@ -163,7 +168,7 @@ def print_table(rows: Sequence[Row], *, empty: str = "", columns: Sequence[str] 
     gap = 2 if width + 2 * (len(names) - 1) <= console.width else 1
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
     for name, head in zip(names, heads, strict=True):
-        is_number = all(type(row[name]) is int for row in rows)
+        is_number = all(type(row[name]) in NUMBERS for row in rows)
         table.add_column(
             head,
             justify="right" if is_number else "left",

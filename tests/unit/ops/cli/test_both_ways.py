@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -14,7 +15,6 @@ from ops.cli.ending import BAD_NEWS, GOOD, WRONG
 from ops.cli.http import HttpTransport
 from ops.cli.program import app
 from ops.lost import LOST_AFTER
-from tests.fakes.clock import START
 from tests.unit.ops.cli.program import directly, over_http
 from tests.unit.ops.samples import RUN, Bench
 
@@ -56,16 +56,18 @@ def rejected(bench: Bench) -> None:
     bench.toolbox.ledger.rejections.record([made, invalid])
 
 
+def beating(bench: Bench) -> None:
+    """Keep a pulse that knows its numbers, and one that does not."""
+    now = bench.clock.now()
+    full = Pulse(at=now, verdict="healthy", backlog=1200, pending=365, rate_per_minute=24.33)
+    for pulse in (full, Pulse(at=now - timedelta(minutes=15), verdict="down")):
+        bench.toolbox.ledger.pulses.write(pulse, Books())
+
+
 def waiting(bench: Bench) -> None:
     """Let a chunk wait for longer than a message may be invisible."""
     bench.write_row(0)
     bench.clock.advance(LOST_AFTER.total_seconds() + 1)
-
-
-def pulsed(bench: Bench) -> None:
-    """Let a tick tell how the feed is."""
-    told = Pulse(at=START, verdict="healthy", backlog=3, rate_per_minute=0.2)
-    bench.toolbox.ledger.pulses.write(told, Books())
 
 
 def elsewhere(bench: Bench) -> None:
@@ -79,6 +81,8 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("status --json", troubled, BAD_NEWS, '"health"'),
     ("status --history 24", healthy, GOOD, "no pulse"),
     ("status --history 24 --csv", healthy, GOOD, ""),
+    ("status --history 24", beating, GOOD, "healthy 1,200 24.3 365 2025-12-31 23:45 down"),
+    ("status --history 24 --csv", beating, GOOD, "at,verdict"),
     ("status --csv", healthy, WRONG, "--history"),
     ("status --watch --json", healthy, WRONG, "--watch"),
     ("status --runs 0", healthy, WRONG, "--runs"),
@@ -146,7 +150,6 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("doctor", healthy, BAD_NEWS, "problem setting LUMEN_API_KEY"),
     ("doctor --json", healthy, BAD_NEWS, '"is_well": false'),
     ("doctor --csv", healthy, BAD_NEWS, "name,state,text,remedy"),
-    ("status --history 24", pulsed, GOOD, "healthy 3 0.2"),
     ("acts", healthy, GOOD, "no act is on record"),
     ("nothing", healthy, WRONG, "nothing"),
     ("runs --nothing", healthy, WRONG, "--nothing"),
