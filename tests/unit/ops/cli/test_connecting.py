@@ -7,12 +7,16 @@ from pathlib import Path
 
 import keyring
 import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
+from azure.identity import AzureCliCredential, DeviceCodeCredential, InteractiveBrowserCredential
 from keyring.backend import KeyringBackend
 from keyring.errors import NoKeyringError, PasswordDeleteError
 
 from ops.cli import connecting, keys
 from ops.cli.connecting import Connection, Target, choose
 from ops.cli.ending import GOOD, WRONG, Failure
+from ops.cli.entra import EntraProof
 from ops.cli.http import HttpTransport, checked_url
 from ops.cli.profiles import Profile, Profiles, read_profiles
 from ops.cli.program import run
@@ -235,3 +239,32 @@ def test_an_app_out_of_reach_is_named(url: str, said: str) -> None:
         transport.call("GET", "read/status", {})
     assert said in str(failed.value)
     assert "private DNS" in str(failed.value)
+
+
+@pytest.mark.parametrize("has_screen", [True, False])
+def test_entra_signs_in_with_the_cli_or_a_person(
+    has_screen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token is for the app's registration; a refusal names it, and holds no second line."""
+    asked: list[str] = []
+    answers: list[str | Exception] = ["token", ClientAuthenticationError("no\nsecond line")]
+
+    class Chain:
+        def __init__(self, *credentials: object) -> None:
+            kinds = InteractiveBrowserCredential if has_screen else DeviceCodeCredential
+            assert [type(one) for one in credentials] == [AzureCliCredential, kinds]
+
+        def get_token(self, scope: str) -> AccessToken:
+            asked.append(scope)
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return AccessToken(answer, 0)
+
+    monkeypatch.setattr("azure.identity.ChainedTokenCredential", Chain)
+    monkeypatch.setattr("ops.cli.entra._has_screen", lambda: has_screen)
+    proof = EntraProof("client-id")
+    assert proof() == {"Authorization": "Bearer token"}
+    with pytest.raises(Failure, match=r"api://client-id/\.default: no$"):
+        proof()
+    assert asked == ["api://client-id/.default"] * 2
