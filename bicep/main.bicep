@@ -119,6 +119,9 @@ param privateInbound bool = false
 @description('CIDR ranges that may call the HTTP functions, beside the app\'s own subnet; empty: any that has a key.')
 param allowedIpRanges string[] = []
 
+@description('Client id of an Entra registration by which operators sign in, with roles. Empty: function keys.')
+param operatorClientId string = ''
+
 @description('Further app settings by name, for those without a parameter: { MAX_PAGES: \'500\' }.')
 param settingOverrides settingMap = {}
 
@@ -211,6 +214,7 @@ var refused = refusals.joined([
   refusals.refuseWorkspace('sentinelWorkspaceResourceId', sentinelWorkspaceResourceId)
   empty(logWorkspaceResourceId) ? '' : refusals.refuseWorkspace('logWorkspaceResourceId', logWorkspaceResourceId)
   refusals.refuseNoGuids({ sentinelWorkspaceId: sentinelWorkspaceId, tenantId: tenantId })
+  refusals.refuseNoGuids({ operatorClientId: operatorClientId })
   refusals.refuseOverrides(objectKeys(settingOverrides))
   refusals.refusePackage(packageUri)
   refusals.refuseDay('applicationCredentialEnds', applicationCredentialEnds)
@@ -369,6 +373,7 @@ module functionApp 'modules/function-app.bicep' = {
     sentinelWorkspaceId: sentinelWorkspaceId
     tenantId: tenantId
     applicationClientId: applicationClientId
+    operatorClientId: operatorClientId
     appSettings: {
       LUMEN_SCHEDULE: lumenSchedule
       LUMEN_CONFIDENCE_THRESHOLD: string(lumenConfidenceThreshold)

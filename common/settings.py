@@ -337,6 +337,13 @@ class Settings:
         "Version of the template that the app was deployed with; set by the template",
         default="",
     )
+    operator_client_id: str | None = _setting(
+        "OPERATOR_CLIENT_ID",
+        _guid,
+        "Client id of the Entra registration by which operators sign in; leave unset for function "
+        "keys",
+        default="",
+    )
     entra_authority_host: str = _setting(
         "ENTRA_AUTHORITY_HOST",
         _https_url,

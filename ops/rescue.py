@@ -6,6 +6,7 @@ itself failed, the host has it run again every ten minutes, or, with the queue e
 seven days. Nothing here needs that function.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,14 +37,21 @@ class Rescued:
 
 
 def rescue(
-    poison_queue: ReceiveQueue, *, upload_queue: SendQueue, clock: Clock, patience: float
+    poison_queue: ReceiveQueue,
+    *,
+    upload_queue: SendQueue,
+    clock: Clock,
+    patience: float,
+    within: float = math.inf,
 ) -> Rescued:
     """Send every message of the poison queue to the upload queue; wait for those that are hidden.
+
+    Waits `patience` seconds for those, and takes no more messages after `within` seconds.
 
     The copy first: if it dies halfway, a message is on both queues, which is safe. Called twice:
     the second call finds none. Raises what the queues raise; what is left is as it was.
     """
-    give_up_at = clock.monotonic() + patience
+    give_up_at, stop_at = (clock.monotonic() + seconds for seconds in (patience, within))
     count = 0
     while True:
         taken = poison_queue.take(hidden_for=HIDDEN_FOR)
@@ -51,7 +59,7 @@ def rescue(
             upload_queue.send(_to_send(message.text))
             poison_queue.remove(message)
             count += 1
-        if taken:
+        if taken and clock.monotonic() < stop_at:
             continue
         left = poison_queue.depth()
         if not left or clock.monotonic() >= give_up_at:

@@ -1,7 +1,9 @@
 """The HTTP functions for operators: `read` and `act` need a key each, `health` needs none.
 
-Importing needs no setting, and these functions need no other settings than the storage's and the
-request rate: they work while the rest is misconfigured, and say what is wrong with these.
+Where operators sign in with Entra, no key is asked for, and the roles of a person decide. Importing
+reads only whether that is so, from a setting that may be missing. These functions need no other
+settings than the storage's and the request rate: they work while the rest is misconfigured, and say
+what is wrong with these.
 """
 
 import json
@@ -12,8 +14,9 @@ from typing import Any, Final
 import azure.functions as func
 
 from common.clock import SystemClock
-from ops.api.acting import Caller
+from common.errors import SettingsError
 from ops.api.answering import Response, answer
+from ops.callers import asks_for_keys, caller_of, read_sign_in
 from ops.health_word import HealthWord, status_of
 from ops.toolbox import Toolbox, open_toolbox
 
@@ -24,8 +27,13 @@ SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000",
     "X-Content-Type-Options": "nosniff",
 }
+
+JSON: Final = "application/json"
+
+_LEVEL: Final = func.AuthLevel.FUNCTION if asks_for_keys() else func.AuthLevel.ANONYMOUS
 
 blueprint = func.Blueprint()
 
@@ -33,49 +41,29 @@ blueprint = func.Blueprint()
 @blueprint.route(
     route="read/{*path}",
     methods=["GET"],
-    auth_level=func.AuthLevel.FUNCTION,
+    auth_level=_LEVEL,
     trigger_arg_name="request",
 )
 def read(request: func.HttpRequest) -> func.HttpResponse:
     """Answer what an operator wants to know: `GET /api/read/…`."""
+    wants_csv = "text/csv" in request.headers.get("accept", "")
     return _respond(
-        answer(
-            _toolbox,
-            method="GET",
-            path=_path(request, "read"),
-            given=_query(request),
-            caller=_caller(request, may_act=False),
-            wants_csv="text/csv" in request.headers.get("accept", ""),
-        )
+        _answer(request, "read", given=_query(request), may_act=False, wants_csv=wants_csv)
     )
 
 
 @blueprint.route(
     route="act/{*path}",
     methods=["GET", "POST"],
-    auth_level=func.AuthLevel.FUNCTION,
+    auth_level=_LEVEL,
     trigger_arg_name="request",
 )
 def act(request: func.HttpRequest) -> func.HttpResponse:
     """Do what an operator asks for: `POST /api/act/…`; `GET /api/act/` lists what may be done."""
     given = _query(request) if request.method == "GET" else _body(request)
-    if given is None:
-        return _respond(
-            Response(
-                status=HTTPStatus.BAD_REQUEST,
-                body={"error": "the body must be a JSON object, and the query string empty"},
-            )
-        )
-    caller = _caller(request, may_act=True)
-    return _respond(
-        answer(
-            _toolbox,
-            method=request.method,
-            path=_path(request, "act"),
-            given=given,
-            caller=caller,
-        )
-    )
+    if isinstance(given, Response):
+        return _respond(given)
+    return _respond(_answer(request, "act", given=given, may_act=True))
 
 
 @blueprint.route(
@@ -90,8 +78,29 @@ def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
     return _respond(Response(status=status_of(word), body={"health": word.value}))
 
 
-def _path(request: func.HttpRequest, first: str) -> str:
-    return f"{first}/{request.route_params.get('path') or ''}".rstrip("/")
+def _answer(
+    request: func.HttpRequest,
+    first: str,
+    *,
+    given: dict[str, Any],
+    may_act: bool,
+    wants_csv: bool = False,
+) -> Response:
+    """Return the answer for whoever calls; 401 where nobody has signed in."""
+    try:
+        caller = caller_of(request.headers, sign_in=read_sign_in(), may_act=may_act)
+    except SettingsError as error:
+        return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+    if caller is None:
+        return _refusal(HTTPStatus.UNAUTHORIZED, "sign in with Entra: send a token of it")
+    return answer(
+        _toolbox,
+        method=request.method,
+        path=f"{first}/{request.route_params.get('path') or ''}",
+        given=given,
+        caller=caller,
+        wants_csv=wants_csv,
+    )
 
 
 def _query(request: func.HttpRequest) -> dict[str, Any]:
@@ -99,21 +108,31 @@ def _query(request: func.HttpRequest) -> dict[str, Any]:
     return {name: value for name, value in request.params.items() if name != "code"}
 
 
-def _body(request: func.HttpRequest) -> dict[str, Any] | None:
-    """Return the parameters of an act; None where they are no JSON object."""
+def _body(request: func.HttpRequest) -> dict[str, Any] | Response:
+    """Return the parameters of an act, or why there are none.
+
+    JSON alone, by its type: a page of another site cannot send that with the cookie of somebody who
+    has signed in.
+    """
     raw = request.get_body()
-    if _query(request) or len(raw) > MAX_BODY:
-        return None
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != JSON:
+        return _refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send a body of the type {JSON}")
+    if len(raw) > MAX_BODY:
+        return _refusal(HTTPStatus.CONTENT_TOO_LARGE, f"the body is larger than {MAX_BODY} bytes")
+    if _query(request):
+        return _refusal(HTTPStatus.BAD_REQUEST, "put all parameters into the body, none behind `?`")
     try:
-        found = json.loads(raw or b"{}")
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    return _refusal(HTTPStatus.BAD_REQUEST, "the body is not a JSON object: without parameters {}")
 
 
-def _caller(request: func.HttpRequest, *, may_act: bool) -> Caller:
-    """Return who calls: the name that the operator's program gives, as a key has none."""
-    return Caller(name=request.headers.get("x-operator", "") or "a key", may_act=may_act)
+def _refusal(status: HTTPStatus, why: str) -> Response:
+    return Response(status=status, body={"error": why})
 
 
 def _respond(response: Response) -> func.HttpResponse:
@@ -122,7 +141,7 @@ def _respond(response: Response) -> func.HttpResponse:
     return func.HttpResponse(
         body if isinstance(body, str) else json.dumps(body),
         status_code=response.status,
-        mimetype="text/csv" if is_csv else "application/json",
+        mimetype="text/csv" if is_csv else JSON,
         headers=SECURITY_HEADERS,
     )
 

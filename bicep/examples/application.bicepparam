@@ -17,3 +17,6 @@ param applicationPrincipalId = '22222222-2222-2222-2222-222222222222'
 param applicationClientSecret = readEnvironmentVariable('APPLICATION_CLIENT_SECRET', '')
 param applicationCredentialEnds = '2027-01-31'
 param assignSentinelRole = true
+
+// Another registration, with the roles reader and operator: by it operators sign in.
+param operatorClientId = '33333333-3333-3333-3333-333333333333'

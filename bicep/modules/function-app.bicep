@@ -53,6 +53,9 @@ param tenantId string
 @description('Client id of the Entra application that uploads; empty: the app\'s identity.')
 param applicationClientId string
 
+@description('Client id of the Entra registration by which operators sign in; empty: they have function keys.')
+param operatorClientId string
+
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
   name: names.identity
 }
@@ -81,6 +84,7 @@ var ownSettings = {
   ENTRA_AUTHORITY_HOST: places.entraAuthorityHost
   SENTINEL_BASE_URL: places.sentinelBaseUrl
   SENTINEL_AUDIENCE: places.sentinelAudience
+  OPERATOR_CLIENT_ID: operatorClientId
 }
 var applicationSettings = {
   CLIENT_ID: applicationClientId
@@ -185,6 +189,27 @@ resource scmPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2
   name: 'scm'
   properties: { allow: false }
   dependsOn: [ftpPublishing]
+}
+
+// App Service checks each token and tells the app whose it is. A call without one is let through:
+// health needs none, and the app refuses the others. A call with a wrong one is refused here.
+resource operatorSignIn 'Microsoft.Web/sites/config@2024-11-01' = if (!empty(operatorClientId)) {
+  parent: app
+  name: 'authsettingsV2'
+  properties: {
+    platform: { enabled: true }
+    globalValidation: { requireAuthentication: false, unauthenticatedClientAction: 'AllowAnonymous' }
+    httpSettings: { requireHttps: true }
+    identityProviders: {
+      azureActiveDirectory: {
+        enabled: true
+        registration: { clientId: operatorClientId, openIdIssuer: '${places.entraAuthorityHost}/${tenantId}/v2.0' }
+        validation: { allowedAudiences: [operatorClientId, 'api://${operatorClientId}'] }
+      }
+    }
+    login: { tokenStore: { enabled: false } }
+  }
+  dependsOn: [scmPublishing]
 }
 
 resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {

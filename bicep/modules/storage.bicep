@@ -18,7 +18,7 @@ param logRequests bool
 
 // The names that the code has for them: tests hold the two together.
 var queueNames = ['sentinel-upload', 'sentinel-upload-poison', 'sync-requests', 'sync-requests-poison']
-var tableNames = ['chunks', 'control', 'poison', 'pulses', 'rejections', 'versions']
+var tableNames = ['acts', 'chunks', 'control', 'poison', 'pulses', 'rejections', 'versions']
 
 var storageBlobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
 var storageQueueDataContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'

@@ -1,10 +1,10 @@
 """Answers that change something: each may be repeated, and long ones are done in slices.
 
-`Caller` says who acts. What is chosen is checked before anything is written.
+What is chosen is checked before anything is written.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from ops.api import parameters
 from ops.api.reading import Answer, poison_token, rejection_token
 from ops.api.refusals import BadRequest, NotFound
 from ops.api.slices import SLICE, slice_of
+from ops.callers import Caller
 from ops.decisions import Decision
 from ops.destination import adopt
 from ops.pause import pause, resume
@@ -28,15 +29,6 @@ NO_RUN_YET = (
     "no sync run is on record in this storage account, and the first one sends everything; "
     "is it the right account?"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who calls: a name for the records, and whether it may read and act."""
-
-    name: str
-    may_read: bool = True
-    may_act: bool = True
 
 
 def replay(toolbox: Toolbox, asked: parameters.PoisonAct, caller: Caller) -> Answer:
@@ -104,6 +96,7 @@ def bring_back(toolbox: Toolbox, _: parameters.Act, __: Caller) -> Answer:
         upload_queue=toolbox.queue,
         clock=toolbox.clock,
         patience=SLICE,
+        within=SLICE,
     )
     return {"count": done.count, "remaining": done.left}
 

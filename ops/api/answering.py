@@ -16,15 +16,17 @@ import msgspec
 from common.errors import ConflictError, HaltError, SettingsError, TryLaterError
 from common.ledger import acts
 from common.transport import within
-from ops.api.acting import Caller, words
+from ops.api.acting import words
 from ops.api.parameters import Act, DryAct, Parameters
 from ops.api.refusals import BadRequest, Forbidden, NotAllowed, NotFound, Refusal
 from ops.api.table import READS, WRITES, Read, Write
+from ops.callers import Caller
 from ops.rejections import harmless
 from ops.toolbox import Toolbox
 
-ANSWER_WITHIN: Final = 26.0
-"""Seconds after which a call that waits for storage ends; 30 s are promised."""
+ANSWER_WITHIN: Final = 24.0
+"""Seconds after which no request to storage goes on. A client that begins to wait for its next try
+right before adds 5 s (`storage_errors.CALL_WITHIN`), and 30 s are promised."""
 
 ACTS_PATH: Final = "act"
 """`GET` tells which acts the caller may do."""

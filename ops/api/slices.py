@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import batched
+from itertools import batched, chain
 from typing import Any, Final
 
 from common.clock import Clock
+from common.errors import HaltError, TryLaterError
 
 SLICE: Final = 18.0
-"""Seconds after which a slice begins no further batch."""
+"""Seconds after which a slice begins no further item."""
 
 BATCH: Final = 25
 """Items of a batch: a replay reserves the send slots of one at a time."""
@@ -68,15 +69,21 @@ def slice_of[T](
 ) -> dict[str, Any]:
     """Handle what is chosen, the oldest first, until the time is up; return the answer.
 
-    `handle` yields one result an item, in order; `describe` returns it with its `result`.
+    `handle` yields one result an item, in order; `describe` returns it with its `result`. A fault
+    behind the first item ends the slice, so that what was done is told; the next call meets it.
     """
     todo = page_of(chosen, token=token, after=after, limit=len(chosen) or 1).rows
     end = clock.monotonic() + seconds
     done: list[dict[str, Any]] = []
-    for batch in batched(todo, BATCH, strict=False):
-        if done and clock.monotonic() >= end:
-            break
-        done.extend(describe(item) for item in handle(batch))
+    batches = batched(todo, BATCH, strict=False)
+    try:
+        for item in chain.from_iterable(handle(batch) for batch in batches):
+            done.append(describe(item))
+            if clock.monotonic() >= end:
+                break
+    except (HaltError, TryLaterError):
+        if not done:
+            raise
     left = len(todo) - len(done)
     return {
         "handled": done,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ops.api import acting, parameters, reading
-from ops.api.acting import Caller
 from ops.api.parameters import Act, Parameters
 from ops.api.reading import Answer
+from ops.callers import Caller
 from ops.toolbox import Toolbox
 
 

@@ -33,8 +33,8 @@ class DirectTransport:
     def call(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
         """Return the answer to one request; raises `Failure`."""
         try:
-            from ops.api.acting import Caller  # noqa: PLC0415 - over HTTP none of it is installed
             from ops.api.answering import answer  # noqa: PLC0415
+            from ops.callers import Caller  # noqa: PLC0415 - over HTTP none of it is installed
             from ops.toolbox import open_toolbox  # noqa: PLC0415
         except ModuleNotFoundError as error:
             raise Failure(

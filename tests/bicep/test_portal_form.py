@@ -26,6 +26,7 @@ NOT_ASKED = {
     "instanceMemoryMB": "measured: 2 GB serve any feed",
     "logDetails": "for the search after a fault",
     "maximumInstanceCount": "send slots pace the uploads: more instances gain nothing",
+    "operatorClientId": "needs a registration with roles, made before by hand",
     "sentinelWorkspaceId": "only for a workspace that the deployer may not read",
     "settingOverrides": "tuned against measurements, by name",
     "tenantId": "the workspace that is picked is in the deployer's tenant",

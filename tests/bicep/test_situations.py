@@ -142,16 +142,18 @@ PROMISES: dict[tuple[str, str], dict[str, set[str]]] = {
         "added": set(),
         "changed": set(),
     },
-    # an application uploads: its secret is kept, and it is who signs in; an alert before it ends
+    # an application uploads: its secret is kept, and it is who signs in; an alert before it ends.
+    # Operators sign in, too
     ("all-new", "application"): {
         "removed": set(),
-        "added": {"scheduledQueryRules app-secret"},
+        "added": {"config app/authsettingsV2", "scheduledQueryRules app-secret"},
         "changed": {
             "roleAssignments Microsoft.OperationalInsights/workspaces/soc-sentinel: principalId",
             "secrets vault/sentinel-client-secret: .condition",
             "secrets vault/sentinel-client-secret: value",
             "sites app: setting CLIENT_ID",
             "sites app: setting CLIENT_SECRET",
+            "sites app: setting OPERATOR_CLIENT_ID",
         },
     },
     # without endpoints: storage and vault let in one subnet, which has service endpoints

@@ -85,6 +85,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         "sentinelWorkspaceId is not a GUID: copy the id from the Azure portal",
     ),
     "tenant": ({"tenantId": "contoso.com"}, "tenantId is not a GUID"),
+    "operators": ({"operatorClientId": "api://ops"}, "operatorClientId is not a GUID"),
     "client id": ({"applicationClientId": "lumen"}, "applicationClientId is not a GUID"),
     "principal id": ({"applicationPrincipalId": "lumen"}, "applicationPrincipalId is not a GUID"),
     "application without its principal": (

@@ -134,6 +134,18 @@ def test_the_doctor_looks_at_the_functions_that_there_are(
     assert set(FUNCTIONS) == set(functions) - set(triggers(functions, "httpTrigger"))
 
 
+@pytest.mark.parametrize(
+    ("value", "level"), [("", "FUNCTION"), (" ", "FUNCTION"), ("a-guid", "ANONYMOUS")]
+)
+def test_the_host_asks_for_keys_unless_operators_sign_in(value: str, level: str) -> None:
+    """By the setting alone, which the host shows to nobody; health is open either way."""
+    functions = run(DESCRIBE, OPERATOR_CLIENT_ID=value)
+    levels = {
+        name: trigger["authLevel"] for name, trigger in triggers(functions, "httpTrigger").items()
+    }
+    assert levels == {"read": level, "act": level, "health": "ANONYMOUS"}
+
+
 def test_importing_survives_wrong_settings() -> None:
     """Values that no setting may have are met by the first call, not by the import."""
     wrong = {info.name: "@Microsoft.KeyVault(broken)" for info in describe_settings()}

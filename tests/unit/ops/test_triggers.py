@@ -1,5 +1,6 @@
 """The operators' HTTP functions: what they make of a request, and of an answer."""
 
+import base64
 import json
 
 import azure.functions as func
@@ -65,19 +66,95 @@ def test_a_list_is_csv_where_the_caller_wants_that() -> None:
     assert (response.status_code, response.mimetype) == (200, "text/csv")
 
 
+JSON = "application/json"
+
+
 @pytest.mark.usefixtures("bench")
-@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b'"text"', b" " * (triggers.MAX_BODY + 1)])
-def test_the_body_of_an_act_is_a_json_object(body: bytes) -> None:
-    """Anything else is a request that the caller can mend."""
-    response = call(triggers.act, request("POST", "act/poison/replay", body=body))
-    assert response.status_code == 400
+@pytest.mark.parametrize(
+    ("body", "kind", "query", "status"),
+    [
+        (b"[]", JSON, {}, 400),
+        (b"{", JSON, {}, 400),
+        (b"\xff", JSON, {}, 400),
+        (b"", JSON, {}, 400),
+        (b"[" * 100_000, JSON, {}, 400),
+        (b"{}", JSON, {"all": "true"}, 400),
+        (b"{}", "", {}, 415),
+        (b"{}", "text/plain", {}, 415),
+        (b"all=true", "application/x-www-form-urlencoded", {}, 415),
+        (b" " * (triggers.MAX_BODY + 1), JSON, {}, 413),
+        (b'{"all":true}', "Application/JSON; charset=utf-8", {"code": "a key"}, 200),
+    ],
+)
+def test_the_body_of_an_act_is_a_json_object(
+    body: bytes, kind: str, query: dict[str, str], status: int
+) -> None:
+    """Of that type, too: no form of another site can send it. Parameters are nowhere else."""
+    headers = {"content-type": kind}
+    given = request("POST", "act/poison/replay", body=body, headers=headers, **query)
+    response = call(triggers.act, given)
+    assert (response.status_code, "error" in json.loads(response.get_body())) == (
+        status,
+        status != 200,
+    )
+
+
+GUID = "33333333-3333-3333-3333-333333333333"
+SIGNED_IN = {"OPERATOR_CLIENT_ID": GUID, "WEBSITE_AUTH_ENABLED": "True"}
+
+
+def token(*roles: str) -> dict[str, str]:
+    """Return the headers of a request of a person with these roles."""
+    claims = [{"typ": "upn", "val": "ana@example.com"}]
+    claims += [{"typ": "roles", "val": role} for role in roles]
+    text = json.dumps({"claims": claims}).encode()
+    return {"x-ms-client-principal": base64.b64encode(text).decode(), "content-type": JSON}
+
+
+@pytest.mark.parametrize(
+    ("environ", "headers", "statuses"),
+    [
+        (SIGNED_IN, {"content-type": JSON}, (401, 401)),
+        (SIGNED_IN, token(), (403, 403)),
+        (SIGNED_IN, token("reader"), (200, 403)),
+        (SIGNED_IN, token("operator"), (200, 200)),
+        ({"OPERATOR_CLIENT_ID": GUID}, token("operator"), (500, 500)),
+        ({"OPERATOR_CLIENT_ID": "ops"}, token("operator"), (500, 500)),
+        ({}, token(), (200, 200)),
+    ],
+)
+def test_who_has_signed_in_may_do_what_the_roles_say(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    headers: dict[str, str],
+    statuses: tuple[int, int],
+) -> None:
+    """Health stays open; what only a setting says, and App Service does not, opens nothing."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    bench.poison(0)
+    body = b'{"all":true}'
+    discard = request("POST", "act/poison/discard", body=body, headers=headers)
+    read = call(triggers.read, request("GET", "read/status", headers=headers))
+    act = call(triggers.act, discard)
+    which = call(triggers.act, request("GET", "act/", headers=headers))
+    assert (read.status_code, act.status_code) == statuses
+    has_acted = act.status_code == 200
+    assert bool(json.loads(which.get_body()).get("acts")) is has_acted
+    name = "ana@example.com" if environ else "a key"
+    assert [one.by for one in bench.toolbox.ledger.acts.latest()] == [name] * has_acted
+    assert bench.row(0).fate.discarded == 2 * has_acted
+    assert call(triggers.health, request("GET", "health")).status_code == 503
 
 
 def test_an_act_names_the_operator(bench: Bench) -> None:
     """By the header that the operator's program sends."""
     bench.poison(0)
     body = json.dumps({"all": True}).encode()
-    given = request("POST", "act/poison/replay", body=body, headers={"x-operator": "Ada"})
+    given = request(
+        "POST", "act/poison/replay", body=body, headers={"x-operator": "Ada", "content-type": JSON}
+    )
     assert call(triggers.act, given).status_code == 200
     (act,) = bench.toolbox.ledger.acts.latest()
     assert act.by == "Ada"

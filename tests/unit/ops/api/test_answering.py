@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import socket
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,17 +19,27 @@ from common.errors import (
     ThrottledError,
     UnavailableError,
 )
-from ops.api import slices
-from ops.api.acting import Caller
+from ops.api import answering, slices
 from ops.api.answering import Response, answer, match
 from ops.api.openapi import document
-from ops.api.table import READS, WRITES
-from ops.toolbox import Toolbox
+from ops.api.table import READS, WRITES, Read, Write
+from ops.callers import Caller
+from ops.toolbox import Toolbox, open_toolbox
 from tests.unit.ops.samples import Bench
 
 ROOT = Path(__file__).parents[4]
 OPERATOR = Caller(name="Ada")
 READER = Caller(name="Rea", may_act=False)
+LATE = 6.0
+"""Seconds: the longest wait of a storage client between two tries, and one more."""
+
+ALL = {"all": True}
+GIVEN: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("act/poison/replay", "act/poison/discard", "act/rejections/retry"), ALL),
+    **dict.fromkeys(("act/chunks/lost", "act/ack"), ALL),
+    "act/pause": {"until": "2999-01-01T00:00:00Z"},
+}
+
 STRANGER = Caller(name="nobody", may_read=False, may_act=False)
 
 
@@ -148,10 +161,9 @@ def test_poison_is_listed_by_pages_and_grouped_by_reason() -> None:
     assert len({row["poison"] for row in shown}) == 5
 
 
-def test_long_work_is_done_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_work_is_done_in_slices() -> None:
     """Each call says what is left; the token leads to the end, and each is handled once."""
     bench = Bench()
-    monkeypatch.setattr(slices, "BATCH", 2)
     for number in range(5):
         bench.poison(number)
     bench.tables.before = lambda _table, _operation: bench.clock.advance(slices.SLICE)
@@ -162,8 +174,63 @@ def test_long_work_is_done_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
         handled += [row["poison"] for row in found["handled"]]
         left.append(found["remaining"])
         token = found["next"]
-    assert left == [3, 1, 0]
+    assert left == [4, 3, 2, 1, 0]
     assert len(handled) == len(set(handled)) == 5
+
+
+def test_a_slice_that_meets_a_fault_tells_what_was_done() -> None:
+    """What was done before it is not lost from sight; the next call meets it and says so."""
+    bench = Bench()
+    for number in range(3):
+        bench.poison(number)
+    sent: list[str] = []
+
+    def fail(text: str) -> None:
+        if len(sent) == 2:
+            raise UnavailableError("queue sentinel-upload cannot be reached")
+        sent.append(text)
+
+    bench.queue.before = fail
+    found = body(ask(bench, "POST", "act/poison/replay", all=True))
+    assert (found["totals"], found["remaining"]) == ({"replayed": 2}, 1)
+    again = ask(bench, "POST", "act/poison/replay", all=True)
+    assert again.status is HTTPStatus.SERVICE_UNAVAILABLE
+    bench.queue.before = lambda _text: None
+    assert body(ask(bench, "POST", "act/poison/replay", all=True))["remaining"] == 0
+    assert len(bench.queue.sent) == 3
+
+
+@pytest.mark.parametrize("operation", [*READS, *WRITES], ids=lambda operation: operation.path)
+def test_storage_that_never_answers_ends_no_call_late(
+    operation: Read | Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts the connection and is silent; the answer says what was waited for."""
+    monkeypatch.setattr(answering, "ANSWER_WITHIN", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/account"
+        connection = (
+            f"AccountName=a;AccountKey=a2V5;QueueEndpoint={address};TableEndpoint={address}"
+        )
+        monkeypatch.setenv("PipelineStorage", f"DefaultEndpointsProtocol=http;{connection}")
+        method = "GET" if isinstance(operation, Read) else "POST"
+        path = operation.path.replace("{id}", "x")
+        begun = time.monotonic()
+        response = answer(
+            open_toolbox, method=method, path=path, given=GIVEN.get(path, {}), caller=OPERATOR
+        )
+        assert time.monotonic() - begun < LATE
+    assert isinstance(response.body, dict)
+    if operation.path == "read/doctor":  # that is its answer
+        assert not response.body["is_well"]
+        return
+    assert response.status is HTTPStatus.SERVICE_UNAVAILABLE
+    assert re.search("table|queue", response.body["error"])
+
+
+def test_the_limits_of_a_call_leave_room() -> None:
+    """A wait of the client's own may begin right before the end."""
+    assert answering.ANSWER_WITHIN + LATE <= 30
+    assert slices.SLICE < answering.ANSWER_WITHIN
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

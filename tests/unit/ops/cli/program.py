@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ops.api.acting import Caller
 from ops.api.answering import answer
+from ops.callers import Caller
 from ops.cli.connecting import GIVEN
 from ops.cli.direct import DirectTransport
 from ops.cli.http import HttpTransport
