@@ -36,7 +36,7 @@ def test_its_lock_is_exact_and_names_no_host() -> None:
 def test_the_ordinary_set_up_goes_without_it() -> None:
     """Only check-template needs its environment."""
     script = (ROOT / "scripts/setup.sh").read_text(encoding="utf-8")
-    assert "all) steps='python azurite' ;;" in script
+    assert "all) steps='dev node' ;;" in script
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (recipe,) = re.findall(r"^check-template:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert "setup.sh checkov" in recipe
