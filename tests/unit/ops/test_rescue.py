@@ -127,3 +127,16 @@ def test_a_rescued_message_says_on_when_it_was_due() -> None:
     view = bench.toolbox.look(runs=1)
     assert view.oldest_due == due
     assert judge_health(view).verdict is Verdict.DOWN
+
+
+def test_a_rescue_ends_in_time_and_says_what_is_left() -> None:
+    """A slice of it: what it has taken is sent, the rest is for the next call."""
+    bench = Bench()
+    stuck(bench, 70)
+    bench.queue.before = lambda _text: bench.clock.advance(1.0)
+    done = rescue(
+        bench.poison_queue, upload_queue=bench.queue, clock=bench.clock, patience=0.0, within=18.0
+    )
+    assert 0 < done.count < 70
+    assert done.left == 70 - done.count
+    assert len(bench.queue.sent) == done.count
