@@ -12,7 +12,7 @@ PRODUCT := function_app.py common producer consumer
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 
-.PHONY: help setup setup-python setup-demo demo chaos model bench bench-quick test test-unit test-collection check format template check-template package release lock clean
+.PHONY: help setup setup-python setup-demo demo chaos model bench bench-quick test test-unit test-page test-collection check format template check-template package release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,10 @@ test: setup ## Run every test (ARGS="-k poison" chooses)
 
 test-unit: setup-python ## Run the unit tests: about a minute, no Azurite
 	@$(RUN) pytest tests/unit $(WORKERS) $(ARGS)
+
+test-page: setup ## Run the tests of the page, in a headless browser
+	@sh scripts/setup.sh page
+	@TEST_PAGE=1 $(RUN) pytest tests/page $(ARGS)
 
 test-collection: setup-python ## Check that every collection lists the same tests, in one order
 	@$(RUN) scripts.compare_collections $(ARGS)
@@ -81,9 +85,10 @@ lock: setup-python ## Pin what pyproject.toml asks for (ARGS=--upgrade takes new
 	@$(RUN) scripts.extra azure | $(COMPILE) --output-file requirements.txt -
 	@$(COMPILE) --output-file requirements-local.txt --constraint requirements.txt pyproject.toml --group local
 	@$(COMPILE) --output-file requirements-dev.txt --constraint requirements.txt --constraint requirements-local.txt pyproject.toml --group dev
+	@$(COMPILE) --output-file requirements-page.txt --constraint requirements-dev.txt --group page
 	@$(COMPILE) --output-file requirements-checkov.txt --group checkov
 	@sh scripts/setup.sh python
 
 clean: ## Remove what set-up, tools and demo left behind
-	rm -rf .venv node_modules .setup .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf .venv node_modules tests/page/node_modules .setup .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The HTTP functions for operators: `read` and `act` need a key each, `health` needs none.
+"""The HTTP functions for operators: `read` and `act` need a key each, `health` and the page none.
 
 Where operators sign in with Entra, no key is asked for, and the roles of a person decide. Importing
 reads only whether that is so, from a setting that may be missing. These functions need no other
@@ -17,6 +17,7 @@ from common.clock import SystemClock
 from common.errors import SettingsError
 from ops.api.answering import Response, answer
 from ops.callers import asks_for_keys, caller_of, read_sign_in
+from ops.dashboard.document import document
 from ops.health_word import HealthWord, status_of
 from ops.toolbox import Toolbox, open_toolbox
 
@@ -76,6 +77,20 @@ def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
     """Answer one word, without a key: 200 for healthy, degraded and paused, else 503."""
     word = _health_word().get()
     return _respond(Response(status=status_of(word), body={"health": word.value}))
+
+
+@blueprint.route(
+    route="dashboard",
+    methods=["GET"],
+    auth_level=func.AuthLevel.ANONYMOUS,
+    trigger_arg_name="request",
+)
+def dashboard(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
+    """Serve the page that shows and repairs; it holds no data, so it needs no key."""
+    page = document()
+    return func.HttpResponse(
+        page.html, status_code=HTTPStatus.OK, mimetype="text/html", headers=page.headers
+    )
 
 
 def _answer(

@@ -109,11 +109,24 @@ def flat(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield resource
 
 
+def is_looked_at(resource: dict[str, Any]) -> bool:
+    """Whether Checkov looks at a resource: it takes the settings of sign-in for the web server's.
+
+    Its six checks of these ask for log levels, shares and .NET, which they cannot have.
+    """
+    is_sign_in = resource["name"].rstrip("')]").endswith("authsettingsV2")
+    return not (resource["type"] == "Microsoft.Web/sites/config" and is_sign_in)
+
+
 def as_template(resources: Iterable[dict[str, Any]]) -> str:
     """Return a template that holds these resources and nothing else."""
     schema = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
     return json.dumps(
-        {"$schema": schema, "contentVersion": "1.0.0.0", "resources": list(resources)}
+        {
+            "$schema": schema,
+            "contentVersion": "1.0.0.0",
+            "resources": list(filter(is_looked_at, resources)),
+        }
     )
 
 

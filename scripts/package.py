@@ -31,6 +31,9 @@ PRODUCT = (
 )
 """What is deployed, of all that is in the root: nothing else is even looked at."""
 
+PAGE = frozenset({".py", ".html", ".css", ".js"})
+"""What is taken of the folder of the page; of all others Python modules alone."""
+
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the zip: the first that the format knows."""
 
@@ -91,11 +94,12 @@ def _walk(root: Path, paths: Iterable[Path], patterns: list[str]) -> Iterator[st
         if path.is_symlink():
             raise ValueError(f"{name} is a symbolic link; put the file itself there, or remove it")
         is_folder = path.is_dir()
+        suffixes = PAGE if path.parent.name == "dashboard" else {".py"}
         if any(_names(item, path.name, is_folder=is_folder) for item in patterns):
             continue
         if is_folder and path.name.isidentifier():
             yield from _walk(root, path.iterdir(), patterns)
-        elif name in PRODUCT or (path.suffix == ".py" and path.stem.isidentifier()):
+        elif name in PRODUCT or (path.suffix in suffixes and path.stem.isidentifier()):
             yield name
 
 

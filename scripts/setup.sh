@@ -4,6 +4,7 @@
 #   sh scripts/setup.sh           what the tests need: all packages of Python and Node
 #   sh scripts/setup.sh demo      the demo and chaos: fewer Python packages, Azurite
 #   sh scripts/setup.sh python    all Python packages: the checks, the unit tests, the locks
+#   sh scripts/setup.sh page      everything and a browser: make test-page
 #   sh scripts/setup.sh checkov   these and Checkov: make check-template
 #
 # Each step leaves a stamp in .setup/ with the checksum of what it was made from and is skipped
@@ -29,6 +30,7 @@ say_step() {
         dev) what='Python packages of tests and checks (380 MB in all)' ;;
         azurite) what='Azurite, the storage emulator (90 MB)' ;;
         node) what='Azurite and a parser of queries (120 MB)' ;;
+        page) what='A browser and what drives it, for the tests of the page (230 MB)' ;;
         checkov) what='Checkov, which looks over the compiled template (300 MB)' ;;
     esac
     step_number=$((step_number + 1))
@@ -175,6 +177,26 @@ install_node() {
     write_stamp "$group" package.json package-lock.json .npmrc
 }
 
+# --- the page's tests -----------------------------------------------------------------------
+
+readonly page_tests=tests/page
+
+page_is_current() {
+    stamp_is_current page requirements-page.txt "$page_tests/package-lock.json" .npmrc &&
+        [ -f "$page_tests/node_modules/axe-core/package.json" ] && dev_is_current
+}
+
+set_up_page() {
+    rm -f -- "$setup_dir/page"
+    logged page-pip .venv/bin/python -m pip install --disable-pip-version-check --no-input \
+        --no-compile --requirement requirements-page.txt ||
+        die 'the packages for the tests of the page could not be installed; pip says why above'
+    logged page-npm "$node_home/bin/node" "$node_home/lib/node_modules/npm/bin/npm-cli.js" ci \
+        --userconfig "$root/.npmrc" --prefix "$page_tests" --loglevel=error --no-progress ||
+        die 'the browser for the tests of the page could not be installed; npm says why above'
+    write_stamp page requirements-page.txt "$page_tests/package-lock.json" .npmrc
+}
+
 # --- links, stamps, logs, turns -------------------------------------------------------------
 
 # npm empties the folder that it installs into, also where a link leads to another project's.
@@ -236,7 +258,8 @@ main() {
         demo) steps='local azurite' ;;
         python) steps='dev' ;;
         checkov) steps='dev checkov' ;;
-        *) die "unknown part '$1'; known: all, demo, python, checkov" ;;
+        page) steps='dev node page' ;;
+        *) die "unknown part '$1'; known: all, demo, python, checkov, page" ;;
     esac
     stale=
     for step in $steps; do
@@ -249,6 +272,7 @@ main() {
             local | dev) refuse_links .venv ;;
             azurite | node) refuse_links node_modules ;;
             checkov) refuse_links "$checkov_env" ;;
+            page) refuse_links .venv "$page_tests/node_modules" ;;
         esac
     done
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from scripts.checkov import ACCEPTED, LEAST_PASSED, judge, lists
+from scripts.checkov import ACCEPTED, LEAST_PASSED, is_looked_at, judge, lists
 from tests.bicep.compiled import EXAMPLES, ROOT
 from tests.repo.lock_files import requirements_of
 
@@ -72,3 +72,17 @@ def test_it_looks_at_everything() -> None:
     types = {item["type"] for item in found["main"]}
     assert {"Microsoft.Storage/storageAccounts", "Microsoft.KeyVault/vaults"} <= types
     assert "Microsoft.Resources/deployments" not in types
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "is_read"),
+    [
+        ("Microsoft.Web/sites/config", "app/authsettingsV2", False),
+        ("Microsoft.Web/sites/config", "[format('{0}/{1}', 'app', 'authsettingsV2')]", False),
+        ("Microsoft.Web/sites/config", "app/web", True),
+        ("Microsoft.Web/sites", "authsettingsV2", True),
+    ],
+)
+def test_the_settings_of_sign_in_are_no_web_server(kind: str, name: str, is_read: bool) -> None:
+    """Checkov would judge them as if they were; everything else it reads."""
+    assert is_looked_at({"type": kind, "name": name}) is is_read

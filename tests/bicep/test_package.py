@@ -24,7 +24,7 @@ from tests.patience import PATIENCE
 from tests.repo.git_files import listed, repository_files
 from tests.repo.lock_files import requirements_of
 
-FUNCTIONS = {"lumen_sync", "sentinel_upload", "keep_poison", "read", "act", "health"}
+FUNCTIONS = {"lumen_sync", "sentinel_upload", "keep_poison", "read", "act", "health", "dashboard"}
 
 HOST_ALONE = """
 import importlib.abc, json, runpy, sys

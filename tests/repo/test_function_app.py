@@ -104,6 +104,10 @@ def seconds(span: str) -> float:
     return timedelta(hours=hours, minutes=minutes, seconds=rest).total_seconds()
 
 
+OPEN = {"health": "ANONYMOUS", "dashboard": "ANONYMOUS"}
+"""What anybody may call: one word, and a page without data."""
+
+
 def triggers(functions: dict[str, list[dict[str, Any]]], kind: str) -> dict[str, dict[str, Any]]:
     """Return the triggers of a kind by function."""
     return {
@@ -124,6 +128,7 @@ def test_importing_needs_no_setting(functions: dict[str, list[dict[str, Any]]]) 
         "read",
         "act",
         "health",
+        "dashboard",
     } <= set(functions)
 
 
@@ -143,7 +148,7 @@ def test_the_host_asks_for_keys_unless_operators_sign_in(value: str, level: str)
     levels = {
         name: trigger["authLevel"] for name, trigger in triggers(functions, "httpTrigger").items()
     }
-    assert levels == {"read": level, "act": level, "health": "ANONYMOUS"}
+    assert levels == {"read": level, "act": level, **OPEN}
 
 
 def test_importing_survives_wrong_settings() -> None:
@@ -204,7 +209,7 @@ def test_every_http_function_but_health_needs_a_key(
     """What holds data is open to nobody who merely finds its address."""
     found = triggers(functions, "httpTrigger")
     levels = {name: binding["authLevel"] for name, binding in found.items()}
-    assert levels == {"read": "FUNCTION", "act": "FUNCTION", "health": "ANONYMOUS"}
+    assert levels == {"read": "FUNCTION", "act": "FUNCTION", **OPEN}
 
 
 def test_the_host_reads_messages_as_the_code_writes_them(host: dict[str, Any]) -> None:

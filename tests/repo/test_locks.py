@@ -167,14 +167,14 @@ def test_what_both_ask_for_is_asked_for_alike() -> None:
     assert {name for name in azure.keys() & program.keys() if azure[name] != program[name]} == set()
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "requirements-page.txt"])
 def test_python_locks_name_no_host(lock: str) -> None:
     """A lock can be installed from any index: it holds no address, no index option, no path."""
     text = (ROOT / lock).read_text(encoding="utf-8")
     assert not re.findall(r"://|--index|--extra-index|--find-links|--trusted-host|@ |(?m:^-)", text)
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "requirements-checkov.txt"])
+@pytest.mark.parametrize("lock", [*LOCKS, "requirements-page.txt", "requirements-checkov.txt"])
 def test_every_python_package_has_its_hashes(lock: str) -> None:
     """pip refuses a file that is not the one that was locked, wherever it comes from."""
     bare = [

@@ -68,7 +68,7 @@ def make_calls(script: str) -> list[str]:
 def test_integration_checks_then_tests(path: str) -> None:
     """Continuous integration runs the targets that people run: checks first, tests last."""
     calls = make_calls((ROOT / path).read_text(encoding="utf-8"))
-    assert calls == ["check", "test-collection", "check-template", "test"]
+    assert calls == ["check", "test-collection", "check-template", "test-page", "test"]
 
 
 def test_integration_stops_at_the_first_failure() -> None:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
         *product(("all", "demo"), (".venv", "node_modules", ".setup")),
         ("python", ".venv"),
         ("checkov", ".setup/checkov-env"),
+        ("page", "tests/page/node_modules"),
     ],
 )
 def test_what_a_link_leads_to_is_left_alone(part: str, name: str, tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_what_a_link_leads_to_is_left_alone(part: str, name: str, tmp_path: Path
     (other / "precious").touch()
     (project / "scripts").mkdir(parents=True)
     shutil.copy(ROOT / "scripts" / "setup.sh", project / "scripts")
-    (project / name).parent.mkdir(exist_ok=True)
+    (project / name).parent.mkdir(parents=True, exist_ok=True)
     (project / name).symlink_to(other)
     done = subprocess.run(
         ["sh", "scripts/setup.sh", part],

@@ -36,6 +36,7 @@ def test_the_worker_indexes_every_function(new_world: NewWorld) -> None:
         "read",
         "act",
         "health",
+        "dashboard",
     }
     assert bindings["lumen_sync"]["type"] == "timerTrigger"
     assert bindings["lumen_sync"]["schedule"] == DEFAULT_SCHEDULE

@@ -1,0 +1,480 @@
+// The page: asks the operators' API of the app that served it, and shows the answers.
+// Text from the feed only ever becomes text: nothing here makes markup of a string.
+
+const EVERY = 30_000; // milliseconds between two looks
+const DAY = 24; // hours that bars and plots show
+const ROWS = 50; // rows of a list at first
+
+const $ = (id) => document.getElementById(id);
+const kept = (name) => sessionStorage.getItem(name) ?? "";
+
+// --- the API -------------------------------------------------------------------------------
+
+class ApiError extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+async function call(method, path, given = {}, accept = "application/json") {
+  const headers = { accept };
+  if (kept("key")) headers["x-functions-key"] = kept("key");
+  if (kept("operator")) headers["x-operator"] = encodeURIComponent(kept("operator"));
+  const options = { method, headers, cache: "no-store", redirect: "error" };
+  let address = `/api/${path}`;
+  if (method === "POST") {
+    options.body = JSON.stringify(given);
+    headers["content-type"] = "application/json";
+  } else if (Object.keys(given).length) {
+    address += `?${new URLSearchParams(given)}`;
+  }
+  let response;
+  try {
+    response = await fetch(address, options);
+  } catch {
+    throw new ApiError(0, "the app cannot be reached from here");
+  }
+  const text = await response.text();
+  if (response.ok) return accept === "text/csv" ? text : JSON.parse(text);
+  let said = "";
+  try {
+    said = JSON.parse(text).error;
+  } catch {
+    /* the host's own answers have no body */
+  }
+  throw new ApiError(response.status, said || `the app answered ${response.status}`);
+}
+
+// --- making elements -----------------------------------------------------------------------
+
+function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "onclick") element.addEventListener("click", value);
+    else if (value !== null && value !== undefined) element.setAttribute(key, value);
+  }
+  element.append(...children.map((child) => child ?? ""));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function draw(name, attributes, ...children) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+const whole = new Intl.NumberFormat();
+const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "short" });
+
+function exact(shown, precise) {
+  return make("span", { class: "exact", tabindex: "0", "data-exact": precise, title: precise }, shown);
+}
+
+function number(value) {
+  if (value === null || value === undefined) return "–";
+  return value < 10_000 ? whole.format(value) : exact(compact.format(value), whole.format(value));
+}
+
+function time(text) {
+  return text ? exact(moment.format(new Date(text)), text) : "–";
+}
+
+function count(many, one, several) {
+  return `${whole.format(many)} ${many === 1 ? one : several}`;
+}
+
+function table(caption, columns, rows, empty) {
+  if (!rows.length) return make("p", {}, empty);
+  const head = columns.map(([title, , kind]) => make("th", { scope: "col", class: kind ?? null }, title));
+  const body = rows.map((row) =>
+    make("tr", {}, ...columns.map(([, cell, kind]) => make("td", { class: kind ?? null }, cell(row)))),
+  );
+  return make(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body)),
+  );
+}
+
+const button = (text, onclick, kind = null) => make("button", { type: "button", class: kind, onclick }, text);
+
+// --- what is shown -------------------------------------------------------------------------
+
+let acts = new Set(); // what this key may do
+
+const may = (path) => acts.has(`act/${path}`);
+
+async function refresh() {
+  try {
+    const [status, pulses, runs] = await Promise.all([
+      call("GET", "read/status", { runs: 1 }),
+      call("GET", "read/pulses", { hours: DAY }),
+      call("GET", "read/runs", { limit: 200 }),
+    ]);
+    showVerdict(status, pulses.pulses);
+    showRuns(runs.runs, status.now);
+    showFlow(pulses.pulses);
+    $("trouble").textContent = "";
+    const [ended, poison, rejections, done] = await Promise.all([
+      call("GET", "read/problems", { ended: true }),
+      call("GET", "read/poison", { limit: ROWS }),
+      call("GET", "read/rejections", { limit: ROWS }),
+      call("GET", "read/acts", { limit: 20 }),
+    ]);
+    showProblems(status.problems, ended.problems);
+    showPoison(poison);
+    showRejections(rejections);
+    showActs(done.acts);
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) return askForKey("This key is not valid for this app, or was changed.");
+    $("trouble").textContent = `Not up to date: ${error.message}`;
+  }
+}
+
+function showVerdict(status, pulses) {
+  $("verdict").dataset.word = status.health;
+  $("word").textContent = status.health.toUpperCase();
+  document.title = `${status.health} · Lumen to Sentinel`;
+  $("findings").replaceChildren(...status.findings.map((finding) => make("li", {}, finding)));
+  $("as-of").replaceChildren("as of ", time(status.now));
+  const day = (name) => pulses.reduce((sum, pulse) => sum + (pulse[name] ?? 0), 0);
+  const newest = pulses[0] ?? {};
+  const drain = status.drain_minutes;
+  const steps = [
+    ["Lumen", day("fetched"), "listed in a day"],
+    ["Producer", day("enqueued"), "enqueued in a day"],
+    ["Queue", status.queue_depth, drain === null ? "chunks; nothing is accepted now" : `chunks; ${whole.format(drain)} min to drain`],
+    ["Consumer", newest.rate_per_minute, "accepted a minute"],
+    ["Sentinel", day("accepted"), "accepted in a day"],
+    ["Arrived", newest.arrived_after_seconds, "s after acceptance"],
+  ];
+  $("pipeline").replaceChildren(
+    ...steps.map(([name, value, what]) =>
+      make("li", {}, make("b", {}, name), make("span", { class: "number" }, number(value)), ` ${what}`),
+    ),
+  );
+  $("controls").replaceChildren(...controls(status));
+}
+
+function controls(status) {
+  const found = [];
+  if (may("sync")) {
+    found.push(button("Sync now", () => run("Sync now", "A sync run starts within seconds, unless one is under way.", "Start", "sync", {})));
+  }
+  if (status.paused_until && may("resume")) {
+    found.push(button("Resume", () => run("Resume", "Runs and uploads go on.", "Resume", "resume", {})));
+  } else if (may("pause")) {
+    found.push(button("Pause for an hour", () => {
+      const until = new Date(Date.now() + 3_600_000).toISOString();
+      run("Pause", "No run starts and nothing is uploaded for an hour; then the feed goes on by itself. Nothing is lost.", "Pause", "pause", { until });
+    }));
+  }
+  return found;
+}
+
+const FATES = ["accepted", "rejected", "struck", "unchanged"];
+
+function showRuns(runs, now) {
+  const since = new Date(now) - DAY * 3_600_000;
+  const shown = runs.filter((run) => new Date(run.started_at) >= since).reverse();
+  if (!shown.length) return $("runs").replaceChildren(make("p", {}, "no run in the last day"));
+  const most = Math.max(1, ...shown.map((run) => FATES.reduce((sum, fate) => sum + run[fate], 0)));
+  const bars = shown.flatMap((run, at) => {
+    let top = 100;
+    return FATES.map((fate) => {
+      const height = (100 * run[fate]) / most;
+      top -= height;
+      return draw("rect", { x: at + 0.1, y: top, width: 0.8, height, class: fate });
+    });
+  });
+  const label = `${count(shown.length, "run", "runs")}; the largest has ${whole.format(most)} indicators`;
+  const picture = draw("svg", { viewBox: `0 0 ${Math.max(shown.length, 12)} 100`, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...bars);
+  const legend = make("p", { class: "legend" }, ...FATES.map((fate) => make("span", { class: fate }, fate)));
+  const numbers = table("Runs", [
+    ["started", (run) => time(run.started_at)],
+    ["state", (run) => run.state],
+    ["fetched", (run) => number(run.fetched), "number"],
+    ...FATES.map((fate) => [fate, (run) => number(run[fate]), "number"]),
+    ["pending", (run) => number(run.pending), "number"],
+    ["balanced", (run) => (run.balanced ? "yes" : "NO")],
+    ["reason", (run) => run.reason],
+  ], [...shown].reverse().slice(0, 12), "no run");
+  const details = make("details", {}, make("summary", {}, "The latest twelve as numbers"), numbers);
+  $("runs").replaceChildren(picture, legend, details);
+}
+
+function showFlow(pulses) {
+  const points = [...pulses].reverse();
+  const plots = [
+    ["Backlog, in messages", "backlog"],
+    ["Accepted a minute", "rate_per_minute"],
+    ["From listed to accepted, in seconds", "accepted_after_seconds"],
+  ].map(([title, name]) => plot(title, points.map((pulse) => [new Date(pulse.at), pulse[name]])));
+  $("flow").replaceChildren(...(points.length ? plots : [make("p", {}, "no pulse yet: the first comes with the first tick")]));
+}
+
+function plot(title, points) {
+  const known = points.filter(([, value]) => value !== null && value !== undefined);
+  const last = known.length ? known[known.length - 1][1] : null;
+  const most = Math.max(1, ...known.map(([, value]) => value));
+  const label = known.length ? `${title}: now ${whole.format(last)}, at most ${whole.format(most)} in a day` : `${title}: not known yet`;
+  const [first, end] = points.length ? [points[0][0], points[points.length - 1][0]] : [0, 1];
+  const span = Math.max(1, end - first);
+  const line = known.map(([at, value], index) => `${index ? "L" : "M"}${(100 * (at - first)) / span} ${98 - (96 * value) / most}`).join("");
+  const picture = draw("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": label }, draw("path", { d: known.length === 1 ? `${line}h0.5` : line }));
+  return make("figure", {}, make("figcaption", {}, label), picture);
+}
+
+function showProblems(open, ended) {
+  const columns = [
+    ["kind", (problem) => problem.kind],
+    ["since", (problem) => time(problem.since)],
+    ["what, and what to do", (problem) => problem.what],
+  ];
+  const acknowledge = (problem) =>
+    problem.kind === "gap" && may("ack")
+      ? button("Acknowledge", () => run("Acknowledge", `The status says no more about the gap of run ${problem.subject}.`, "Acknowledge", "ack", { runs: [problem.subject] }))
+      : "";
+  $("problems").replaceChildren(
+    table("Open", [...columns, ["", acknowledge]], open, "no problem"),
+    table("Ended", [...columns, ["until", (problem) => time(problem.until)]], ended, "none has ended lately"),
+  );
+}
+
+function showPoison(found) {
+  const groups = table("By reason", [
+    ["reason", (group) => group.reason],
+    ["messages", (group) => number(group.messages), "number"],
+    ["indicators", (group) => number(group.indicators), "number"],
+    ["first", (group) => time(group.first_at)],
+    ["last", (group) => time(group.last_at)],
+    ["", (group) => make("span", { class: "buttons" }, ...poisonButtons({ reason: group.reason }, group.messages), button("Sample", () => showSample(group.sample)))],
+  ], found.groups, "no poison");
+  const parts = [groups];
+  if (found.groups.length > 1) parts.push(make("p", { class: "buttons" }, ...poisonButtons({ all: true }, found.total)));
+  $("poison").replaceChildren(...parts);
+}
+
+function poisonButtons(chosen, messages) {
+  const which = chosen.reason ? "these" : `all ${whole.format(messages)}`;
+  const found = [];
+  if (may("poison/replay")) found.push(button(`Replay ${which}`, () => repair("Replay", "poison/replay", chosen)));
+  if (may("poison/discard")) found.push(button(`Discard ${which}`, () => repair("Discard", "poison/discard", chosen), "danger"));
+  return found;
+}
+
+async function showSample(name) {
+  open("Sample", name);
+  try {
+    const record = await call("GET", `read/poison/${encodeURI(name)}`);
+    const history = table("History", [["at", (row) => time(new Date(row.at * 1000).toISOString())], ["reason", (row) => row.reason]], record.history, "no earlier failure");
+    const records = table("Indicators", [["indicator", (row) => row.indicator], ["pattern", (row) => row.pattern], ["state", (row) => row.is], ["Sentinel's words", (row) => row.words]], record.records, "its message cannot be read");
+    $("dialog-result").replaceChildren(make("p", {}, record.reason), history, records);
+  } catch (error) {
+    $("dialog-result").textContent = error.message;
+  }
+}
+
+function showRejections(found) {
+  const retry = may("rejections/retry") && found.rejections.some((row) => row.by === "sentinel");
+  $("rejections").replaceChildren(
+    table(`${count(found.total, "record", "records")}, the newest first`, [
+      ["at", (row) => time(row.at)],
+      ["by", (row) => row.by],
+      ["indicator", (row) => row.indicator],
+      ["pattern", (row) => row.pattern],
+      ["reason", (row) => row.reason],
+    ], found.rejections, "no rejection"),
+    make("p", { class: "buttons" },
+      found.total ? button("Download as CSV", download) : "",
+      retry ? button("Retry all that Sentinel refused", () => repair("Retry", "rejections/retry", { all: true })) : ""),
+  );
+}
+
+async function download() {
+  const text = await call("GET", "read/rejections", { limit: 1000 }, "text/csv");
+  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "rejections.csv" });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+function showActs(rows) {
+  $("acts").replaceChildren(
+    table("The latest", [
+      ["at", (act) => time(act.at)],
+      ["by", (act) => act.by],
+      ["act", (act) => `${act.act} ${act.on}`],
+      ["note", (act) => act.note],
+      ["result", (act) => act.result || "under way, or cut short"],
+    ], rows, "nobody has done anything yet"),
+  );
+}
+
+// --- acts: say what would happen, ask, do it in slices with progress ------------------------------
+
+let closed = 0; // counts closings: work of a dialog that was closed stops behind its slice
+
+function open(title, text) {
+  $("dialog-title").textContent = title;
+  $("dialog-text").textContent = text;
+  $("dialog-result").replaceChildren();
+  $("dialog-progress").hidden = true;
+  $("dialog-yes").hidden = true;
+  $("dialog").showModal();
+  return closed;
+}
+
+function confirm(text, yes, then) {
+  $("dialog-text").textContent = text;
+  $("dialog-yes").textContent = yes;
+  $("dialog-yes").hidden = false;
+  $("dialog-yes").onclick = () => {
+    $("dialog-yes").hidden = true;
+    then();
+  };
+}
+
+function run(title, text, yes, path, given) {
+  open(title, text);
+  confirm(text, yes, async () => {
+    try {
+      await call("POST", `act/${path}`, given);
+      $("dialog-result").textContent = "Done.";
+    } catch (error) {
+      $("dialog-result").textContent = `Not done: ${error.message}`;
+    }
+    refresh();
+  });
+}
+
+async function slices(path, given, turn, each) {
+  let after = "";
+  do {
+    const answer = await call("POST", `act/${path}`, { ...given, after });
+    each(answer);
+    after = answer.next;
+  } while (after && turn === closed);
+}
+
+async function repair(verb, path, chosen) {
+  const turn = open(verb, "Looking what would happen …");
+  const totals = new Map();
+  try {
+    await slices(path, { ...chosen, dryRun: true }, turn, (answer) => add(totals, answer.totals));
+    if (turn !== closed) return;
+    const all = [...totals.values()].reduce((sum, some) => sum + some, 0);
+    const final = verb === "Discard" ? " This is final: only a newer version, or a full sync while Lumen still lists them, brings the indicators back." : "";
+    if (!all) return ($("dialog-text").textContent = "There is nothing to do.");
+    confirm(`${words(totals)}.${final}`, `${verb} ${whole.format(all)}`, () => work(path, chosen, all, turn));
+  } catch (error) {
+    $("dialog-text").textContent = `Cannot tell: ${error.message}`;
+  }
+}
+
+async function work(path, chosen, all, turn) {
+  const progress = $("dialog-progress");
+  const totals = new Map();
+  const rows = [];
+  progress.hidden = false;
+  progress.max = all;
+  progress.value = 0;
+  try {
+    await slices(path, chosen, turn, (answer) => {
+      add(totals, answer.totals);
+      rows.push(...answer.handled);
+      progress.value = rows.length;
+      $("dialog-text").textContent = `${whole.format(rows.length)} of ${whole.format(rows.length + answer.remaining)} …`;
+    });
+    $("dialog-text").textContent = `${words(totals)}.`;
+  } catch (error) {
+    $("dialog-text").textContent = `Stopped: ${error.message}. What was not done yet is as it was; do it again to go on.`;
+  }
+  const name = (row) => row.poison ?? row.rejection;
+  $("dialog-result").replaceChildren(
+    make("details", {}, make("summary", {}, "Result of each"), table("Results", [["name", name], ["result", (row) => row.result]], rows.slice(0, 1000), "none")),
+  );
+  refresh();
+}
+
+function add(totals, some) {
+  for (const [what, many] of Object.entries(some)) totals.set(what, (totals.get(what) ?? 0) + many);
+}
+
+const words = (totals) => [...totals].map(([what, many]) => `${whole.format(many)} ${what}`).join(", ");
+
+// --- asking --------------------------------------------------------------------------------
+
+async function ask(path, given) {
+  $("answers").replaceChildren(make("p", {}, "Asking …"));
+  try {
+    $("answers").replaceChildren(tree(await call("GET", path, given)));
+  } catch (error) {
+    $("answers").replaceChildren(make("p", {}, error.message));
+  }
+}
+
+// Any answer as nested lists: what the doctor and `find` say is for reading.
+function tree(value) {
+  if (value === null || typeof value !== "object") return make("span", {}, String(value ?? "–"));
+  if (Array.isArray(value)) return make("ul", {}, ...value.map((item) => make("li", {}, tree(item))));
+  return make("dl", {}, ...Object.entries(value).flatMap(([name, item]) => [make("dt", {}, name), make("dd", {}, tree(item))]));
+}
+
+// --- start ---------------------------------------------------------------------------------
+
+function askForKey(said) {
+  sessionStorage.removeItem("key");
+  clearInterval(timer);
+  $("feed").hidden = true;
+  $("forget").hidden = true;
+  $("sign-in").hidden = false;
+  $("key-error").textContent = said;
+  $("operator").value = kept("operator");
+  $("key").value = "";
+  $("key").focus();
+}
+
+let timer = 0;
+
+async function start() {
+  try {
+    acts = new Set((await call("GET", "act")).acts);
+  } catch (error) {
+    acts = new Set(); // a reading key: what it may read comes next
+    if (error.status === 0) return askForKey(error.message);
+  }
+  try {
+    await call("GET", "read/status", { runs: 1 });
+  } catch (error) {
+    if (error.status === 401 && kept("key")) return askForKey("This key is not valid for this app.");
+    if (error.status === 401 || error.status === 403) return askForKey("");
+  }
+  $("sign-in").hidden = true;
+  $("feed").hidden = false;
+  $("forget").hidden = !kept("key");
+  await refresh();
+  clearInterval(timer);
+  timer = setInterval(refresh, EVERY);
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", $("key").value.trim());
+  sessionStorage.setItem("operator", $("operator").value.trim());
+  start();
+});
+$("find-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask("read/find", { q: $("find").value.trim() });
+});
+$("doctor").addEventListener("click", () => ask("read/doctor", {}));
+$("forget").addEventListener("click", () => askForKey(""));
+$("dialog-no").addEventListener("click", () => $("dialog").close());
+$("dialog").addEventListener("close", () => (closed += 1));
+
+start();

@@ -1,0 +1,179 @@
+"""The page in a real browser, against the app on the local cloud with much on record."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.functions_host.process import HostProcess
+from tests.page.conftest import EVIL, HERE, POISON, REPLAYED, reason_of
+from tests.patience import PATIENCE
+from tests.scenarios.world import World
+
+Full = tuple[World, HostProcess]
+MILLISECONDS = 1000 * PATIENCE
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture
+def tab(browser: Any, full: Full) -> Iterator[Any]:
+    """A tab at the page, which has logged no error in the end."""
+    _, host = full
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(MILLISECONDS)
+    tab = context.new_page()
+    errors: list[str] = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(f"{host.url}/api/dashboard")
+    yield tab
+    context.close()
+    assert errors == []
+
+
+def sign_in(tab: Any, key: str) -> None:
+    """Type a key, as an operator does."""
+    tab.get_by_label("Function key").fill(key)
+    tab.get_by_label("Your name").fill("Ada")
+    tab.get_by_role("button", name="Show the feed").click()
+
+
+def shown(tab: Any, host: HostProcess) -> Any:
+    """Return the tab with the feed on it, by a key that may act."""
+    sign_in(tab, host.host_key)
+    tab.locator("#poison table").wait_for()
+    return tab
+
+
+def test_the_verdict_and_its_reasons_are_on_top(tab: Any, full: Full) -> None:
+    """What is wrong in words, and the numbers of each step."""
+    world, host = full
+    shown(tab, host)
+    assert tab.locator("#word").inner_text() == "DEGRADED"
+    assert "poison" in tab.locator("#findings").inner_text()
+    for step in ("Lumen", "Producer", "Queue", "Consumer", "Sentinel", "Arrived"):
+        assert step in tab.locator("#pipeline").inner_text()
+    assert tab.locator("#runs rect").count() > 90 * 4
+    assert world.ledger.poison.count_kept() == POISON
+
+
+def test_a_wrong_key_is_said_in_words(tab: Any) -> None:
+    """Nothing is shown, and the key is not kept."""
+    sign_in(tab, "no key at all")
+    tab.get_by_role("alert").get_by_text("not valid").wait_for()
+    assert not tab.locator("#feed").is_visible()
+    assert tab.evaluate("sessionStorage.getItem('key')") is None
+
+
+def test_a_reason_is_text_and_no_markup(tab: Any, full: Full) -> None:
+    """Whatever a service says: it is shown as it is, and nothing of it runs."""
+    shown(tab, full[1])
+    assert EVIL in tab.locator("#poison").inner_text()
+    assert tab.locator("#poison img").count() == 0
+    assert tab.title() != "owned"
+
+
+def test_the_policy_lets_nothing_else_run(tab: Any) -> None:
+    """A script that got into the page all the same would not run, nor call another place."""
+    blocked = tab.evaluate(
+        """async () => {
+            const script = document.createElement('script');
+            script.textContent = "document.title = 'owned'";
+            document.body.append(script);
+            try { await fetch('https://example.com/'); return false; } catch { return true; }
+        }"""
+    )
+    assert blocked
+    assert tab.title() != "owned"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_bars_people_from_using_it(tab: Any, full: Full, scheme: str) -> None:
+    """By the rules of axe, before and behind the key, in both colour schemes."""
+    tab.emulate_media(color_scheme=scheme)
+    assert faults(tab) == []
+    shown(tab, full[1])
+    assert faults(tab) == []
+
+
+def faults(tab: Any) -> list[str]:
+    """Return what axe finds serious; its script comes in by the debugger, past the policy."""
+    source = (HERE / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+    tab.evaluate(source)
+    found = tab.evaluate("axe.run()")["violations"]
+    return [
+        f"{fault['id']}: {fault['nodes'][0]['html'][:200]}"
+        for fault in found
+        if fault["impact"] in SERIOUS
+    ]
+
+
+def test_a_narrow_screen_at_twice_the_size_scrolls_one_way(tab: Any, full: Full) -> None:
+    """400 pixels at 200 % are 200: nothing sticks out to the right."""
+    tab.set_viewport_size({"width": 200, "height": 700})
+    shown(tab, full[1])
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 200
+
+
+def test_the_keyboard_is_enough(tab: Any, full: Full) -> None:
+    """From the key to a dry run and out of it, without a mouse."""
+    tab.locator("#key").focus()
+    tab.keyboard.type(full[1].host_key)
+    tab.keyboard.press("Enter")
+    tab.locator("#poison table").wait_for()
+    target = tab.get_by_role("row", name=re.compile("onerror")).get_by_role(
+        "button", name="Replay these"
+    )
+    for _ in range(400):
+        tab.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            break
+    tab.keyboard.press("Enter")
+    tab.get_by_role("dialog").wait_for()
+    tab.keyboard.press("Escape")
+    assert not tab.get_by_role("dialog").is_visible()
+
+
+def test_three_thousand_messages_are_replayed_with_progress(tab: Any, full: Full) -> None:
+    """First what would happen, then the question, then progress; a reload half-way loses nothing.
+
+    What is done stays done, and the same again goes on with the rest.
+    """
+    world, host = full
+    shown(tab, host)
+    before = world.queue.depth()
+    begin_replay(tab, REPLAYED)
+    tab.get_by_text(re.compile(r"^\d[\d,.]* of ")).wait_for()
+    tab.reload()
+    tab.locator("#poison table").wait_for()
+    left = REPLAYED - (world.queue.depth() - before)
+    assert 0 < left < REPLAYED
+    row = tab.get_by_role("row", name=re.compile("500 ten times"))
+    row.get_by_role("button", name="Replay these").click()
+    tab.locator("#dialog-yes").wait_for()
+    tab.locator("#dialog-yes").click()
+    tab.get_by_text("Result of each").wait_for()
+    assert tab.locator("#dialog-text").inner_text().endswith("replayed.")
+    assert world.queue.depth() - before >= REPLAYED
+    acts = list(world.ledger.acts.latest())
+    assert {act.by for act in acts} == {"Ada"}
+
+
+def begin_replay(tab: Any, messages: int) -> None:
+    """Ask for the replay of one reason, look at the number, say yes."""
+    row = tab.get_by_role("row", name=re.compile(re.escape(reason_of(0))))
+    row.get_by_role("button", name="Replay these").click()
+    tab.locator("#dialog-yes").wait_for()
+    said = tab.locator("#dialog-text").inner_text()
+    assert re.sub(r"\D", "", said) == str(messages)
+    assert "would be replayed" in said
+    tab.locator("#dialog-yes").click()
+
+
+def test_a_picture_for_the_documents(tab: Any, full: Full, tmp_path: Path) -> None:
+    """The whole page as an image; `TEST_PAGE` may name where it is kept."""
+    shown(tab, full[1])
+    path = tmp_path / "page.png"
+    tab.screenshot(path=path, full_page=True)
+    assert path.stat().st_size > 10_000
