@@ -10,6 +10,7 @@ import pytest
 from benchmarks import (
     cold_start,
     first_load,
+    freshness,
     losses,
     outage,
     producer_cpu,
@@ -20,6 +21,7 @@ from benchmarks import (
 from benchmarks.cold_start import Spent
 from benchmarks.feeds import Changed
 from benchmarks.first_load import Steady
+from benchmarks.freshness import Delta
 from benchmarks.losses import TROUBLES, Loss
 from benchmarks.scale_out import Phase
 from benchmarks.table import Scale
@@ -265,3 +267,15 @@ def test_a_first_load_runs_with_the_settings_of_a_deployment() -> None:
     """What the row sets in place of the local cloud's quick values are the app's defaults."""
     for name, value in first_load.AS_DEPLOYED.items():
         assert float(value) == read_setting(name, {})
+
+
+@pytest.mark.parametrize(("last", "met"), [(3.5, True), (4.5, False)])
+def test_freshness_is_judged_by_the_slow_ones(last: float, *, met: bool) -> None:
+    """By what 95 of 100 take, the answer included; the middle is shown beside it."""
+    deltas = [Delta(requests=(1.0, 1.5, last), told=2.0) for _ in range(6)]
+    main, told = freshness.judge(deltas)
+    assert main.met is met
+    assert "median 2.5 s" in main.value
+    assert "1.0 s from the page" in main.note
+    assert told.value == "2.0 s"
+    assert told.met is None
