@@ -269,7 +269,7 @@ def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock)
 def _discard_kept(
     record: PoisonRecord, ledger: Ledger, clock: Clock, decision: Decision
 ) -> Result | None:
-    """Discard one; return None when the chunk's row was changed before it could be moved.
+    """Discard one; return None when the chunk's row, or the record, was changed meanwhile.
 
     The row first: with the record settled and the row still poisoned, the indicators would
     count as on their way for ever.
@@ -281,11 +281,13 @@ def _discard_kept(
     chunk = ledger.chunks.get(record.run_id, key)
     if chunk is not None and chunk.state is ChunkState.OTHER:
         return Result.LATER_RELEASE
-    if not _move(ledger, chunk, ChunkState.DISCARDED, clock, part=part):
+    # Behind the look at the row: a replay that has moved it since is seen here, or fails to settle.
+    claimed = ledger.poison.claim(record)
+    if claimed is None or not _move(ledger, chunk, ChunkState.DISCARDED, clock, part=part):
         return None
     is_uploaded = chunk is not None and chunk.state_among(part) is ChunkState.UPLOADED
     done = Result.ALREADY_UPLOADED if is_uploaded else Result.DISCARDED
-    return _settle(ledger, record, PoisonState.DISCARDED, clock, decision) or done
+    return _settle(ledger, claimed, PoisonState.DISCARDED, clock, decision) or done
 
 
 def _move(

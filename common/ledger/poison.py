@@ -179,6 +179,19 @@ class Poison:
             return False
         return True
 
+    def claim(self, record: PoisonRecord) -> PoisonRecord | None:
+        """Write a record's row as it is: whoever read it before can no longer settle it.
+
+        None when the row changed since it was read.
+        """
+        row = self._table.get(record.run_id, record.poison_id)
+        if row is None or row.etag != record.etag:
+            return None
+        try:
+            return replace(record, etag=self._table.replace(row))
+        except ConflictError:
+            return None
+
     def entries(self, *, settled: bool = False) -> Iterator[PoisonEntry]:
         """Yield an entry of every record that is kept, or of all; no message is read for it.
 

@@ -178,7 +178,7 @@ def test_a_replay_that_dies_is_completed_by_another(step: int) -> None:
     assert _state(bench) is ChunkState.QUEUED
 
 
-@pytest.mark.parametrize("step", range(1, 5))
+@pytest.mark.parametrize("step", range(1, 6))
 def test_a_discard_that_dies_is_completed_by_another(step: int) -> None:
     """Row, record: a record that is discarded never leaves a row that looks as if on its way."""
     bench = Bench()
@@ -189,7 +189,7 @@ def test_a_discard_that_dies_is_completed_by_another(step: int) -> None:
     except UnavailableError:
         _live_on(bench)
         (record,) = bench.toolbox.ledger.poison.all()
-        is_done = step > 2  # behind row and claim only the record's move is left
+        is_done = step > 3  # behind claim, row and mark only the record's move is left
         assert record.state is (PoisonState.DISCARDED if is_done else PoisonState.KEPT)
         assert is_done or _discard(bench) == [Result.DISCARDED]
     else:
@@ -327,6 +327,34 @@ def test_a_chunk_that_changes_while_it_is_discarded_is_discarded() -> None:
     _before(bench, "chunks", "replace", defer)
     assert _discard(bench) == [Result.DISCARDED]
     assert _state(bench) is ChunkState.DISCARDED
+
+
+@pytest.mark.parametrize("table", ["chunks", "poison"])
+@pytest.mark.parametrize("call", range(1, 4))
+def test_a_replay_in_the_middle_of_a_discard_leaves_one_of_the_two(table: str, call: int) -> None:
+    """Record and row tell the same: replayed and sent, or discarded and not."""
+    bench = Bench()
+    bench.poison()
+    calls = 0
+
+    def replay_now(name: str, _operation: str) -> None:
+        nonlocal calls
+        calls += name == table
+        if name == table and calls == call:
+            bench.tables.before = lambda _table, _operation: None
+            _replay(bench)
+
+    entries = find(bench.toolbox.ledger, ALL)
+    bench.tables.before = replay_now
+    tools = bench.toolbox
+    (handled,) = discard(entries, ledger=tools.ledger, clock=tools.clock)
+    (record,) = tools.ledger.poison.all()
+    told = {
+        Result.ALREADY_REPLAYED: (PoisonState.REPLAYED, ChunkState.QUEUED),
+        Result.DISCARDED: (PoisonState.DISCARDED, ChunkState.DISCARDED),
+    }
+    assert (record.state, _state(bench)) == told[handled.result]
+    assert len(bench.queue.sent) == (handled.result is Result.ALREADY_REPLAYED)
 
 
 def test_discarding_what_is_uploaded_says_so() -> None:
