@@ -8,7 +8,7 @@ RUN := .venv/bin/python -m
 # A file stays on one worker, which shares its services; the quick files come last and fill the gaps.
 WORKERS := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # No function of these takes more than ten ways: grade B of radon at most.
-PRODUCT := function_app.py common producer consumer
+PRODUCT := function_app.py common producer consumer ops
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 

@@ -7,6 +7,7 @@ says what to do. A call ends within `ANSWER_WITHIN`, also when storage never ans
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -83,21 +84,27 @@ def _answer(
     if (method, path) == ("GET", ACTS_PATH):
         _take(given, Parameters)
         return _ok({"name": caller.name, "acts": acts_of(caller)})
-    for write in WRITES:
-        if path == write.path:
-            _must_be(method, "POST")
-            if not caller.may_act:
-                raise Forbidden("this needs the role operator, or the acting key")
-            return _ok(_act(toolbox(), write, _take(given, write.takes), caller))
+    write = next((one for one in WRITES if one.path == path), None)
+    if write is not None:
+        _must_be(method, "POST")
+        if not caller.may_act:
+            raise Forbidden("this needs the role operator, or the acting key")
+        return _ok(_act(toolbox(), write, _take(given, write.takes), caller))
+    read, found = _find(path)
+    _must_be(method, "GET")
+    if not caller.may_read:
+        raise Forbidden("this needs the role reader or operator, or a key")
+    asked = _take({**given, **found}, read.takes)
+    result = read.do(toolbox() if read.needs_toolbox else None, asked)
+    return _csv(read, result) if wants_csv and read.csv else _ok(result)
+
+
+def _find(path: str) -> tuple[Read, dict[str, str]]:
+    """Return what is read at a path, and what the path says; raises `NotFound`."""
     for read in READS:
         found = match(read.path, path)
         if found is not None:
-            _must_be(method, "GET")
-            if not caller.may_read:
-                raise Forbidden("this needs the role reader or operator, or a key")
-            asked = _take({**given, **found}, read.takes)
-            result = read.do(toolbox() if read.needs_toolbox else None, asked)
-            return _csv(read, result) if wants_csv and read.csv else _ok(result)
+            return read, found
     raise NotFound(f"there is nothing at {path}")
 
 
@@ -153,7 +160,9 @@ def _act(toolbox: Toolbox, write: Write, asked: Act, caller: Caller) -> dict[str
     except Exception as error:
         toolbox.ledger.acts.end(key, result=f"failed: {error}")
         raise
-    toolbox.ledger.acts.end(key, result=words(result))
+    # It is done, whatever becomes of the record: without a result, the row says it may be repeated.
+    with suppress(HaltError, TryLaterError):
+        toolbox.ledger.acts.end(key, result=words(result))
     return result
 
 

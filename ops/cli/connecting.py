@@ -65,29 +65,45 @@ class Target:
 
 def choose(connection: Connection, *, environment: Mapping[str, str], profiles: Profiles) -> Target:
     """Return what a command speaks to; raises `Failure` where that is not clear. Pure."""
-    storage = any(
+    if connection.url and connection.profile:
+        raise Failure("give --url or --profile, not both")
+    if connection.url:
+        return _at_url(connection, profiles)
+    found = None if connection.profile else _by_environment(connection, environment)
+    return found or _by_profile(connection, profiles)
+
+
+def _at_url(connection: Connection, profiles: Profiles) -> Target:
+    """Return the app that an option names; a profile of the same app says who acts."""
+    url = checked_url(connection.url)
+    of_url = next((one.by for one in profiles.named.values() if one.url == url), "")
+    return Target(url=url, by=connection.by or of_url or user(), client_id=connection.entra)
+
+
+def _by_environment(connection: Connection, environment: Mapping[str, str]) -> Target | None:
+    """Return the app or the storage that the environment names; None where it names neither."""
+    url = environment.get(URL_VARIABLE, "")
+    by = connection.by or user()
+    if not _names_storage(environment):
+        return Target(url=checked_url(url), by=by, client_id=connection.entra) if url else None
+    if url:
+        raise Failure(
+            f"{URL_VARIABLE} and {STORAGE_VARIABLE} are both set: unset one, or give --url"
+        )
+    if connection.entra:
+        raise Failure("--entra needs an app to sign in to: give --url or --profile as well")
+    return Target(url="", by=by)
+
+
+def _names_storage(environment: Mapping[str, str]) -> bool:
+    return any(
         name == STORAGE_VARIABLE or name.startswith(f"{STORAGE_VARIABLE}__")
         for name, value in environment.items()
         if value
     )
-    if connection.url and connection.profile:
-        raise Failure("give --url or --profile, not both")
-    if connection.url:
-        url = checked_url(connection.url)
-        of_url = next((one for one in profiles.named.values() if one.url == url), None)
-        by = connection.by or (of_url.by if of_url else "") or user()
-        return Target(url=url, by=by, client_id=connection.entra)
-    url = "" if connection.profile else environment.get(URL_VARIABLE, "")
-    if url and storage:
-        raise Failure(
-            f"{URL_VARIABLE} and {STORAGE_VARIABLE} are both set: unset one, or give --url"
-        )
-    if url:
-        return Target(url=checked_url(url), by=connection.by or user(), client_id=connection.entra)
-    if storage and not connection.profile:
-        if connection.entra:
-            raise Failure("--entra needs an app to sign in to: give --url or --profile as well")
-        return Target(url="", by=connection.by or user())
+
+
+def _by_profile(connection: Connection, profiles: Profiles) -> Target:
     profile = profiles.choose(connection.profile)
     if profile is None:
         raise Failure(HOW)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 from ops.cli.ending import Failure
@@ -97,12 +97,7 @@ class HttpTransport:
 def checked_url(text: str) -> str:
     """Return an app's address without a path; raises `Failure` for what is none, or not TLS."""
     parts = urlsplit(text.strip())
-    try:
-        is_address = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_address = False
-    has_login = "@" in parts.netloc
-    if not is_address or parts.scheme not in {"https", "http"} or has_login:
+    if not _is_address(parts):
         raise Failure(
             f"{text!r} is not the address of an app: give it as https://NAME.azurewebsites.net"
         )
@@ -113,6 +108,16 @@ def checked_url(text: str) -> str:
             f"{text!r}: give the address without path and query; a key has no place in it"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_address(parts: SplitResult) -> bool:
+    """Whether there are a scheme of the web, a host, and a port that can be, and no login."""
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    has_place = bool(parts.hostname) and port != 0
+    return has_place and parts.scheme in {"https", "http"} and "@" not in parts.netloc
 
 
 def _text(value: object) -> str:

@@ -1,5 +1,6 @@
 """The commands that only look: status, runs, problems, acts, doctor."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter, validators
@@ -180,18 +181,25 @@ def is_good(row: Row) -> bool:
 def print_runs(rows: list[Row]) -> None:
     """Print runs as a table, with the reason of each that has one below it."""
     short = shortest([str(row["run"]) for row in rows])
-    extra = [name for name in REST if any(row[name] for row in rows)]
-    usual = [name for name in RUN_COLUMNS if len(extra) < len(REST) or name != "enqueued"]
+    columns = _columns(rows)
     shown = []
     for row, name in zip(rows, short, strict=True):
         known: dict[str, Any] = {**row, "run": name, "books": bool(row["balanced"])}
-        shown.append({column: known[column] for column in (*usual, *extra, "books")})
+        shown.append({column: known[column] for column in columns})
     print_table(shown, empty="no sync run yet")
-    reasons = [
-        plain(f"{name}: {row['reason']}")
-        for row, name in zip(rows, short, strict=True)
-        if row["reason"]
-    ]
+    _print_reasons(dict(zip(short, (str(row["reason"]) for row in rows), strict=True)))
+
+
+def _columns(rows: list[Row]) -> list[str]:
+    """Return what is shown of runs: counts that are 0 in all of them are left out. Pure."""
+    extra = [name for name in REST if any(row[name] for row in rows)]
+    usual = [name for name in RUN_COLUMNS if len(extra) < len(REST) or name != "enqueued"]
+    return [*usual, *extra, "books"]
+
+
+def _print_reasons(by_run: Mapping[str, str]) -> None:
+    """Print the reason of each run that has one."""
+    reasons = [plain(f"{name}: {reason}") for name, reason in by_run.items() if reason]
     if reasons:
         say()
     for reason in reasons:

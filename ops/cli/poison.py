@@ -208,17 +208,10 @@ def discard(
     one_way(names=names, filters=[reason], everything=all_, ways=WAYS)
     transport = connection.open()
     choice: dict[str, Any] = {"names": full_poison(transport, names), "reason": reason, "all": all_}
-    choices = [choice]
-    if not (meant.dry_run or meant.yes):
-        chosen = _kept(transport, choice)
-        count = sum(int(row["indicators"]) for row in chosen)
-        question = f"discard {len(chosen):,} messages with {count:,} indicators?\n{FINAL}"
-        if chosen and not confirm(question, yes=False):
-            say("nothing was discarded")
-            return BAD_NEWS
-        # What was agreed to, and nothing that was given up since.
-        some = batched([row["poison"] for row in chosen], MAX_NAMES, strict=False)
-        choices = [{"names": list(batch)} for batch in some] or [choice]
+    choices = [choice] if meant.dry_run or meant.yes else _agreed(transport, choice)
+    if choices is None:
+        say("nothing was discarded")
+        return BAD_NEWS
     handled: list[Row] = []
     failure = None
     for each in choices:
@@ -284,3 +277,14 @@ def rescue(
         hidden = f"; {left} are hidden: give the command again" if left else ""
         say(f"{count} messages brought back to the upload queue{hidden}")
     return BAD_NEWS if left else GOOD
+
+
+def _agreed(transport: Transport, choice: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Ask; return what was agreed to by name, so nothing that is given up since. None: a no."""
+    chosen = _kept(transport, choice)
+    count = sum(int(row["indicators"]) for row in chosen)
+    question = f"discard {len(chosen):,} messages with {count:,} indicators?\n{FINAL}"
+    if chosen and not confirm(question, yes=False):
+        return None
+    some = batched([row["poison"] for row in chosen], MAX_NAMES, strict=False)
+    return [{"names": list(batch)} for batch in some] or [choice]

@@ -1,5 +1,6 @@
 """The commands about single records, chunks and gaps."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
@@ -184,14 +185,9 @@ def lost(
     transport = connection.open()
     choice: dict[str, Any] = {"names": full_chunks(transport, names) if names else []}
     choice["all"] = all_
-    if not (meant.dry_run or meant.yes):
-        would, _ = carry_out(transport, "chunks/lost", what="looking", dry_run=True, **choice)
-        chosen = [row for row in would if row["result"] in LOST]
-        count = sum(int(row["indicators"]) for row in chosen)
-        question = f"declare {len(chosen):,} chunks with {count:,} indicators lost?"
-        if chosen and not confirm(f"{question}\n{LOSING_IS_FINAL}", yes=False):
-            say("nothing was declared lost")
-            return BAD_NEWS
+    if not (meant.dry_run or meant.yes or _is_agreed(transport, choice)):
+        say("nothing was declared lost")
+        return BAD_NEWS
     handled, failure = carry_out(
         transport,
         "chunks/lost",
@@ -204,6 +200,15 @@ def lost(
     say_what_is_left(failure)
     is_done = failure is None and all(row["result"] in LOST for row in handled)
     return GOOD if is_done else BAD_NEWS
+
+
+def _is_agreed(transport: Transport, choice: Mapping[str, Any]) -> bool:
+    """Say what would be declared lost, and ask; nothing needs no question."""
+    would, _ = carry_out(transport, "chunks/lost", what="looking", dry_run=True, **choice)
+    chosen = [row for row in would if row["result"] in LOST]
+    count = sum(int(row["indicators"]) for row in chosen)
+    question = f"declare {len(chosen):,} chunks with {count:,} indicators lost?"
+    return not chosen or confirm(f"{question}\n{LOSING_IS_FINAL}", yes=False)
 
 
 def ack(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -163,24 +163,33 @@ def print_table(rows: Sequence[Row], *, empty: str = "", columns: Sequence[str] 
     names = list(columns or rows[0])
     cells = [[cell(row[name]) for name in names] for row in rows]
     heads = [name.replace("_", " ") for name in names]
-    width = sum(max(map(len, column)) for column in zip(heads, *cells, strict=True))
     console = _out()
-    gap = 2 if width + 2 * (len(names) - 1) <= console.width else 1
+    gap = _gap([heads, *cells], width=console.width)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
     for name, head in zip(names, heads, strict=True):
-        is_number = all(type(row[name]) in NUMBERS for row in rows)
-        table.add_column(
-            head,
-            justify="right" if is_number else "left",
-            no_wrap=name not in SENTENCES,
-            overflow="fold",
-        )
+        justify: JustifyMethod = "right" if _is_number(rows, name) else "left"
+        table.add_column(head, justify=justify, no_wrap=name not in SENTENCES, overflow="fold")
     for line in cells:
         table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in line))
+    _write(console, table)
+
+
+def _is_number(rows: Sequence[Row], name: str) -> bool:
+    return all(type(row[name]) in NUMBERS for row in rows)
+
+
+def _write(console: Console, table: Table) -> None:
+    """Write a table without the spaces that fill its last column."""
     with console.capture() as printed:
         console.print(table)
-    for shown in printed.get().splitlines():  # without the spaces that fill the last column
+    for shown in printed.get().splitlines():
         sys.stdout.write(shown.rstrip() + "\n")
+
+
+def _gap(lines: Sequence[Sequence[str]], *, width: int) -> int:
+    """Return how many spaces are between two columns: two, or one where they are too wide. Pure."""
+    widest = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return 2 if sum(widest) + 2 * (len(widest) - 1) <= width else 1
 
 
 def print_csv(rows: Sequence[Row]) -> None:

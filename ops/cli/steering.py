@@ -58,15 +58,25 @@ def sync(
         say("nothing was asked for")
         return BAD_NEWS
     done = act(transport, "sync", full=full, take_back=take_back, note=why.note)
+    is_done = bool(done["taken_back"]) or not take_back
     if output.json:
         print_json(done)
-    elif take_back:
-        say("taken back" if done["taken_back"] else "nothing that could be taken back waits")
-    elif full:
-        say("the next new sync run sends every indicator that Lumen still lists, known or not")
     else:
-        say("a sync run was asked for; `runs` shows it in a minute")
-    return BAD_NEWS if take_back and not done["taken_back"] else GOOD
+        say(
+            _asked(full=full, take_back=take_back)
+            if is_done
+            else "nothing that could be taken back waits"
+        )
+    return GOOD if is_done else BAD_NEWS
+
+
+def _asked(*, full: bool, take_back: bool) -> str:
+    """Return what was asked for, in words. Pure."""
+    if take_back:
+        return "taken back"
+    if full:
+        return "the next new sync run sends every indicator that Lumen still lists, known or not"
+    return "a sync run was asked for; `runs` shows it in a minute"
 
 
 def _estimate(transport: Transport) -> str:

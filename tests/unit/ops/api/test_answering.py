@@ -284,6 +284,21 @@ def test_an_act_that_cannot_be_recorded_is_not_done() -> None:
     assert body(ask(bench, "GET", "read/poison"))["total"] == 1
 
 
+def test_an_act_whose_result_cannot_be_recorded_is_done_all_the_same() -> None:
+    """The caller hears what was done; the record has no result."""
+    bench = Bench()
+    bench.poison(0)
+
+    def fail(table: str, operation: str) -> None:
+        if (table, operation) == ("acts", "update"):
+            raise UnavailableError("away")
+
+    bench.tables.before = fail
+    assert body(ask(bench, "POST", "act/poison/discard", all=True))["totals"] == {"discarded": 1}
+    (act,) = bench.toolbox.ledger.acts.latest()
+    assert act.result == ""
+
+
 def test_an_act_that_fails_says_so_in_its_record() -> None:
     """The record tells the error."""
     bench = Bench()
