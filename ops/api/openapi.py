@@ -19,6 +19,8 @@ _ERRORS: Final = {
     "401": "No key, or a wrong one",
     "403": "The caller may not do this",
     "404": "There is no such thing",
+    "413": "The body of an act is too large",
+    "415": "The body of an act is not JSON",
     "409": "Something changed at that moment: try again",
     "500": "A setting is wrong: the error names it",
     "503": "Storage is unavailable: the error says why",

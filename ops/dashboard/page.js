@@ -418,7 +418,7 @@ async function ask(path, given) {
   }
 }
 
-// Any answer as nested lists: what the doctor and `find` say is for reading.
+// Any answer as nested lists: what the doctor says is for reading.
 function tree(value) {
   if (value === null || typeof value !== "object") return make("span", {}, String(value ?? "–"));
   if (Array.isArray(value)) return make("ul", {}, ...value.map((item) => make("li", {}, tree(item))));
@@ -467,10 +467,6 @@ $("key-form").addEventListener("submit", (event) => {
   sessionStorage.setItem("key", $("key").value.trim());
   sessionStorage.setItem("operator", $("operator").value.trim());
   start();
-});
-$("find-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  ask("read/find", { q: $("find").value.trim() });
 });
 $("doctor").addEventListener("click", () => ask("read/doctor", {}));
 $("forget").addEventListener("click", () => askForKey(""));
