@@ -5,34 +5,16 @@ for. Nothing is sent from here, so a newer version that was listed meanwhile is 
 producer sends a wish only if it is still the newest version that is known.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from common.ledger import Ledger
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.wishes import Wish
 from ops.decisions import Decision
-
-COLUMNS: Final = (
-    "rejection",
-    "at",
-    "by",
-    "indicator",
-    "pattern",
-    "reason",
-    "wished_at",
-    "wished_by",
-)
-"""What is shown of a rejection, in this order."""
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute
-(owasp.org/www-community/attacks/CSV_Injection, read 2026-11-29)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,22 +120,3 @@ def describe_rejection(rejection: Rejection) -> dict[str, Any]:
         "wished_at": "" if wished_at is None else wished_at.isoformat(timespec="seconds"),
         "wished_by": rejection.wished_by,
     }
-
-
-def to_csv(rejections: Sequence[Rejection]) -> str:
-    """Return rejections as CSV with a header. Pure.
-
-    A cell that a spreadsheet would take for a formula begins with an apostrophe.
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for rejection in rejections:
-        row = describe_rejection(rejection)
-        writer.writerow({name: harmless(str(value)) for name, value in row.items()})
-    return text.getvalue()
-
-
-def harmless(cell: str) -> str:
-    """Return a cell so that no spreadsheet computes it. Pure."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell

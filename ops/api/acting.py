@@ -3,12 +3,12 @@
 What is chosen is checked before anything is written.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from common.ledger.poison import PoisonEntry
 from common.ledger.rejections import RejectedBy, Rejection
 from ops import lost, poison, rejections
 from ops.api import parameters
@@ -33,60 +33,45 @@ NO_RUN_YET = (
 
 def replay(toolbox: Toolbox, asked: parameters.PoisonAct, caller: Caller) -> Answer:
     """Put messages that were given up back on the queue; what was struck since is left out."""
-
-    def handle(entries: Sequence[PoisonEntry]) -> Iterator[poison.Handled]:
-        return poison.replay(
-            entries,
-            ledger=toolbox.ledger,
-            queue=toolbox.queue,
-            slots=toolbox.slots,
-            clock=toolbox.clock,
-            dry_run=asked.dry_run,
-            decision=Decision(by=caller.name, note=asked.note),
-        )
-
-    return slice_of(
-        _poison(toolbox, asked),
-        token=poison_token,
-        after=asked.after,
-        handle=handle,
-        describe=_handled_poison,
-        clock=toolbox.clock,
-    )
+    do = partial(poison.replay, queue=toolbox.queue, slots=toolbox.slots)
+    return _handle_poison(toolbox, asked, caller, do)
 
 
 def discard(toolbox: Toolbox, asked: parameters.PoisonAct, caller: Caller) -> Answer:
     """Give messages up for good; only a newer version or a full sync brings them back."""
-
-    def handle(entries: Sequence[PoisonEntry]) -> Iterator[poison.Handled]:
-        return poison.discard(
-            entries,
-            ledger=toolbox.ledger,
-            clock=toolbox.clock,
-            dry_run=asked.dry_run,
-            decision=Decision(by=caller.name, note=asked.note),
-        )
-
-    return slice_of(
-        _poison(toolbox, asked),
-        token=poison_token,
-        after=asked.after,
-        handle=handle,
-        describe=_handled_poison,
-        clock=toolbox.clock,
-    )
+    return _handle_poison(toolbox, asked, caller, poison.discard)
 
 
-def _poison(toolbox: Toolbox, asked: parameters.PoisonAct) -> list[PoisonEntry]:
+def _handle_poison(
+    toolbox: Toolbox,
+    asked: parameters.PoisonAct,
+    caller: Caller,
+    do: Callable[..., Iterator[poison.Handled]],
+) -> Answer:
+    """Do something with the poison that was chosen, in slices."""
     _one_way(names=asked.names, reason=asked.reason, all=asked.all)
     chosen = poison.Selection(names=tuple(asked.names), reason=asked.reason, all_kept=asked.all)
     found = poison.find(toolbox.ledger, chosen)
     _all_there("poison", asked.names, [entry.name for entry in found])
-    return found
-
-
-def _handled_poison(item: poison.Handled) -> Answer:
-    return {"poison": item.name, "indicators": item.count, "result": item.result.value}
+    handle = partial(
+        do,
+        ledger=toolbox.ledger,
+        clock=toolbox.clock,
+        dry_run=asked.dry_run,
+        decision=Decision(by=caller.name, note=asked.note),
+    )
+    return slice_of(
+        found,
+        token=poison_token,
+        after=asked.after,
+        handle=handle,
+        describe=lambda item: {
+            "poison": item.name,
+            "indicators": item.count,
+            "result": item.result.value,
+        },
+        clock=toolbox.clock,
+    )
 
 
 def bring_back(toolbox: Toolbox, _: parameters.Act, __: Caller) -> Answer:

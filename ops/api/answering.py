@@ -4,9 +4,7 @@
 says what to do. A call ends within `ANSWER_WITHIN`, also when storage never answers.
 """
 
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,7 +20,7 @@ from ops.api.parameters import Act, DryAct, Parameters
 from ops.api.refusals import BadRequest, Forbidden, NotAllowed, NotFound, Refusal
 from ops.api.table import READS, WRITES, Read, Write
 from ops.callers import Caller
-from ops.rejections import harmless
+from ops.csv_text import to_csv
 from ops.toolbox import Toolbox
 
 ANSWER_WITHIN: Final = 24.0
@@ -96,7 +94,9 @@ def _answer(
         raise Forbidden("this needs the role reader or operator, or a key")
     asked = _take({**given, **found}, read.takes)
     result = read.do(toolbox() if read.needs_toolbox else None, asked)
-    return _csv(read, result) if wants_csv and read.csv else _ok(result)
+    if wants_csv and read.csv:
+        return Response(status=HTTPStatus.OK, body=to_csv(result[read.csv]))
+    return _ok(result)
 
 
 def _find(path: str) -> tuple[Read, dict[str, str]]:
@@ -179,15 +179,3 @@ def _chosen(asked: Act) -> str:
 
 def _ok(body: dict[str, Any]) -> Response:
     return Response(status=HTTPStatus.OK, body=body)
-
-
-def _csv(read: Read, result: Mapping[str, Any]) -> Response:
-    """Return the list of an answer as CSV with a header, safe to open in a spreadsheet."""
-    rows: Sequence[Mapping[str, Any]] = result[read.csv]
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: harmless(str(value)) for name, value in row.items()})
-    return Response(status=HTTPStatus.OK, body=text.getvalue())

@@ -10,7 +10,6 @@ from typing import Any, Final
 import msgspec
 
 from common.version import VERSION
-from ops.api.parameters import Parameters
 from ops.api.table import READS, WRITES, Read, Write
 
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -127,6 +126,3 @@ def _id(path: str) -> str:
 if __name__ == "__main__":
     json.dump(document(), sys.stdout, indent=2)
     sys.stdout.write("\n")
-
-
-__all__ = ["Parameters", "document"]

@@ -94,14 +94,14 @@ def poison_list(toolbox: Toolbox, asked: parameters.PoisonList) -> Answer:
 
 def poison_one(toolbox: Toolbox, asked: parameters.OnePoison) -> Answer:
     """Return everything about one message that was given up, each indicator of it included."""
-    entries = [
-        entry
-        for entry in toolbox.ledger.poison.entries(settled=True)
-        if entry.name.startswith(asked.id)
-    ]
-    names = [entry.name for entry in entries]
-    entry = one_of(entries, names=names, given=asked.id, what="poison")
-    record = toolbox.ledger.poison.get(entry.run_id, entry.poison_id)
+    kept = toolbox.ledger.poison
+    run_id, _, poison_id = asked.id.partition("/")
+    record = kept.get(run_id, poison_id)
+    if record is None:  # the beginning of a name: only then every entry is read
+        entries = [each for each in kept.entries(settled=True) if each.name.startswith(asked.id)]
+        names = [entry.name for entry in entries]
+        entry = one_of(entries, names=names, given=asked.id, what="poison")
+        record = kept.get(entry.run_id, entry.poison_id)
     if record is None:  # purged since it was listed
         raise NotFound(f"there is no poison called {asked.id}")
     return describe_entry(record) | describe_given_up(record, toolbox.ledger)

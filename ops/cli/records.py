@@ -119,7 +119,7 @@ def retry(
     Parameters
     ----------
     names
-        As listed, or beginnings that only one has.
+        As listed.
     run
         Those of a run.
     reason
