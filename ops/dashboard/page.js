@@ -4,6 +4,7 @@
 const EVERY = 30_000; // milliseconds between two looks
 const DAY = 24; // hours that bars and plots show
 const ROWS = 50; // rows of a list at first
+const RUNS = 200; // the most that the API lists
 
 const $ = (id) => document.getElementById(id);
 const kept = (name) => sessionStorage.getItem(name) ?? "";
@@ -109,15 +110,15 @@ let acts = new Set(); // what this key may do
 
 const may = (path) => acts.has(`act/${path}`);
 
+// Shows what is so now; returns false where the key does not let in.
 async function refresh() {
   try {
-    const [status, pulses, runs] = await Promise.all([
-      call("GET", "read/status", { runs: 1 }),
+    const [status, pulses] = await Promise.all([
+      call("GET", "read/status", { runs: RUNS }),
       call("GET", "read/pulses", { hours: DAY }),
-      call("GET", "read/runs", { limit: 200 }),
     ]);
     showVerdict(status, pulses.pulses);
-    showRuns(runs.runs, status.now);
+    showRuns(status.runs, status.now);
     showFlow(pulses.pulses);
     $("trouble").textContent = "";
     const [ended, poison, rejections, done] = await Promise.all([
@@ -131,9 +132,13 @@ async function refresh() {
     showRejections(rejections);
     showActs(done.acts);
   } catch (error) {
-    if (error.status === 401 || error.status === 403) return askForKey("This key is not valid for this app, or was changed.");
+    if (error.status === 401 || error.status === 403) {
+      askForKey(kept("key") ? "This key is not valid for this app, or was changed." : "");
+      return false;
+    }
     $("trouble").textContent = `Not up to date: ${error.message}`;
   }
+  return true;
 }
 
 function showVerdict(status, pulses) {
@@ -448,16 +453,10 @@ async function start() {
     acts = new Set(); // a reading key: what it may read comes next
     if (error.status === 0) return askForKey(error.message);
   }
-  try {
-    await call("GET", "read/status", { runs: 1 });
-  } catch (error) {
-    if (error.status === 401 && kept("key")) return askForKey("This key is not valid for this app.");
-    if (error.status === 401 || error.status === 403) return askForKey("");
-  }
+  if (!(await refresh())) return;
   $("sign-in").hidden = true;
   $("feed").hidden = false;
   $("forget").hidden = !kept("key");
-  await refresh();
   clearInterval(timer);
   timer = setInterval(refresh, EVERY);
 }
