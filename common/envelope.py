@@ -128,6 +128,11 @@ class Envelope:
         return self.key if self.part is None else f"{self.key}-{self.chunk_id[:12]}"
 
     @property
+    def message_name(self) -> str:
+        """The name of the message among those of all runs, as problems and poison give it."""
+        return f"{self.run_id}/{self.message_key}"
+
+    @property
     def indexes(self) -> tuple[int, ...]:
         """The indexes in the chunk's row of the records that it carries, in their order."""
         return tuple(range(self.count)) if self.part is None else self.part

@@ -265,7 +265,7 @@ class Deliverer:
 
     def _raise_problem(self, answer: Answer, envelope: Envelope) -> None:
         """Raise the problem that an answer means for the whole feed, if any."""
-        name = f"{envelope.run_id}/{envelope.message_key}"
+        name = envelope.message_name
         wait = timedelta(seconds=answer.wait if isinstance(answer, Throttled) else 0.0)
         with suppress(*_OUR_TROUBLE):
             kind = problem_of(
@@ -347,7 +347,7 @@ class Deliverer:
 
     def _report_waiting(self, envelope: Envelope) -> None:
         with suppress(*_OUR_TROUBLE):
-            name = f"{envelope.run_id}/{envelope.message_key}"
+            name = envelope.message_name
             self._problems.raise_problem(ProblemKind.UNPROVEN, ONE_WAITS, subject=name)
 
     def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:
