@@ -28,7 +28,7 @@ from common.identity import TokenSource
 from common.ledger import Ledger
 from common.ledger.acceptance import ENOUGH_RAISES, Acceptance, Mark
 from common.ledger.poison import PoisonedBy
-from common.ledger.problems import ProblemKind, Problems
+from common.ledger.problems import OF_ONE_MESSAGE, ProblemKind, Problems
 from common.ledger.sends import Sends
 from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
 from consumer.look import Look, NotNow, Sendable, Settled, judge_look
@@ -350,6 +350,15 @@ class Deliverer:
             name = envelope.message_name
             self._problems.raise_problem(ProblemKind.UNPROVEN, ONE_WAITS, subject=name)
 
+    def _end_of(self, envelope: Envelope) -> None:
+        """End what was noted about this one message: it has an outcome now.
+
+        An acceptance ends that only where it was sent after the note was made.
+        """
+        if envelope.refused or envelope.failed is not None:
+            with suppress(*_OUR_TROUBLE):
+                self._problems.end(OF_ONE_MESSAGE, subject=envelope.message_name)
+
     def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:
         """Write down that there was nothing to send, or nothing to send now."""
         if isinstance(look, NotNow):
@@ -361,6 +370,7 @@ class Deliverer:
         match outcome:
             case Done():
                 self._receipts.write(outcome, envelope, look.chunk)
+                self._end_of(envelope)
             case Split(parts=parts):
                 self._split(parts, envelope, look)
             case Defer():
@@ -369,6 +379,7 @@ class Deliverer:
                 at = stamp(self._clock.now())
                 last = envelope.deferred(at=at, reason=reason, counts=True)
                 self._keeper.keep_envelope(last, message, reason, by=PoisonedBy.CONSUMER)
+                self._end_of(envelope)
             case _:
                 assert_never(outcome)
 

@@ -78,7 +78,10 @@ LUMEN_DISPROVES: Final = frozenset(
 )
 """Kinds that are over once Lumen has answered a query with a page."""
 
-STOPS_UPLOADS: Final = UPLOAD_DISPROVES - {ProblemKind.FAILING, ProblemKind.UNPROVEN}
+OF_ONE_MESSAGE: Final = frozenset({ProblemKind.FAILING, ProblemKind.UNPROVEN})
+"""Kinds whose subject is one message: they are over once it has an outcome, too."""
+
+STOPS_UPLOADS: Final = UPLOAD_DISPROVES - OF_ONE_MESSAGE
 """Kinds with which Sentinel accepts nothing."""
 
 STOPS_THE_FEED: Final = STOPS_UPLOADS | {ProblemKind.LUMEN_ACCESS, ProblemKind.LUMEN_DRIFT}
@@ -158,15 +161,26 @@ class Problems:
             )
         )
 
-    def end(self, kinds: Collection[ProblemKind], *, sent: datetime | None = None) -> None:
-        """End the problems of `kinds`: something has disproved them. Called twice: the same.
+    def end(
+        self,
+        kinds: Collection[ProblemKind],
+        *,
+        sent: datetime | None = None,
+        subject: str = "",
+    ) -> None:
+        """End the problems of `kinds`, or those about one `subject`. Called twice: the same.
 
-        What was `sent` before a problem arose does not disprove it. One that is met at the same
-        moment stays, until the next success or its own end.
+        Something has disproved them, or their subject has an outcome. What was `sent` before a
+        problem arose does not disprove it. One that is met at the same moment stays, until the
+        next success or its own end.
         """
         now = self._clock.now()
         found = [row for row in self._rows() if row[1].kind in kinds]
-        over = [row for row in found if sent is None or row[1].since <= sent]
+        over = [
+            row
+            for row in found
+            if (sent is None or row[1].since <= sent) and subject in ("", row[1].subject)
+        ]
         self._forget(kinds, but={row.key for row, _ in found} - {row.key for row, _ in over})
         for row, problem in over:
             self._leave_trace(row, problem, at=min(now, problem.until))

@@ -229,6 +229,22 @@ def test_a_quiet_feed_with_one_bad_record_is_not_down(times: int) -> None:
     assert bench.open_problems == {}
 
 
+def test_a_record_that_waited_for_proof_waits_no_more_once_it_is_rejected() -> None:
+    """What proved it was sent before it was said to wait, so that it did not end this itself."""
+    bench, _ = bench_with({0})
+    serve(bench, envelope(count=1), deliveries=2)
+    assert set(bench.open_problems) == {ProblemKind.UNPROVEN}
+    acceptance = Acceptance(bench.tables, clock=bench.clock)
+    for _ in range(ENOUGH_RAISES):
+        acceptance.accepted(acceptance.read())
+    assert set(bench.open_problems) == {ProblemKind.UNPROVEN}
+    copy, delay = bench.take()
+    bench.clock.advance(delay)
+    bench.deliver(copy)
+    assert [kept.indicator_id for kept in bench.ledger.rejections.of_run(envelope().run_id)]
+    assert bench.open_problems == {}
+
+
 def test_a_server_error_and_a_refusal_do_not_prove_each_other() -> None:
     """The first refusal of a record never counts, whatever failed before and passed since."""
     bench, sentinel = bench_with({0})
