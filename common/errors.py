@@ -4,10 +4,12 @@
     ├── HaltError                 nothing goes on before a person acts
     │   ├── SettingsError         settings are missing or wrong (all faults in one message)
     │   ├── StorageRefusedError   the storage does not take our requests: wrong endpoint
-    │   └── CredentialError       a key, secret or role is refused by a service
+    │   ├── CredentialError       a key, secret or role is refused by a service
+    │   └── QueryRefusedError     the workspace takes no query of ours: network, id or table
     ├── TryLaterError             the same work will succeed later
     │   ├── ThrottledError        the service asked to slow down
     │   ├── UnavailableError      no usable answer: connection, timeout, 5xx, storage trouble
+    │   ├── PartialAnswerError    the workspace answered a query in part
     │   ├── OutOfTimeError        the function must end before the platform ends it
     │   ├── BacklogError          the queue is too long for more
     │   ├── LeaseHeldError        another sync run is under way
@@ -22,8 +24,8 @@
         └── AnswerTooLargeError   an answer is larger than any that is read
 
 Foreign errors are translated at one border per dependency (`ledger.tables`, `queues`,
-`identity`, `producer.lumen`, `consumer.sentinel`). A message says what, which id and what to
-do next; never a secret, a token or an indicator.
+`identity`, `workspace`, `producer.lumen`, `consumer.sentinel`). A message says what, which id and
+what to do next; never a secret, a token or an indicator.
 """
 
 
@@ -52,6 +54,10 @@ class CredentialError(HaltError):
     """A service refused the credentials it was shown."""
 
 
+class QueryRefusedError(HaltError):
+    """The workspace takes no query of ours: from this network, by this id, or of this table."""
+
+
 class TryLaterError(PipelineError):
     """The same work will succeed later."""
 
@@ -66,6 +72,10 @@ class ThrottledError(TryLaterError):
 
 class UnavailableError(TryLaterError):
     """No usable answer came: connection, timeout, server error."""
+
+
+class PartialAnswerError(TryLaterError):
+    """The workspace answered a part of a query: a row that is missing may be there."""
 
 
 class OutOfTimeError(TryLaterError):

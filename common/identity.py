@@ -61,7 +61,8 @@ _ERROR: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
 _CODE: Final = re.compile(r"\bAADSTS(\d{1,9})\b")
 
 _CORRECT_AUDIENCE: Final = (
-    "SENTINEL_AUDIENCE is not a resource of this cloud: set the one of your cloud, or unset it"
+    "SENTINEL_AUDIENCE or SENTINEL_QUERY_AUDIENCE is not a resource of this cloud: set the one of "
+    "your cloud, or unset it"
 )
 _CORRECT_TENANT: Final = (
     "TENANT_ID does not exist in this cloud: correct it, or ENTRA_AUTHORITY_HOST"
@@ -87,6 +88,9 @@ _CHECK_SENTINEL: Final = (
 )
 _CHECK_IDENTITY: Final = (
     "check that the managed identity is assigned to the app, CLIENT_ID and SENTINEL_AUDIENCE"
+)
+_CHECK_QUERY: Final = (
+    "check TENANT_ID, CLIENT_ID, the secret or managed identity, and SENTINEL_QUERY_AUDIENCE"
 )
 _CHECK_STORAGE: Final = (
     "check that the managed identity is assigned to the app, and PipelineStorage__clientId; "
@@ -130,7 +134,7 @@ class SentinelTokens:
 
     def __init__(self, settings: SignIn, *, clock: Clock) -> None:
         self._tokens = _Tokens(
-            lambda: _sentinel_asker(settings),
+            lambda: _sentinel_asker(settings, settings.sentinel_audience),
             clock=clock,
             asked="Entra" if settings.client_secret else _ENDPOINT,
             check=_CHECK_SENTINEL if settings.client_secret else _CHECK_IDENTITY,
@@ -141,6 +145,32 @@ class SentinelTokens:
 
     def refresh(self, *, refused: str) -> str:
         return self._tokens.ask(refused=refused).token
+
+
+class QueryTokens:
+    """Tokens for the workspace's query API, of the identity that uploads: a `TokenCredential`.
+
+    Safe to use from several threads, see `_Tokens`; raises what `SentinelTokens` raises.
+    """
+
+    def __init__(self, settings: SignIn, *, audience: str, clock: Clock) -> None:
+        self._tokens = _Tokens(
+            lambda: _sentinel_asker(settings, audience),
+            clock=clock,
+            asked="Entra" if settings.client_secret else _ENDPOINT,
+            check=_CHECK_QUERY,
+        )
+        self._last = self._refused = ""
+
+    def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        """Return a token for the audience, whatever an SDK asks for."""
+        found = self._tokens.ask(refused=self._refused)
+        self._last = found.token
+        return found
+
+    def refuse_last(self) -> None:
+        """Have the next call return another token than the last one, which was not accepted."""
+        self._refused = self._last
 
 
 class StorageIdentity:
@@ -299,11 +329,9 @@ class _Tokens:
         raise explain_token_error(fields, asked=self._asked, check=self._check)
 
 
-def _sentinel_asker(settings: SignIn) -> _Asker:
+def _sentinel_asker(settings: SignIn, audience: str) -> _Asker:
     if settings.client_secret is None:
-        return _identity_asker(
-            settings.client_id, settings.sentinel_audience, check=_CHECK_IDENTITY
-        )
+        return _identity_asker(settings.client_id, audience, check=_CHECK_IDENTITY)
     client = msal.ConfidentialClientApplication(
         settings.client_id,
         client_credential=settings.client_secret.reveal(),
@@ -311,7 +339,7 @@ def _sentinel_asker(settings: SignIn) -> _Asker:
         instance_discovery=False,
         http_client=_TokenHttp(PlainSession(), asked="Entra", check=_CHECK_SENTINEL),
     )
-    scopes = [f"{settings.sentinel_audience}/.default"]
+    scopes = [f"{audience}/.default"]
     return lambda: client.acquire_token_for_client(scopes=scopes)
 
 

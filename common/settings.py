@@ -362,6 +362,24 @@ class Settings:
         "Token audience; US Government: https://management.usgovcloudapi.net",
         default="https://management.azure.com",
     )
+    arrival_check: bool = _setting(
+        "ARRIVAL_CHECK",
+        _switch,
+        "Ask the workspace whether what Sentinel accepted has arrived",
+        default="true",
+    )
+    sentinel_query_url: str = _setting(
+        "SENTINEL_QUERY_URL",
+        _https_url,
+        "Log Analytics query API; US Government: https://api.loganalytics.us",
+        default="https://api.loganalytics.azure.com",
+    )
+    sentinel_query_audience: str = _setting(
+        "SENTINEL_QUERY_AUDIENCE",
+        _https_url,
+        "Token audience of the query API; US Government: https://api.loganalytics.us",
+        default="https://api.loganalytics.io",
+    )
     storage: StorageSettings = field(metadata={})
 
     @property

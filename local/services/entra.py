@@ -91,13 +91,16 @@ class Entra(HttpSimulator):
         with self._changed:
             self._issued.clear()
 
-    def token_is_valid(self, token: str) -> str | None:
-        """The client id of whom this token was issued to; ``None`` if it is not good (any more)."""
+    def token_is_valid(self, token: str, *, audience: str | None = None) -> str | None:
+        """The client id of whom this token was issued to; ``None`` if it is not good (any more).
+
+        Good for ``audience``, or for that of the tenant when it is ``None``.
+        """
         with self._changed:
             issued = self._issued.get(_digest(token))
             if issued is None or issued.until <= self._clock():
                 return None
-            return issued.identity if issued.audience == self._audience else None
+            return issued.identity if issued.audience == (audience or self._audience) else None
 
     def answer(self, request: Request) -> Response:
         """See :class:`HttpSimulator`."""

@@ -32,6 +32,7 @@ PRODUCT = ("common", "producer", "consumer", "ops")
 BORDERS: dict[str, frozenset[str]] = {
     "azure.data": frozenset({"common/ledger/tables.py"}),
     "azure.storage": frozenset({"common/queues.py"}),
+    "azure.monitor": frozenset({"common/workspace.py"}),
     "msal": frozenset({"common/identity.py"}),
     "azure.identity": frozenset({"common/identity.py", "ops/cli/entra.py"}),
     "time": frozenset({"common/clock.py"}),

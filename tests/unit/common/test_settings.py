@@ -76,6 +76,9 @@ def test_what_is_required_is_enough() -> None:
     assert settings.sentinel_base_url == "https://api.ti.sentinel.azure.com"
     assert settings.sentinel_audience == "https://management.azure.com"
     assert settings.entra_authority_host == "https://login.microsoftonline.com"
+    assert settings.arrival_check is True
+    assert settings.sentinel_query_url == "https://api.loganalytics.azure.com"
+    assert settings.sentinel_query_audience == "https://api.loganalytics.io"
 
 
 def test_nothing_set_names_everything_required() -> None:
@@ -315,7 +318,8 @@ def test_a_slip_is_shown(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["LUMEN_BASE_URL", "SENTINEL_BASE_URL", "ENTRA_AUTHORITY_HOST",
-                                  "SENTINEL_AUDIENCE"])  # fmt: skip
+                                  "SENTINEL_AUDIENCE", "SENTINEL_QUERY_URL",
+                                  "SENTINEL_QUERY_AUDIENCE"])  # fmt: skip
 @pytest.mark.parametrize("login", ["user:password@", "user@", ":password@", "@"])
 def test_an_address_with_a_login_is_refused(name: str, login: str) -> None:
     """A login in an address would be shown wherever the address is."""
@@ -372,15 +376,18 @@ def test_an_unresolved_reference_is_named_as_such(name: str) -> None:
     assert "unresolved Key Vault reference" in named[name]
 
 
-def test_a_sovereign_cloud_is_three_settings() -> None:
+def test_a_sovereign_cloud_is_five_settings() -> None:
     """The values documented for the US Government cloud are accepted."""
     meanings = {info.name: info.meaning for info in describe_settings()}
-    names = ("ENTRA_AUTHORITY_HOST", "SENTINEL_BASE_URL", "SENTINEL_AUDIENCE")
+    names = ("ENTRA_AUTHORITY_HOST", "SENTINEL_BASE_URL", "SENTINEL_AUDIENCE",
+             "SENTINEL_QUERY_URL", "SENTINEL_QUERY_AUDIENCE")  # fmt: skip
     urls = {name: meanings[name].rpartition(" ")[2] for name in names}
     settings = read_settings(environment(**urls))
     assert settings.entra_authority_host == "https://login.microsoftonline.us"
     assert settings.sentinel_base_url == "https://api.ti.sentinel.azure.us"
     assert settings.sentinel_audience == "https://management.usgovcloudapi.net"
+    assert settings.sentinel_query_url == "https://api.loganalytics.us"
+    assert settings.sentinel_query_audience == "https://api.loganalytics.us"
 
 
 def test_storage_by_connection_string() -> None:
