@@ -4,7 +4,11 @@ Rejections are written before the chunk's row: a row that says uploaded has them
 """
 
 import json
+import re
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
 from common.clock import Clock
 from common.envelope import Envelope, records_of, text_of
@@ -13,6 +17,40 @@ from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.rejections import RejectedBy, Rejection
 from consumer.outcomes import Done
+from consumer.sentinel import RecordError
+
+_PROPERTIES: Final = (
+    "confidence",
+    "created",
+    "created_by_ref",
+    "description",
+    "extensions",
+    "external_references",
+    "granular_markings",
+    "id",
+    "indicator_types",
+    "kill_chain_phases",
+    "labels",
+    "lang",
+    "modified",
+    "name",
+    "object_marking_refs",
+    "pattern",
+    "pattern_type",
+    "pattern_version",
+    "revoked",
+    "spec_version",
+    "type",
+    "valid_from",
+    "valid_until",
+)
+"""The properties of an indicator (STIX 2.1, sections 3.2 and 4.7)."""
+
+_PROPERTY: Final = re.compile(
+    rf"\b({'|'.join(name.replace('_', '[_ ]?') for name in _PROPERTIES)})\b", re.IGNORECASE
+)
+_BARE: Final = str.maketrans("", "", "_ ")
+_NO_PROPERTY: Final = "other"
 
 
 class ReceiptWriter:
@@ -54,6 +92,7 @@ class ReceiptWriter:
             chunk=envelope.key,
             accepted=done.accepted,
             rejected=rejected,
+            rejected_for=properties_of(done.rejected),
             deferrals=envelope.deferrals,
         )
 
@@ -79,3 +118,22 @@ def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejec
             )
         )
     return rejections
+
+
+def properties_of(errors: Iterable[RecordError]) -> str:
+    """Return how many records were rejected for which property, as `other:1 pattern:3`.
+
+    The property is the first that Sentinel names. Its own words may repeat the indicator and stay
+    in the ledger; these may be logged.
+    """
+    found = Counter(_property_of(" ".join(error.messages)) for error in errors)
+    return " ".join(f"{name}:{count}" for name, count in sorted(found.items()))
+
+
+def _property_of(said: str) -> str:
+    """Return the name of the property, written as STIX does: Sentinel may say `ValidFrom`."""
+    named = _PROPERTY.search(said)
+    if named is None:
+        return _NO_PROPERTY
+    bare = named[0].lower().translate(_BARE)
+    return next(name for name in _PROPERTIES if name.translate(_BARE) == bare)

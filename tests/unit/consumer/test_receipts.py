@@ -9,7 +9,7 @@ from common.envelope import Envelope
 from common.ledger.chunks import Chunk, Fate
 from common.ledger.states import ChunkState
 from consumer.outcomes import Done
-from consumer.receipts import ReceiptWriter, rejections_of
+from consumer.receipts import ReceiptWriter, properties_of, rejections_of
 from consumer.sentinel import RecordError
 from consumer.split import part_of
 from tests.fakes.clock import START
@@ -31,6 +31,31 @@ def test_odd_texts_of_a_record_are_kept_as_every_store_takes_them() -> None:
     (rejection,) = rejections_of(done, replace(envelope(count=1), body=body), at=START)
     assert (rejection.indicator_id, rejection.pattern) == ("a?", "")
     assert json.loads(rejection.content) == json.loads(body)[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ((), ""),
+        (("no word of it",), "other:1"),
+        (("",), "other:1"),
+        (("Invalid: 'bad.example' is no domain",), "other:1"),
+        (("ValidFrom: must be a time",), "valid_from:1"),
+        (("the field valid_until ends before valid_from",), "valid_until:1"),
+        (
+            ("valid until is over", "Pattern_Type?", "pattern [x]"),
+            "pattern:1 pattern_type:1 valid_until:1",
+        ),
+        (("pattern too long", "PATTERN", "id is taken"), "id:1 pattern:2"),
+    ],
+    ids=str,
+)
+def test_rejections_are_counted_by_the_property_that_sentinel_names(
+    said: tuple[str, ...], expected: str
+) -> None:
+    """Its own words may repeat the indicator: no log line has them."""
+    errors = [RecordError(index=n, messages=(text,)) for n, text in enumerate(said)]
+    assert properties_of(errors) == expected
 
 
 def write(bench: Bench, sent: Envelope, done: Done, row: Chunk | None) -> None:
