@@ -29,6 +29,7 @@ from benchmarks.feeds import open_feed
 from benchmarks.pages import PAGE, encode_page
 from benchmarks.table import Figure, Scale, shown
 from benchmarks.timing import best_cpu
+from common.ledger.versions import SegmentInfo
 from common.records import RECORD_BYTES
 from local.services.feed import Feed
 from producer.chunking import (
@@ -43,7 +44,7 @@ from producer.chunking import (
 )
 from producer.drain import new_row
 from producer.entries import Entries, row_records, row_table
-from producer.index import Segment, SegmentInfo
+from producer.index import Segment
 from producer.indicators import Filters, judge_page
 from producer.known import Known
 from producer.lumen import decode_answer, read_page

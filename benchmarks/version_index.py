@@ -36,13 +36,13 @@ from common.ledger.partitions import TABLE as CHUNKS_TABLE
 from common.ledger.runs import Counts, Cursor, Run
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import MAX_BATCH_ENTITIES, AzureTables, Row, Value
+from common.ledger.versions import TABLE as VERSIONS_TABLE
 from common.records import Record, pack_records
 from common.settings import Secret, StorageSettings, read_storage_settings
 from local.functions_host.process import child_environment
 from local.services.azurite import ACCOUNTS, Azurite
 from producer.entries import Keeping, newest
 from producer.fold import FoldConfig, survey
-from producer.index import TABLE as VERSIONS_TABLE
 from producer.index import VersionIndex
 
 GOAL: Final = 2.0

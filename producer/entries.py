@@ -13,19 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.ledger.states import ON_ITS_WAY, Letter
+from common.ledger.versions import ENTRY_BYTES, LAST_DAY, VOID
 from common.records import MAX_DAY, NO_END, day_of, milliseconds_of
 
 type Words = NDArray[np.uint64]
 type Halves = NDArray[np.uint16]
-
-ENTRY_BYTES: Final = 26
-"""Of an entry as stored: id 8, fingerprint 8, modified 6, entered 2, kept until 2."""
-
-VOID: Final = 1 << 15
-"""The bit beside the last day: the version is void without an answer."""
-
-LAST_DAY: Final = VOID - 1
-"""Days since 1970 have 15 bits: until the year 2059."""
 
 _RECORD: Final = np.dtype([("id", "<u8"), ("fingerprint", "<u8"), ("rest", "<u8")])
 _MODIFIED_BITS: Final = np.uint64(48)

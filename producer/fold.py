@@ -16,6 +16,7 @@ from common.errors import ConflictError
 from common.ledger.chunks import Chunk, Chunks, Fate, removal
 from common.ledger.runs import ROWS_A_WRITE, Folded, Run, Runs
 from common.ledger.states import CLOSED_RUNS
+from common.ledger.versions import Manifest
 from producer.entries import (
     Keeping,
     RowRecords,
@@ -26,7 +27,7 @@ from producer.entries import (
     row_table,
     to_enter,
 )
-from producer.index import Manifest, Segment, VersionIndex
+from producer.index import Segment, VersionIndex
 from producer.known import Known, records_of_chunks
 
 KNOWN_MAX: Final = 10_000_000

@@ -7,47 +7,31 @@ tick began, so the fold of a tick that was overtaken has no effect. Segments tha
 are swept away by the next tick. How long ago a segment was entered is told by the storage's clock.
 """
 
-import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 from common.errors import ConflictError, LeaseLostError, UnavailableError
 from common.ledger.tables import Row, Table, Tables, Value
-from producer.entries import ENTRY_BYTES, Entries, gather, newest, no_entries, unpack_entries
-
-TABLE: Final = "versions"
-_MANIFESTS: Final = "manifest"
-
-_PER_PROPERTY: Final = 2_300
-_PROPERTIES: Final = 10
-ENTRIES_A_ROW: Final = _PER_PROPERTY * _PROPERTIES
-"""Entries in a row: 598 KB. An entity holds 1 MiB, of which Azurite counts base64."""
-
+from common.ledger.versions import (
+    ENTRIES_A_ROW,
+    ENTRY_BYTES,
+    MANIFESTS,
+    PER_PROPERTY,
+    TABLE,
+    Manifest,
+    SegmentInfo,
+    manifest_key,
+    manifest_of,
+    manifest_row,
+    packed_of,
+    row_key,
+)
+from producer.entries import Entries, gather, newest, unpack_entries
 
 SPARE: Final = 20
 """A full index may grow by one part in so many before it is merged again: merging rewrites it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentInfo:
-    """A segment as a manifest lists it; `age` is in seconds since something was entered in it."""
-
-    name: str
-    count: int
-    age: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """Which segments count for a destination, oldest first, as one tick knows it."""
-
-    destination: str
-    segments: tuple[SegmentInfo, ...] = ()
-    tick: str = ""
-    step: int = 0
-    etag: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +54,15 @@ class VersionIndex:
 
         Raises `LeaseLostError` when another tick does so at the same moment.
         """
-        row = self._table.get(_MANIFESTS, _key(destination))
+        row = self._table.get(MANIFESTS, manifest_key(destination))
         if row is None:
             made = Manifest(destination=destination, tick=tick)
             try:
-                return replace(made, etag=self._table.insert(_to_row(made)))
+                return replace(made, etag=self._table.insert(manifest_row(made)))
             except ConflictError as error:
                 return self._ours(made, error)
         try:
-            known = _from_row(row)
+            known = manifest_of(row)
         except (KeyError, TypeError, ValueError) as error:
             raise UnavailableError(
                 f"the manifest of the version index of {destination} cannot be read: restore the "
@@ -91,9 +75,9 @@ class VersionIndex:
     def destinations(self) -> tuple[list[str], int]:
         """Return every destination that has an index, and how many manifests are damaged."""
         names, damaged = [], 0
-        for row in self._table.query(_MANIFESTS):
+        for row in self._table.query(MANIFESTS):
             try:
-                names.append(_from_row(row).destination)
+                names.append(manifest_of(row).destination)
             except (KeyError, TypeError, ValueError):
                 damaged += 1
         return names, damaged
@@ -104,7 +88,7 @@ class VersionIndex:
         By any of their rows: a sweep that died, or a tick that stalled, may leave some of them.
         """
         rows = self._table.query(select=("count",))
-        return {row.partition for row in rows if row.partition != _MANIFESTS}
+        return {row.partition for row in rows if row.partition != MANIFESTS}
 
     def load(self, manifest: Manifest, *, today: int) -> list[Segment]:
         """Return the segments of a manifest, oldest first, without the entries that have ended."""
@@ -160,14 +144,14 @@ class VersionIndex:
     ) -> Manifest:
         changed = replace(manifest, segments=segments, tick=tick, step=manifest.step + 1)
         try:
-            return replace(changed, etag=self._table.replace(_to_row(changed)))
+            return replace(changed, etag=self._table.replace(manifest_row(changed)))
         except ConflictError as error:
             return self._ours(changed, error)
 
     def _ours(self, manifest: Manifest, error: ConflictError) -> Manifest:
         """Return the manifest if it is our own write that came first, its answer being lost."""
-        row = self._table.get(_MANIFESTS, _key(manifest.destination))
-        found = None if row is None else _from_row(row)
+        row = self._table.get(MANIFESTS, manifest_key(manifest.destination))
+        found = None if row is None else manifest_of(row)
         if found is None or (found.tick, found.step) != (manifest.tick, manifest.step):
             raise LeaseLostError("another tick has the version index; this one stops") from error
         return replace(manifest, etag=found.etag)
@@ -175,13 +159,13 @@ class VersionIndex:
     def _store(self, name: str, entries: Entries) -> None:
         for number, start in enumerate(range(0, len(entries), ENTRIES_A_ROW)):
             packed = entries.take(slice(start, start + ENTRIES_A_ROW)).pack()
-            size = _PER_PROPERTY * ENTRY_BYTES
+            size = PER_PROPERTY * ENTRY_BYTES
             pieces: dict[str, Value] = {
                 f"entries_{piece}": packed[at : at + size]
                 for piece, at in enumerate(range(0, len(packed), size))
             }
             data = {"count": len(packed) // ENTRY_BYTES, "pieces": len(pieces), **pieces}
-            self._table.merge(Row(partition=name, key=_row_key(number), data=data))
+            self._table.merge(Row(partition=name, key=row_key(number), data=data))
 
     def _read(self, info: SegmentInfo, *, today: int) -> Segment:
         """Return what has not ended of a segment, read a row at a time.
@@ -193,28 +177,13 @@ class VersionIndex:
         def parts() -> Iterator[Entries]:
             nonlocal missing
             for number, start in enumerate(range(0, info.count, ENTRIES_A_ROW)):
-                row = self._table.get(info.name, _row_key(number))
-                part = _unpack(row, count=min(ENTRIES_A_ROW, info.count - start))
+                row = self._table.get(info.name, row_key(number))
+                part = unpack_entries(packed_of(row, count=min(ENTRIES_A_ROW, info.count - start)))
                 missing -= len(part)
                 yield part.alive(today)
 
         entries = gather(parts(), count=info.count)
         return Segment(info=info, entries=entries, missing=missing)
-
-
-def _row_key(number: int) -> str:
-    return f"{number:05d}"
-
-
-def _unpack(row: Row | None, *, count: int) -> Entries:
-    """Return the `count` entries of a row; none of one that is missing or damaged."""
-    data: dict[str, Any] = {} if row is None else dict(row.data)
-    try:
-        pieces = [data[f"entries_{piece}"] for piece in range(data["pieces"])]
-        found = unpack_entries(b"".join(pieces))
-    except (KeyError, TypeError, ValueError):
-        return no_entries()
-    return found if len(found) == count else no_entries()
 
 
 def plan_merge(counts: Sequence[int], added: int) -> int:
@@ -236,46 +205,3 @@ def shortened(entries: Entries, *, limit: int, today: int) -> tuple[Entries, int
     """Return entries without those that end first, and how many went. What is of today stays."""
     kept = entries.take(entries.ends_late(len(entries) - limit, today=today))
     return kept, len(entries) - len(kept)
-
-
-def _key(destination: str) -> str:
-    """Return a destination as a table key."""
-    return destination.replace("/", "|").replace("\\", "|").replace("#", "|").replace("?", "|")
-
-
-def _to_row(manifest: Manifest) -> Row:
-    listed = [[info.name, info.count, info.age] for info in manifest.segments]
-    return Row(
-        partition=_MANIFESTS,
-        key=_key(manifest.destination),
-        data={
-            "destination": manifest.destination,
-            "segments": json.dumps(listed).encode(),
-            "tick": manifest.tick,
-            "step": manifest.step,
-        },
-        etag=manifest.etag,
-    )
-
-
-def _from_row(row: Row) -> Manifest:
-    """Return the manifest of a row; raises `KeyError`, `TypeError` or `ValueError` if damaged."""
-    data: dict[str, Any] = dict(row.data)
-    for name, wanted in (("destination", str), ("segments", bytes), ("tick", str), ("step", int)):
-        if not isinstance(data[name], wanted):
-            raise TypeError(f"{name} is of another type")
-    return Manifest(
-        destination=data["destination"],
-        segments=tuple(_listed(*segment) for segment in json.loads(data["segments"])),
-        tick=data["tick"],
-        step=data["step"],
-        etag=row.etag,
-    )
-
-
-def _listed(name: Any, count: Any, age: Any) -> SegmentInfo:
-    if not (isinstance(name, str) and isinstance(count, int) and isinstance(age, int | float)):
-        raise TypeError("a segment is of another type")
-    if count < 0:
-        raise ValueError("a segment counts fewer than none")
-    return SegmentInfo(name=name, count=count, age=age)

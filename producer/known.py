@@ -12,10 +12,9 @@ import numpy as np
 
 from common.delivery import LONGEST_DELIVERY
 from common.ledger.chunks import Chunk
+from common.ledger.versions import LAST_DAY, VOID
 from common.records import ids_of
 from producer.entries import (
-    LAST_DAY,
-    VOID,
     Entries,
     Place,
     RowRecords,

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 import common.ledger
-import producer.index
 from common.queues import POISON_QUEUE, SYNC_QUEUE, UPLOAD_QUEUE
 from common.settings import (
     STORAGE_CONNECTION,
@@ -90,7 +89,6 @@ def ledger_tables() -> Iterator[str]:
         part = importlib.import_module(f"common.ledger.{module.name}")
         if isinstance(table := getattr(part, "TABLE", None), str):
             yield table
-    yield producer.index.TABLE
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 
 from common.errors import LeaseLostError, UnavailableError
 from common.ledger.tables import Row, Tables, Value
-from producer.entries import LAST_DAY, VOID, Entries, words
-from producer.index import (
-    ENTRIES_A_ROW,
-    TABLE,
-    Manifest,
-    Segment,
-    VersionIndex,
-    plan_merge,
-    shortened,
-)
+from common.ledger.versions import ENTRIES_A_ROW, LAST_DAY, TABLE, VOID, Manifest
+from producer.entries import Entries, words
+from producer.index import Segment, VersionIndex, plan_merge, shortened
 from tests.fakes.tables import FakeTables
 
 HERE, THERE = "0badcafe|https://sentinel.example", "another|https://sentinel.example"

@@ -13,11 +13,12 @@ from common.ledger.control import Control
 from common.ledger.runs import Run, Runs
 from common.ledger.states import RunState
 from common.ledger.tables import Action, AzureTables, Operation, Row, Table
+from common.ledger.versions import ENTRY_BYTES
 from common.settings import Secret, StorageSettings
 from local.services.azurite import Azurite
 from local.services.storage_proxy import Refusal, Rule, StorageProxy
 from local.services.storage_requests import Service
-from producer.entries import ENTRY_BYTES, unpack_entries
+from producer.entries import unpack_entries
 from producer.index import VersionIndex
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -26,10 +26,11 @@ from common.ledger.control import Control, Lease
 from common.ledger.runs import Head, Run, Runs
 from common.ledger.states import RunState
 from common.ledger.tables import Action, Operation
+from common.ledger.versions import Manifest, manifest_key, manifest_of, manifest_row
 from consumer.look import Look
 from producer.chunking import PackedChunk
 from producer.drain import DrainConfig, Sender, new_row
-from producer.index import Manifest, VersionIndex
+from producer.index import VersionIndex
 from producer.versions import Decision
 from tests.fakes.tables import FakeTable
 
@@ -101,16 +102,16 @@ def _no_fence(patch: pytest.MonkeyPatch) -> None:
     fence = VersionIndex.fence
 
     def open_gate(index: VersionIndex, destination: str, *, tick: str) -> Manifest:
-        found = index._table.get("manifest", producer.index._key(destination))
+        found = index._table.get("manifest", manifest_key(destination))
         if found is None:
             return fence(index, destination, tick=tick)
-        return producer.index._from_row(found)
+        return manifest_of(found)
 
     patch.setattr(VersionIndex, "fence", open_gate)
 
     def overwrite(index: VersionIndex, manifest: Manifest, **changes: Any) -> Manifest:
         changed = replace(manifest, step=manifest.step + 1, **changes)
-        index._table.merge(producer.index._to_row(changed))
+        index._table.merge(manifest_row(changed))
         return changed
 
     patch.setattr(VersionIndex, "_write", overwrite)

@@ -269,7 +269,6 @@ def test_the_life_of_a_chunk_is_drawn_as_the_code_allows() -> None:
 def test_every_table_is_documented() -> None:
     """Each table of the ledger has its section in docs/ledger.md."""
     sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("common/ledger/*.py")]
-    sources.append((ROOT / "producer/index.py").read_text(encoding="utf-8"))
     pattern = re.compile(r'^TABLE: Final = "(\w+)"', re.MULTILINE)
     names = {name for source in sources for name in pattern.findall(source)}
     assert set(re.findall(r"^## `(\w+)`", text_of("docs/ledger.md"), re.MULTILINE)) == names

@@ -36,11 +36,11 @@ from common.ledger.runs import Counts, Cursor, Folded
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row, Value
+from common.ledger.versions import VOID
 from common.records import NO_END, Record
 from consumer.poison import PoisonKeeper, handle_poison
 from consumer.sentinel import SentinelClient
 from consumer.wiring import make_deliverer
-from producer.entries import VOID
 from producer.index import VersionIndex
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue

@@ -24,9 +24,10 @@ from common.ledger.rejections import INVALID
 from common.ledger.runs import Head, Run
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
+from common.ledger.versions import SegmentInfo
 from producer.drain import MAX_INVALID_KEPT, DrainConfig, Sender, drain_pages
 from producer.entries import no_entries, row_records, row_table
-from producer.index import Segment, SegmentInfo
+from producer.index import Segment
 from producer.indicators import Filters
 from producer.known import Known
 from producer.lumen import Page

@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.ledger.states import Letter
+from common.ledger.versions import ENTRY_BYTES, LAST_DAY, VOID
 from common.records import NO_END, Record, pack_records
 from producer.entries import (
-    ENTRY_BYTES,
-    LAST_DAY,
-    VOID,
     Entries,
     Keeping,
     Place,

@@ -14,9 +14,10 @@ from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.runs import Checkpoint, Counts, Cursor, Folded, Run
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row
+from common.ledger.versions import ENTRY_BYTES, VOID
 from common.reconciliation import reconcile
 from common.records import Record, pack_records
-from producer.entries import ENTRY_BYTES, VOID, Keeping, unpack_entries
+from producer.entries import Keeping, unpack_entries
 from producer.fold import FoldConfig, Survey, counted, survey
 from producer.index import VersionIndex
 from producer.versions import KnownVersion

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from common.delivery import LONGEST_DELIVERY
 from common.ledger.chunks import Chunk
 from common.ledger.states import Letter
+from common.ledger.versions import VOID, SegmentInfo
 from common.records import Record, pack_records
-from producer.entries import VOID, Entries, Place, row_records, row_table, words
-from producer.index import Segment, SegmentInfo
+from producer.entries import Entries, Place, row_records, row_table, words
+from producer.index import Segment
 from producer.known import Known
 from producer.versions import KnownVersion
 
