@@ -31,8 +31,8 @@ PRODUCT = (
 )
 """What is deployed, of all that is in the root: nothing else is even looked at."""
 
-PAGE = frozenset({".py", ".html", ".css", ".js"})
-"""What is taken of the folder of the page; of all others Python modules alone."""
+OTHERS = {"dashboard": frozenset({".html", ".css", ".js"}), "kql": frozenset({".kql"})}
+"""What is taken of some folders beside Python modules, by the names of the folders."""
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the zip: the first that the format knows."""
@@ -94,7 +94,7 @@ def _walk(root: Path, paths: Iterable[Path], patterns: list[str]) -> Iterator[st
         if path.is_symlink():
             raise ValueError(f"{name} is a symbolic link; put the file itself there, or remove it")
         is_folder = path.is_dir()
-        suffixes = PAGE if path.parent.name == "dashboard" else {".py"}
+        suffixes = OTHERS.get(path.parent.name, frozenset()) | {".py"}
         if any(_names(item, path.name, is_folder=is_folder) for item in patterns):
             continue
         if is_folder and path.name.isidentifier():

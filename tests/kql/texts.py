@@ -10,11 +10,14 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 KQL: Final = ROOT / "bicep" / "kql"
+OF_THE_APP: Final = ROOT / "common" / "kql"
+"""The texts by which the app itself asks."""
+
 STARTS: Final = ("start.kql", "start-in-sentinel.kql")
 """What the texts of a folder have in common; the second is for the same texts elsewhere."""
 
-PARAMETERS: Final = {"{Value}": "192.0.2.1", "{credentialEnds}": "2027-01-31"}
-"""What a workbook or the template puts in place of its parameters, for example."""
+PARAMETERS: Final = {"{Value}": "192.0.2.1", "{credentialEnds}": "2027-01-31", "{asked}": "IjE5Mi4wLjIuMSI="}
+"""What a workbook, the template or the app puts in place of its parameters, for example."""
 
 _BLOCK: Final = re.compile(r"^ *```(?:kusto|kql)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
@@ -52,7 +55,13 @@ def shown() -> dict[str, str]:
     }
 
 
+def asked() -> dict[str, str]:
+    """Return the texts of the app, by the names of their files."""
+    paths = sorted(OF_THE_APP.glob("*.kql"))
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+
+
 def named() -> dict[str, str]:
     """Return all of them, ready to be parsed."""
-    texts = {name: filled(text) for path in files() for name, text in whole(path).items()}
-    return texts | shown()
+    texts = {name: text for path in files() for name, text in whole(path).items()} | asked()
+    return {name: filled(text) for name, text in texts.items()} | shown()
