@@ -71,6 +71,13 @@ class KnownEntry:
     is_unanswered: bool
 
 
+type _Entry = tuple[int, int, int]
+"""`modified`, `entered` and `kept` as they are stored."""
+
+_DAMAGED: Final[_Entry] = (-1, 0, 0)
+"""Stands for an entry of a row that is missing or cannot be read."""
+
+
 class Versions:
     """The indexes of all destinations, for who asks about one indicator."""
 
@@ -90,20 +97,15 @@ class Versions:
             except (KeyError, TypeError, ValueError):
                 is_whole = False
                 continue
-            # Of equal `modified` the later segment counts: it is the last that is looked at.
-            best: tuple[int, int, int] | None = None
-            for info in manifest.segments:
-                entry = self._entry(info, id_hash)
-                if entry is _DAMAGED:
-                    is_whole = False
-                elif entry is not None and (best is None or entry[0] >= best[0]):
-                    best = entry
-            if best is not None:
-                found.append(_known(manifest.destination, best))
+            entries = [self._entry(info, id_hash) for info in manifest.segments]
+            is_whole &= _DAMAGED not in entries
+            known = [entry for entry in entries if entry is not None and entry != _DAMAGED]
+            if known:  # of equal `modified` the later segment counts
+                found.append(_known(manifest.destination, max(reversed(known), key=_modified)))
         return [entry for entry in found if entry.kept_until >= today], is_whole
 
-    def _entry(self, info: SegmentInfo, id_hash: int) -> tuple[int, int, int] | None:
-        """Return `modified`, `entered` and `kept` of an id in a segment, or None, or `_DAMAGED`."""
+    def _entry(self, info: SegmentInfo, id_hash: int) -> _Entry | None:
+        """Return the entry of an id in a segment, or None, or `_DAMAGED`."""
         last = (max(1, info.count) - 1) // ENTRIES_A_ROW
         number = min(last, (id_hash * info.count >> _ID_BITS) // ENTRIES_A_ROW)
         step = 0
@@ -123,11 +125,7 @@ class Versions:
         return None
 
 
-_DAMAGED: Final = (-1, 0, 0)
-"""Stands for an entry of a row that is missing or cannot be read."""
-
-
-def _unpacked(packed: bytes, ids: list[int], id_hash: int) -> tuple[int, int, int] | None:
+def _unpacked(packed: bytes, ids: list[int], id_hash: int) -> _Entry | None:
     count, at = len(ids), bisect_left(ids, id_hash)
     if ids[at] != id_hash:
         return None
@@ -139,7 +137,11 @@ def _unpacked(packed: bytes, ids: list[int], id_hash: int) -> tuple[int, int, in
     return number(16, 6), number(22, 2), number(24, 2)
 
 
-def _known(destination: str, entry: tuple[int, int, int]) -> KnownEntry:
+def _modified(entry: _Entry) -> int:
+    return entry[0]
+
+
+def _known(destination: str, entry: _Entry) -> KnownEntry:
     modified, entered, kept = entry
     return KnownEntry(
         destination=destination,

@@ -16,7 +16,11 @@ OF_THE_APP: Final = ROOT / "common" / "kql"
 STARTS: Final = ("start.kql", "start-in-sentinel.kql")
 """What the texts of a folder have in common; the second is for the same texts elsewhere."""
 
-PARAMETERS: Final = {"{Value}": "192.0.2.1", "{credentialEnds}": "2027-01-31", "{asked}": "IjE5Mi4wLjIuMSI="}
+PARAMETERS: Final = {
+    "{Value}": "192.0.2.1",
+    "{credentialEnds}": "2027-01-31",
+    "{asked}": "IjE5Mi4wLjIuMSI=",
+}
 """What a workbook, the template or the app puts in place of its parameters, for example."""
 
 _BLOCK: Final = re.compile(r"^ *```(?:kusto|kql)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
