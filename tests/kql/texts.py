@@ -26,9 +26,24 @@ PARAMETERS: Final = {
 _BLOCK: Final = re.compile(r"^ *```(?:kusto|kql)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
+_EVENT: Final = re.compile(r'events\("([\w-]+)"\)')
+_FACT: Final = re.compile(r'facts(?:\.(\w+)|\["(\w+)"\])')
+
+
 def files() -> list[Path]:
     """Return every file of a text of its own, in order."""
     return sorted(path for path in KQL.rglob("*.kql") if path.name not in STARTS)
+
+
+def log_files() -> list[Path]:
+    """Return those that read what the pipeline logs."""
+    return [path for path in files() if path.is_relative_to(KQL / "log")]
+
+
+def asked_of_log(path: Path) -> tuple[set[str], set[str]]:
+    """Return the events that such a text names, and the facts. `pulse` is the newest health."""
+    text = re.sub(r"^pulse$", 'events("health")', path.read_text("utf-8"), flags=re.MULTILINE)
+    return set(_EVENT.findall(text)), {one or other for one, other in _FACT.findall(text)}
 
 
 def whole(path: Path) -> dict[str, str]:

@@ -1,12 +1,9 @@
 """One trace from the timer through the envelope to the upload, as a fact of each event."""
 
-import json
-from typing import Any
-
 from local.services.feed import SyntheticFeed
 from tests.kql.logged import facts_by_event
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import assert_conserved
+from tests.scenarios.world import assert_conserved, events_of
 
 
 def test_a_tick_and_its_uploads_share_a_trace(new_world: NewWorld) -> None:
@@ -37,15 +34,3 @@ def test_a_tick_and_its_uploads_share_a_trace(new_world: NewWorld) -> None:
         name: set(facts) - logged[name] for name, facts in lines if set(facts) - logged[name]
     } == {}
     assert {"sync-complete", "health", "chunk-uploaded"} <= {name for name, _ in lines}
-
-
-def events_of(log: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the events in a host's log, with their facts."""
-    names = facts_by_event()
-    found = []
-    for line in log.splitlines():
-        head, brace, rest = line.partition(" {")
-        name = head.split()[-1] if head.split() else ""
-        if brace and name in names:
-            found.append((name, json.loads("{" + rest)))
-    return found

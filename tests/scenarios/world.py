@@ -38,6 +38,7 @@ from local.services.feed import Feed, expected_ids
 from local.services.held_messages import HeldMessages
 from local.services.sentinel_api import digest
 from ops.poison import Handled, Selection, discard, find, replay
+from tests.kql.logged import facts_by_event
 from tests.patience import PATIENCE
 from tests.scenarios.versions import feed_of, version
 
@@ -356,6 +357,18 @@ def assert_last_word(world: World, *feeds: Feed) -> None:
 def log_lines(host: HostProcess, event: str) -> list[str]:
     """Return the lines of a host's log that tell of `event`."""
     return [line for line in host.log_text().splitlines() if f" {event} {{" in line]
+
+
+def events_of(log: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the events in a host's log, with their facts."""
+    names = facts_by_event()
+    found = []
+    for line in log.splitlines():
+        head, brace, rest = line.partition(" {")
+        name = head.split()[-1] if head.split() else ""
+        if brace and name in names:
+            found.append((name, json.loads("{" + rest)))
+    return found
 
 
 Options = dict[str, Any]
