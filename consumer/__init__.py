@@ -1,5 +1,5 @@
-"""From the queue to Sentinel: one chunk at a time, each to an outcome that is written down.
+"""From the queue to Sentinel: one chunk at a time, each to a recorded outcome.
 
-Read `deliver` for one delivery, `sentinel` for the upload and the table that decides what an
-answer means, `poison` for what the host gave up. This package never imports `producer` or `ops`.
+Read `deliver` for one delivery, `sentinel` for the upload and for the meaning of each answer,
+`poison` for messages that the host gave up. This package never imports `producer` or `ops`.
 """

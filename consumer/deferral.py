@@ -1,8 +1,8 @@
 """Deferral: put a copy of an envelope back on the queue, with a delay and its history.
 
-A queue message cannot be moved to a later time for hours without its lease being counted, so a
-delayed copy is sent and the delivery at hand acknowledged. Works with nothing but storage:
-messages are kept safe even while every other setting is wrong.
+Hiding a queue message for hours would raise its dequeue count. So a delayed copy is sent, and the
+delivery at hand is acknowledged. This module needs only storage: it keeps messages safe even while
+every other setting is wrong.
 """
 
 import random
@@ -22,7 +22,7 @@ from consumer.pacing import ComeBack
 
 OPERATOR_CAP: Final = 15
 """Longest wait while an operator is needed, in units of the first: 15 minutes by default, so that
-soon after the repair everything flows again."""
+uploads resume soon after the repair."""
 
 ATTEMPT_CAP: Final = 60
 """Longest wait between two attempts that count, in units of the first: an hour by default."""
@@ -31,7 +31,7 @@ _SPREAD: Final = 0.2
 """Share of a delay that is added at random, so that copies do not come back together."""
 
 _START_WITHIN: Final = timedelta(minutes=2)
-"""The host looks at a queue every minute, and an instance starts in less than another."""
+"""The host polls a queue every minute, and an instance starts within another minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class Deferrer:
     ) -> None:
         """`first_delay` is in seconds: the wait before the first later try.
 
-        Without a `ledger` nothing is noted there: it is not needed for keeping messages safe.
+        Without a `ledger` no problem or reason is recorded: keeping messages safe does not need it.
         """
         self._queue = queue
         self._ledger = ledger
@@ -85,10 +85,10 @@ class Deferrer:
         self._first_delay = first_delay
 
     def defer(self, envelope: Envelope, defer: Defer) -> None:
-        """Enqueue the copy, then note the reason in the ledger; only the copy is needed.
+        """Enqueue the copy, then record the reason in the ledger; only the copy must succeed.
 
-        Called twice: two copies, of which the second to be delivered finds the chunk uploaded.
-        Raises what the queue raises; then the host still has the message.
+        Called twice: two copies; the second delivery finds the chunk uploaded. Raises what the
+        queue raises; the host then still has the message.
         """
         now = self._clock.now()
         wanted = defer.units * self._first_delay if defer.seconds is None else defer.seconds
@@ -119,7 +119,7 @@ class Deferrer:
         emit(Event.MESSAGE_PUT_BACK, reason=reason, delay=round(self._first_delay))
 
     def hold(self, envelope: Envelope, pause: Pause) -> None:
-        """Enqueue the copy until the pause is over; nothing has failed, and nothing is noted.
+        """Enqueue the copy until the pause is over; nothing failed, so nothing is recorded.
 
         For `OPERATOR_CAP` at most: an operator may end the pause at any time.
         """
@@ -143,7 +143,7 @@ class Deferrer:
         self._queue.send(encode_to_fit(there), delay=come_back.delay)
 
     def postpone(self, envelope: Envelope, come_back: ComeBack) -> None:
-        """Enqueue the copy for a later send slot; nothing has failed, and nothing is noted."""
+        """Enqueue the copy for a later send slot; nothing failed, so nothing is recorded."""
         copy = envelope.moved_to(come_back.slot)
         self.enqueue(copy, come_back)
         emit(
@@ -167,5 +167,5 @@ def defer_message(message: str, reason: str, *, deferrer: Deferrer) -> None:
 
 
 def stamp(moment: datetime) -> str:
-    """Return `moment` as it stands in an envelope's history."""
+    """Return `moment` in the format of an envelope's history."""
     return moment.isoformat(timespec="seconds")

@@ -1,10 +1,10 @@
 """One delivery of one message, and one request: decode, slot, token, row, post, decide, record.
 
-Returning acknowledges the message; raising means a bug, a crash, or that not even the queue can
-be reached, and the host counts it. What is not the message's fault is deferred: a copy with a
-delay is enqueued first, then this delivery is acknowledged. So are the parts of a chunk that is
-split. A crash between the two leaves doubles; each delivery looks at the chunk's row right before
-its request, and what is settled is not sent.
+Returning acknowledges the message. Raising means a bug, a crash, or an unreachable queue; the host
+counts it. A failure that is not the message's fault defers it: a delayed copy is enqueued first,
+then this delivery is acknowledged. The parts of a split chunk are enqueued in the same order. A
+crash between the two steps leaves duplicates. They do no harm: each delivery reads the chunk's row
+right before its request, and sends no settled record.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ _OUR_TROUBLE = (TryLaterError, HaltError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """A request and its answer: for what was seen in the row, sent at a moment."""
+    """A request and its answer: what the row allowed, and when the request was sent."""
 
     look: Sendable
     answer: Answer
@@ -122,12 +122,12 @@ class Deliverer:
         """When this instance met the first 429 since something was accepted."""
 
     def deliver(self, message: str) -> None:
-        """Take one message to an outcome and write it down.
+        """Bring one message to an outcome and record it.
 
-        Guarantee: on return its records are settled, poisoned or on the queue again, and the
-        ledger says so. Called twice: uploads again at worst. If it dies halfway: the host
-        delivers the message again. Raises when neither the outcome nor a later try could be
-        stored; then the host still has the message.
+        Guarantee: on return its records are settled, poisoned or on the queue again, and the ledger
+        says so. Called twice: uploads again at worst. If it dies halfway: the host delivers the
+        message again. Raises if neither the outcome nor a delayed copy could be stored; the host
+        then still has the message.
         """
         try:
             envelope = decode_envelope(message)
@@ -141,8 +141,8 @@ class Deliverer:
             try:
                 self._deliver(envelope, message)
             except _OUR_TROUBLE as error:
-                # No slot, no token, no row or no outcome written: it is not Sentinel that failed,
-                # so nothing counts. The queue is the safe place, and this the reason.
+                # No slot, no token, no row, or the outcome was not recorded: Sentinel did not fail,
+                # so nothing counts. The message waits on the queue, with this reason.
                 self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
     def _deliver(self, envelope: Envelope, message: str) -> None:
@@ -151,7 +151,7 @@ class Deliverer:
             self._deferrer.hold(envelope, pause)
             return
         if not self._pacer.is_on_time(envelope.slot):
-            look = self._look(envelope)  # what is not to be sent now takes no slot from others
+            look = self._look(envelope)  # nothing to send: take no slot
             if not isinstance(look, Sendable):
                 self._record_unsent(look, envelope)
                 return
@@ -169,16 +169,16 @@ class Deliverer:
         self._record(outcome, envelope, found.look, message)
 
     def _mark(self, envelope: Envelope) -> Mark | None:
-        """Read the acceptance number, before the request, where the request may need it."""
+        """Read the acceptance number before the request, if the request's failure may need it."""
         had_trouble = envelope.part is not None or envelope.failed is not None
         with suppress(*_OUR_TROUBLE):
             return self._acceptance.before_request(always=had_trouble)
         return None
 
     def _request(self, envelope: Envelope) -> Exchange | Settled | NotNow:
-        """Send one request; after a server error or a refused token a second one if a slot is near.
+        """Send a request; after a server error or a refused token a second one, if a slot is near.
 
-        Where our own storage is in the way of the second, the answer to the first is the outcome.
+        If our own storage prevents the second request, the answer to the first is the outcome.
         """
         token = self._access_token(envelope)
         found = self._send(envelope, token)
@@ -195,7 +195,7 @@ class Deliverer:
         return found
 
     def _access_token(self, envelope: Envelope, *, refused: str = "") -> str:
-        """Return a token; without one it is a problem of everybody."""
+        """Return a token. Without one no message can be sent, so this raises a problem."""
         try:
             return self._tokens.refresh(refused=refused) if refused else self._tokens.token()
         except _OUR_TROUBLE as error:
@@ -203,9 +203,9 @@ class Deliverer:
             raise
 
     def _send(self, envelope: Envelope, token: str) -> Exchange | Settled | NotNow:
-        """Look at the chunk's row and send what may be sent; nothing where the row says so.
+        """Look at the chunk's row and send what may be sent, if anything.
 
-        A look that took too long is repeated once: storage that is so slow is an outage.
+        A look that took too long is repeated once; a second one means that storage is unavailable.
         """
         for _ in range(LOOKS):
             self._sends.note(self._sentinel.destination)
@@ -218,10 +218,10 @@ class Deliverer:
             if self._clock.boottime() - began <= LOOK_IS_GOOD_FOR:
                 answer = self._sentinel.upload(objects, count=count, token=token)
                 return Exchange(look=look, answer=_in_chunk(answer, look.indexes), at=at)
-        raise UnavailableError("the ledger takes too long to tell what may be sent")
+        raise UnavailableError("the ledger takes too long to answer what may be sent")
 
     def _look(self, envelope: Envelope) -> Look:
-        """Look at the chunk's row; where there is none, at the id of the ledger."""
+        """Look at the chunk's row; if there is none, at the ledger's id."""
         chunk = self._ledger.chunks.get(envelope.run_id, envelope.key)
         ledger_id = None if chunk is not None else self._ledger.chunks.known_ledger_id()
         return judge_look(
@@ -229,7 +229,7 @@ class Deliverer:
         )
 
     def _take_note(self, found: Exchange, envelope: Envelope, mark: Mark | None) -> None:
-        """Note what an answer means for others: for slots, problems and the acceptance number."""
+        """Record what an answer means for other messages: slots, problems, acceptance number."""
         match found.answer:
             case Uploaded():
                 self._refused_in_a_row = 0
@@ -252,9 +252,9 @@ class Deliverer:
         self._raise_problem(found.answer, envelope)
 
     def _count_refusal(self, envelope: Envelope) -> None:
-        """Count refusals in a row: none was accepted between them, of any instance.
+        """Count refusals in a row, with no acceptance by any instance between them.
 
-        A record that was refused alone before tells nothing more: it waits for proof.
+        A record that was refused alone before is not counted again: it waits for proof.
         """
         if envelope.refused and not is_of_many(envelope):
             return
@@ -281,7 +281,7 @@ class Deliverer:
                 self._problems.raise_problem(kind, reason_of(answer), no_try_for=wait)
 
     def _is_throttled_on(self, envelope: Envelope, wait: timedelta) -> bool:
-        """Whether throttling goes on for minutes, for everybody: by what was, or by its `wait`."""
+        """Whether all requests have been throttled for minutes, or will be for its `wait`."""
         now, last = self._clock.now(), self._problems.last_success()
         first = self._throttled_at
         if first is None or (last is not None and last >= first):
@@ -293,7 +293,7 @@ class Deliverer:
         return last is None or now - last >= THROTTLED_FOR
 
     def _fails_alone(self, name: str) -> bool:
-        """Whether no other message failed here, and nothing was accepted anywhere since."""
+        """Whether no other message failed on this instance since the last acceptance anywhere."""
         number = self._acceptance.read().number
         if number != self._failing_at:
             self._failing_at, self._failing = number, set()
@@ -304,12 +304,13 @@ class Deliverer:
     def _decide(
         self, found: Exchange, envelope: Envelope, mark: Mark | None
     ) -> tuple[Outcome, Envelope]:
-        """Return what follows, and the envelope, which notes the acceptance number of a failure.
+        """Return what follows, and the envelope with the acceptance number of a failure.
 
-        The number is compared as it was before the request and noted as it is after the answer: so
-        what was accepted in between lies between two failures. It stays as noted until one counts.
-        Refusals and other failures do not prove each other: each kind begins with a note. A message
-        of many that was refused may be split by a grant, too.
+        The number read before the request is compared; the number read after the answer is stored.
+        So an acceptance between the two counts as lying between two failures. The stored number
+        stays until a failure counts. Refusals and other failures do not prove each other: when the
+        kind changes, the comparison starts again. A refused message of many may also be split by a
+        grant.
         """
         answer, sent = found.answer, found.look.indexes
         if isinstance(answer, Refused) and is_flawed(envelope):
@@ -327,7 +328,7 @@ class Deliverer:
     def _note_failure(
         self, answer: Answer, envelope: Envelope, mark: Mark | None
     ) -> tuple[bool, Envelope]:
-        """Return whether something was accepted since the failure before, and the envelope."""
+        """Return whether anything was accepted since the previous failure, and the envelope."""
         accepted_since, failed, refused = False, envelope.failed, isinstance(answer, Refused)
         if refused is not envelope.refused:
             failed = None
@@ -335,12 +336,12 @@ class Deliverer:
             accepted_since = mark.number >= failed + ENOUGH_RAISES
             failed = None if accepted_since else min(failed, mark.number)
         if failed is None:
-            with suppress(*_OUR_TROUBLE):  # not noted, this failure is as if it had not been
+            with suppress(*_OUR_TROUBLE):  # without a number it is not counted
                 failed = self._acceptance.read().number
         return accepted_since, replace(envelope, failed=failed, refused=refused)
 
     def _is_granted(self) -> bool:
-        """Whether a message of many may be split, which no acceptance proves to be at fault."""
+        """Whether a message of many may be split although no acceptance proves it at fault."""
         with suppress(*_OUR_TROUBLE):
             return self._acceptance.may_split()
         return False
@@ -351,16 +352,16 @@ class Deliverer:
             self._problems.raise_problem(ProblemKind.UNPROVEN, ONE_WAITS, subject=name)
 
     def _end_of(self, envelope: Envelope) -> None:
-        """End what was noted about this one message: it has an outcome now.
+        """End the problems of this one message: it has an outcome now.
 
-        An acceptance ends that only where it was sent after the note was made.
+        An acceptance ends a problem only if its request was sent after the problem was raised.
         """
         if envelope.refused or envelope.failed is not None:
             with suppress(*_OUR_TROUBLE):
                 self._problems.end(OF_ONE_MESSAGE, subject=envelope.message_name)
 
     def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:
-        """Write down that there was nothing to send, or nothing to send now."""
+        """Record that there was nothing to send, or nothing yet."""
         if isinstance(look, NotNow):
             self._deferrer.defer(envelope, defer_for_operator(envelope, look.reason))
             return
@@ -384,10 +385,10 @@ class Deliverer:
                 assert_never(outcome)
 
     def _split(self, parts: Sequence[Sequence[int]], envelope: Envelope, look: Sendable) -> None:
-        """Put parts on the queue, each at a slot that does not lie behind the backlog.
+        """Put parts on the queue, each at a slot ahead of the backlog where one is free.
 
-        The letters first: each part has an answer of its own. If it dies halfway: the message is
-        split again, and the doubles end when their records have letters.
+        The letters are written first, because each part gets an answer of its own. If it dies
+        halfway: the message is split again; the duplicates end when their records have letters.
         """
         if look.chunk is not None:
             self._ledger.chunks.record_split(look.chunk)

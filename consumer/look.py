@@ -1,8 +1,8 @@
 """The look at a chunk's row, right before each request: what of it may be sent now.
 
-What a version of an indicator is worth is decided by the producer and written into the row, so a
-request leaves only on a fresh look at it: within `LOOK_IS_GOOD_FOR` seconds, by a clock that counts
-suspended time. `judge_look` decides, and is pure.
+The producer decides which version of an indicator is to be sent, and writes that into the row. So a
+request leaves only after a fresh look at the row: within `LOOK_IS_GOOD_FOR` seconds, by a clock
+that counts suspended time. `judge_look` decides, and is pure.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotNow:
-    """The message has to wait, through no fault of its own."""
+    """The message has to wait, and is not at fault."""
 
     reason: str
 
@@ -40,9 +40,9 @@ def judge_look(
 ) -> Look:
     """Return what of a message may be sent. `ledger_id` counts only where there is no row. Pure.
 
-    Without a row the chunk is settled, as every message was put on the queue behind its row; unless
-    the ledger itself was lost, so that it is another one than the envelope names. A ledger without
-    an id may only be out of sight: the next tick of the producer names it.
+    Every message is put on the queue after its row was written. So a chunk without a row is
+    settled, unless the ledger was lost: then its id differs from the envelope's. A ledger without
+    an id may be temporarily out of reach; the producer's next tick gives it one.
     """
     if chunk is None:
         if ledger_id is None:
@@ -54,7 +54,9 @@ def judge_look(
             return Settled()
         return Sendable(indexes=envelope.indexes, chunk=None)
     if chunk.state is ChunkState.OTHER:
-        return NotNow(reason="the chunk's row is of a later release, or damaged: it is left alone")
+        return NotNow(
+            reason="the chunk's row was written by a later release, or is damaged: it is left alone"
+        )
     open_ones = set(chunk.to_send)
     indexes = tuple(index for index in envelope.indexes if index in open_ones)
     if not indexes:

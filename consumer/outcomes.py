@@ -1,9 +1,9 @@
 """What follows from Sentinel's answer: uploaded, split, deferred, or given up. One table, pure.
 
-The rule behind it: a message pays only for what is its own fault. Sentinel may be refusing, or
-failing, everything; so a failure counts only if Sentinel has accepted something, of anybody, since
-this message's failure before, and the first one never counts. A refusal that counts splits a
-message of many and rejects the record of a message of one.
+The rule behind it: a failure counts against a message only if the message is at fault. Sentinel may
+be refusing, or failing, everything. So a failure counts only if Sentinel has accepted any other
+upload since this message's previous failure; the first one never counts. A refusal that counts
+splits a message of many and rejects the record of a message of one.
 """
 
 from dataclasses import dataclass
@@ -28,18 +28,18 @@ from consumer.sentinel import (
 )
 
 UNAVAILABLE_LIMIT: Final = 10
-"""Failures that count after which a message that alone meets server errors is given up: hours."""
+"""A message that alone meets server errors is given up at this many failures that count: hours."""
 
 DRIFT_LIMIT: Final = 4
-"""The same for answers that the contract does not name."""
+"""The same for answers that the contract does not describe."""
 
 _LIMITS: Final = {Unavailable: UNAVAILABLE_LIMIT, Drift: DRIFT_LIMIT}
 
 MANY_REFUSALS: Final = 20
-"""Refused requests in a row of one instance, after which Sentinel seems to refuse everything."""
+"""After this many refusals in a row, an instance reports that Sentinel refuses everything."""
 
 THROTTLED_FOR: Final = timedelta(minutes=5)
-"""Time without any success after which a chunk that is throttled again is a problem."""
+"""After this time without any success, a chunk that is throttled again raises a problem."""
 
 REFUSING_EVERYTHING: Final = (
     "Sentinel refuses every record it is sent: not the records but the request is wrong (a bad "
@@ -59,7 +59,7 @@ THROTTLED_ON_AND_ON: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What was `sent` is uploaded; `rejected` records stay behind, each with its reason.
+    """The `sent` records are uploaded, except the `rejected` ones, each with its reason.
 
     All are indexes in the chunk. `stray` are errors that name no record of the request.
     """
@@ -121,16 +121,16 @@ def decide(
 
 
 def is_of_many(envelope: Envelope) -> bool:
-    """Whether a message carries many records, however few of them are still to be sent.
+    """Whether a message carries many records, even if few of them are still to be sent.
 
-    What its refusals prove holds for all of them together: the last one is not rejected for that,
+    A refusal of such a message says nothing of a single record. So its last record is not rejected,
     but sent in a message of its own.
     """
     return len(envelope.indexes) > 1
 
 
 def split_indexes(sent: tuple[int, ...], named: set[int]) -> tuple[tuple[int, ...], ...]:
-    """Return the records that a refusal named and the others; else two halves. In order.
+    """Return the named records and the others; without names, two halves. In order.
 
     One record is one part.
     """
@@ -169,7 +169,7 @@ def problem_of(
 
 
 def reason_of(answer: Answer) -> str:
-    """Return why an answer did not take the chunk, in words for the operator."""
+    """Return why the chunk was not accepted, in words for the operator."""
     match answer:
         case Uploaded():
             return ""
@@ -182,9 +182,10 @@ def reason_of(answer: Answer) -> str:
 
 
 def is_throttled_again(envelope: Envelope, *, now: datetime) -> bool:
-    """Whether a chunk that is throttled now was so the last time, too, and waits for minutes.
+    """Whether a chunk that is throttled now was throttled last time, too, and has waited for
+    minutes.
 
-    The first entry of a history is never dropped, so it tells since when.
+    The first entry of a history is never dropped, so it says since when.
     """
     if not envelope.history or envelope.history[-1].reason != THROTTLED:
         return False

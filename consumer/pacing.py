@@ -1,9 +1,9 @@
-"""Pacing: no request leaves without a send slot, and nobody waits long for one in a function.
+"""Pacing: every request needs a send slot, and an invocation waits for one only briefly.
 
-A message that arrives at its slot goes out. One that arrives late lost its slot to time, so it
-takes another: near enough to wait for here, or else it goes back on the queue until then. After a
-429 this instance sends nothing for as long as it was told, and slots that are reserved from then
-on lie behind that.
+A message that arrives at its slot is sent. A late message has lost its slot and reserves another.
+If that slot is within `MAX_WAIT` seconds, the invocation waits; else the message goes back on the
+queue until then. After a 429 this instance sends nothing for the time that Sentinel asked for, and
+new slots are reserved after that time.
 """
 
 import threading
@@ -19,12 +19,12 @@ LATE_AFTER: Final = 3.0
 seconds of lateness bring 100 into one sliding minute: the limit, and no more."""
 
 EARLY_BEFORE: Final = CLOCK_SKEW
-"""Seconds before its slot from which a message is on time. The queue delivers none early but one
-whose slot is more than its longest delay away, seven days; what is early by less is a difference
-between clocks, for which nothing should wait."""
+"""A message is on time from this many seconds before its slot. The queue delivers a message early
+only if the slot is more than seven days away, the queue's longest delay. Anything earlier by less
+is a difference between clocks, and not worth a wait."""
 
 MAX_WAIT: Final = 2.0
-"""Seconds that an invocation may wait for a slot: it is billed meanwhile."""
+"""Seconds that an invocation may wait for a slot: waiting is billed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +55,13 @@ class Pacer:
         self._closed_until = datetime.fromtimestamp(0, UTC)
 
     def is_on_time(self, slot: float | None) -> bool:
-        """Whether a request may leave at once, or wait on: its message is not late for its slot."""
+        """Whether the message of a request is not yet late for its `slot`."""
         now = self._clock.now()
         is_late = slot is None or now.timestamp() - slot > LATE_AFTER
         return not is_late and now >= self._closed_until
 
     def permit(self, slot: float | None, *, soon: bool = False) -> Permit:
-        """Return whether a request may leave whose message was sent for `slot`.
+        """Return whether the request of a message with this `slot` may leave.
 
         May wait up to `MAX_WAIT`. `soon`: see `come_back`. Raises what the ledger raises.
         """
@@ -82,10 +82,10 @@ class Pacer:
         return GO
 
     def near_permit(self) -> Go | None:
-        """Reserve the next slot and wait for it if it is near, else leave it to others: None.
+        """Reserve the next slot and wait for it, if it is near; else reserve none and return None.
 
-        For a request that nobody comes back for. Taken by another between the look and the
-        reservation, a slot may be lost all the same: seldom, and one.
+        For an optional second request. If another sender takes the slot between check and
+        reservation, one slot is wasted; this is rare.
         """
         free = self._slots.next_free()
         opens = self._closed_until if free is None else max(free, self._closed_until)
@@ -110,7 +110,7 @@ class Pacer:
         return (self._slots.reserve_soon() if soon else self._slots.reserve(1)).first
 
     def throttled(self, wait: float) -> None:
-        """Hold everything back for `wait` seconds, here at once and elsewhere by the slots."""
+        """Stop sending for `wait` seconds: this instance at once, others by later slots."""
         until = self._clock.now() + timedelta(seconds=wait)
         with self._lock:
             self._closed_until = max(self._closed_until, until)

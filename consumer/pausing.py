@@ -8,11 +8,12 @@ from common.errors import PipelineError
 from common.ledger.control import Control, Pause
 
 LOOK_EVERY: Final = 30.0
-"""Seconds between two reads of one instance: so long may uploads go on after a pause has begun."""
+"""Seconds between two reads of one instance. Uploads may go on for that long after a pause
+began."""
 
 
 class PauseWatch:
-    """The pause as one instance knows it. Safe to use from several threads."""
+    """The pause as this instance last read it. Safe to use from several threads."""
 
     def __init__(self, control: Control, *, clock: Clock) -> None:
         self._control = control
@@ -22,9 +23,9 @@ class PauseWatch:
         self._last: Pause | None = None
 
     def current(self) -> Pause | None:
-        """Return the pause that is on, None where none is. Raises what the ledger raises.
+        """Return the current pause, or None. Raises what the ledger raises.
 
-        One thread reads, without holding up the others: they go by what is known, if anything is.
+        One thread reads; the others do not wait, and use the last known value if there is one.
         """
         now = self._clock.boottime()
         with self._lock:

@@ -1,12 +1,12 @@
-"""Poison: keep every message that is given up, by the consumer or by the host, whatever is in it.
+"""Poison: keep every message that the consumer or the host gives up, whatever its content.
 
 The host gives a message up after `maxDequeueCount` deliveries without an outcome, and copies it to
-the poison queue with a new id, no reason and seven days to live. It counts deliveries that no fault
-of the message ended: it stops itself when storage is away, and what is in flight then comes back.
-So the handler puts a message back on the upload queue up to `MAX_PUT_BACK` times, and keeps it as
-poison only then. A handler that raises is run again every ten minutes, or never, by the version of
-the queue extension: nothing in a message's content may raise here, and while the ledger is out of
-reach a fresh copy is put on the poison queue instead.
+the poison queue with a new id, without a reason, for seven days. It also counts deliveries that
+ended through no fault of the message: the host stops when storage is unavailable, and the messages
+in flight come back. So the handler puts a message back on the upload queue up to `MAX_PUT_BACK`
+times before it keeps the message as poison. If the handler raises, the host runs it again after ten
+minutes or never, depending on the version of the queue extension. So no message content may raise
+here; while the ledger is unreachable, a fresh copy goes to the poison queue instead.
 """
 
 from dataclasses import replace
@@ -31,8 +31,8 @@ KEEP_AGAIN_AFTER: Final = 10 * 60.0
 """Seconds until a message that could not be kept is tried again."""
 
 MAX_PUT_BACK: Final = 3
-"""How often a message that the host gave up goes back to the upload queue: with the first time, 20
-deliveries without an outcome. An outage that stops the host costs the message one of them."""
+"""How often a message that the host gave up goes back to the upload queue. Together with the first
+time, that makes 20 deliveries without an outcome; an outage that stops the host uses up one."""
 
 HOST_GAVE_UP: Final = (
     "the Functions host gave up: every delivery ended without an outcome (crash, time-out or "
@@ -43,7 +43,7 @@ HOST_GAVE_UP: Final = (
 class PoisonKeeper:
     """Writes messages that are given up into the ledger. Safe to use from several threads.
 
-    Every method raises what the ledger raises, and nothing for what is in a message.
+    Every method raises what the ledger raises; no content of a message raises anything.
     """
 
     def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
@@ -95,10 +95,10 @@ class PoisonKeeper:
         _announce(record)
 
     def _follow(self, record: PoisonRecord, envelope: Envelope) -> None:
-        """Bring record and chunk together where somebody was faster since the chunk was read.
+        """Make record and chunk agree if the chunk's row has changed since it was read.
 
-        An operator discarded the record: so the chunk is. A copy was uploaded, or the chunk is void
-        or superseded: then nobody needs to see to the record.
+        If an operator discarded the record, the chunk is discarded. If a copy was uploaded, or the
+        chunk is void or superseded, the record needs no operator.
         """
         kept = self._ledger.poison.get(record.run_id, record.poison_id)
         chunk = self._ledger.chunks.get(envelope.run_id, envelope.key)
@@ -116,9 +116,9 @@ def handle_poison(
 ) -> None:
     """Put one message of the poison `queue` back on the `upload_queue`, or keep it.
 
-    While neither is possible a copy goes to the poison queue. Called twice: two copies of one
-    chunk, or one row. If it dies halfway: the host delivers the message again. Raises only when
-    even the copy was not possible.
+    While neither is possible, a copy goes to the poison queue. Called twice: two copies of one
+    chunk, or one row. If it dies halfway: the host delivers the message again. Raises only if the
+    copy failed, too.
     """
     try:
         if not put_back(message, queue=upload_queue):
@@ -130,8 +130,9 @@ def handle_poison(
 def put_back(message: str, *, queue: SendQueue) -> bool:
     """Send a message that the host gave up to the upload `queue` once more, and count it.
 
-    False for what is to be kept: it was put back `MAX_PUT_BACK` times, or it cannot be read. One of
-    a later release goes back as it is, and is not counted. Raises what the queue raises.
+    False if the message is to be kept: it was put back `MAX_PUT_BACK` times, or it cannot be read.
+    A message of a later release goes back unchanged, and is not counted. Raises what the queue
+    raises.
     """
     try:
         envelope = decode_envelope(message)

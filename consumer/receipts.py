@@ -63,8 +63,8 @@ class ReceiptWriter:
     def write(self, done: Done, envelope: Envelope, chunk: Chunk | None) -> None:
         """Keep the rejections, then record the answer on `chunk`; called twice: the same rows.
 
-        `chunk` is the row as it was seen right before the request. Without one the answer stands
-        in the log only: the ledger that the chunk was in is lost.
+        `chunk` is the row as it was read right before the request. Without a row the ledger of the
+        chunk was lost, and the answer is only logged.
         """
         now = self._clock.now()
         rejected = len(done.sent) - done.accepted
@@ -98,7 +98,7 @@ class ReceiptWriter:
 
 
 def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejection]:
-    """Return the rejections of a receipt, each with the record it speaks of, if it has it."""
+    """Return the rejections of a receipt, each with its record, if the chunk has that record."""
     records = records_of(envelope)
     rejections = []
     answers = [(error, False) for error in done.rejected] + [(error, True) for error in done.stray]

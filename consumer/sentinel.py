@@ -1,7 +1,7 @@
 """Sentinel's upload API: post the exact bytes, and decide what the answer means.
 
-`classify_answer` is the one table of statuses, a pure function; `SentinelClient` only posts. A
-timeout may hide an accepted upload: repeating is safe, because Sentinel replaces an indicator of
+`classify_answer` is the only table of statuses, a pure function; `SentinelClient` only posts. A
+timeout may hide an accepted upload. Repeating it is safe, because Sentinel replaces an indicator of
 the same id. This module must not know the queue or the ledger.
 """
 
@@ -24,16 +24,16 @@ from common.uploads import upload_body, upload_url
 CONNECT_TIMEOUT: Final = 10.0
 READ_TIMEOUT: Final = 75.0
 """Seconds without a byte. Users report 6 to 8 s for a request of 100 objects (docs/contracts.md).
-`REQUEST_WITHIN` bounds the request as a whole, however steadily its bytes come and go."""
+`REQUEST_WITHIN` bounds the whole request, even if its bytes keep coming."""
 
 MAX_ANSWER: Final = 4 * 1024 * 1024
-"""Bytes of an answer: an error for each of 100 records takes a hundredth of that."""
+"""Bytes of an answer: errors for all of 100 records take a hundredth of that."""
 
 DEFAULT_THROTTLE: Final = 60.0
 """Seconds to wait when a 429 does not say how long: the limit is counted per minute."""
 
 MAX_THROTTLE: Final = 3600.0
-"""A 429 that asks for longer is taken for this many seconds."""
+"""The longest wait in seconds that a 429 is granted."""
 
 MAX_MESSAGES: Final = 10
 """Error messages kept of one rejected record."""
@@ -44,7 +44,7 @@ MAX_MESSAGE: Final = 500
 THROTTLED: Final = "Sentinel asked to slow down (429)"
 
 MAX_INDEX: Final = 2**31
-"""An index beyond this is none: it becomes a part of a key of the ledger."""
+"""A larger index is ignored, because an index becomes part of a key in the ledger."""
 
 REFUSED_EACH: Final = "Sentinel refused every record of the request (200)"
 
@@ -65,10 +65,10 @@ class RecordError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploaded:
-    """The request was taken: `count` records less the `rejected` ones are accepted.
+    """The request was accepted: `count` records less the `rejected` ones.
 
-    `stray` are errors whose index names no record of the chunk: contract drift. At least one
-    record is accepted even if each of them stands for one that is not.
+    `stray` are errors whose index names no record of the chunk: contract drift. Even if each of
+    them stands for a rejected record, at least one record was accepted.
     """
 
     rejected: tuple[RecordError, ...] = ()
@@ -77,7 +77,8 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Nothing of the request was taken, for what is in it; `named` are records it named."""
+    """The whole request was refused for its content; `named` are the records that the answer
+    named."""
 
     reason: str
     named: tuple[RecordError, ...] = ()
@@ -114,7 +115,7 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """An answer that the contract does not name."""
+    """An answer that the contract does not describe."""
 
     reason: str
 
@@ -173,15 +174,15 @@ class SentinelClient:
     ) -> None:
         self._url = upload_url(base_url, workspace_id)
         self.destination = destination_of(base_url, workspace_id)
-        """Whose indicators these are, as chunks name it."""
+        """Where the chunks go, in the form that chunks name it."""
         self._clock = clock
         self._session = PlainSession(connections=connections)
 
     def upload(self, objects: bytes, *, count: int, token: str) -> Answer:
         """Post `objects`, a JSON array of `count` records, as they are; return the answer.
 
-        One request: whoever repeats it needs another send slot. Called twice: accepted twice,
-        stored once. Over within `REQUEST_WITHIN` seconds, and what comes of it with it.
+        One request: a caller that repeats it needs another send slot. Called twice: accepted twice,
+        stored once. Ends within `REQUEST_WITHIN` seconds.
         """
         try:
             with (
@@ -213,10 +214,10 @@ class SentinelClient:
 
 
 def _read_receipt(body: bytes, count: int) -> Answer:
-    """Read a 2xx: nothing, `{}` and `{"errors": []}` all mean that everything was accepted.
+    """Read a 2xx: an empty body, `{}` and `{"errors": []}` all mean that everything was accepted.
 
-    With an error for every record nothing was, so it says no more of them than a 400 does. Any
-    other body is drift: services are known to answer 200 and say in the body that they failed.
+    With an error for every record nothing was accepted, and that says as little about each record
+    as a 400. Any other body is drift: some services answer 200 and report a failure in the body.
     """
     errors = _read_errors(body, count)
     if isinstance(errors, Drift):
@@ -229,7 +230,7 @@ def _read_receipt(body: bytes, count: int) -> Answer:
 
 
 def _named_records(body: bytes, count: int) -> tuple[RecordError, ...]:
-    """Return the records that a refusal names, if it names any; a 400 may carry `errors` too."""
+    """Return the records that a refusal names, if any; a 400 may carry `errors`, too."""
     errors = _read_errors(body, count)
     return () if isinstance(errors, Drift) or errors.stray else errors.named
 
@@ -265,10 +266,10 @@ def _read_errors(body: bytes, count: int) -> _Errors | Drift:
 
 
 def _listed_errors(answer: object) -> list[Any] | Drift:
-    """Return the list of errors in an answer: in a receipt, where `null` is none, or bare."""
+    """Return the list of errors in an answer: bare, or in a receipt, where `null` means none."""
     if isinstance(answer, dict):
         if answer and "errors" not in answer:
-            return Drift(reason="Sentinel answered 200 with a body that is no receipt")
+            return Drift(reason="Sentinel answered 200 with a body that is not a receipt")
         answer = [] if answer.get("errors") is None else answer["errors"]
     if not isinstance(answer, list):
         return Drift(reason="Sentinel answered 200 with errors that are not a list")

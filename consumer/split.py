@@ -1,8 +1,8 @@
 """Parts: messages that each carry some of the records of a chunk that Sentinel refused. Pure.
 
-A part names its chunk and the indexes of its records in the chunk's row, where each has a letter.
-That is all of its state: it is delivered like a chunk, may be split again, and ends when its
-records have final letters. So doubles of a part, which a crash may leave, do no harm.
+A part names its chunk and the indexes of its records in the chunk's row, where each record has a
+letter. It has no other state: it is delivered like a chunk, may be split again, and ends when its
+records have final letters. So duplicates of a part, which a crash may leave, do no harm.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def part_of(envelope: Envelope, indexes: Sequence[int]) -> Envelope:
 
 
 def objects_of(envelope: Envelope, indexes: Sequence[int]) -> bytes:
-    """Return the JSON array of the records at `indexes` of the chunk, of those that it carries."""
+    """Return the JSON array of those records at `indexes` of the chunk that the message carries."""
     if tuple(indexes) == envelope.indexes:
         return envelope.body
     records = dict(zip(envelope.indexes, _objects(envelope), strict=False))
@@ -47,12 +47,13 @@ def objects_of(envelope: Envelope, indexes: Sequence[int]) -> bytes:
 
 
 def is_flawed(envelope: Envelope) -> bool:
-    """Whether the body does not hold as many records as the envelope counts, so has no parts."""
+    """Whether the body and the envelope disagree on the number of records, so there are no
+    parts."""
     return len(_objects(envelope)) != envelope.count
 
 
 def _objects(envelope: Envelope) -> list[Any]:
-    """Return the objects in the body; none where one of them could not be written again."""
+    """Return the objects in the body; an empty list if any of them could not be written again."""
     try:
         objects = orjson.loads(envelope.body)
     except orjson.JSONDecodeError:

@@ -1,8 +1,8 @@
 """The two queue triggers: chunks to upload, and messages that the host gave up.
 
 Importing needs no setting: clients are made on the first call and kept for the instance's life.
-While the settings are wrong, chunks are deferred with that reason instead of being used up, and the
-problem shows.
+While the settings are wrong, chunks are deferred with that reason instead of using up their
+deliveries, and a problem is open.
 """
 
 import random
@@ -27,7 +27,7 @@ from consumer.sentinel import SentinelClient
 from consumer.wiring import make_deliverer
 
 SAFE_DELAY = 60.0
-"""Seconds between tries while the settings, that of the delay among them, are wrong."""
+"""Seconds between tries while the settings are wrong, `DEFERRAL_DELAY` included."""
 
 blueprint = func.Blueprint()
 
@@ -40,7 +40,7 @@ def sentinel_upload(message: func.QueueMessage) -> None:
         deliverer = _deliverer()
     except SettingsError as error:
         defer_message(text, str(error), deferrer=_safe_deferrer())
-        with suppress(PipelineError):  # the settings of the tables may be among them
+        with suppress(PipelineError):  # the settings of the tables may be wrong, too
             _safe_problems().raise_problem(ProblemKind.ACCESS, str(error))
         return
     deliverer.deliver(text)
@@ -82,7 +82,7 @@ def _deliverer() -> Deliverer:
 
 @cache
 def _safe_deferrer() -> Deferrer:
-    """Return a deferrer that needs no setting but where the queue is."""
+    """Return a deferrer that needs no setting but the queue's."""
     return Deferrer(
         queue=_queue(UPLOAD_QUEUE),
         ledger=None,
@@ -94,7 +94,7 @@ def _safe_deferrer() -> Deferrer:
 
 @cache
 def _safe_problems() -> Problems:
-    """Return the problems as they count while the deferrer that needs no setting is at work."""
+    """Return the problems, with the delays of the deferrer that needs no other setting."""
     return Problems(_tables(), clock=SystemClock(), stands_for=longest_wait(SAFE_DELAY))
 
 
