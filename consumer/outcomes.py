@@ -182,8 +182,7 @@ def reason_of(answer: Answer) -> str:
 
 
 def is_throttled_again(envelope: Envelope, *, now: datetime) -> bool:
-    """Whether a chunk that is throttled now was throttled last time, too, and has waited for
-    minutes.
+    """Whether a throttled chunk was throttled last time, too, and has waited for minutes.
 
     The first entry of a history is never dropped, so it says since when.
     """

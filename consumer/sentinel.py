@@ -77,8 +77,7 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The whole request was refused for its content; `named` are the records that the answer
-    named."""
+    """The whole request was refused for its content; `named` are the records it named."""
 
     reason: str
     named: tuple[RecordError, ...] = ()

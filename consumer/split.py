@@ -47,8 +47,7 @@ def objects_of(envelope: Envelope, indexes: Sequence[int]) -> bytes:
 
 
 def is_flawed(envelope: Envelope) -> bool:
-    """Whether the body and the envelope disagree on the number of records, so there are no
-    parts."""
+    """Whether body and envelope disagree on the number of records, so that there are no parts."""
     return len(_objects(envelope)) != envelope.count
 
 

@@ -1,8 +1,8 @@
 """How verdicts become chunks, and how far the checkpoint may move. Pure.
 
 Chunks are filled across page borders. Two checkpoints say how far a run has come: `settled` is the
-first object that is not dealt with, `reached` the first that was not read; the indicators between
-wait for their chunk to fill. While none waits, the two are the same. So the settled one never
+first object whose outcome is not stored, `reached` the first that was not read. The indicators
+between the two wait for their chunk to fill; if none waits, the two are equal. So `settled` never
 passes an indicator that is not in a chunk. This module does no I/O.
 """
 
@@ -23,7 +23,7 @@ from common.records import pack_records
 from producer.indicators import FILTERED, OLDER, UNCHANGED, Indicator, Invalid, Verdict
 
 SURELY_FITS: Final = 32 * 1024
-"""An indicator of at most this many bytes fits in an envelope even if nothing compresses."""
+"""An indicator of at most this many bytes fits in an envelope even if it is incompressible."""
 
 BESIDES_THE_BODY: Final = 1024
 """A new envelope is at most this much larger than its body and its fingerprints, as packed."""
@@ -43,10 +43,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedChunk:
-    """A chunk ready to be enqueued: its envelope, and the body as it stands in the message.
+    """A chunk ready to be enqueued: its envelope, and the body in the form of the message.
 
-    `records` is what its row keeps. Of the indicators in `supersedes` older versions may still be
-    on their way. `is_recent`: a request with one of them may be about to leave.
+    `records` is what its row keeps. Older versions of the indicators in `supersedes` may still be
+    on their way. `is_recent`: a request with one of those versions may be about to leave.
     """
 
     envelope: Envelope
@@ -86,13 +86,13 @@ class FilledPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageAt:
-    """Where a page stands in its run: the token it was fetched with, its number, the next."""
+    """The place of a page in its run: the token it was fetched with, its number, the next token."""
 
     token: str | None
     number: int
     next_token: str | None = None
     offset: int = 0
-    """Index of the first verdict given; what lies before was dealt with earlier."""
+    """Index of the first verdict given; earlier objects were handled by an earlier tick."""
 
 
 def fill_chunks(
@@ -142,7 +142,7 @@ def fill_chunks(
 
 
 def flush_chunks(progress: Progress, *, origin: Origin) -> FilledPage:
-    """Return the chunk of what still waits, and the checkpoint behind everything read."""
+    """Return the chunk of the waiting indicators, and the checkpoint behind everything read."""
     filling = _Filling(progress, origin)
     filling.close_chunk()
     reached = progress.reached
@@ -199,7 +199,7 @@ def _at(page: PageAt, offset: int) -> Cursor:
 
 
 def _behind(page: PageAt, end: int) -> Cursor:
-    """Return the place behind `end` objects of a page, all that it has."""
+    """Return the place behind a page of `end` objects."""
     if page.next_token is None:
         return replace(_at(page, end), done=True)
     return Cursor(token=page.next_token, page=page.number + 1)
@@ -219,7 +219,7 @@ def _fits(packed: PackedChunk) -> bool:
 
 
 class _Filling:
-    """The chunks of one page while they fill, and the checkpoint before what waits."""
+    """The chunks of one page while they fill, and the checkpoint before the waiting indicators."""
 
     def __init__(self, progress: Progress, origin: Origin) -> None:
         self.waiting = list(progress.waiting)
@@ -230,7 +230,7 @@ class _Filling:
         self._chunks: list[PackedChunk] = []
 
     def close_chunk(self) -> None:
-        """Make a chunk of what waits, if anything does."""
+        """Make a chunk of the waiting indicators, if there are any."""
         if self.waiting:
             packed = chunks_of(self.waiting, origin=self._origin, sequence=self._sequence)
             self._sequence += len(packed)

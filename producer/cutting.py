@@ -1,11 +1,11 @@
-"""A page that no parser takes whole, cut into its objects: one bad object costs one object.
+"""Cut a page that no parser accepts whole into its objects: one bad object costs one object.
 
-A scan finds where each object ends; it counts brackets on a stack of its own, so depth is no
-limit. Each object is then parsed alone, by the parser that also takes whole pages, so it has the
-same verdict whatever its neighbours are. Not obvious: an object may be damaged so that its end
-cannot be seen, by an open quote or a missing bracket. It then ends where the next object begins:
-something in braces that is complete and has a `type` and an `id`. A page that ends too early is
-never taken for a whole one. This module must not know what makes an indicator valid.
+A scan finds the end of each object. It keeps open brackets on a stack of its own, so nesting may
+have any depth. Each object is then parsed alone, by the parser that also parses whole pages, so its
+verdict does not depend on its neighbours. Not obvious: an open quote or a missing bracket may hide
+the end of an object. Such an object ends where the next one begins: complete braces with a `type`
+and an `id`. A page that ends too early is never accepted as whole. This module must not know what
+makes an indicator valid.
 """
 
 import json
@@ -23,8 +23,8 @@ NESTED_TOO_DEEPLY: Final = "is nested too deeply"
 BEYOND_64_BITS: Final = "holds a number beyond 64 bits"
 
 decode_strictly: Final[Callable[[bytes], Any]] = msgspec.json.Decoder().decode
-"""Return the value of any JSON text. Integers stay exact, whatever their size: the caller can see
-the one that no receiver reads. Raises what `NOT_JSON` names."""
+"""Return the value of any JSON text. Integers of any size stay exact, so that the caller can reject
+the ones that receivers cannot read. Raises what `NOT_JSON` names."""
 
 NOT_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -41,7 +41,7 @@ class Unreadable:
 
 
 class _BrokenError(ValueError):
-    """The text is not JSON from some place on, or ends too early."""
+    """The text stops being JSON at some place, or ends too early."""
 
 
 def cut_answer(content: bytes) -> dict[str, Any] | None:
@@ -80,7 +80,7 @@ def decode_object(content: bytes) -> Any:
 def decode_loosely(content: bytes) -> Any:
     """Return the value of a JSON text whose strings and numbers may be odd; raises `NOT_JSON`.
 
-    For what is around the objects: a check of each value that is used says what is wrong with it.
+    For the text around the objects; each value that is used is checked by its user.
     """
     return json.loads(content.decode("utf-8-sig", "surrogateescape"), strict=False)
 
@@ -88,8 +88,8 @@ def decode_loosely(content: bytes) -> Any:
 class _Pieces:
     """The spans of the objects of a page, from the bracket at `start` on; iterate once.
 
-    After that `end` is behind the bracket that closes the list, 0 if none was found. Where the last
-    object is damaged, that bracket is looked for from the end of the page, and is not `is_certain`.
+    Afterwards `end` is behind the bracket that closes the list, or 0 if none was found. If the last
+    object is damaged, that bracket is searched from the end of the page, and `is_certain` is False.
     """
 
     def __init__(self, content: bytes, start: int) -> None:
@@ -123,7 +123,8 @@ class _Pieces:
         except _BrokenError:
             end = 0
         if end and self._is_separated(end):
-            # One that lacks its last brackets takes those of the page, and the objects up to there.
+            # An object without its last brackets swallows those of the page, and the objects before
+            # them.
             takes_more = _IS_MEMBER(content, end) and 0 < self._end_of_list(begin) < end
             if not takes_more:
                 return end
@@ -136,7 +137,7 @@ class _Pieces:
         return end or len(content)
 
     def _is_separated(self, end: int) -> bool:
-        """Whether what is behind the object that ends there may be there."""
+        """Whether the text behind the object's end may follow an object."""
         found = _SEPARATOR(self._content, end)
         if found is None:
             return False
@@ -151,7 +152,7 @@ class _Pieces:
         return _IS_BLANK(self._content, end) is not None and _closes_page(self._content, at)
 
     def _next_object(self, begin: int) -> int:
-        """Return where the damaged object at `begin` ends as another begins; 0 if none does."""
+        """Return where the damaged object at `begin` ends: at the next one; 0 if there is none."""
         for found in _NEXT(self._content, begin + 1):
             at = found.start("brace")
             try:
@@ -177,11 +178,11 @@ class _Pieces:
         return behind
 
     def _end_of_list(self, begin: int) -> int:
-        """Return where the list of objects ends, seen from the page's end; 0 if it does not."""
+        """Return where the list of objects ends, searched from the page's end; 0 if nowhere."""
         return next((end for end in self._ends_of_list() if end >= begin), 0)
 
     def _ends_of_list(self) -> list[int]:
-        """Return where the list of objects may end, the last one first; looked for once."""
+        """Return where the list of objects may end, the last place first; searched once."""
         if self._list_ends is None:
             content = self._content
             last = deque(_CLOSING(content, self._at), maxlen=_MAX_CLOSING)
@@ -192,30 +193,30 @@ class _Pieces:
 
 
 _SEPARATOR: Final = re.compile(rb"\s*+(?:[,{]|(?P<bracket>\])|\Z)").match
-"""What may stand behind an object that is complete; the comma may be missing."""
+"""What may follow a complete object; the comma may be missing."""
 
 _IS_MEMBER: Final = re.compile(rb'\s*+,\s*+"(?:[^"\\]|\\.)*+"\s*+:', re.DOTALL).match
-"""What stands behind the list of objects, but behind none of its objects."""
+"""What follows the list of objects, and never an object in it."""
 
 _MAX_WORK: Final = 4
 _LEAST_WORK: Final = 4 << 20
-"""How often each byte of a page is looked at on average, and how many bytes at least, when looking
-for the ends of damaged objects. A large page that is damaged all over would take hours otherwise.
-What is left then is one damaged object."""
+"""The budget of the search for the ends of damaged objects: how often each byte of a page is read
+on average, and the least number of bytes. Without it a large page that is damaged throughout would
+take hours. When the budget is used up, the rest counts as one damaged object."""
 
 _MAX_CLOSING: Final = 20
-"""Brackets from the end of a page that are looked at: more are not behind the list of objects."""
+"""Brackets from the end of a page that are tried: no page has more behind its list of objects."""
 
 _TOKEN: Final = re.compile(
     rb'\s*+(?:(?P<text>"(?:[^"\\]|\\.)*+")|[{}\[\],:]|(?P<word>[^\s"{}\[\],:]++))', re.DOTALL
 ).match
-"""A string, a mark or a word: what it holds is judged when the object is parsed."""
+"""A string, a mark or a word: its content is checked when the object is parsed."""
 
 _NEXT: Final = re.compile(rb"(?:(?<=\})\s*+|,\s*+)(?P<brace>\{)").finditer
 """What may be the beginning of another object."""
 
 _IDENTITY: Final = (re.compile(rb"\btype\b"), re.compile(rb"\bid\b"))
-"""What every object of STIX has, and its nested ones do not have both."""
+"""What every STIX object has; no nested object has both."""
 
 _CLOSING: Final = re.compile(rb"\](?=\s*+[,}])").finditer
 
@@ -250,10 +251,10 @@ def _expect(content: bytes, at: int, mark: bytes) -> int:
 def _end_of_value(
     content: bytes, at: int, state: "_State | None" = None, within: "Sequence[_State]" = ()
 ) -> int:
-    """Return where the value ends that begins at `at`, be it odd inside.
+    """Return where the value that begins at `at` ends, even if its content is odd.
 
-    For the rest of a value, `state` says what is expected and `within` what lies around it.
-    Raises `_BrokenError` with the place from which on it is no value.
+    For the rest of a value, `state` says what is expected and `within` what surrounds it. Raises
+    `_BrokenError` with the place where it stops being a value.
     """
     state = state or _State.START
     outer = list(within)  # what to go on with behind each bracket that is open
@@ -308,7 +309,7 @@ _STEPS: Final = {
     (_State.ITEM_DONE, ord(",")): _State.ITEM,
     (_State.ITEM_DONE, ord("]")): _State.CLOSED,
 }
-"""What may follow what; a comma too many is let pass, for the end can be seen all the same."""
+"""What may follow what; an extra comma is accepted, because it does not hide the end."""
 
 
 def _end_of_page(content: bytes, at: int) -> int:
@@ -324,7 +325,7 @@ _IS_BLANK: Final = re.compile(rb"\s*+\Z").match
 
 
 def _closes_page(content: bytes, at: int) -> bool:
-    """Whether what is behind the bracket before `at` closes the list of objects and the page."""
+    """Whether the text behind the bracket before `at` ends the list of objects and the page."""
     if not _MAY_CLOSE(content, at):
         return False
     head = b'{"%s":{"%s":[' % tuple(name.encode() for name in _PLACE)
@@ -332,11 +333,11 @@ def _closes_page(content: bytes, at: int) -> bool:
 
 
 _MAY_CLOSE: Final = re.compile(rb'\s*+(?:\}|,\s*+")').match
-"""Told at a glance, for a page may have many brackets that close nothing."""
+"""A cheap check, because a page may have many brackets that close nothing."""
 
 
 def _envelope(head: bytes, tail: bytes) -> dict[str, Any] | None:
-    """Return the answer less its objects, None if head and tail make no answer with a page."""
+    """Return the answer without its objects; None if head and tail are no answer with a page."""
     content = head + b"]" + tail
     for decode in (decode_strictly, decode_loosely):
         try:
@@ -374,7 +375,7 @@ def _reason(content: bytes, error: Exception) -> str:
 
 
 class _NumberError(Exception):
-    """A number cannot be had in 64 bits."""
+    """A number does not fit in 64 bits."""
 
 
 def _checked(digits: str) -> int:

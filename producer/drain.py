@@ -1,10 +1,10 @@
 """Pages to messages: fetch one page while the page before it is put on the queue.
 
-The order of the writes is what keeps indicators from being lost and old versions from winning: the
+The order of the writes keeps indicators from being lost and old versions from winning: first the
 rows of the chunks, with the head of the run; then older versions are struck; then the messages;
-then the checkpoint. A crash between any two of them repeats work and loses none. No more than two
-pages are ever held, whatever the size of the feed. Threads here fetch and send; they log nothing
-and write no row.
+then the checkpoint. A crash between any two of them repeats work and loses none. At most two pages
+are in memory, whatever the size of the feed. Threads here fetch and send; they log nothing and
+write no row.
 """
 
 import random
@@ -48,8 +48,8 @@ SENDERS: Final = 8
 """Threads that enqueue a page's chunks side by side."""
 
 MAX_INVALID_KEPT: Final = 1000
-"""Invalid records of one page that are kept with their content; the rest is only counted, so
-that a feed that is wrong as a whole does not become a million rows."""
+"""Invalid records of one page that are kept with their content. The rest is only counted, so that a
+feed of invalid objects does not become a million rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +101,9 @@ class Sender:
     ) -> None:
         """Write the rows of `chunks`, strike what they supersede, then enqueue them.
 
-        Each message is tried at least once; `give_up_at` ends the tries of those that fail. If it
-        dies halfway, the next tick makes the rows void: they lie beyond the checkpoint. Raises
-        `LeaseLostError`, before any message is sent, when another tick has the run.
+        Each message is tried at least once; `give_up_at` ends the retries. If it dies halfway, the
+        next tick makes the rows void, because they lie beyond the checkpoint. Raises
+        `LeaseLostError`, before any message is sent, if another tick has the run.
         """
         if not chunks:
             return
@@ -150,10 +150,10 @@ class Sender:
             self._ledger.chunks.strike(run_id, key, indexes)
 
     def _departures(self, chunks: Sequence[PackedChunk]) -> list["_Departure"]:
-        """Return when each chunk may leave: in a send slot, or once no request is in its way.
+        """Return when each chunk may leave: in a send slot, or after any older request is over.
 
-        A recent one takes its slot when it comes back from the queue: slots that were reserved two
-        minutes ahead would keep everybody else waiting. They come back one after the other.
+        A recent chunk reserves its slot when it comes back from the queue, because a slot reserved
+        two minutes ahead would delay all others. Recent chunks come back one after the other.
         """
         prompt = sum(not chunk.is_recent for chunk in chunks)
         slots: Iterator[datetime] = iter(())
@@ -186,7 +186,7 @@ class Sender:
         )
 
     def _delay(self, departure: "_Departure") -> float:
-        """Return the seconds until a slot as they are now, or the delay of a chunk without one."""
+        """Return the seconds from now until a slot, or the delay of a chunk without a slot."""
         if departure.slot is None:
             return departure.delay
         return (departure.slot - self._clock.now()).total_seconds()
@@ -220,11 +220,11 @@ def drain_pages(
 ) -> None:
     """Put everything from the run's checkpoint to the feed's end on the queue.
 
-    `first` is the page at the checkpoint if it is already here. `fetch` runs on a thread of its
+    `first` is the page at the checkpoint, if it is already here. `fetch` runs on a thread of its
     own, `keep_going` between pages; what either raises stops the tick. Raises `GapError` when
-    paging goes in circles, `OutOfTimeError` at `max_pages`. Guarantee: whatever stops the tick in
-    good order, what was read is on the queue and the checkpoint behind it: nobody may be able to
-    read those pages again.
+    paging goes in circles, `OutOfTimeError` at `max_pages`. Guarantee: unless the process dies,
+    everything read is on the queue before the tick ends, and the checkpoint is behind it; Lumen may
+    not give those pages again.
     """
     with sender.threads(1, "lumen-page") as fetcher, sender.threads(SENDERS, "enqueue") as pool:
         store = _Store(
@@ -313,15 +313,15 @@ class _Store:
         self._pool = pool
         self._give_up_at = give_up_at
         self.is_sound = True
-        """Whether the last write came to its end; after one that did not, none is tried."""
+        """Whether the last write succeeded; after a failed write no other is tried."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something was read that is not yet behind the checkpoint."""
+        """Whether something was read that the checkpoint has not passed yet."""
         return bool(self.progress.waiting)
 
     def follow(self, at: PageAt) -> GapError | None:
-        """Note the token of the next page; return the gap where it leads back."""
+        """Remember the token of the next page; return a gap if it leads back."""
         if at.next_token is None:
             return None
         try:
@@ -334,7 +334,7 @@ class _Store:
         """Store the chunks that a page completes."""
         config = self.config
         begin = max(at.offset, page.wished)
-        # One after the other: what is wished for is known when Lumen's objects are looked up.
+        # In this order, so that wishes are known when Lumen's objects are looked up.
         verdicts = chain(
             judge_wishes(page.objects[at.offset : begin], self._known, fits=fits),
             judge_page(page.objects[begin:], config.filters, self._known, self._policy, fits=fits),

@@ -26,7 +26,7 @@ _MODIFIED_MASK: Final = np.uint64((1 << 48) - 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """How long an entry is kept, in days: from its entry, behind its end, or without an end."""
+    """How long an entry is kept, in days: after its entry, after its end, or without an end."""
 
     known_for: int = 90
     behind_end: int = 7
@@ -37,7 +37,8 @@ class Keeping:
 class Entries:
     """The newest known version of each id: parallel arrays, sorted by id, each id once.
 
-    `entered` and `kept` count days since 1970; the last is kept until, with the bit `VOID`.
+    `entered` and `kept` are days since 1970: when it was entered, and until when it is kept. `kept`
+    also holds the bit `VOID`.
     """
 
     ids: Words
@@ -67,8 +68,8 @@ class Entries:
         return self if lives.all() else self.take(lives)
 
     def ends_late(self, count: int, *, today: int) -> NDArray[np.bool_]:
-        """Return which entries stay when the `count` that end first go, none younger than a day."""
-        # Days are of the calendar: what was entered late yesterday is younger than a day, too.
+        """Return which entries stay if the `count` that end first are dropped, none of today."""
+        # Calendar days: what was entered late yesterday may be younger than a day.
         until = np.where(self.entered >= today - 1, np.uint16(LAST_DAY), self.kept & LAST_DAY)
         stays = np.ones(len(self), dtype=bool)
         stays[np.argsort(until, kind="stable")[:count]] = False
@@ -92,7 +93,7 @@ _COLUMNS: Final = [column.name for column in fields(Entries)]
 
 
 def unpack_entries(packed: bytes) -> Entries:
-    """Return the entries that `pack` packed; raises `ValueError` when they are cut."""
+    """Return the entries that `pack` packed; raises `ValueError` if they are truncated."""
     count, odd = divmod(len(packed), ENTRY_BYTES)
     if odd:
         raise ValueError("packed entries are cut")
@@ -113,7 +114,7 @@ def no_entries() -> Entries:
 
 
 def concatenate(parts: Sequence[Entries]) -> Entries:
-    """Return the entries of parts that follow each other in order of ids."""
+    """Return the entries of `parts`, whose ids follow each other in order."""
     if len(parts) == 1:
         return parts[0]
     parts = parts or [no_entries()]
@@ -123,9 +124,9 @@ def concatenate(parts: Sequence[Entries]) -> Entries:
 
 
 def gather(parts: Iterable[Entries], *, count: int) -> Entries:
-    """Return the entries of parts that follow each other in order of ids, `count` at most.
+    """Return the entries of `parts`, whose ids follow each other in order; `count` at most.
 
-    No part is kept: an index of ten million is held once, not twice.
+    Each part is freed at once, so an index of ten million is in memory once, not twice.
     """
     none = no_entries()
     together = Entries(**{name: np.empty(count, getattr(none, name).dtype) for name in _COLUMNS})
@@ -139,10 +140,11 @@ def gather(parts: Iterable[Entries], *, count: int) -> Entries:
 
 
 def newest(parts: Sequence[Entries]) -> Entries:
-    """Return the newest version of each id; of equal `modified` that of the later part.
+    """Return the newest version of each id; with equal `modified`, the one of the later part.
 
-    The bit stays only if every entry of that version has it. The latest parts are the smallest:
-    they are merged first. So little is in memory besides the largest part and the result.
+    The bit `VOID` stays only if every entry of that version has it. The latest parts are the
+    smallest and are merged first, so that memory holds little besides the largest part and the
+    result.
     """
     together = no_entries()
     for older in reversed(parts):
@@ -151,7 +153,7 @@ def newest(parts: Sequence[Entries]) -> Entries:
 
 
 def _merged(older: Entries, newer: Entries) -> Entries:
-    """Return two parts as one, column by column: ids of both keep their place, others get one."""
+    """Return two parts as one, by column: an id in both keeps its place, others are inserted."""
     if not len(newer):
         return older
     found = older.find(newer.ids)
@@ -182,7 +184,7 @@ def _merged(older: Entries, newer: Entries) -> Entries:
 
 
 def _newest(entries: Entries) -> Entries:
-    """The same for entries in any order, of which later ones win ties."""
+    """The same for entries in any order; later entries win ties."""
     if not len(entries):
         return entries
     order = np.lexsort((entries.modified, entries.ids))  # stable: later ones stay behind
@@ -212,7 +214,7 @@ def _newest(entries: Entries) -> Entries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a record stands: the chunk's run and key, and its index in the chunk."""
+    """The place of a record: the chunk's run and key, and its index in the chunk."""
 
     run_id: str
     key: str
@@ -229,7 +231,7 @@ class RowRecords:
     ends_on: Halves
     is_answered: NDArray[np.bool_]
     is_void: NDArray[np.bool_]
-    """Void without an answer."""
+    """Void, and Sentinel gave no answer to it."""
     is_on_its_way: NDArray[np.bool_]
     row: NDArray[np.uint32]
     index: NDArray[np.uint8]
@@ -238,7 +240,7 @@ class RowRecords:
         return len(self.ids)
 
     def take(self, chosen: NDArray[np.bool_]) -> "RowRecords":
-        """Return the records at `chosen`, each still of its row and at its index there."""
+        """Return the records at `chosen`, each with its row and its index there."""
         names = (column.name for column in fields(self))
         return RowRecords(**{name: getattr(self, name)[chosen] for name in names})
 
@@ -248,7 +250,7 @@ def row_records(
 ) -> RowRecords:
     """Return the records of chunk rows, oldest first.
 
-    `packed` and `letters` are those of all rows in a row; `counts` and `void` are of each row.
+    `packed` and `letters` are those of all rows, joined; `counts` and `void` have an item a row.
     """
     raw = np.frombuffer(packed, _RECORD)
     row = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
@@ -292,18 +294,18 @@ def entries_of(records: RowRecords, *, today: int, keeping: Keeping, chosen: Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowTable:
-    """The records of some rows, to be looked up: the newest of each id, and those on their way."""
+    """A look-up table of rows' records: the newest of each id, and those on their way."""
 
     rows: Sequence[tuple[str, str]]
     """Run and key of each row."""
     newest: Entries
-    """`entered` says of each whether it is on its way: 1 or 0."""
+    """In this table `entered` is 1 for a record on its way, else 0."""
     open_ids: Words
     open_row: NDArray[np.uint32] = field(repr=False)
     open_index: NDArray[np.uint8] = field(repr=False)
 
     def places(self, id_hash: int) -> Iterator[Place]:
-        """Yield where versions of an indicator are that may still be sent."""
+        """Yield the places of an indicator's versions that may still be sent."""
         wanted = np.uint64(id_hash)
         start, end = (
             int(np.searchsorted(self.open_ids, wanted, side="left")),
@@ -353,7 +355,8 @@ def row_table(rows: Sequence[tuple[str, str]], records: RowRecords) -> RowTable:
 def foldable(records: RowRecords, candidates: Sequence[bool]) -> list[bool]:
     """Return which rows may be folded: candidates with no id of an earlier row that stays.
 
-    Rows are in the order of `records`. One that stays holds back every later one of an id of its.
+    Rows are in the order of `records`. A row that stays holds back every later row that shares an
+    id with it.
     """
     may = list(candidates)
     if all(may) or not len(records):
@@ -369,9 +372,9 @@ def foldable(records: RowRecords, candidates: Sequence[bool]) -> list[bool]:
 
 
 def concerning(records: RowRecords, *, answered_here: Sequence[bool]) -> NDArray[np.bool_]:
-    """Return which records a destination knows of: those that it has answered, or nobody has.
+    """Return which records count for a destination: those it answered, and those without answer.
 
-    `answered_here` says of each row whether its answers are those of the destination.
+    `answered_here` says for each row whether its answers came from the destination.
     """
     is_here = np.array(answered_here, dtype=bool)[records.row]
     mask: NDArray[np.bool_] = is_here | ~records.is_answered
@@ -381,7 +384,7 @@ def concerning(records: RowRecords, *, answered_here: Sequence[bool]) -> NDArray
 def to_enter(
     records: RowRecords, *, folded: Sequence[bool], answered_here: Sequence[bool]
 ) -> NDArray[np.bool_]:
-    """Return which records of the rows that are `folded` to enter for one destination."""
+    """Return which records of the `folded` rows are entered for one destination."""
     mask: NDArray[np.bool_] = np.array(folded, dtype=bool)[records.row] & concerning(
         records, answered_here=answered_here
     )
@@ -394,7 +397,7 @@ def words(values: Sequence[int]) -> Words:
 
 
 def milliseconds_of_all(texts: Sequence[str]) -> list[int]:
-    """Return `milliseconds_of` each text; in a fraction of the time where all are usual times."""
+    """Return `milliseconds_of` each text; much faster if all are usual times."""
     times = _usual_times(texts)
     if times is None:
         return [milliseconds_of(text) for text in texts]
@@ -403,7 +406,7 @@ def milliseconds_of_all(texts: Sequence[str]) -> list[int]:
 
 
 def days_of_all(texts: Sequence[str]) -> list[int]:
-    """Return `day_of` each text; in a fraction of the time where all are usual times."""
+    """Return `day_of` each text; much faster if all are usual times."""
     times = _usual_times(texts)
     if times is None:
         return [day_of(text) for text in texts]
@@ -412,13 +415,13 @@ def days_of_all(texts: Sequence[str]) -> list[int]:
 
 
 def _usual_times(texts: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return times in milliseconds since 1970; None where any is in another form, or none."""
+    """Return times in milliseconds since 1970; None if any text has another form, or is no time."""
     lines = "\n".join(texts)
     if lines.count("\n") != len(texts) - 1 or not _USUAL_TIMES(lines):
         return None
     try:
         times = np.array(lines[:-1].split("Z\n"), dtype="datetime64[ms]")
-    except ValueError:  # the 31st of February
+    except ValueError:  # such as the 31st of February
         return None
     return times.view(np.int64)
 

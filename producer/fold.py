@@ -1,10 +1,10 @@
 """Folding: settled rows of closed runs become entries of the version index, and are removed.
 
-Each tick reads all chunk rows once. In order: the index is fenced, rows are read, what can be
-folded is entered under the fence, and only then are its rows removed, each as it was read, in one
-transaction with the counts in the head of their run. Dying anywhere repeats the steps before, which
-changes nothing; a tick that was overtaken fails at the fence. A row is folded with or after every
-earlier row that shares an indicator with it, so that later rows win.
+Each tick reads all chunk rows once. In order: the index is fenced, the rows are read, settled rows
+are entered under the fence. Only then are they removed, each only if it is unchanged since it was
+read, in one transaction with the counts in the head of their run. If it dies halfway, the next tick
+repeats the steps, which changes nothing; a tick that was overtaken fails at the fence. A row is
+folded with or after every earlier row that shares an indicator with it, so that later rows win.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -45,12 +45,12 @@ class FoldConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What a tick found before it asks Lumen: what is known, and what was done about it."""
+    """What a tick found before it asks Lumen: the known versions, and what was folded."""
 
     known: Known
     folded: int = 0
     dropped: int = 0
-    """Entries that had to go because the index was full, or whose rows are damaged."""
+    """Entries that were dropped because the index was full, or whose rows are damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +109,15 @@ def _fence(index: VersionIndex, destination: str, *, tick: str) -> dict[str, Man
     others, damaged = index.destinations()
     manifests = {name: index.fence(name, tick=tick) for name in sorted({destination, *others})}
     listed = {info.name for manifest in manifests.values() for info in manifest.segments}
-    if not damaged:  # else some may be listed where it cannot be read
+    if not damaged:  # a damaged manifest may list some of them
         index.sweep(names - listed)
     return manifests
 
 
 def _table_for(destination: str, rows: Sequence[_RowRef], records: RowRecords) -> RowTable:
-    """Return what rows say of versions to one destination.
+    """Return the versions in the rows that count for one destination.
 
-    What only another one has answered is unknown to it, as it is to its index.
+    A record that only another destination answered is not among them, as in its index.
     """
     here = [row.destination == destination for row in rows]
     mine = records.take(concerning(records, answered_here=here))
@@ -127,12 +127,12 @@ def _table_for(destination: str, rows: Sequence[_RowRef], records: RowRecords) -
 def _read(chunks: Iterable[Chunk]) -> tuple[list[_RowRef], RowRecords]:
     """Return all rows in the order in which they were written, and their records as arrays.
 
-    The bytes of each are let go of at once: a backlog has tens of thousands of rows.
+    Each row's bytes are freed at once: a backlog has tens of thousands of rows.
     """
     found = [
         (_RowRef(chunk=_light(chunk), destination=chunk.destination), chunk.records)
         for chunk in chunks
-        if chunk.records  # one that is damaged has none; of a later release it stays, and is known
+        if chunk.records  # a damaged row has none; a later release's row stays
     ]
     found.sort(key=lambda pair: (pair[0].chunk.run_id, pair[0].chunk.epoch, pair[0].chunk.sequence))
     rows = [row for row, _ in found]
@@ -147,7 +147,7 @@ def _light(chunk: Chunk) -> Chunk:
 
 
 def _may_be_folded(chunk: Chunk, run: Run | None) -> bool:
-    """Return whether a row is settled and its run closed: nothing more comes of it."""
+    """Return whether a row is settled and its run closed, so that it can change no more."""
     return run is not None and run.state in CLOSED_RUNS and chunk.is_settled
 
 
@@ -162,9 +162,9 @@ def _enter(
     config: FoldConfig,
     today: int,
 ) -> tuple[list[Segment], int]:
-    """Enter what is folded into the index of a destination; return its segments and what went.
+    """Enter folded records into a destination's index; return its segments, and the dropped count.
 
-    An answer is entered where it was given; what ended without one is entered everywhere.
+    An answered record is entered for the destination that answered; others for every destination.
     """
     is_here = [row.destination == destination for row in rows]
     chosen = to_enter(records, folded=may, answered_here=is_here)
@@ -200,14 +200,14 @@ def _remove(
                     rows=[removal(chunk) for chunk in some],
                 )
             except ConflictError:
-                break  # a late answer, or a later tick: the next one reads the rows again
+                break  # a late answer changed a row: the next tick reads again
             removed += len(some)
         keep_going()
     return removed
 
 
 def counted(chunks: Iterable[Chunk]) -> Folded:
-    """Return what the rows of settled chunks leave in the books: void ones nothing. Pure."""
+    """Return what settled chunks leave in the books; void ones leave nothing. Pure."""
     fate = sum((chunk.fate for chunk in chunks if not chunk.void), Fate())
     return Folded(
         accepted=fate.accepted,

@@ -1,10 +1,10 @@
 """The version index: the newest known version of every id, for one destination.
 
-Entries stand in *segments*: sorted, immutable, each in a partition of its own. A manifest a
-destination lists the segments that count. It is replaced by its ETag, which makes it commit and
-fence at once: a fold writes its segments first, then the manifest under the ETag with which its own
-tick began, so the fold of a tick that was overtaken has no effect. Segments that no manifest names
-are swept away by the next tick. How long ago a segment was entered is told by the storage's clock.
+Entries are stored in *segments*: sorted, immutable, each in a partition of its own. Each
+destination has a manifest that lists its segments. It is replaced by ETag, which makes it commit
+and fence in one: a fold writes its segments first, then the manifest, under the ETag that its own
+tick began with. So the fold of a tick that was overtaken has no effect. The next tick removes
+segments that no manifest names. The storage's clock says how old a segment is.
 """
 
 import secrets
@@ -31,7 +31,8 @@ from common.ledger.versions import (
 from producer.entries import Entries, gather, newest, unpack_entries
 
 SPARE: Final = 20
-"""A full index may grow by one part in so many before it is merged again: merging rewrites it."""
+"""A full index may grow by this fraction (one in N) before it is merged again: merging rewrites
+it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class VersionIndex:
     def fence(self, destination: str, *, tick: str) -> Manifest:
         """Return the manifest of a destination, replaced so that no earlier tick can commit.
 
-        Raises `LeaseLostError` when another tick does so at the same moment.
+        Raises `LeaseLostError` if another tick does the same at that moment.
         """
         row = self._table.get(MANIFESTS, manifest_key(destination))
         if row is None:
@@ -85,7 +86,7 @@ class VersionIndex:
     def segment_names(self) -> set[str]:
         """Return the names of all segments, whether a manifest names them or not.
 
-        By any of their rows: a sweep that died, or a tick that stalled, may leave some of them.
+        Any row of a segment counts: a sweep that died, or a tick that stalled, may leave only some.
         """
         rows = self._table.query(select=("count",))
         return {row.partition for row in rows if row.partition != MANIFESTS}
@@ -103,12 +104,12 @@ class VersionIndex:
         today: int,
         limit: int,
     ) -> tuple[Manifest, list[Segment], int]:
-        """Enter `entries`; return the manifest, its segments, and how many entries had to go.
+        """Enter `entries`; return the manifest, its segments, and how many entries were dropped.
 
-        `known` are the segments of `manifest`. The smaller latest ones are merged with what is new,
-        so that there are few. When there may be more than `limit`, all are merged, and those that
-        end first go, none that was entered today. Raises `LeaseLostError` when another tick has the
-        index now.
+        `known` are the segments of `manifest`. The smaller, latest ones are merged with the new
+        entries, so that there are few. If there may be more than `limit` entries, all segments are
+        merged, and the entries that end first are dropped, but none of today. Raises
+        `LeaseLostError` if another tick has the index now.
         """
         if not len(entries):
             return manifest, list(known), 0
@@ -131,7 +132,7 @@ class VersionIndex:
         return written, [*kept, Segment(info=info, entries=together)], dropped
 
     def sweep(self, names: Iterable[str]) -> None:
-        """Remove segments that no manifest names, and none ever will.
+        """Remove segments that no manifest names or ever will.
 
         Not while a manifest is damaged: once it is restored, its segments count again.
         """
@@ -168,7 +169,7 @@ class VersionIndex:
             self._table.merge(Row(partition=name, key=row_key(number), data=data))
 
     def _read(self, info: SegmentInfo, *, today: int) -> Segment:
-        """Return what has not ended of a segment, read a row at a time.
+        """Return the entries of a segment that have not ended, read row by row.
 
         A query would bring as many rows as fit in its answer, as text and as objects.
         """
@@ -189,8 +190,8 @@ class VersionIndex:
 def plan_merge(counts: Sequence[int], added: int) -> int:
     """Return how many of the latest segments to merge with `added` entries. Pure.
 
-    Each segment stays at least twice as large as all that is behind it, so there are as many as the
-    index has doublings, and an entry is written again about as often.
+    Each segment stays at least twice as large as all later ones together. So the number of
+    segments, and how often an entry is rewritten, grow with the logarithm of the index's size.
     """
     together, merging = added, 0
     for count in reversed(counts):
@@ -202,6 +203,6 @@ def plan_merge(counts: Sequence[int], added: int) -> int:
 
 
 def shortened(entries: Entries, *, limit: int, today: int) -> tuple[Entries, int]:
-    """Return entries without those that end first, and how many went. What is of today stays."""
+    """Return entries without those that end first, and how many were dropped; today's stay."""
     kept = entries.take(entries.ends_late(len(entries) - limit, today=today))
     return kept, len(entries) - len(kept)

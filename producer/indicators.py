@@ -55,13 +55,12 @@ _KINDS: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""What is in a string or a comment of a pattern is passed over; else the object path of a
-comparison (docs.oasis-open.org/cti/stix/v2.1, section 9, read 2026-11-28). Blanks may stand around
-the colon."""
+"""Strings and comments of a pattern are skipped; the rest matches the object path of a comparison
+(docs.oasis-open.org/cti/stix/v2.1, section 9, read 2026-11-28). Blanks may surround the colon."""
 
 
 _ONE_COMPARISON: Final = re.compile(r"\[(ipv4-addr|domain-name):value = '[^'\\]*+'\]").fullmatch
-"""What most patterns are."""
+"""The form of most patterns."""
 
 
 class Listed(msgspec.Struct, frozen=True, gc=False):
@@ -81,7 +80,7 @@ class Indicator(msgspec.Struct, frozen=True, gc=False):
     """An indicator to send: its canonical JSON, what the ledger keeps of it, and how it is sent.
 
     `correction`: the filters would have dropped it. `is_known`: a version of it may still be on its
-    way and has to be struck. `is_recent`: a request with one may be about to leave.
+    way and has to be struck. `is_recent`: a request with such a version may be about to leave.
     """
 
     body: bytes
@@ -114,7 +113,7 @@ OLDER: Final = LeftOut.OLDER
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """An object that cannot be sent: why, and what is known of it."""
+    """An object that cannot be sent: why, and what could be read of it."""
 
     reason: str
     indicator_id: str
@@ -138,12 +137,12 @@ class Filters:
     unknown_revoked: bool = False
 
     def pass_on(self, confidence: int, kinds: set[str], *, is_revoked: bool) -> bool:
-        """Whether an indicator passes of which nothing is known."""
+        """Whether an unknown indicator passes the filters."""
         is_in_force = self.unknown_revoked or not is_revoked
         return confidence >= self.threshold and is_in_force and self._want(kinds)
 
     def _want(self, kinds: set[str]) -> bool:
-        """Whether `kinds` pass: of another kind, or one of them is switched on."""
+        """Whether `kinds` pass: one of them is switched on, or there are none."""
         if not kinds:
             return True
         return (self.ipv4 and PatternKind.IPV4 in kinds) or (
@@ -155,11 +154,11 @@ class Lookup(Protocol):
     """What is known of indicators."""
 
     def look(self, id_hashes: Sequence[int]) -> Mapping[int, KnownVersion]:
-        """Return what is known of each id, by its position; unknown ones are left out."""
+        """Return the known version of each id, by position; unknown ids are left out."""
         ...
 
     def remember(self, id_hash: int, version: KnownVersion) -> None:
-        """Know a version that is about to be put into a chunk."""
+        """Remember a version that is about to be put into a chunk."""
         ...
 
 
@@ -182,7 +181,7 @@ def judge_page(
         if type(at) is not int:
             yield at  # type: ignore[misc] # an invalid one
             continue
-        left_out = page.left_out(at)  # once more: an earlier object may be of the same id
+        left_out = page.left_out(at)  # again, because an earlier object may have the same id
         if left_out is not None:
             yield left_out
             continue
@@ -200,9 +199,9 @@ def judge_page(
 
 
 class _Page:
-    """The valid indicators of a page, column by column: a step at a time takes half of the time.
+    """The valid indicators of a page, column by column: that halves the time.
 
-    `order` is that of the page: an index into the columns for each valid object, or what is wrong.
+    `order` follows the page: for each object an index into the columns, or what is wrong with it.
     """
 
     def __init__(self, listed: Sequence[Listed], order: Sequence["int | Invalid"]) -> None:
@@ -213,35 +212,35 @@ class _Page:
         self.id_hashes = hash_all([one.id.encode() for one in listed])
         self.modified = milliseconds_of_all([one.modified for one in listed])
         self.versions: list[KnownVersion | None] = []
-        """What is known of each, once it was looked up."""
+        """The known version of each, after the look-up."""
         self._twins: dict[int, list[int]] = {}
         self._rendered: dict[int, Indicator | Invalid] = {}
 
     def look_up(self, known: Lookup) -> None:
-        """Look up what is known of each, and render those that are not left out for it."""
+        """Look up each known version, and render the indicators that may be sent."""
         places = range(len(self.passes))
         self.versions = list(map(known.look(self.id_hashes).get, places))
         self._twins = self._find_twins()
         self._rendered = self._render([at for at in places if self.left_out(at) is None])
 
     def left_out(self, at: int) -> LeftOut | None:
-        """Return why one is not sent, where its canonical JSON, the slow part, need not be made."""
+        """Return why one is not sent, if that is known without canonical JSON, the slow part."""
         version = self.versions[at]
         if version is None:
             return None if self.passes[at] else FILTERED
         return OLDER if self.modified[at] < version.modified else None
 
     def rendered(self, at: int) -> Verdict:
-        """Return one as it is sent; invalid where JSON cannot carry it."""
+        """Return one in the form it is sent in; invalid if JSON cannot hold it."""
         return self._rendered.get(at) or self._render([at])[at]
 
     def supersede(self, at: int, sent: KnownVersion) -> None:
-        """Let the objects of the same indicator behind one be compared with it: it is sent."""
+        """Compare later objects of the same indicator with this one, as it is sent."""
         for later in self._twins.get(at, ()):
             self.versions[later] = sent
 
     def _find_twins(self) -> dict[int, list[int]]:
-        """Return where the same indicator is again, for each that has it behind it: mostly none."""
+        """Return the position of the next object with the same id, for each that has one."""
         places: dict[int, list[int]] = {}
         if len(set(self.id_hashes)) == len(self.id_hashes):
             return {}
@@ -252,7 +251,8 @@ class _Page:
         }
 
     def _render(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
-        """Return some as they are sent, by position; invalid where JSON cannot carry them."""
+        """Return some in the form they are sent in, by position; invalid if JSON cannot hold
+        them."""
         try:
             bodies = [_canonical(self._records[at]) for at in chosen]
         except _NO_JSON:
@@ -270,7 +270,7 @@ class _Page:
         return dict(zip(chosen, rendered, strict=True))
 
     def _render_each(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
-        """Do the same when JSON cannot carry one of them."""
+        """Do the same if JSON cannot represent one of them."""
         rendered: dict[int, Indicator | Invalid] = {}
         for at in chosen:
             record = self._records[at]
@@ -320,7 +320,7 @@ def _examine_page(records: list[object], filters: Filters) -> _Page:
 def _judge_known(
     indicator: Indicator, known: KnownVersion, policy: Policy, *, passes: bool
 ) -> Indicator | LeftOut:
-    """Return the verdict on an indicator of which something is known."""
+    """Return the verdict on a known indicator."""
     decision = decide(
         modified=indicator.modified,
         fingerprint=indicator.fingerprint,
@@ -343,7 +343,7 @@ _LEFT_OUT: Final = {
 
 
 def examine(record: object, filters: Filters) -> Listed | Invalid:
-    """Return one decoded object of a page as an indicator, or why it is none.
+    """Return one decoded object of a page as an indicator, or why it is not one.
 
     A missing confidence counts as 0, as STIX leaves it optional. Fractions are cut.
     """
@@ -375,7 +375,7 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
 
 
 def kinds_of(pattern: str) -> set[str]:
-    """Return the kinds that the comparisons of a pattern are about; what a string says is none."""
+    """Return the kinds that the comparisons of a pattern are about; text in strings is ignored."""
     only = _ONE_COMPARISON(pattern)
     return {only[1]} if only else {kind for kind in _KINDS.findall(pattern) if kind}
 
@@ -402,14 +402,14 @@ def fingerprint_of(body: bytes) -> int:
 
 
 def _examine_in_order(records: Sequence[Any], filters: Filters) -> list[Listed] | None:
-    """Examine ordinary records that are all in order; None when the general way must look."""
+    """Examine ordinary records that are all valid; None if the general way must decide."""
     texts: list[Any] = []
     for one in records:
         texts += _CHECKED_TEXTS(one)
     try:
         lines = "\n".join(texts)
         confidences = [_CONFIDENCES[one.confidence] for one in records]
-    except (TypeError, KeyError):  # one is unset, or is no usual confidence
+    except (TypeError, KeyError):  # one is unset, or has an unusual form
         return None
     if lines.count("\n") != len(texts) - 1 or not _IN_ORDER(lines):
         return None
@@ -433,7 +433,7 @@ _CHECKED_TEXTS: Final = attrgetter(
 
 _IPV4: Final = "[i"
 _DOMAIN: Final = "[d"
-"""How the patterns begin that are in order."""
+"""How valid patterns of one comparison begin."""
 
 _CONFIDENCES: Final[dict[object, int]] = {
     spelling: number
@@ -451,7 +451,7 @@ _ONE_IN_ORDER: Final = (
 )
 _IN_ORDER: Final = re.compile(rf"{_ONE_IN_ORDER}(?:\n{_ONE_IN_ORDER})*+").fullmatch
 """Type, id, four texts that are not blank, and a pattern of one comparison, a line each. A text
-with a line break of its own adds a line, so that there are more lines than texts."""
+with a line break adds a line, so that there are more lines than texts, which shows."""
 
 
 def _whole(value: Any) -> Any:
@@ -498,7 +498,7 @@ def _invalid(record: object, reason: str) -> Invalid:
 
 
 def _unreadable(record: Unreadable) -> Invalid:
-    """Return an object that is not JSON: its bytes as they came, and what can be read of them."""
+    """Return an object that is not JSON: its bytes unchanged, and what can be read of them."""
     named = {
         name.decode(): found[1].decode("ascii", "replace")
         for name, find in _READABLE.items()
@@ -519,7 +519,7 @@ _READABLE: Final = {
 
 
 def _not_carried(error: Exception) -> str:
-    """Say in words why the JSON of Sentinel cannot carry an indicator."""
+    """Say in words why JSON, as Sentinel reads it, cannot represent an indicator."""
     match str(error):
         case "Integer exceeds 64-bit range":
             return BEYOND_64_BITS
@@ -530,9 +530,9 @@ def _not_carried(error: Exception) -> str:
 
 
 def _content(record: object) -> bytes:
-    """Return the record as JSON; as its Python form where JSON cannot carry it."""
-    # Two libraries, for one of them writes numbers of any size, at any depth. Sorted: equal ones
-    # are kept once.
+    """Return the record as JSON; as its Python form if JSON cannot represent it."""
+    # Two libraries, because only one of them writes numbers of any size, at any depth. Sorted, so
+    # that equal records are kept once.
     try:
         return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""What a tick knows: the version index, the chunk rows that stand, and what it has put into chunks.
+"""What a tick knows: the version index, the chunk rows, and what it has put into chunks itself.
 
-Looked up a page at a time. Of the places that know an indicator the newest version counts, and of
-equal `modified` the later place. The rows also say where older versions may still be sent from,
-so that they can be struck.
+Looked up a page at a time. If several places know an indicator, the newest version counts; with
+equal `modified`, the later place. The rows also say where older versions may still be sent from, so
+that they can be struck.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +28,8 @@ from producer.index import Segment
 from producer.versions import KnownVersion
 
 RECORDS_A_TABLE: Final = 5_000
-"""Records of rows that this tick has written before they become a table: a table a page would take
-longer to make than all the look-ups in it."""
+"""This many records of rows that this tick has written become a table together: making a table for
+each page would take longer than all look-ups in it."""
 
 
 class Known:
@@ -43,9 +43,9 @@ class Known:
         self._pending: list[Chunk] = []
 
     def look(self, id_hashes: Sequence[int]) -> dict[int, KnownVersion]:
-        """Return what is known of each id, by its position; unknown ones are left out.
+        """Return the known version of each id, by position; unknown ids are left out.
 
-        What `remember` was told counts most.
+        A version given to `remember` wins.
         """
         wanted = words(id_hashes)
         found = _Newest(len(wanted))
@@ -63,11 +63,11 @@ class Known:
         return known
 
     def remember(self, id_hash: int, version: KnownVersion) -> None:
-        """Know a version that is about to be put into a chunk."""
+        """Remember a version that is about to be put into a chunk."""
         self._latest[id_hash] = version
 
     def add_chunks(self, chunks: Sequence[Chunk]) -> None:
-        """Know the rows of `chunks`, which this tick has written, in their order."""
+        """Remember the rows of `chunks`, which this tick has written, in their order."""
         self._pending += chunks
         ids = ids_of(b"".join(chunk.records for chunk in chunks))
         is_many = sum(chunk.count for chunk in self._pending) >= RECORDS_A_TABLE
@@ -87,16 +87,16 @@ class Known:
             self._tables.append(merged_tables(first, second))
 
     def _forget_latest(self, records: RowRecords) -> None:
-        """Forget single versions that are in a table now."""
+        """Forget single versions that are now in a table."""
         columns = (records.ids, records.fingerprints, records.modified)
         for id_hash, *version in zip(*(column.tolist() for column in columns), strict=True):
             latest = self._latest.get(id_hash)
-            # A newer one that still waits for its chunk stays.
+            # A newer one, whose chunk is not full yet, stays.
             if latest is not None and [latest.fingerprint, latest.modified] == version:
                 del self._latest[id_hash]
 
     def places(self, id_hash: int) -> Iterator[Place]:
-        """Yield where versions of an indicator are that may still be sent."""
+        """Yield the places of an indicator's versions that may still be sent."""
         self._add_table()
         for table in self._tables:
             yield from table.places(id_hash)
@@ -117,7 +117,7 @@ def _is_small(before: RowTable, added: RowTable) -> bool:
 
 
 class _Newest:
-    """The newest version of each wanted id, while places are compared, oldest place first."""
+    """The newest version of each wanted id so far; places are compared oldest first."""
 
     def __init__(self, count: int) -> None:
         self._is_known = np.zeros(count, dtype=bool)
@@ -136,7 +136,7 @@ class _Newest:
         in_index: bool,
         is_recent: bool,
     ) -> None:
-        """Take what `entries` know of the `wanted` ids where it is as new or newer."""
+        """Take the version in `entries` of each of the `wanted` ids, if it is as new or newer."""
         places = entries.find(wanted)
         at = np.flatnonzero(places >= 0)
         if not len(at):
@@ -159,7 +159,7 @@ class _Newest:
         self._entered[at] = entries.entered[chosen] if in_index else -1
 
     def versions(self) -> dict[int, KnownVersion]:
-        """Return what is known, by position."""
+        """Return the known versions, by position."""
         at = np.flatnonzero(self._is_known)
         columns = (
             self._fingerprints,

@@ -1,10 +1,10 @@
 """The Lumen Defender Threat Feed API v3: start a query, look at it, fetch its pages.
 
-Three calls, each retried on its own and each translated at this border: what Lumen no longer
-knows is a gap, a refused key halts, an unnamed answer is drift. A start is repeated only where no
-query can have begun. Page tokens are followed as they come, but for the one rule that is not
-obvious: the last page may carry a `next_token` that lies behind the end. See docs/contracts.md for
-the contract and its sources.
+Three calls, each retried on its own, and each translated at this border: a query or page that Lumen
+no longer knows is a gap, a refused key halts, an answer that the contract does not describe is
+drift. A start is repeated only if no query can have begun. Page tokens are followed unchanged, with
+one exception that is not obvious: the last page may carry a `next_token` that lies behind the end.
+See docs/contracts.md for the contract and its sources.
 """
 
 import random
@@ -41,30 +41,30 @@ READ_TIMEOUT: Final = 60.0
 """Seconds without a byte before a call counts as failed."""
 
 ANSWER_TIMEOUT: Final = 300.0
-"""Seconds for an answer as a whole, however steadily its bytes come in."""
+"""Seconds for a whole answer, even if its bytes keep coming."""
 
 MAX_ANSWER: Final = 64 << 20
 """Bytes of an answer, decompressed: about 100,000 indicators. Two pages of that size, decoded, fit
 the memory of an instance; how large pages get is not known (docs/contracts.md)."""
 
 MAX_TOKEN: Final = 8_000
-"""Characters of an id or token in an address: what any server takes (RFC 9110 section 4.1)."""
+"""Characters of an id or token in an address: what every server accepts (RFC 9110 section 4.1)."""
 
 _SEGMENT: Final = "!$&'()*+,;=:@"
-"""What stands in a segment of a path as it is, besides letters, digits and `-._~` (RFC 3986,
-`pchar`). Base64 goes out as the public V2 connector sends it, with `=`."""
+"""Characters of a path segment that are not escaped, besides letters, digits and `-._~` (RFC 3986,
+`pchar`). Base64 keeps its `=`, as in the public V2 connector."""
 
 NO_RESULTS: Final = b"no results found"
-"""Text of the HTTP 400 that means an empty feed (the public V2 connector, read 2026-11-22). Of a
-page that is known to be there it cannot mean that: then it is any 400."""
+"""Text of the HTTP 400 that means an empty feed (the public V2 connector, read 2026-11-22). For a
+page that is known to exist it cannot mean that, and counts as any other 400."""
 
 _FORGOTTEN: Final = frozenset({400, 404, 410})
 """Statuses by which Lumen says that it does not know a cache id or token (any more)."""
 
 _SERVICE_FAILED: Final = frozenset({500, 501})
 _SERVICE_UNAVAILABLE: Final = 503
-"""Server errors in the service's own name (RFC 9110 section 15.6): it failed to do what was asked,
-or did not begin. The others come from a gateway that cannot say what became of the request."""
+"""Server errors of the service itself (RFC 9110 section 15.6): it failed, or did not begin. The
+others come from a gateway, which does not know whether the service got the request."""
 
 
 class QueryState(StrEnum):
@@ -80,9 +80,9 @@ class QueryState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Decoded objects in Lumen's order, and the token of the page behind, None at the end.
+    """Decoded objects in Lumen's order, and the token of the next page, None at the end.
 
-    The first `wished` objects are not Lumen's: an operator asks for them.
+    The first `wished` objects are not from Lumen: an operator asked for them.
     """
 
     objects: list[Any]
@@ -126,17 +126,16 @@ class LumenClient:
     def start_query(
         self, *, give_up_at: float, before: Callable[[], object] = lambda: None
     ) -> str | None:
-        """Start a query and return its cache id; None when Lumen says at once: no results.
+        """Start a query and return its cache id; None if Lumen says at once: no results.
 
-        Called twice: two queries. If it dies halfway: a query may run whose id nobody knows, and
-        a second one may not cover what the first one did. So it is tried again only where Lumen
-        cannot have begun: no connection, 408, 429, 503. A 500 says that Lumen failed: no query, but
-        no second try before the next tick either (`TryLaterError`). Any other end without an id
-        leaves open whether a query runs: `GapError`. `before` is called right before each try, and
-        what it raises ends them.
+        Called twice: two queries. If it dies halfway: a query may run whose id is lost, and a
+        second query may not cover what the first one did. So a start is retried only if Lumen
+        cannot have begun: no connection, 408, 429, 503. A 500 says that Lumen failed: no query
+        runs, and the next tick tries again (`TryLaterError`). After any other end without an id a
+        query may run: `GapError`. `before` is called right before each try; if it raises, the tries
+        end.
         """
-        # A connection kept since the last run may be dead without our knowing, which would look
-        # like an answer that got lost.
+        # A connection kept since the last run may be dead, and that would look like a lost answer.
         self._session.close()
         answer = self._call("POST", self._queries_url, give_up_at, before=before)
         if answer is None:
@@ -160,10 +159,10 @@ class LumenClient:
     def fetch_page(self, token: str, *, give_up_at: float, is_first: bool = False) -> Page:
         """Return one page; raises `GapError` when Lumen does not know the token.
 
-        *No results found* is an empty feed only where `is_first`: the first page of a query that
-        was just seen to complete. Of any other it says that Lumen does not know it any more. An
-        answer of no bytes is an empty page, unless the token says that pages follow it.
-        Called twice: the same page.
+        *No results found* means an empty feed only if `is_first`: the first page of a query that
+        has just completed. For any other page it means that Lumen no longer knows it. An answer
+        without bytes is an empty page, unless the token says that pages follow it. Called twice:
+        the same page.
         """
         url = f"{self._queries_url}/retrieve-results/{quote(token, safe=_SEGMENT)}"
         place = place_of(token)
@@ -183,7 +182,7 @@ class LumenClient:
         may_have_no_content: bool = False,
         before: Callable[[], object] = lambda: None,
     ) -> dict[str, Any] | None:
-        """Return the answer's JSON object; None for *No results found* or no bytes, if that may be.
+        """Return the answer's JSON object; None for *No results found* or no bytes, where allowed.
 
         POST starts a query.
         """
@@ -206,7 +205,7 @@ class LumenClient:
                 ):
                     content = read_body(response, limit=MAX_ANSWER)
             except TRANSPORT_ERRORS as error:
-                # Without the cause: its text holds the URL, and that the page token.
+                # Without the cause: its text contains the URL, which contains the page token.
                 kind = type(error).__name__
                 if starting and not _was_never_sent(error):
                     raise _lost_query(kind) from None
@@ -228,7 +227,7 @@ class LumenClient:
         )
 
     def _read_start(self, response: requests.Response, content: bytes) -> dict[str, Any] | None:
-        """Return the answer to a start; an answer that decides nothing is a gap."""
+        """Return the answer to a start; one that leaves open whether a query runs is a gap."""
         status = response.status_code
         if status in _SERVICE_FAILED:
             raise TryLaterError(f"Lumen failed to start a query ({status})")
@@ -277,7 +276,7 @@ class LumenClient:
 def _was_never_sent(error: Exception) -> bool:
     """Whether a request that ended in `error` cannot have reached the service.
 
-    No connection came about, or `requests` refused to make one. Where that is not sure: False.
+    There was no connection, or `requests` refused to make one. In doubt: False.
     """
     if isinstance(error, requests.ConnectTimeout | requests.exceptions.ProxyError | ValueError):
         return True
@@ -314,7 +313,7 @@ def read_status(answer: dict[str, Any]) -> QueryStatus:
     token = check_token(answer.get("token_id"), name="token_id")
     if token is not None:
         return QueryStatus(state=state, token=token)
-    # The public V2 connector, too, takes neither token nor results for an empty feed.
+    # Without token and results the feed is empty; the public V2 connector reads it so, too.
     page = _EMPTY_PAGE if answer.get("results") is None else read_page(answer)
     return QueryStatus(state=state, page=page)
 
@@ -329,10 +328,10 @@ def read_page(answer: dict[str, Any]) -> Page:
 
 
 def check_token(token: object, *, name: str) -> str | None:
-    """Return an id or token of Lumen's; None where there is none, or an empty text.
+    """Return an id or token of Lumen's; None if it is missing or empty.
 
-    The one check of `cache_id`, `token_id` and `next_token`. Raises `ContractDriftError` for
-    what is not a text, or cannot be a segment of an address: it is not taken for none.
+    The only check of `cache_id`, `token_id` and `next_token`. Raises `ContractDriftError` for
+    anything that is not a text, or cannot be a segment of an address: that is not the same as none.
     """
     if token is None or token == "":
         return None
@@ -358,8 +357,8 @@ def token_to_follow(token: object) -> str | None:
 def decode_answer(content: bytes) -> dict[str, Any]:
     """Return a JSON object: an ordinary page the fast way, and any other page object by object.
 
-    Each object comes out the same whatever its neighbours are, and one that is not JSON as
-    `Unreadable`. Raises `UnavailableError` for what is no JSON object, or ends too early.
+    The result for an object does not depend on its neighbours; one that is not JSON becomes
+    `Unreadable`. Raises `UnavailableError` if the answer is not a JSON object, or ends too early.
     """
     page = decode_ordinary_page(content)
     if page is not None:
@@ -375,7 +374,7 @@ def decode_answer(content: bytes) -> dict[str, Any]:
 
 
 def _decode_without_page(content: bytes) -> Any:
-    """Return an answer whose texts may be odd; None for a page, which is never read like that."""
+    """Return an answer that may hold odd texts; None for a page, which is never read that way."""
     try:
         answer = decode_loosely(content)
     except NOT_JSON:

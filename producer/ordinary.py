@@ -1,10 +1,10 @@
 """The fast lane: pages of ordinary indicators, decoded straight into typed records.
 
-An ordinary indicator has only properties named here, each of the type given. Decoding into such
-records takes little more than half the time of decoding into dictionaries, and writing one is its
-canonical JSON, because its properties are declared in alphabetical order. A page with anything
-else in it is no ordinary page: the caller decodes it the general way and comes to the same
-verdicts, only slower. This module must not know what makes an indicator valid.
+An ordinary indicator has only the properties named here, each of the given type. Decoding into such
+records takes little more than half the time of decoding into dictionaries. Encoding one gives
+canonical JSON, because its properties are declared in alphabetical order. If a page has anything
+else in it, the caller decodes it the general way and comes to the same verdicts, only slower. This
+module must not know what makes an indicator valid.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ type Texts = list[str] | UnsetType
 
 
 class OrdinaryIndicator(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
-    """An indicator of STIX 2.1 without nested objects; what it does not have is unset.
+    """An indicator of STIX 2.1 without nested objects; missing properties are unset.
 
-    The order of the properties is that of canonical JSON. No property may be of a type that
-    one value has two spellings of, as a float is.
+    The properties are in the order of canonical JSON. No property may have a type with two
+    spellings of one value, such as float.
     """
 
     confidence: int | str | UnsetType = UNSET
@@ -65,7 +65,7 @@ canonical_json: Final[Callable[[OrdinaryIndicator], bytes]] = msgspec.json.Encod
 def decode_ordinary_page(content: bytes) -> dict[str, Any] | None:
     """Return Lumen's page in the form of its JSON object, but with `OrdinaryIndicator` objects.
 
-    None when anything in it is out of the ordinary, or when it is no page.
+    None if anything in it is not ordinary, or if it is not a page.
     """
     try:
         answer = _DECODER.decode(content)

@@ -1,8 +1,8 @@
 """Page tokens: where a token stands in the feed, and whether paging goes in circles.
 
 Tokens are base64 of JSON with `index` and `total_chunks`; one of another shape is opaque. Indexes
-must rise. Opaque tokens must not repeat, in no tick of the run: hashes of those that were followed
-travel in the run's head, up to the page of the checkpoint, from which the next tick reads again.
+must rise. Opaque tokens must not repeat, in any tick of the run: the run's head holds hashes of the
+tokens that were followed, up to the page of the checkpoint, where the next tick starts reading.
 """
 
 import base64
@@ -16,8 +16,8 @@ from common.errors import GapError
 from common.ledger.runs import Cursor
 
 MAX_TRAIL: Final = 5000
-"""Opaque tokens that are remembered, the latest ones: 12 bytes each, in a property of 64 KiB. A
-circle of more pages goes unnoticed; at 1,000 indicators a page it would hold five million."""
+"""The number of latest opaque tokens that are remembered: 12 bytes each, in a property of 64 KiB. A
+circle of more pages is not noticed; at 1,000 indicators a page it would hold five million."""
 
 _STEP: Final = struct.Struct("<IQ")
 
@@ -36,7 +36,7 @@ class Trail:
     """The tokens that a run has followed."""
 
     def __init__(self, packed: bytes, cursor: Cursor) -> None:
-        """`packed` is what an earlier tick knew; what lies behind the `cursor` is read again."""
+        """`packed` is what an earlier tick remembered; pages behind the `cursor` are read again."""
         steps = _STEP.iter_unpack(packed[: len(packed) - len(packed) % _STEP.size])
         self._pages = {mark: page for page, mark in steps if page <= cursor.page}
         place = None if cursor.token is None else place_of(cursor.token)
@@ -45,7 +45,7 @@ class Trail:
             self._pages.setdefault(_mark(cursor.token), cursor.page)
 
     def follow(self, token: str, *, page: int) -> None:
-        """Note that `token` names page number `page`; raises `GapError` when that is a circle."""
+        """Remember that `token` names page number `page`; raises `GapError` if that is a circle."""
         place = place_of(token)
         if place is None:
             mark = _mark(token)
@@ -62,7 +62,7 @@ class Trail:
         self._index = index
 
     def up_to(self, page: int) -> bytes:
-        """Return what the next tick must know that goes on at page number `page`."""
+        """Return what the next tick must know, which goes on at page number `page`."""
         steps = [(at, mark) for mark, at in self._pages.items() if at <= page]
         return b"".join(_STEP.pack(at, mark) for at, mark in steps[-MAX_TRAIL:])
 

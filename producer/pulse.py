@@ -1,7 +1,7 @@
 """The pulse of a tick: how the feed is when it ends, in one row and one log line.
 
-A pulse is taken after every tick: one that was skipped, failed or could not even read its settings,
-too. What it says is worked out in `pulse_of`, which is pure. Nothing here fails a tick.
+A pulse is taken after every tick, even if the tick was skipped, failed, or could not read its
+settings. `pulse_of` computes it, and is pure. Nothing here fails a tick.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ _MINUTE: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PulseTools:
-    """What a pulse is taken with."""
+    """The parts that a pulse needs."""
 
     ledger: Ledger
     problems: Problems
@@ -58,7 +58,7 @@ class PulseTools:
 def take_pulse(tools: PulseTools, *, tick: str, run: str = "") -> Pulse:
     """Look at the feed, keep what was seen, log it, and return it.
 
-    A ledger or queue that cannot be read is a pulse, too: *unknown*, with the reason.
+    If the ledger or the queue cannot be read, the pulse says *unknown*, with the reason.
     """
     now = tools.clock.now()
     signed: dict[str, Any] = {"tick": tick, "run": run, "template_version": tools.template_version}
@@ -89,7 +89,7 @@ def _write(tools: PulseTools, now: datetime, signed: Mapping[str, Any]) -> Pulse
     )
     pulse, books = pulse_of(view, before)
     if before is not None and pulse.at <= before[0].at:
-        # Of an instance whose clock is behind: the newest pulse is the one that was written last.
+        # If an instance's clock is behind, the newest pulse is still the one that was written last.
         pulse = replace(pulse, at=before[0].at + timedelta(microseconds=1))
     pulse = replace(pulse, **signed)
     tools.ledger.pulses.write(pulse, books)
@@ -109,14 +109,14 @@ def announce(pulse: Pulse) -> None:
 
 
 def unknown_pulse(now: datetime, reason: str) -> Pulse:
-    """Return the pulse of a feed that cannot be looked at."""
+    """Return the pulse of a feed whose state cannot be read."""
     return Pulse(at=now, verdict=Verdict.UNKNOWN, reasons=Cause.LEDGER.value, reason=reason)
 
 
 def pulse_of(view: View, before: tuple[Pulse, Books] | None) -> tuple[Pulse, Books]:
-    """Return the pulse that a view gives, and the books that the next one needs. Pure.
+    """Return the pulse for a view, and the books that the next pulse needs. Pure.
 
-    `before` is the pulse before; without one, all that the view shows has come since.
+    `before` is the previous pulse; without one, everything that the view shows counts as new.
     """
     earlier = before[1] if before else Books()
     come = _come(view.runs, earlier)
@@ -133,7 +133,7 @@ def pulse_of(view: View, before: tuple[Pulse, Books] | None) -> tuple[Pulse, Boo
 
 
 def _standing(view: View) -> Pulse:
-    """Return what of a pulse needs nothing but the view."""
+    """Return the part of a pulse that needs only the view."""
     diagnosis = judge_health(view)
     complete = (run.updated_at for run in view.recent if run.state is RunState.COMPLETE)
     return Pulse(
@@ -158,9 +158,9 @@ def _standing(view: View) -> Pulse:
 
 
 def _come(runs: tuple[RunView, ...], earlier: Books) -> Mapping[str, float]:
-    """Return what has come to each sum since earlier books.
+    """Return how much each sum has grown since earlier books.
 
-    A run that is neither newer than those nor in them could not change any more.
+    A run that is neither newer than those books nor in them can no longer change.
     """
     total = dict.fromkeys(_SUMS, 0.0)
     for each in runs:

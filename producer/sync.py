@@ -1,11 +1,11 @@
-"""One tick of the timer: resume the run that is unfinished, else start one, and drain its pages.
+"""One tick of the timer: resume the unfinished run, or else start one, and drain its pages.
 
-Three things must not be lost: which run is open is written before Lumen is asked; that it is about
-to be asked, seconds before; and Lumen's `cache_id` before anything waits for the query. A tick
-first raises the epoch of every open run, so that whoever worked on it fails at its next write, and
-makes void what lies beyond the checkpoint. Every exit leaves the run's head with a state and a
-reason; what it means for the next tick is decided in one place, `classify_exit`. How pages become
-messages is `drain`'s business.
+Three facts must not be lost. Which run is open is written before Lumen is asked. That Lumen is
+about to be asked is written at most seconds before. Lumen's `cache_id` is written before anything
+waits for the query. A tick first raises the epoch of every open run, so that an earlier tick fails
+at its next write, and makes the rows beyond the checkpoint void. Every exit leaves the run's head
+with a state and a reason; `classify_exit` alone decides what they mean for the next tick. `drain`
+turns pages into messages.
 """
 
 import secrets
@@ -53,19 +53,19 @@ MAX_STALL: Final = timedelta(hours=24)
 start; how long Lumen's tokens live is not documented."""
 
 MIN_RESUMPTIONS: Final = 3
-"""Resumptions without progress before that: `LUMEN_SCHEDULE` may be daily, or rarer."""
+"""Resumptions without progress before that, because `LUMEN_SCHEDULE` may be daily, or rarer."""
 
 NOTHING_LISTED: Final = ""
-"""Stands for the token of the page where the query's answer listed nothing: there may be wishes to
-send in front of it. No token of Lumen's is empty."""
+"""The page token of a query that listed nothing: there may be wishes to send before its end. No
+token of Lumen's is empty."""
 
 ASK_WITHIN: Final = 5.0
-"""Seconds between the write that Lumen is about to be asked and each request, by the clock that
-counts suspended time. An instance that stalled for longer writes again, which fails if it was
-overtaken."""
+"""Most seconds between the write that Lumen is about to be asked and each request, by a clock that
+counts suspended time. An instance that stalled for longer writes again; that write fails if another
+tick has overtaken it."""
 
 _RUNS_LOOKED_BACK: Final = 200
-"""Two days of ticks: as far back as an outage of Lumen is known to be one and the same."""
+"""Two days of ticks: how far back gaps are compared, to report an outage of Lumen only once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class SyncConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncTools:
-    """What a run works with."""
+    """The parts that a run needs."""
 
     lumen: Lumen
     ledger: Ledger
@@ -97,14 +97,14 @@ class SyncTools:
 
 
 def run_sync(config: SyncConfig, tools: SyncTools, *, owner: str) -> Run | None:
-    """Do what is due at this tick; return the run worked on last.
+    """Do what is due at this tick; return the last run that was worked on.
 
-    None when another instance is at work, or the feed is paused.
+    None if another instance is at work, or the feed is paused.
 
-    An unfinished run is resumed first; when it ends as a gap, a new query starts at once.
-    An operator's request for a run that was made before is served by it, however the run ends.
-    Called twice: the second call finds the lease taken. If it dies halfway: the lease expires
-    and the next call resumes. Raises only for bugs, and when the ledger cannot be reached.
+    An unfinished run is resumed first; if it ends as a gap, a new query starts at once. The tick
+    serves an operator's earlier request for a run, however the run ends. Called twice: the second
+    call finds the lease taken. If it dies halfway: the lease expires and the next call resumes.
+    Raises only for bugs, and if the ledger cannot be reached.
     """
     pause = _pause(tools.ledger, tools.clock)
     if pause is not None:
@@ -123,12 +123,12 @@ def run_sync(config: SyncConfig, tools: SyncTools, *, owner: str) -> Run | None:
         emit(Event.SYNC_SKIPPED, reason=str(lost))
         return None
     finally:
-        with suppress(PipelineError):  # it expires by itself, and must not hide what came before
+        with suppress(PipelineError):  # it expires by itself; do not hide an earlier error
             sync.release()
 
 
 def _pause(ledger: Ledger, clock: Clock) -> Pause | None:
-    """Return the pause that is on, if any."""
+    """Return the current pause, if any."""
     last = ledger.control.last_pause()
     return last if last is not None and last.is_on(clock.now()) else None
 
@@ -150,9 +150,9 @@ def is_stalled(run: Run) -> bool:
 
 
 def is_told(runs: Iterable[Run]) -> bool:
-    """Whether a gap tells already that a query may run whose id is not known.
+    """Whether an earlier gap already reports a query whose id we never learned.
 
-    `runs` are the earlier ones, the newest first. Since the gap Lumen has answered none of them.
+    `runs` are the earlier ones, newest first. Lumen has answered none of them since that gap.
     """
     for run in runs:
         if run.cache_id is not None or run.cursor is not None:
@@ -187,14 +187,14 @@ class _Sync:
         if run is None or run.state is RunState.GAP:
             run = self.start_new_run()
         if asked is not None:
-            with suppress(PipelineError):  # then the request is served once more
+            with suppress(PipelineError):  # the request may then be served twice
                 self._ledger.control.sync_served(asked)
         return run
 
     def resume_open_runs(self) -> Run | None:
         """Resume the run that the lease names and return it as it ended; None without one.
 
-        Every other run that is open is closed: its tick was overtaken before the lease named it.
+        Any other open run is closed: its tick was overtaken before the lease named it.
         """
         mine: Head | None = None
         for run in self._ledger.runs.open():
@@ -213,7 +213,7 @@ class _Sync:
         if run.asked and run.cache_id is None and run.cursor is None:
             return self._close(head, GapError("died before Lumen's answer to its query was kept"))
         if run.cursor is not None and run.cursor.done:
-            return self._close(head, None)  # without Lumen, which may not know the query any more
+            return self._close(head, None)  # without Lumen, which may no longer know the query
         if is_stalled(run):
             why = f"made no progress since {run.progressed_at:%d %b %H:%M} UTC"
             return self._close(head, GapError(f"{why}: {run.reason}" if run.reason else why))
@@ -222,8 +222,8 @@ class _Sync:
     def start_new_run(self) -> Run:
         """Start a query, drain it, and return the run as it ended.
 
-        Rows are in the order of their runs, and runs in that of their ids: a clock that is behind
-        the one of an earlier tick must not make this run an earlier one.
+        Rows are ordered by run, and runs by id. So even if this clock is behind that of an earlier
+        tick, the new id must be the greater one.
         """
         now = self._clock.now()
         for latest in self._ledger.runs.latest(1):
@@ -251,7 +251,7 @@ class _Sync:
         return Head(self._ledger.runs, run, tick=self._tick, clock=self._clock)
 
     def _take_over(self, run: Run) -> Head:
-        """Raise the epoch of a run, so that nobody else can write it, and void what lies beyond."""
+        """Raise a run's epoch, so that no other tick can write it, and void rows beyond the checkpoint."""
         head = self._head(run)
         waited = 0.0 if run.age is None else run.age.total_seconds()
         head.save(
@@ -265,14 +265,14 @@ class _Sync:
         return head
 
     def _void_beyond(self, head: Head) -> None:
-        """Make void what lies beyond the checkpoint."""
+        """Make the rows beyond the checkpoint void."""
         beyond = self._ledger.chunks.beyond(head.run.run_id, head.run.sequence)
         fresh = [chunk for chunk in beyond if not chunk.void]
         for some in batched(fresh, ROWS_A_WRITE, strict=False):
             head.save(rows=[voiding(chunk) for chunk in some])
 
     def _work(self, head: Head) -> Run:
-        """Take the run as far as it goes and write how it ended."""
+        """Take the run as far as possible and record how it ended."""
         error: PipelineError | None = None
         bug: Exception | None = None
         try:
@@ -296,16 +296,16 @@ class _Sync:
             error = stop
         except Exception as unforeseen:  # noqa: BLE001 - raised again below
             bug = unforeseen
-        # Closed out here: an error met while closing must not carry the first one along, whose
-        # trace may show what no log line may.
+        # Closed outside the handler: an error while closing must not carry the first one along,
+        # whose traceback may show what must not be logged.
         if bug is None:
             return self._close(head, error)
-        with suppress(PipelineError):  # the bug tells more
+        with suppress(PipelineError):  # the bug says more
             self._close(head, TryLaterError(f"stopped by a bug: {type(bug).__name__}"))
         raise bug
 
     def _close(self, head: Head, error: PipelineError | None) -> Run:
-        """Write how a run ended, or in which state it waits for the next tick."""
+        """Record how a run ended, or in which state it waits for the next tick."""
         state, reason = RunState.COMPLETE, ""
         if error is not None:
             state = classify_exit(error, resumable=head.run.cache_id is not None)
@@ -313,7 +313,7 @@ class _Sync:
         if state in {RunState.GAP, RunState.FAILED}:
             reason += self._lose_the_rest(head)
         elif state is RunState.COMPLETE:
-            # First, so that dying here leaves a run to resume and not one too many.
+            # First, so that a crash here leaves a run to resume, and not an extra one.
             self._ledger.wishes.remove(head.run.wishes)
             if head.run.full_request is not None:
                 self._ledger.control.full_done(head.run.full_request)
@@ -322,21 +322,21 @@ class _Sync:
         self._note_lumen()
         if not run.is_open and run.run_id == self._lease.open_run:
             self._lease = self._ledger.control.set_open_run(self._lease, None)
-        # Only the tick ended, at one of its limits, and the run has come further in it.
+        # Only the tick ended, at one of its limits, after the run made progress.
         is_going_on = isinstance(error, OutOfTimeError) and run.is_open and run.stalled == 0
         _announce(run, is_going_on=is_going_on)
         return run
 
     def _lose_the_rest(self, head: Head) -> str:
-        """Void what lies beyond the checkpoint; return what to say of indicators lost with it."""
+        """Make rows beyond the checkpoint void; return what to say of indicators lost with them."""
         self._void_beyond(head)
         lost = ids_without_fate(self._ledger.chunks.beyond(head.run.run_id, 0))
         return f"; {lost} indicators of void chunks belong to it" if lost else ""
 
     def _survey(self, run: Run) -> Known:
-        """Fold what is settled and return what is known.
+        """Fold settled rows and return what is known.
 
-        Raises `BacklogError` when a new query would only lengthen the queue.
+        Raises `BacklogError` if a new query would only lengthen the queue.
         """
         if run.cache_id is None and run.cursor is None:
             self._check_backlog()
@@ -392,7 +392,7 @@ class _Sync:
             if cache_id is None:
                 head.save(cursor=Cursor())
                 return Page(objects=[], next_token=None)
-            # Known from here on: should this write fail, the next one of the head carries it.
+            # Kept in memory first: if this write fails, the next write of the head carries it.
             head.run = replace(head.run, cache_id=cache_id)
             head.save()
         status = self._poll(head.run.cache_id or "")
@@ -400,11 +400,11 @@ class _Sync:
         head.save(cursor=Cursor(token=NOTHING_LISTED if is_empty else status.token))
         if status.token is None:
             return status.page
-        # Only here, with a token that is new, may "no results" mean that there are none.
+        # Only here, with a new token, may "no results" mean an empty feed.
         return self._lumen.fetch_page(status.token, is_first=True, give_up_at=self._deadline)
 
     def _with_wishes(self, head: Head, first: Page | None) -> Page | None:
-        """Return the run's first page behind its wishes; another page, or none yet, as it is."""
+        """Return the run's first page with its wishes in front; anything else unchanged."""
         run = head.run
         if not run.wishes or run.cursor is None or run.cursor.page > 0:
             return first
@@ -412,7 +412,7 @@ class _Sync:
         return put_in_front(page, [self._ledger.wishes.content(ref.key) for ref in run.wishes])
 
     def _write_asked(self, head: Head) -> None:
-        """Write that Lumen is about to be asked; on return that was less than `ASK_WITHIN` ago."""
+        """Record that Lumen is about to be asked; on return, less than `ASK_WITHIN` s ago."""
         while True:
             began = self._clock.boottime()
             head.save(asked=True)
@@ -421,9 +421,9 @@ class _Sync:
             self._check_time()
 
     def _start_query(self, head: Head) -> str | None:
-        """Start the query; raises `GapError` when it may run, but only for the first such end.
+        """Start the query; raises `GapError` if it may run, but only for the first such end.
 
-        While Lumen leaves every start without an answer, one gap tells of all of them.
+        While Lumen answers no start, one gap reports all of them.
         """
         lost: GapError
         try:
@@ -433,7 +433,7 @@ class _Sync:
         except GapError as error:
             lost = error
         told = False
-        with suppress(PipelineError):  # twice is better than not at all
+        with suppress(PipelineError):  # reporting it twice is better than not at all
             earlier = self._ledger.runs.latest(_RUNS_LOOKED_BACK)
             told = is_told(found for found in earlier if found.run_id != head.run.run_id)
         if told:
@@ -441,7 +441,7 @@ class _Sync:
         raise lost
 
     def _poll(self, cache_id: str) -> QueryStatus:
-        """Look at the query until it is completed."""
+        """Poll the query until it is completed."""
         patience = min(self._clock.monotonic() + self._config.poll_timeout, self._deadline)
         while True:
             status = self._lumen.query_status(cache_id, give_up_at=self._deadline)
@@ -475,21 +475,21 @@ class _Sync:
         if head.run.cache_id is None:
             return Page(objects=[], next_token=None)  # Lumen had no results and gave no id
         status = self._lumen.query_status(head.run.cache_id, give_up_at=self._deadline)
-        # It was there before, with at least what is dealt with, and not empty.
+        # The page existed before, and was not empty.
         expected = max(1, head.run.checkpoint.cursor.offset - len(head.run.wishes))
         if status.page is None or len(status.page.objects) < expected:
             raise GapError("Lumen no longer gives the page that came with the query's answer")
         return status.page
 
     def _between_pages(self) -> None:
-        """Note that Lumen answers, once a tick, and go on while there is time."""
+        """Record once a tick that Lumen answers, and go on while there is time."""
         if not self._is_noted:
             self._note_lumen()
         self._check_time()
 
     def _note_lumen(self) -> None:
-        """Raise the problem that the last call to Lumen met, or end those that it disproves."""
-        with suppress(PipelineError):  # the run's head tells of it, too
+        """Raise the problem of the last call to Lumen, or end the problems that it disproves."""
+        with suppress(PipelineError):  # the run's head reports it, too
             if self._lumen.trouble is not None:
                 self._problems.raise_problem(*self._lumen.trouble)
             elif self._lumen.has_answered:
@@ -497,7 +497,7 @@ class _Sync:
                 self._is_noted = True
 
     def _check_time(self) -> None:
-        """Keep the lease; raise `OutOfTimeError` when the time is used up, or a pause began."""
+        """Renew the lease; raise `OutOfTimeError` if the time is used up, or a pause began."""
         now = self._clock.monotonic()
         if now - self._renewed > self._config.lease / 4:
             pause = _pause(self._ledger, self._clock)

@@ -1,8 +1,8 @@
-"""The timer that starts a sync run, the queue by which an operator does, and the pulse behind each.
+"""The timer that starts a sync run, the queue with operators' requests, and the pulse after each.
 
 Importing needs no setting: clients are made on the first call and kept for the instance's life.
-A settings fault makes that call fail with every fault in one message; the next call reads them
-again.
+With wrong settings that call fails with every fault in one message; the next call reads the
+settings again.
 """
 
 import os
@@ -54,13 +54,13 @@ def lumen_sync(timer: func.TimerRequest, context: func.Context) -> None:  # noqa
 
 @blueprint.queue_trigger(arg_name="message", queue_name=SYNC_QUEUE, connection=STORAGE_CONNECTION)
 def sync_now(message: func.QueueMessage, context: func.Context) -> None:  # noqa: ARG001
-    """Run a tick, as an operator asks for it, unless that was done or taken back."""
+    """Run a tick that an operator asked for, unless the request was served or taken back."""
     trace_parent = context.trace_context.trace_parent or new_trace_parent()
     serve_request(_requests(), tick=lambda: _tick(trace_parent))
 
 
 def _tick(trace_parent: str) -> "Run | None":
-    """Run a tick, then take the pulse, also when the tick was skipped or failed."""
+    """Run a tick, then take the pulse, even if the tick was skipped or failed."""
     tick, run_id = "error", ""
     with traced(trace_parent):
         try:
@@ -91,7 +91,7 @@ def _run_sync(trace_parent: str) -> "Run | None":
         config, tools = _build()
     except SettingsError as error:
         emit(Event.SYNC_FAILED, reason=str(error))
-        with suppress(PipelineError):  # the settings of the tables may be among them
+        with suppress(PipelineError):  # the settings of the tables may be wrong, too
             _safe_problems().raise_problem(ProblemKind.LUMEN_ACCESS, str(error))
         raise
     drain = replace(config.drain, trace_parent=trace_parent)
@@ -112,7 +112,7 @@ def _requests() -> RequestTools:
 
 @cache
 def _safe_problems() -> Problems:
-    """Return the problems, which need no setting but where the tables are."""
+    """Return the problems, which need no settings but those of the tables."""
     storage = read_storage_settings()
     return Problems(
         AzureTables(storage, credential=storage_credential(storage)),

@@ -1,8 +1,8 @@
-"""Trouble with Lumen: which problem of the feed a failed call means, and when it is over.
+"""Trouble with Lumen: which problem a failed call means, and when it is over.
 
-`WatchedLumen` wraps the client and remembers how its last call ended; `problem_of` says
-what that means, and is pure. Storage trouble raises errors of the same types, so only what comes
-from a call to Lumen is judged here. Pages are fetched on a thread of its own: nothing here writes.
+`WatchedLumen` wraps the client and remembers how its last call ended; `problem_of` says what that
+means, and is pure. Storage trouble raises errors of the same types, so only errors of calls to
+Lumen are judged here. Pages are fetched on a separate thread, so nothing here writes.
 """
 
 from collections.abc import Callable
@@ -34,8 +34,8 @@ class Lumen(Protocol):
 def problem_of(error: PipelineError) -> ProblemKind | None:
     """Return the problem that the error of a call to Lumen means, if any. Pure.
 
-    Only a tick that ran out of time is none. A gap is recorded in the run; one whose query was
-    not answered is an outage, too, which `WatchedLumen` knows.
+    A tick that ran out of time is not a problem. A gap is recorded in the run; if its query got no
+    answer, it is also an outage, which `WatchedLumen` remembers.
     """
     match error:
         case CredentialError():
@@ -56,18 +56,18 @@ class WatchedLumen:
     def __init__(self, lumen: Lumen) -> None:
         self._lumen = lumen
         self.has_answered = False
-        """Whether a call was answered as it should be, and none met trouble since."""
+        """Whether a call got a proper answer, and none failed since."""
         self.trouble: tuple[ProblemKind, str] | None = None
-        """What the last call met that had an end, and in which words."""
+        """The problem that the last finished call met, and its text."""
 
     def start_query(
         self, *, give_up_at: float, before: Callable[[], object] = lambda: None
     ) -> str | None:
-        """Call the client. A start that was cut off is an outage, besides being a gap."""
+        """Call the client. A start that was cut off is both an outage and a gap."""
         ours: list[PipelineError] = []
 
         def watched() -> None:
-            ours.clear()  # of a try before this one
+            ours.clear()  # from an earlier try
             try:
                 before()
             except PipelineError as error:
@@ -94,14 +94,14 @@ class WatchedLumen:
         )
 
     def query_failed(self, error: QueryFailedError) -> None:
-        """Note that Lumen answered, and said that it could not do what it was asked."""
+        """Record that Lumen answered that it could not do what it was asked."""
         self._met(ProblemKind.LUMEN_UNAVAILABLE, error)
 
     def _met(self, kind: ProblemKind, error: PipelineError) -> None:
         self.has_answered, self.trouble = False, (kind, str(error))
 
     def _watch[T](self, call: Callable[[], T], *, is_ours: Callable[[], bool] = lambda: False) -> T:
-        """Make a call and remember how it ended; what our own storage raised is not Lumen's."""
+        """Make a call and remember how it ended; errors of our own storage are not Lumen's."""
         try:
             answer = call()
         except PipelineError as error:
@@ -109,6 +109,6 @@ class WatchedLumen:
             if kind is not None:
                 self._met(kind, error)
             raise
-        # Only here: the next page is being fetched while the one before it is noted.
+        # Only here, because the next page is fetched while this one is recorded.
         self.has_answered, self.trouble = True, None
         return answer

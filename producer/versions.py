@@ -1,8 +1,9 @@
 """Decide what to do with a listed version, given what is known of its indicator. Pure.
 
 A version is an indicator's id, a fingerprint of its content, and when it was modified. Every
-version that ever had a chunk row is known, whatever became of it. The listed version is compared
-with the newest known one of its id, by `modified`, and where that is equal by order of listing:
+version that ever had a chunk row is known, whatever its outcome. The listed version is compared
+with the newest known one of its id, by `modified`; if those are equal, the later listed one is
+newer:
 
 | the listed version is                 | then                                                |
 |---------------------------------------|-----------------------------------------------------|
@@ -14,10 +15,10 @@ with the newest known one of its id, by `modified`, and where that is equal by o
 |                                       | and it is not on its way                            |
 | newer than the known one              | `ENQUEUED`, passing or not                          |
 
-A version that an operator asks for (a *wish*) goes by a rule of its own, `decide_wish`.
+A version that an operator asks for (a *wish*) has its own rule, `decide_wish`.
 
-So filters apply to unknown ids only: what Sentinel holds is kept true when Lumen lowers the
-confidence of an indicator or revokes it. An enqueued version that does not pass is a *correction*.
+So filters apply to unknown ids only: when Lumen lowers the confidence of an indicator, or revokes
+it, Sentinel is corrected. An enqueued version that does not pass is a *correction*.
 """
 
 from dataclasses import dataclass
@@ -36,11 +37,11 @@ class Decision(StrEnum):
 
 
 class KnownVersion(msgspec.Struct, frozen=True, gc=False):
-    """The newest known version of an indicator. A struct: there is one for most of what is listed.
+    """The newest known version of an indicator. A struct, because most listed objects have one.
 
     `modified` is in milliseconds since 1970. `is_void`: only void rows without an answer have it.
-    `is_on_its_way`: it may still be sent. `entered_on` is the day, counted since 1970, on which it
-    was entered in the index; None for one in a row. `is_recent`: a request with a version of this
+    `is_on_its_way`: it may still be sent. `entered_on` is the day (since 1970) on which it was
+    entered in the index, None if it is in a row. `is_recent`: a request with a version of this
     indicator may be about to leave.
     """
 
@@ -54,10 +55,10 @@ class KnownVersion(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The settings that decide about a version that is known already.
+    """The settings that decide about a known version.
 
-    `today` counts days since 1970. `reupload_after` days an unchanged version is sent again, never
-    if it is 0. A `full` run sends everything that is not on its way.
+    `today` is in days since 1970. After `reupload_after` days an unchanged version is sent again; 0
+    means never. A `full` run sends everything that is not on its way.
     """
 
     today: int
@@ -68,7 +69,7 @@ class Policy:
 def decide(
     *, modified: int, fingerprint: int, passes: bool, known: KnownVersion | None, policy: Policy
 ) -> Decision:
-    """Return what to do with a listed version; total over its inputs."""
+    """Return what to do with a listed version. Defined for all inputs."""
     if known is None:
         return Decision.ENQUEUED if passes else Decision.FILTERED
     if modified < known.modified:
@@ -81,7 +82,7 @@ def decide(
 
 
 def decide_wish(*, modified: int, fingerprint: int, known: KnownVersion | None) -> Decision:
-    """Return the decision on a version that an operator asks for; total over its inputs.
+    """Return the decision on a version that an operator asks for. Defined for all inputs.
 
     Sent only if it is exactly the newest known one, or nothing is known. Filters do not apply: it
     passed them before Sentinel refused it.

@@ -1,4 +1,4 @@
-"""What a sync run works with, made from the settings.
+"""The parts of a sync run, made from the settings.
 
 Imported on the first run, not with the app: numpy comes with it, and every instance of every
 function imports all triggers.
@@ -28,7 +28,7 @@ from producer.sync import SyncConfig, SyncTools
 
 
 def sync_config(settings: Settings) -> SyncConfig:
-    """Return what a run needs of the settings."""
+    """Return the settings that a run obeys."""
     return SyncConfig(
         drain=DrainConfig(
             filters=Filters(
@@ -53,7 +53,7 @@ def sync_config(settings: Settings) -> SyncConfig:
 
 
 def sync_tools(settings: Settings, *, session: PlainSession | None = None) -> SyncTools:
-    """Return what a run works with; `session` reaches Lumen."""
+    """Return the parts of a run; `session` reaches Lumen."""
     clock, rng = SystemClock(), random.Random()  # noqa: S311 - jitter, not secrets
     credential = storage_credential(settings.storage)
     tables = AzureTables(settings.storage, credential=credential)
@@ -87,9 +87,9 @@ def sync_tools(settings: Settings, *, session: PlainSession | None = None) -> Sy
 
 
 def pulse_tools() -> PulseTools:
-    """Return what a pulse is taken with, from the environment; raises `SettingsError`.
+    """Return the parts of a pulse, from the environment; raises `SettingsError`.
 
-    Only the storage settings must be right: the pulse tells of the others.
+    Only the storage settings must be right: the pulse reports faults in the others.
     """
     storage = read_storage_settings()
     credential, clock = storage_credential(storage), SystemClock()
@@ -115,6 +115,6 @@ def _read_or_default(name: str) -> Any:
 
 
 def longest_wait(settings: Settings) -> timedelta:
-    """Return the longest time from one try to ask Lumen to the end of the next."""
+    """Return the longest time between one try to ask Lumen and the end of the next."""
     pause = span_of(settings.lumen_schedule, ticks=1)
     return pause + timedelta(seconds=settings.run_time_budget) + STANDS_FOR

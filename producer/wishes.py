@@ -1,7 +1,7 @@
-"""Wishes as the first objects of a run: whether a record that an operator asks for is sent.
+"""Wishes as the first objects of a run: decide whether a record that an operator asks for is sent.
 
 They come before the objects of Lumen's first page, so they are counted, chunked, struck and resumed
-like all that Lumen lists. Only the decision is another one (`decide_wish`): a record that Sentinel
+like everything that Lumen lists. Only the decision differs (`decide_wish`): a record that Sentinel
 refused is known, and would be *unchanged*.
 """
 
@@ -25,8 +25,8 @@ from producer.lumen import Page
 from producer.versions import Decision, KnownVersion, Policy, decide_wish
 
 WISHES_A_RUN: Final = 500
-"""Wishes that a run takes: their names are in its head, about 90 bytes each, in a property of
-64 KiB. The others go with the runs behind it."""
+"""Wishes that a run takes: their names are in its head, about 90 bytes each, in a property of 64
+KiB. Later runs take the others."""
 
 GONE: Final = "the wish is not there any more"
 
@@ -34,7 +34,7 @@ _EVERYTHING: Final = Filters(threshold=0, unknown_revoked=True)
 
 
 class _Nothing:
-    """Nothing is known: for judging what a record is, and no more."""
+    """Knows no version: for judging only what a record is."""
 
     def look(self, id_hashes: Sequence[int]) -> Mapping[int, KnownVersion]:  # noqa: ARG002
         return {}
@@ -44,9 +44,9 @@ class _Nothing:
 
 
 def put_in_front(page: Page, contents: Iterable[bytes | None]) -> Page:
-    """Return a page that begins with wishes; one that is not there any more keeps its place.
+    """Return a page that begins with wishes; a wish that was removed meanwhile keeps its place.
 
-    So the places of a checkpoint stay what they were.
+    So the indexes of a checkpoint stay valid.
     """
     wished: list[Any] = [
         Unreadable(b"", GONE) if content is None else decode_object(content) for content in contents
@@ -59,7 +59,7 @@ def judge_wishes(
 ) -> Iterator[Verdict]:
     """Yield the verdict on each record that an operator asks for, in order.
 
-    What is to be sent is remembered in `known`.
+    Records to send are remembered in `known`.
     """
     for record in records:
         (verdict,) = judge_page([record], _EVERYTHING, _Nothing(), Policy(today=0), fits=fits)
