@@ -251,8 +251,7 @@ class _Page:
         }
 
     def _render(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
-        """Return some in the form they are sent in, by position; invalid if JSON cannot hold
-        them."""
+        """Return some in the form they are sent in, by position; some may be invalid."""
         try:
             bodies = [_canonical(self._records[at]) for at in chosen]
         except _NO_JSON:

@@ -251,7 +251,7 @@ class _Sync:
         return Head(self._ledger.runs, run, tick=self._tick, clock=self._clock)
 
     def _take_over(self, run: Run) -> Head:
-        """Raise a run's epoch, so that no other tick can write it, and void rows beyond the checkpoint."""
+        """Raise the epoch, so no other tick can write the run; void rows beyond the checkpoint."""
         head = self._head(run)
         waited = 0.0 if run.age is None else run.age.total_seconds()
         head.save(
