@@ -150,7 +150,7 @@ class VersionIndex:
             return self._ours(changed, error)
 
     def _ours(self, manifest: Manifest, error: ConflictError) -> Manifest:
-        """Return the manifest if it is our own write that came first, its answer being lost."""
+        """Return the manifest if our own write succeeded and only its answer was lost."""
         row = self._table.get(MANIFESTS, manifest_key(manifest.destination))
         found = None if row is None else manifest_of(row)
         if found is None or (found.tick, found.step) != (manifest.tick, manifest.step):
