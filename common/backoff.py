@@ -1,9 +1,9 @@
 """How long to wait before trying again: exponential, jittered, and as the service asks.
 
 Up to half of a delay is random, so that instances that failed together do not come back together. A
-`Retry-After` that is longer than the delay is kept to the second, one beyond the cap is cut: the
-tries are then used up sooner than the service wants, and the caller, who gets the last error with
-what was asked, gives the work back. `call_with_retries` is the only loop that retries.
+`Retry-After` longer than the delay is obeyed to the second. One beyond the cap is cut: the tries
+then end sooner than the service wants, and the caller gets the last error, with the time that was
+asked for, and gives the work back. `call_with_retries` is the only loop that retries.
 """
 
 import random
@@ -18,7 +18,7 @@ from common.errors import OutOfTimeError, ThrottledError, UnavailableError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """A retry schedule: `tries` calls in all, the waits between them in seconds."""
+    """A retry schedule: `tries` calls in total, with waits in seconds between them."""
 
     tries: int = 5
     base: float = 1.0
@@ -38,7 +38,7 @@ class Backoff:
 
 
 def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
-    """Return the seconds a `Retry-After` header asks for; None where it says nothing usable.
+    """Return the seconds that a `Retry-After` header asks for; None if it is not usable.
 
     Both forms of RFC 9110 section 10.2.3: seconds, or an HTTP date.
     """

@@ -1,4 +1,4 @@
-"""Time, passed in: every wait of the pipeline can be tested in no time at all.
+"""Time, passed in, so that every wait of the pipeline can be tested without waiting.
 
 Code that waits or stamps takes a `Clock` and never calls `time` or `datetime.now` itself. Wall
 time is for records that people read; elapsed time is always monotonic, because the wall clock
@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 CLOCK_SKEW: Final = 10 * 60.0
-"""Seconds that the clocks of two instances may differ. Azure keeps them far closer; where an error
-would cost an indicator, the code does not rely on that."""
+"""Seconds by which the clocks of two instances may differ. Azure keeps them far closer, but code
+that could lose an indicator does not rely on that."""
 
 
 class Clock(Protocol):
-    """What the pipeline needs to know of time."""
+    """The clock that the pipeline uses."""
 
     def now(self) -> datetime:
         """Return the wall time, aware, in UTC."""
@@ -27,7 +27,7 @@ class Clock(Protocol):
         ...
 
     def boottime(self) -> float:
-        """Return seconds as `monotonic` does, also counting while the machine is suspended."""
+        """Return seconds like `monotonic`, but also count while the machine is suspended."""
         ...
 
     def sleep(self, seconds: float) -> None:
@@ -45,7 +45,7 @@ class SystemClock:
         return time.monotonic()
 
     def boottime(self) -> float:
-        if sys.platform == "linux":  # elsewhere `monotonic` is the best there is
+        if sys.platform == "linux":  # other systems have only `monotonic`
             return time.clock_gettime(time.CLOCK_BOOTTIME)
         return time.monotonic()
 

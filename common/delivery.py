@@ -1,13 +1,13 @@
 """How long a delivery may take to reach Sentinel: the three times that belong together.
 
-A request leaves only on a look at its chunk's row that is fresh, and is over within a limit. So a
-version that was struck is out of the way, one way or the other, `LONGEST_DELIVERY` later.
+A request leaves only after a fresh look at its chunk's row, and ends within a limit. So
+`LONGEST_DELIVERY` after a version was struck, no request can still carry it.
 """
 
 from typing import Final
 
 LOOK_IS_GOOD_FOR: Final = 15.0
-"""Seconds between the look at a chunk's row, from before it was sent, and the request."""
+"""Most seconds from the start of the look at a chunk's row to the request."""
 
 REQUEST_WITHIN: Final = 90.0
 """Seconds for a request to Sentinel as a whole. Users report 6 to 8 s for 100 objects."""

@@ -1,11 +1,10 @@
 """The message on the queue: one chunk of indicators, whole, in at most 64 KiB of JSON text.
 
-The body is the exact bytes of the `stixobjects` array that Sentinel will receive, compressed;
-the consumer posts them without parsing them. What the chunk has been through (attempts, reasons)
-travels with it, so deferring needs no read. A chunk that Sentinel refused is split into messages
-that each carry a part of it. The chunk id is a hash of the body: the same indicators make the same
-chunk however often they are read, and a damaged body is noticed.
-This module must not know what an indicator is.
+The body is the exact bytes of the `stixobjects` array that Sentinel will receive, compressed; the
+consumer posts them without parsing. The chunk's history (attempts, reasons) travels with it, so
+deferring needs no read. A chunk that Sentinel refused is split into messages that each carry a part
+of it. The chunk id is a hash of the body: the same indicators always make the same chunk, and a
+damaged body is noticed. This module must not know what an indicator is.
 """
 
 import base64
@@ -29,14 +28,14 @@ MAX_ENVELOPE_BYTES: Final = 64 * 1024
 (learn.microsoft.com/azure/storage/queues/storage-queues-introduction, read 2026-11-22)."""
 
 STORY_RESERVE: Final = 4 * 1024
-"""Bytes that a new envelope leaves free, so that it still fits with all it may go through: its
-send slot, a full history, and the indexes of a part."""
+"""Bytes that a new envelope leaves free, so that it still fits with everything that may be added:
+its send slot, a full history, and the indexes of a part."""
 
 MAX_NEW_ENVELOPE_BYTES: Final = MAX_ENVELOPE_BYTES - STORY_RESERVE
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""Most a body may hold once decompressed. 100 real indicators are about 52 KB; a message that
-claims more than this is hostile or broken, and is refused before it fills the memory."""
+"""Largest decompressed body, in bytes. 100 real indicators are about 52 KB; a larger body is
+hostile or broken, and is refused before it fills the memory."""
 
 MAX_HISTORY: Final = 12
 """Attempts kept in the envelope: the first and the latest ones."""
@@ -51,22 +50,22 @@ MAX_CHUNKS: Final = 2**19
 """Chunks a run may have: 52 million indicators. Bounds what an envelope may claim."""
 
 MAX_COUNT: Final = 2**31 - 1
-"""What an envelope counts is below this: one more is still a whole number that a table takes."""
+"""Counts in an envelope are below this, so that one more still fits in a table's integer."""
 
 MAX_TIME: Final = 2**33
-"""Times in seconds since 1970 are below this; what claims more is damaged."""
+"""Times in seconds since 1970 are below this; a larger one is damaged."""
 
 VERSION: Final = 1
-"""The one format there is. Fields that a later release adds are ignored; a change that an older
-release must not misread raises the version, and that release then defers the message."""
+"""The only format. Fields that a later release adds are ignored. A change that an older release
+must not misread raises the version; the older release then defers the message."""
 
 MAX_EPOCH: Final = 10**6
 """Epochs a run may have: one a tick, so 28 years of ticks."""
 
 _MAX_STAMP: Final = 40
 _COMPRESSION_LEVEL: Final = 2
-"""Of ISA-L's levels the one that packs closest in little time. Its format is zlib's, and bodies are
-a tenth larger than at zlib's level 6, for a tenth of the time (docs/performance.md)."""
+"""The ISA-L level with the best compression. The format is zlib's; bodies are a tenth larger than
+at zlib's level 6, in a tenth of the time (docs/performance.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +80,15 @@ class Attempt:
 class Envelope:
     """A chunk on its way. `body` is the UTF-8 JSON array of `count` STIX objects.
 
-    `sequence` numbers the chunks of a run from 0; `epoch` is that of the run when the chunk was
-    made, and `ledger_id` names the ledger that has its row. `slot` is the send slot it was enqueued
-    for, and `due` the end of its delay where it has no slot, both in seconds since 1970. `attempt`
-    counts the deliveries that failed for a reason that counts (an outage does not), `deferrals` all
-    that failed, `postponed` those that only moved to a later slot, `put_back` how often the
-    Functions host gave it up and it was put back on the queue. `failed` is the acceptance number
-    that a failure of it noted, and `refused` says that it was a refusal. `part` has the indexes in
-    the chunk's row of the records that it carries, None for all of them. `fingerprints` has one
-    64-bit value per object, in order.
+    `sequence` numbers the chunks of a run from 0; `epoch` is the run's epoch when the chunk was
+    made, and `ledger_id` names the ledger that has its row. `slot` is its send slot, or `due` the
+    end of its delay if it has no slot, both in seconds since 1970. `attempt` counts the deliveries
+    that failed for a reason that counts (an outage does not), `deferrals` all failed deliveries,
+    `postponed` those that only moved to a later slot, and `put_back` how often the host gave the
+    message up and it was put back on the queue. `failed` is the acceptance number after its last
+    failure, and `refused` says that this was a refusal. `part` has the indexes, in the chunk's row,
+    of the records that it carries; None means all. `fingerprints` has one 64-bit value per object,
+    in order.
     """
 
     run_id: str
@@ -114,27 +113,27 @@ class Envelope:
 
     @property
     def key(self) -> str:
-        """The chunk's key within its run: where it stands, and in which epoch it was made."""
+        """The chunk's key within its run: its sequence number and its epoch."""
         return f"{sequence_key(self.sequence)}-{self.epoch}"
 
     @property
     def name(self) -> str:
-        """The chunk's name among those of all runs, as operators write it."""
+        """The chunk's name, unique among all runs, as operators write it."""
         return f"{self.run_id}/{self.key}"
 
     @property
     def message_key(self) -> str:
-        """The message's own key: the chunk's, and for a part also what is in it."""
+        """The message's key: the chunk's, and for a part also a hash of its body."""
         return self.key if self.part is None else f"{self.key}-{self.chunk_id[:12]}"
 
     @property
     def message_name(self) -> str:
-        """The name of the message among those of all runs, as problems and poison give it."""
+        """The message's name, unique among all runs, as problems and poison show it."""
         return f"{self.run_id}/{self.message_key}"
 
     @property
     def indexes(self) -> tuple[int, ...]:
-        """The indexes in the chunk's row of the records that it carries, in their order."""
+        """The indexes, in the chunk's row, of the records that it carries, in order."""
         return tuple(range(self.count)) if self.part is None else self.part
 
     @property
@@ -176,16 +175,16 @@ def chunk_id_of(body: bytes) -> str:
 
 
 def pack_body(body: bytes) -> str:
-    """Return a body as it stands in an envelope: compressed, base64."""
+    """Return a body in the form of an envelope: compressed, base64."""
     return base64.b64encode(isal_zlib.compress(body, _COMPRESSION_LEVEL)).decode("ascii")
 
 
 def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> str:
-    """Return the message text: ASCII JSON, so characters, bytes and valid XML are one thing.
+    """Return the message text: ASCII JSON, so that characters equal bytes, and it is valid XML.
 
-    `packed_body` saves compressing again. Raises `ValueError` when the text would exceed
-    `MAX_ENVELOPE_BYTES` however closely the body is packed; who fills envelopes checks against
-    `MAX_NEW_ENVELOPE_BYTES` first and splits.
+    `packed_body` saves compressing again. Raises `ValueError` if the text exceeds
+    `MAX_ENVELOPE_BYTES` even with the best compression. A caller that makes envelopes checks
+    `MAX_NEW_ENVELOPE_BYTES` first, and makes smaller chunks.
     """
     head = json.dumps(
         {
@@ -222,10 +221,10 @@ def encode_envelope(envelope: Envelope, *, packed_body: str | None = None) -> st
 
 
 def encode_to_fit(envelope: Envelope) -> str:
-    """Return the message text; of an envelope that no longer fits, with less of its story.
+    """Return the message text; if it does not fit, with less of its history.
 
-    New envelopes leave room for all of it. Left out are, only as far as needed, all failures but
-    the latest, then all of them with the trace.
+    New envelopes leave room for all of it. If that is not enough, all failures but the latest are
+    left out, then the latest and the trace.
     """
     short = replace(envelope, history=envelope.history[-1:])
     for told in (envelope, short):
@@ -235,10 +234,10 @@ def encode_to_fit(envelope: Envelope) -> str:
 
 
 def records_of(envelope: Envelope) -> dict[int, Any]:
-    """Return the records in the body, each as it is, by their index in the chunk.
+    """Return the records in the body, unchanged, by their index in the chunk.
 
-    None where it is no list. Odd texts and numbers are let through: nothing that is kept or shown
-    may be lost for them.
+    None if the body is not a list. Odd texts and numbers are accepted, because they must not
+    prevent keeping or showing a record.
     """
     try:
         objects = json.loads(envelope.body)
@@ -248,7 +247,7 @@ def records_of(envelope: Envelope) -> dict[int, Any]:
 
 
 def text_of(known: object, name: str) -> str:
-    """Return a text of such an object as every store takes it; nothing where it is none."""
+    """Return a text of such an object in a form every store accepts; empty if it is no text."""
     value = known.get(name) if isinstance(known, dict) else None
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
@@ -257,8 +256,8 @@ def decode_envelope(text: str) -> Envelope:
     """Return the envelope in `text`; fields that this release does not know are ignored.
 
     Raises `LaterVersionError` for an envelope of a later release, and `UndecodableError` saying
-    what is wrong: not JSON, no version, a missing or mistyped field, a damaged or oversized body,
-    a count that is not that of the fingerprints, or above `MAX_OBJECTS_PER_REQUEST`.
+    what is wrong: not JSON, no version, a missing or mistyped field, a damaged or oversized body, a
+    count that differs from the number of fingerprints or exceeds `MAX_OBJECTS_PER_REQUEST`.
     """
     fields = _fields(text)
     envelope = Envelope(
@@ -287,7 +286,7 @@ def decode_envelope(text: str) -> Envelope:
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """Return the fields of a message that is of the version that this release reads."""
+    """Return the fields of a message of the version that this release reads."""
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -305,7 +304,7 @@ def _fields(text: str) -> dict[str, Any]:
 
 
 def _check_whole(envelope: Envelope) -> None:
-    """Raise `UndecodableError` where parts of an envelope contradict each other."""
+    """Raise `UndecodableError` if parts of an envelope contradict each other."""
     if envelope.chunk_id != chunk_id_of(envelope.body):
         raise UndecodableError("the body does not match the chunk id: it is damaged")
     if not 1 <= envelope.count <= MAX_OBJECTS_PER_REQUEST:
@@ -368,7 +367,7 @@ def _bounded(history: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
 
 
 def _time(fields: dict[str, Any], name: str) -> float | None:
-    """Return a time in seconds since 1970; None where it is missing or null."""
+    """Return a time in seconds since 1970; None if it is missing or null."""
     moment = fields.get(name)
     if moment is None:
         return None
@@ -407,7 +406,7 @@ def _key(fields: dict[str, Any], name: str) -> str:
 
 
 def _ledger_id(fields: dict[str, Any]) -> str:
-    """Return the name of the ledger; empty for none. Of an id's form, or it may not fit again."""
+    """Return the ledger's id; empty for none. It must look like an id, so that it fits again."""
     return _key(fields, "ledger") if _string(fields, "ledger") else ""
 
 

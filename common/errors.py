@@ -47,15 +47,15 @@ class SettingsError(HaltError):
 
 
 class StorageRefusedError(HaltError):
-    """The storage account does not take a request of ours: the settings name a wrong endpoint."""
+    """The storage account refuses our requests: the settings name a wrong endpoint."""
 
 
 class CredentialError(HaltError):
-    """A service refused the credentials it was shown."""
+    """A service refused our credentials."""
 
 
 class QueryRefusedError(HaltError):
-    """The workspace takes no query of ours: from this network, by this id, or of this table."""
+    """The workspace refuses our queries: wrong network, id or table."""
 
 
 class TryLaterError(PipelineError):
@@ -63,7 +63,7 @@ class TryLaterError(PipelineError):
 
 
 class ThrottledError(TryLaterError):
-    """The service asked to slow down; `retry_after` is in seconds where it said how long."""
+    """The service asked to slow down; `retry_after` is in seconds, if it said how long."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class UnavailableError(TryLaterError):
 
 
 class PartialAnswerError(TryLaterError):
-    """The workspace answered a part of a query: a row that is missing may be there."""
+    """The workspace answered only a part of a query, so missing rows may exist."""
 
 
 class OutOfTimeError(TryLaterError):
@@ -91,7 +91,7 @@ class LeaseHeldError(TryLaterError):
 
 
 class LaterVersionError(TryLaterError):
-    """The message is of a later release: an update is under way, or was taken back."""
+    """A later release wrote the message: an update is under way, or was rolled back."""
 
 
 class ConflictError(TryLaterError):
@@ -99,7 +99,7 @@ class ConflictError(TryLaterError):
 
 
 class LeaseLostError(ConflictError):
-    """Another instance took over the run lease, or the run: this one must write no more of it."""
+    """Another instance took over the run lease or the run: this one must not write it any more."""
 
 
 class PoisonError(PipelineError):
@@ -119,8 +119,8 @@ class QueryFailedError(PipelineError):
 
 
 class ContractDriftError(PipelineError):
-    """A service answered in a way its contract does not name."""
+    """A service's answer is not in its contract."""
 
 
 class AnswerTooLargeError(ContractDriftError):
-    """A service's answer is larger than any that is read: the rest of it was not."""
+    """A service's answer exceeds the size limit and was not read to its end."""

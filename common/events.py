@@ -40,13 +40,13 @@ class Event(StrEnum):
     # A sync run stopped part-way (budget, outage, refused key); the next tick resumes it.
     # Read `reason`; act only if it repeats.
     SYNC_INTERRUPTED = "sync-interrupted"
-    # A tick ended at its limit of pages or time and came further; the next one goes on. Nothing to
+    # A tick made progress and ended at its limit of pages or time; the next one goes on. Nothing to
     # do: a large feed takes many ticks.
     SYNC_CONTINUES = "sync-continues"
-    # Lumen no longer knows a query that was not drained. Indicators may be missing: see
-    # whether later runs bring them, else ask Lumen for a full feed.
+    # Lumen no longer knows a query that was not drained. Indicators may be missing: check whether
+    # later runs bring them, else ask Lumen for a full feed.
     SYNC_GAP = "sync-gap"
-    # A sync run could not start or Lumen failed its query. Read `reason` and mend it.
+    # A sync run could not start, or Lumen failed its query. Read `reason` and fix the cause.
     SYNC_FAILED = "sync-failed"
     # The timer fired while another run holds the lease, or during a pause. Nothing to do unless it
     # lasts.
@@ -55,33 +55,33 @@ class Event(StrEnum):
     SYNC_RESUMED = "sync-resumed"
     # A chunk was accepted by Sentinel (some records may have been rejected: see `rejected`).
     CHUNK_UPLOADED = "chunk-uploaded"
-    # A delivery of a chunk that is settled already: a copy, or void. Nothing to do.
+    # A chunk that was settled or void was delivered again. Nothing to do.
     CHUNK_REPEATED = "chunk-repeated"
     # A chunk waits for a later try. Read `reason`; act on credentials and roles.
     CHUNK_DEFERRED = "chunk-deferred"
-    # A chunk waits for a later send slot, as its own was missed, or for the end of a pause. Nothing
-    # to do.
+    # A chunk missed its send slot and waits for a later one, or for the end of a pause. Nothing to
+    # do.
     CHUNK_POSTPONED = "chunk-postponed"
-    # A chunk was refused as a whole; its records are sent in two messages, to find the bad ones.
-    # Nothing to do; see `rejected` of its chunk-uploaded lines.
+    # Sentinel refused a whole chunk; its records are sent in two messages, to find the bad ones.
+    # Nothing to do; see `rejected` in its chunk-uploaded lines.
     CHUNK_SPLIT = "chunk-split"
     # The version index is full (KNOWN_MAX): the versions that end first were forgotten. Raise
     # KNOWN_MAX, or accept that a later withdrawal of these indicators is not sent.
     VERSIONS_DROPPED = "versions-dropped"
-    # A message of a later release came while this one runs; it was put back as it is. Nothing to
-    # do during an update; after one that was taken back, deploy the later release again.
+    # A message of a later release arrived; it was put back unchanged. Nothing to do during an
+    # update; after a rollback, deploy the later release again.
     MESSAGE_PUT_BACK = "message-put-back"
     # The host gave a message up after deliveries without an outcome; it is on the queue again.
-    # Nothing to do for a few after an outage of storage; else look for crashes and time-outs.
+    # Nothing to do for a few after a storage outage; else look for crashes and time-outs.
     CHUNK_PUT_BACK = "chunk-put-back"
-    # A chunk was given up and kept with its reason. Inspect, mend, replay.
+    # A chunk was given up and kept with its reason. Inspect it, fix the cause, replay it.
     CHUNK_POISONED = "chunk-poisoned"
     # A tick ended: how the feed is, in numbers. Alerts and workbooks read it; see `reason` unless
     # `verdict` is healthy.
     HEALTH = "health"
     # An operator did something; `by` says who. Nothing to do: it is the record for an audit.
     OPERATOR_ACT = "operator-act"
-    # Sentinel answered in a way its contract does not name. Compare with docs/contracts.md.
+    # Sentinel's answer is not in its contract. Compare with docs/contracts.md.
     CONTRACT_DRIFT = "contract-drift"
 
 
@@ -104,7 +104,7 @@ _TRACE_PARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9
 
 
 def new_trace_parent() -> str:
-    """Return a trace context of its own, for a tick that the host gave none."""
+    """Return a new trace context, for a tick that got none from the host."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 
 
@@ -112,7 +112,7 @@ def new_trace_parent() -> str:
 def traced(trace_parent: str) -> Iterator[None]:
     """Give every event that is logged within the trace of `trace_parent`.
 
-    Empty where it is none: a message without room for it has lost it.
+    It may be empty: a message without room for it does not carry it.
     """
     found = _TRACE_PARENT.fullmatch(trace_parent)
     token = _TRACE.set(found[1] if found else "")
@@ -136,11 +136,11 @@ def emit(event: Event, **facts: Fact) -> None:
 
 
 def quoted(text: str) -> str:
-    """Return what another service said, as a part of a reason that no log line shows."""
+    """Return another service's words as the part of a reason that no log line shows."""
     return '"' + text.replace('"', "'") + '"'
 
 
 _QUOTATION: Final = re.compile(r'"[^"]*(?:"|$)')
-"""Up to the end where a reason was cut within it."""
+"""Or up to the end, if the reason was cut within it."""
 
 _LEFT_OUT: Final = '"…"'

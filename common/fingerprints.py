@@ -32,7 +32,7 @@ def hash_of(content: bytes) -> int:
 
 
 def hash_all(contents: Iterable[bytes]) -> tuple[int, ...]:
-    """Return `hash_of` each; in one pass, as this is the producer's hot path."""
+    """Return `hash_of` each, in one pass: this is the producer's hot path."""
     digests: list[bytes] = []
     for content in contents:
         hasher = _NEW_HASHER()
@@ -42,4 +42,4 @@ def hash_all(contents: Iterable[bytes]) -> tuple[int, ...]:
 
 
 _NEW_HASHER: Final = hashlib.blake2b(digest_size=8).copy
-"""Copying an empty hash takes half the time of making one."""
+"""Copying an empty hash takes half the time of making a new one."""

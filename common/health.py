@@ -1,7 +1,8 @@
-"""How the feed is, and why: one verdict and one reason for each thing that is not as it should be.
+"""The health of the feed: one verdict, and one reason for each thing that is wrong.
 
-`judge_health` is pure. The producer asks it at the end of each tick, for the pulse; operators
-whenever they look. Each reason has a code of a closed list, for alerts, and a sentence for people.
+`judge_health` is pure. The producer calls it at the end of each tick, for the pulse; operators
+whenever they look. Each reason has a code from a closed list, for alerts, and a sentence for
+people.
 """
 
 from collections.abc import Iterator
@@ -17,17 +18,17 @@ from common.view import View
 
 
 class Verdict(StrEnum):
-    """How the feed is."""
+    """The verdict on the feed."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """It arrives, but something waits for an operator."""
+    """Indicators arrive, but something waits for an operator."""
     PAUSED = "paused"
     """An operator has stopped runs and uploads for a while."""
     DOWN = "down"
     """Nothing arrives."""
     UNKNOWN = "unknown"
-    """The ledger cannot be read, or no tick has told anything for too long."""
+    """The ledger cannot be read, or no tick has reported for too long."""
 
 
 class Cause(StrEnum):
@@ -50,7 +51,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """One thing that is not as it should be, and the verdict on the feed because of it."""
+    """One thing that is wrong, and the verdict that it causes."""
 
     code: ProblemKind | Cause
     verdict: Verdict
@@ -71,7 +72,7 @@ class Diagnosis:
 
 
 _WORST_FIRST: Final = (Verdict.PAUSED, Verdict.DOWN, Verdict.DEGRADED)
-"""A pause comes before all else: what an operator has stopped is not down."""
+"""A pause comes first: a feed that an operator has stopped is not down."""
 
 
 def judge_health(view: View) -> Diagnosis:
@@ -119,7 +120,7 @@ def _problems(view: View) -> Iterator[Reason]:
 
 
 def _flow(view: View) -> Iterator[Reason]:
-    """Yield what is missing: a complete run, or an upload of what is due."""
+    """Yield what is missing: a complete run, or uploads of messages that are due."""
     missing = _missing_success(view)
     if missing and not _is_at_work(view):
         make = _degraded if _is_new(view) else _down
@@ -147,7 +148,7 @@ def _poison(view: View) -> Iterator[Reason]:
 
 
 def _ledger(view: View) -> Iterator[Reason]:
-    """Yield what is odd about the rows of runs and chunks."""
+    """Yield what is wrong with the rows of runs and chunks."""
     for run_id in view.orphans:
         yield _degraded(
             Cause.ORPHAN_RUN,
@@ -193,7 +194,7 @@ def not_kept_yet(depth: int) -> str:
 
 
 def _missing_success(view: View) -> str:
-    """Return what is wrong with the last complete run; empty when it is recent enough.
+    """Return what is wrong with the last complete run; empty if it is recent enough.
 
     A pause explains a missing run, and so does one that ended less than `stale_after` ago.
     """
@@ -217,12 +218,12 @@ def _missing_success(view: View) -> str:
 
 
 def _is_new(view: View) -> bool:
-    """Whether the feed has begun so lately that no run need be complete yet."""
+    """Whether the feed began so recently that no run need be complete yet."""
     return bool(view.recent) and view.now - view.recent[-1].started_at <= view.stale_after
 
 
 def _is_at_work(view: View) -> bool:
-    """Whether a long run comes further: that is healthy, however many ticks it takes."""
+    """Whether a long run makes progress, which is healthy however many ticks it takes."""
     newest = view.recent[0] if view.recent else None
     return (
         newest is not None

@@ -1,11 +1,10 @@
 """Who the pipeline is: tokens for Sentinel, and the credential for its own storage.
 
-MSAL asks, caches and renews; nothing of it passes this module. Each source of tokens has one
-client. A failed answer must not be held against us: MSAL replays a refused token request from an
-internal cache for a minute or more, so a fresh client is made after every failure and for every
-forced refresh. Instance discovery is off: it would call a public host that a private network need
-not allow. What an identity endpoint or Entra fails to answer is an outage, told in words within
-`TIME_LIMIT`; it is never taken for a wrong setting.
+MSAL asks, caches and renews; only this module knows it. Each source of tokens has one client. MSAL
+repeats a refused answer from an internal cache for a minute or more, so a fresh client is made
+after every failure and for every forced refresh. Instance discovery is off: it would call a public
+host that a private network need not allow. An identity endpoint or Entra that does not answer
+usably is an outage, reported within `TIME_LIMIT`; it is never mistaken for a wrong setting.
 """
 
 import re
@@ -27,10 +26,10 @@ from common.settings import Secret, StorageSettings, StorageSignIn
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 
 _TIMEOUT: Final = 10.0
-"""Seconds for one call, its answer included; to each of the addresses that a name has."""
+"""Seconds for one call with its answer, for each address of a host name."""
 
 TIME_LIMIT: Final = 20.0
-"""Seconds for a token: it takes two calls at most, the discovery of Entra's addresses included."""
+"""Seconds for a token: at most two calls, including the discovery of Entra's addresses."""
 
 _CLI_TIMEOUT: Final = 15
 """Seconds for the Azure CLI, which may have to ask Entra."""
@@ -39,13 +38,13 @@ _MAX_ANSWER: Final = 1 << 20
 """Bytes of an answer: a token takes a few thousand."""
 
 REMEMBER_FAILURE: Final = 30.0
-"""Seconds that a failure is remembered at most. It is remembered for as long as it took to come, so
-that those who waited meanwhile get it too instead of asking in turn. One that came at once is not:
-a renewed secret is noticed at once."""
+"""Most seconds for which a failure is remembered. It is remembered for as long as it took, so that
+threads that waited get it, too, instead of asking one after the other. A failure that came at once
+is not remembered, so a renewed secret works at once."""
 
 _NO_ANSWER: Final = (
     *TRANSPORT_ERRORS,
-    msal.exceptions.MsalError,  # a server error, as MSAL's own HTTP layer puts it
+    msal.exceptions.MsalError,  # a server error, as MSAL's own HTTP layer reports it
     ValueError,  # not JSON; an unknown tenant; msal.ManagedIdentityError
     LookupError,  # JSON, but no discovery document
     AttributeError,  # JSON, but a list or a text
@@ -56,7 +55,7 @@ _NO_ANSWER: Final = (
 _PASSING: Final = frozenset({"temporarily_unavailable", "server_error", "timeout"})
 
 _ERROR: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
-"""How an error's name (RFC 6749 section 5.2) or status begins; nothing else of it is shown."""
+"""The beginning of an error's name (RFC 6749 section 5.2) or status; nothing else is shown."""
 
 _CODE: Final = re.compile(r"\bAADSTS(\d{1,9})\b")
 
@@ -169,17 +168,17 @@ class QueryTokens:
         return found
 
     def refuse_last(self) -> None:
-        """Have the next call return another token than the last one, which was not accepted."""
+        """Make the next call return a new token, because the last one was not accepted."""
         self._refused = self._last
 
 
 class StorageIdentity:
-    """The managed identity as the clients of the storage ask for it: a `TokenCredential`.
+    """The managed identity for the storage clients: a `TokenCredential`.
 
-    azure-identity's own has no time limit worth the name: 300 s a request, and it waits for as
-    long as a `Retry-After` says. Safe to use from several threads, see `_Tokens`.
-    Raises: `CredentialError` with the remedy; `UnavailableError` when the endpoint does not answer.
-    Both pass the storage clients as they are, so they try no second time.
+    azure-identity's own has no useful time limit: 300 s a request, and it waits for as long as a
+    `Retry-After` says. Safe to use from several threads, see `_Tokens`. Raises: `CredentialError`
+    with the remedy; `UnavailableError` if the endpoint does not answer. The storage clients pass
+    both on unchanged, and do not retry.
     """
 
     def __init__(self, client_id: str | None, *, clock: Clock) -> None:
@@ -189,7 +188,7 @@ class StorageIdentity:
         self._tokens: dict[str, _Tokens] = {}
 
     def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
-        """Return a token for the one scope; what else an SDK asks for has no meaning here."""
+        """Return a token for the one scope; an SDK's other wishes have no meaning here."""
         (scope,) = scopes
         resource = scope.removesuffix("/.default")
         with self._lock:
@@ -205,7 +204,7 @@ class StorageIdentity:
 
 
 class CliSignIn:
-    """The person that has signed in with the Azure CLI on this machine."""
+    """The person who has signed in with the Azure CLI on this machine."""
 
     def __init__(self) -> None:
         self._inner = AzureCliCredential(process_timeout=_CLI_TIMEOUT)
@@ -230,8 +229,8 @@ class CliSignIn:
 def storage_credential(storage: StorageSettings) -> TokenCredential | None:
     """Return the credential for the pipeline's storage; None with a connection string.
 
-    Asking it for a token raises `CredentialError` or `UnavailableError`, in seconds. The storage
-    clients pass these on at once: what they know as an error of theirs they would try again.
+    Asking it for a token raises `CredentialError` or `UnavailableError`, within seconds. The
+    storage clients pass these on at once; an error of their own they would retry.
     """
     if storage.connection_string is not None:
         return None
@@ -258,12 +257,12 @@ def explain_token_error(
 _ENDPOINT: Final = "the managed identity endpoint"
 
 _Asker = Callable[[], Any]
-"""Asks MSAL for a token, which looks into its cache first; returns MSAL's answer."""
+"""Asks MSAL for a token, from its cache where possible; returns MSAL's answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
-    """What was raised, and until which moment of the monotonic clock it is not asked again."""
+    """What was raised, and until when (monotonic clock) nothing is asked again."""
 
     error: CredentialError | UnavailableError
     until: float
@@ -272,8 +271,8 @@ class _Failure:
 class _Tokens:
     """One source of tokens for one resource.
 
-    One thread asks while the others wait for its answer, be it a token or a failure. So nobody
-    waits longer than two times `TIME_LIMIT`, however many wait.
+    One thread asks while the others wait for its answer, a token or a failure. So no thread waits
+    longer than twice `TIME_LIMIT`, however many wait.
     """
 
     def __init__(self, make: Callable[[], _Asker], *, clock: Clock, asked: str, check: str) -> None:
@@ -287,7 +286,7 @@ class _Tokens:
         self._failure: _Failure | None = None
 
     def ask(self, *, refused: str = "") -> AccessToken:
-        """Return a token; not `refused`, if that is the last one. Not asked if it just failed."""
+        """Return a token other than `refused`; raises a recent failure again without asking."""
         with self._lock:
             if refused and self._last == refused:
                 self._asker = None
@@ -317,7 +316,7 @@ class _Tokens:
                 until = int(self._clock.now().timestamp()) + lasts
                 return AccessToken(str(answer["access_token"]), until)
         except _NO_ANSWER as error:
-            # An unknown tenant has no discovery document: the answer is in what MSAL met first.
+            # An unknown tenant has no discovery document: the answer is in MSAL's first error.
             code = _CODE.search(f"{error} {error.__context__}")
             if code is not None and code[1] in _REMEDIES:
                 raise explain_token_error({"error_description": code[0]}) from None
@@ -344,7 +343,7 @@ def _sentinel_asker(settings: SignIn, audience: str) -> _Asker:
 
 
 def _identity_asker(client_id: str | None, resource: str, *, check: str) -> _Asker:
-    """Return the asker of the managed identity that `client_id` names; the app's own for None."""
+    """Return the function that asks for the managed identity `client_id`; None: the app's own."""
     identity = (
         msal.UserAssignedManagedIdentity(client_id=client_id)
         if client_id
@@ -357,7 +356,7 @@ def _identity_asker(client_id: str | None, resource: str, *, check: str) -> _Ask
 
 
 class _NearSession(PlainSession):
-    """A session to the identity endpoint, which is on the machine itself: never by a proxy."""
+    """A session to the identity endpoint, which is on this machine: never through a proxy."""
 
     def merge_environment_settings(self, *args: Any, **kwargs: Any) -> Any:
         return {**super().merge_environment_settings(*args, **kwargs), "proxies": {}}
@@ -372,16 +371,17 @@ class _Answer:
     headers: Mapping[str, str]
 
     def raise_for_status(self) -> None:
-        """Raise for a status that MSAL has no use for."""
+        """Raise for a status that MSAL cannot use."""
         if self.status_code >= 400:  # noqa: PLR2004 - HTTP status classes
             raise requests.HTTPError(f"answered {self.status_code}: {self.text}")
 
 
 class _TokenHttp:
-    """The HTTP client that MSAL calls: each call ends, and an outage is an error of ours.
+    """The HTTP client that MSAL calls: each call ends in time, and an outage is our own error.
 
-    MSAL's own waits as long as a `Retry-After` of the discovery document asks, be it an hour, sets
-    no time limit for a managed identity, and takes its 429s and 5xxs for a wrong resource.
+    MSAL's own client waits as long as a `Retry-After` of the discovery document asks, even an hour;
+    it sets no time limit for a managed identity, and mistakes its 429s and 5xxs for a wrong
+    resource.
     """
 
     def __init__(self, session: PlainSession, *, asked: str, check: str) -> None:

@@ -1,13 +1,14 @@
 """The acceptance number: has Sentinel accepted anything since? One row of `control`, no clocks.
 
-A request reads the number before it is sent; when it is accepted, its sender raises the number by
-compare-and-swap on the row as it was read then. So of two raises that follow a moment, the second
-is by a request that was sent after that moment: it saw the first. A failure notes the number after
-its answer; a later failure counts if, before its request, the number was two above that.
+A sender reads the number before its request. If the request is accepted, the sender raises the
+number by compare-and-swap on the row that it read. So after any moment, the second raise comes from
+a request that was sent after that moment, because it saw the first raise. A failure stores the
+number that it reads after its answer. A later failure counts if the number before its request was
+at least two higher.
 
-The same row grants splits: one for each raise, and one a minute besides. A grant rewrites the row,
-so a request that was under way at a grant does not raise the number: while everything is refused,
-there are no raises, and the minute is all that is left.
+The same row grants splits: one for each raise, and one more a minute. A grant rewrites the row, so
+a request that was under way during a grant does not raise the number. While everything is refused
+there are no raises, and only one split a minute.
 """
 
 from contextlib import suppress
@@ -24,25 +25,25 @@ _PARTITION: Final = "control"
 _KEY: Final = "acceptance"
 
 RAISE_EVERY: Final = 5.0
-"""Seconds between two raises of one instance, so that the flow costs no operation a chunk."""
+"""Seconds between two raises of one instance, so that not every chunk costs an operation."""
 
 ENOUGH_RAISES: Final = 2
-"""Raises after which something that was sent after a failure is known to be accepted."""
+"""After this many raises, something that was sent after the failure was surely accepted."""
 
 PROBE_EVERY: Final = timedelta(minutes=1)
-"""From one split to the next of the whole app while nothing is accepted, by the storage's clock."""
+"""Time between two splits of the whole app while nothing is accepted, by the storage's clock."""
 
 _GRANT_TRIES: Final = 4
 
 WAITS_FOR_PROOF: Final = (
     "Sentinel refused this: it waits until Sentinel is seen to accept something else"
 )
-"""The reason of a chunk whose refusal proves nothing yet."""
+"""The reason stored with a chunk whose refusal does not count yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """The row as it was read: the number, and what it was at the last split (-1: never)."""
+    """The row as it was read: the number, and the number at the last split (-1: never)."""
 
     number: int
     split: int
@@ -56,23 +57,23 @@ class Mark:
 
 
 class Acceptance:
-    """The row, as one instance uses it. Safe to use from several threads."""
+    """The row, for one instance. Safe to use from several threads."""
 
     def __init__(self, tables: Tables, *, clock: Clock) -> None:
         self._table: Table = tables.table(TABLE)
         self._clock = clock
         self._raised: float | None = None
         self.last_read = 0
-        """The number as this instance read it last."""
+        """The number that this instance read last."""
 
     def before_request(self, *, always: bool) -> Mark | None:
-        """Return the number if it matters to a request: `always`, or where a raise is due."""
+        """Return the number if a request needs it: `always`, or if a raise is due."""
         raised = self._raised
         is_due = raised is None or self._clock.monotonic() - raised >= RAISE_EVERY
         return self.read() if always or is_due else None
 
     def read(self) -> Mark:
-        """Return the number as it stands."""
+        """Return the current number."""
         row = self._table.get(_PARTITION, _KEY)
         data: dict[str, Any] = {} if row is None else dict(row.data)
         mark = Mark(number=data.get("number", 0), split=data.get("split", -1), row=row)
@@ -82,7 +83,7 @@ class Acceptance:
     def accepted(self, mark: Mark | None) -> None:
         """Raise the number for a request that was accepted; `mark` was read before it was sent.
 
-        If the row changed since, another request raised it, or a split was granted: nothing to do.
+        If the row has changed, another request raised it or a split was granted: nothing to do.
         """
         if mark is None:
             return
@@ -91,13 +92,13 @@ class Acceptance:
             self._raised = self._clock.monotonic()
 
     def refused(self) -> None:
-        """Let the next request of this instance that is accepted raise the number at once."""
+        """Let this instance's next accepted request raise the number at once."""
         self._raised = None
 
     def may_split(self) -> bool:
-        """Take the right to split one refused chunk, if there is one now.
+        """Take the permission to split one refused chunk, if one is available now.
 
-        Called twice: the second time there is none.
+        Called twice: the second call gets none.
         """
         for _ in range(_GRANT_TRIES):
             mark = self.read()

@@ -1,7 +1,7 @@
 """Acts: what operators did, one row each, the newest first.
 
-The row is written before anything is done, so nothing is done that no row tells of; what came of it
-is added afterwards. A row without a result is of an act that is under way or was cut short.
+The row is written before the act, so every act has a row; its result is added afterwards. A row
+without a result belongs to an act that is under way or was interrupted.
 """
 
 import secrets
@@ -21,7 +21,7 @@ _PARTITION: Final = "act"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """What was done, by whom, when and why; on what, and what came of it (both in words)."""
+    """What was done, by whom, when and why; on what, and with what result (both in words)."""
 
     act: str
     by: str
@@ -30,7 +30,7 @@ class Act:
     on: str = ""
     result: str = ""
     key: str = ""
-    """Of its row; empty before it has one."""
+    """The key of its row; empty before it has one."""
 
 
 class Acts:
@@ -40,7 +40,7 @@ class Acts:
         self._table: Table = tables.table(TABLE)
 
     def begin(self, act: Act) -> str:
-        """Note an act that is about to be done; return the key of its row.
+        """Record an act that is about to be done; return the key of its row.
 
         Logs `operator-act`. Called twice: two rows, as it is done twice.
         """
@@ -62,7 +62,7 @@ class Acts:
         return key
 
     def end(self, key: str, *, result: str) -> None:
-        """Note what came of an act. Called twice: the later result stays."""
+        """Record the result of an act. Called twice: the later result stays."""
         self._table.update(Row(partition=_PARTITION, key=key, data={"result": cut(result)}))
 
     def latest(self, limit: int | None = None) -> Iterator[Act]:

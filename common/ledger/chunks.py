@@ -1,11 +1,10 @@
 """Chunks: one row each, written by the producer before the message is put on the queue.
 
-The producer inserts rows only together with the head of their run (`runs`), so one that was
-overtaken cannot. Everybody else changes a row that is there and never creates one: a row that is
-gone is settled. An outcome is a compare-and-swap on the row as it was read, so none overwrites
-another; a deferral is a note that overlays its own properties. A chunk that was taken whole, the
-ordinary case, has a state and two counts; one that was split, or of which a record was struck, has
-a letter a record.
+The producer inserts rows only together with the head of their run (`runs`), so a producer that was
+overtaken cannot. All others only change existing rows, because a row that is gone was settled. An
+outcome is a compare-and-swap on the row as it was read, so no outcome overwrites another; a
+deferral only overlays its own properties. An ordinary chunk, accepted whole, has a state and two
+counts; a chunk that was split, or has a struck record, has a letter for each record.
 """
 
 import secrets
@@ -37,8 +36,8 @@ from common.tally import Tally
 from common.text import cut
 
 _LEDGER: Final = ("ledger", "id")
-"""Keys of the row that names the ledger: its partition sorts behind those of all runs, its row key
-behind those of all chunks."""
+"""Keys of the row that names the ledger. Its partition sorts behind all runs, its row key behind
+all chunks."""
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _CAS_TRIES: Final = 8
@@ -56,14 +55,14 @@ _OUTCOME: Final = (
     "enqueued_at",
     "finished_at",
 )
-"""The properties that the books need: not the records, which are most of the row."""
+"""The properties that the books need: without the records, which are most of the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate(Tally):
-    """What became of the records of a chunk, or of many: counts of indicators.
+    """The outcomes of the records of one or more chunks: counts of indicators.
 
-    `waited` is in seconds: from listed to accepted, added up over those that were accepted.
+    `waited` is the sum, over accepted indicators, of the seconds from listed to accepted.
     """
 
     accepted: int = 0
@@ -77,7 +76,7 @@ class Fate(Tally):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A chunk's row. `accepted + rejected == count` once it was taken whole, else both are 0.
+    """A chunk's row. `accepted + rejected == count` once it was accepted whole, else both are 0.
 
     `records` has `RECORD_BYTES` for each indicator, in the order of the body, and `letters` a
     `Letter` each, or is empty where the state says it of all of them. `destination` is the
@@ -101,7 +100,7 @@ class Chunk:
     enqueued_at: datetime = field(default=_NEVER, compare=False)
     finished_at: datetime | None = field(default=None, compare=False)
     row: Row | None = field(default=None, compare=False, repr=False)
-    """As it was read; None for a chunk that is new, or of which only a part was read."""
+    """The row as it was read; None if the chunk is new, or only a part of the row was read."""
 
     @property
     def etag(self) -> str:
@@ -110,11 +109,11 @@ class Chunk:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing of it may be sent any more."""
+        """Whether none of it may be sent any more."""
         return self.is_over(None)
 
     def is_over(self, part: Collection[int] | None) -> bool:
-        """Whether nothing of a part may be sent any more; None is the whole chunk."""
+        """Whether none of a part may be sent any more; None is the whole chunk."""
         return self.void or self.state_among(part) in SETTLED_CHUNKS
 
     def state_among(self, part: Collection[int] | None) -> ChunkState:
@@ -124,7 +123,7 @@ class Chunk:
         return state_of("".join(each for index, each in enumerate(self.each) if index in part))
 
     def may_move(self, state: ChunkState, *, part: Collection[int] | None) -> bool:
-        """Whether an operator may move it, or a part; parts of one chunk move one by one."""
+        """Whether an operator may move it, or one part of it at a time."""
         is_part = part is not None and self.state is ChunkState.QUEUED
         return is_part or state in CHUNK_MOVES[self.state]
 
@@ -135,7 +134,7 @@ class Chunk:
 
     @property
     def to_send(self) -> tuple[int, ...]:
-        """The indexes of the records that may still be sent; none of a row that is left alone."""
+        """The indexes of the records that may still be sent; none if the row is unreadable."""
         if self.is_settled or self.state is ChunkState.OTHER:
             return ()
         if not self.letters:
@@ -144,7 +143,7 @@ class Chunk:
 
     @property
     def fate(self) -> Fate:
-        """What became of its records."""
+        """The outcomes of its records."""
         if not self.letters and self.state is ChunkState.UPLOADED:
             return Fate(
                 accepted=self.accepted,
@@ -165,7 +164,7 @@ class Chunk:
 
     @property
     def _wait(self) -> float:
-        """Seconds from when it was listed to its last outcome; 0 where its row does not say."""
+        """Seconds from its listing to its last outcome; 0 if the row does not say."""
         if self.finished_at is None or self.enqueued_at == _NEVER:
             return 0.0
         return max(0.0, (self.finished_at - self.enqueued_at).total_seconds())
@@ -190,7 +189,7 @@ class Chunks:
                     Row(partition=_LEDGER[0], key=_LEDGER[1], data={"ledger_id": made})
                 )
             except ConflictError:
-                continue  # another instance was first, or our own answer was lost
+                continue  # another instance was faster, or our own answer was lost
             return made
         return known
 
@@ -205,7 +204,7 @@ class Chunks:
         return None if row is None else chunk_of(row)
 
     def record_deferred(self, envelope: Envelope, *, at: datetime, reason: str) -> None:
-        """Note why a chunk waits; its outcome, if one came meanwhile, stays."""
+        """Record why a chunk waits; an outcome that came meanwhile stays."""
         self._table.update(
             Row(
                 partition=partition_of(envelope.run_id),
@@ -229,10 +228,11 @@ class Chunks:
     ) -> bool:
         """Record the upload receipt on `chunk` as it was read; return False when its row is gone.
 
-        Accepted are the records at the indexes in `sent`, without those in `rejected` and as many
-        as the answer's `stray` errors. A fact: recorded on a void chunk, too, and on what was
-        struck or discarded meanwhile. Raises `ConflictError` when the chunk was turned over to
-        another destination meanwhile, of which the answer says nothing.
+        Accepted are the records at the indexes in `sent`, without those in `rejected`, and without
+        one for each of the answer's `stray` errors. An answer is a fact: it is also recorded on a
+        void chunk, and on records that were struck or discarded meanwhile. Raises `ConflictError`
+        if the chunk was meanwhile turned over to another destination, about which the answer says
+        nothing.
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
@@ -245,7 +245,7 @@ class Chunks:
             if not known.letters and len(sent) == known.count:
                 refused = len(rejected) + stray
                 if known.state is ChunkState.UPLOADED and known.accepted >= len(sent) - refused:
-                    return {}  # a copy of the message was faster: what was accepted stays so
+                    return {}  # a copy of the message was faster: accepted records stay accepted
                 return {
                     "state": ChunkState.UPLOADED.value,
                     "accepted": len(sent) - refused,
@@ -255,7 +255,7 @@ class Chunks:
                 }
             letters = moved(known.each, rejected, Letter.REJECTED)
             taken = [index for index in sent if index not in rejected]
-            # Which records the stray errors mean, nobody can tell: as many count as rejected.
+            # It is unknown which records the stray errors mean, so that many count as rejected.
             letters = moved(letters, taken[: len(taken) - stray], Letter.ACCEPTED)
             letters = moved(letters, taken[len(taken) - stray :], Letter.REJECTED)
             return {**_lettered(letters), "finished_at": at, "reason": ""}
@@ -263,9 +263,9 @@ class Chunks:
         return self._change(chunk.run_id, chunk.key, outcome, read=chunk.row)
 
     def record_split(self, chunk: Chunk) -> bool:
-        """Give each record of a chunk a letter, as from now on each part has its own answer.
+        """Give each record of a chunk a letter, because each part gets its own answer now.
 
-        What is settled stays as it is: its parts will not be sent. False when its row is gone.
+        A settled row stays unchanged: its parts will not be sent. False if the row is gone.
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
@@ -283,7 +283,7 @@ class Chunks:
         reason: str,
         part: Collection[int] | None = None,
     ) -> bool:
-        """Record that what is still to be sent of a chunk, or of a part of it, was given up.
+        """Record that the unsent records of a chunk, or of a part of it, were given up.
 
         Returns False when there is no row.
         """
@@ -298,9 +298,9 @@ class Chunks:
         return self._change(run_id, key, outcome)
 
     def strike(self, run_id: str, key: str, indexes: Collection[int]) -> bool:
-        """Strike records for which newer versions have rows; what is settled stays as it is.
+        """Strike records for which newer versions have rows; settled records stay unchanged.
 
-        Called twice: the same. Returns False when there is no row: it was settled.
+        Called twice: the same. Returns False if there is no row: the chunk was settled.
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
@@ -319,11 +319,12 @@ class Chunks:
         at: datetime,
         part: Collection[int] | None = None,
     ) -> bool:
-        """Move a chunk, or a part, by an operator's hand; return False where it may not go there.
+        """Move a chunk, or a part, for an operator; return False if that move is not allowed.
 
-        To `QUEUED`: what was given up is to be sent again. To `DISCARDED`: what was given up, or of
-        which the message is lost, is not. What was struck stays so. Compare-and-swap against the
-        row that `chunk` was read from: an outcome that came since stays, and the answer is False.
+        To `QUEUED`: records that were given up are to be sent again. To `DISCARDED`: records that
+        were given up, or whose message is lost, are not. Struck records stay struck.
+        Compare-and-swap against the row that `chunk` was read from: an outcome that came since
+        stays, and the answer is False.
         """
         if not chunk.may_move(state, part=part):
             return False
@@ -334,10 +335,10 @@ class Chunks:
         return self._swap(chunk, {**change, "moved_at": at})
 
     def declare_lost(self, chunk: Chunk, *, at: datetime, reason: str) -> bool:
-        """Discard what is pending of a chunk of which no message can be found.
+        """Discard the pending records of a chunk whose message cannot be found.
 
-        Returns False where nothing is, or its row changed since it was read. What was given up
-        stays: its message is kept.
+        Returns False if nothing is pending, or the row changed since it was read. Records that were
+        given up stay: their message is kept.
         """
         pending = [i for i, letter in enumerate(chunk.each) if letter == Letter.PENDING]
         if chunk.void or chunk.state is ChunkState.OTHER or not pending:
@@ -363,9 +364,9 @@ class Chunks:
         return map(chunk_of, self._table.query(before_key=HEAD_KEY))
 
     def outcomes(self, run_id: str | None = None) -> Iterator[Chunk]:
-        """Yield every chunk, run by run, or those of a run: only its place, counts and state.
+        """Yield every chunk, run by run, or those of one run: only its place, counts and state.
 
-        Without records and reason, which are most of a row, and with no ETag.
+        Without records and reason, which are most of a row, and without an ETag.
         """
         partition = None if run_id is None else partition_of(run_id)
         rows = self._table.query(partition, before_key=HEAD_KEY, select=_OUTCOME)
@@ -379,9 +380,9 @@ class Chunks:
         *,
         read: Row | None = None,
     ) -> bool:
-        """Overlay `outcome` of the chunk as it stands on its row; return False without a row.
+        """Overlay the `outcome` of the current chunk on its row; return False without a row.
 
-        Compare-and-swap, first on the row as it was `read`: an outcome that is recorded at the same
+        Compare-and-swap, first on the row as it was `read`, so that an outcome recorded at the same
         moment is never overwritten.
         """
         for _ in range(_CAS_TRIES):
@@ -439,7 +440,7 @@ def _row(chunk: Chunk, data: dict[str, Value]) -> Row:
 
 
 def _refuse_other(chunk: Chunk) -> None:
-    """Raise `ConflictError` for a row of a later release, or a damaged one: it is left alone."""
+    """Raise `ConflictError` for a row of a later release, or a damaged one: no one changes it."""
     if chunk.state is ChunkState.OTHER:
         raise ConflictError(
             f"row of chunk {chunk.key} is of a later release, or damaged: it is left alone"
@@ -454,7 +455,7 @@ def _lettered(letters: str) -> dict[str, Value]:
 def _turned(
     chunk: Chunk, sources: Collection[Letter], to: Letter, *, part: Collection[int] | None
 ) -> dict[str, Value]:
-    """Return the properties of a chunk of which records of some letters moved to another.
+    """Return the properties of a chunk after its records of some letters moved to another.
 
     All of them, or those of a part.
     """
@@ -487,7 +488,7 @@ def row_of(envelope: Envelope, *, destination: str, at: datetime, records: bytes
 
 
 def chunk_of(row: Row) -> Chunk:
-    """Return the chunk of a row; one that is damaged is of the state that is left alone."""
+    """Return the chunk of a row; a damaged row gives a chunk of the state `OTHER`."""
     data: dict[str, Any] = dict(row.data)
     whole = row if row.etag else None
     fault = _fault(data)
@@ -542,7 +543,7 @@ _ALWAYS: Final = ("sequence", "epoch", "count")
 
 
 def _fault(data: dict[str, Any]) -> str:
-    """Return what is wrong with the properties of a row; empty when nothing is."""
+    """Return what is wrong with the properties of a row; empty if nothing is."""
     for name, wanted in _TYPES.items():
         if name not in data and name in _ALWAYS:
             return f"{name} is missing"
@@ -552,7 +553,7 @@ def _fault(data: dict[str, Any]) -> str:
 
 
 def _contradiction(data: dict[str, Any]) -> str:
-    """Return what cannot be true of properties of the right types; empty when all may be."""
+    """Return the contradiction in properties of the right types; empty if there is none."""
     if min(data[name] for name in _ALWAYS) < 0:
         return "a number is below 0"
     if data["count"] > MAX_OBJECTS_PER_REQUEST:
@@ -566,10 +567,11 @@ def _contradiction(data: dict[str, Any]) -> str:
 
 
 def ids_without_fate(chunks: Iterable[Chunk]) -> int:
-    """Return how many indicators of a run are in void chunks and nowhere else. Pure.
+    """Return how many indicators of a run are only in void chunks. Pure.
 
-    Not those with an answer, nor those of which a chunk that is not void has the same version or a
-    newer one. `chunks` are in the order of their keys: of equal `modified` the last one counts.
+    Without those that have an answer, and without those of which another chunk, not void, has the
+    same or a newer version. `chunks` are in the order of their keys; with equal `modified` the last
+    one counts.
     """
     kept: set[Record] = set()
     newest: dict[int, int] = {}

@@ -1,8 +1,8 @@
-"""Control rows: the run lease, with it which run is open; what operators ask of the producer.
+"""Control rows: the run lease with the open run, and what operators ask of the producer.
 
-Lease and open run share one row, so that taking the lease and learning what to resume is one
-atomic step. The lease only saves work and gaps: what keeps two ticks apart is the head of the run.
-Its age is the storage's: how long before the read, by the storage's clock, it was written last.
+Lease and open run share one row, so that taking the lease and learning what to resume is one atomic
+step. The lease only saves work and avoids gaps; the head of the run keeps two ticks apart. The
+lease's age is by the storage's clock: the time from its last write to the read.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,14 +21,14 @@ _SYNC_KEY: Final = "sync-request"
 _PAUSE_KEY: Final = "pause"
 
 MAX_PAUSE: Final = timedelta(days=7)
-"""Longest pause: how long Lumen keeps what was not asked for is not known."""
+"""Longest pause, because it is not known for how long Lumen keeps what was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The run lease as its holder knows it; `open_run` is the run to resume, if any.
+    """The run lease as its holder last saw it; `open_run` is the run to resume, if any.
 
-    `owner` is unique to the tick that took it, and empty when it is free. It is held until it has
+    `owner` is unique to the tick that took it, and empty while it is free. It expires when it has
     not been written for `seconds`.
     """
 
@@ -40,13 +40,13 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """Whether another tick may be at work. A storage that tells no age holds nobody up."""
+        """Whether another tick may be at work. If the storage gives no age, the lease is free."""
         return bool(self.owner) and self.age is not None and self.age.total_seconds() < self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
-    """An operator's request for a sync run now: when it was made, and by whom, with a note."""
+    """An operator's request for a sync run now: when it was made, by whom, and a note."""
 
     at: datetime
     by: str
@@ -54,19 +54,19 @@ class SyncRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """An operator's pause: from when until when, and by whom, with a note. It ends by itself."""
+    """An operator's pause: from when until when, by whom, and a note. It ends by itself."""
 
     since: datetime
     until: datetime
     by: str
 
     def is_on(self, now: datetime) -> bool:
-        """Whether it is on at `now`; never for longer than `MAX_PAUSE`, whatever a row says."""
+        """Whether it is on at `now`; never for longer than `MAX_PAUSE`, even if a row says so."""
         return now < min(self.until, self.since + MAX_PAUSE)
 
     @property
     def text(self) -> str:
-        """The pause in words, as it is shown everywhere."""
+        """The pause in words, the same everywhere."""
         return f"paused until {self.until:%d %b %H:%M} UTC by {self.by or 'an operator'}"
 
 
@@ -106,12 +106,12 @@ class Control:
             raise LeaseHeldError("run lease was taken by another instance just now") from error
 
     def read_lease(self) -> Lease | None:
-        """Return the lease as it stands (no owner: free), or None before the first run."""
+        """Return the current lease (no owner: free), or None before the first run."""
         row = self._table.get(_PARTITION, _LEASE_KEY)
         return None if row is None else _from_row(row)
 
     def renew_lease(self, lease: Lease) -> Lease:
-        """Extend the lease; raises `LeaseLostError` when another instance took it over."""
+        """Renew the lease; raises `LeaseLostError` if another instance took it over."""
         return self._write(lease)
 
     def set_open_run(self, lease: Lease, run_id: str | None) -> Lease:
@@ -130,22 +130,22 @@ class Control:
         self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"requested_at": at}))
 
     def full_request(self) -> datetime | None:
-        """Return when the full run was asked for that none has served yet; None without one.
+        """Return when the open request for a full run was made; None if there is none.
 
-        A row that is damaged asks for nothing: the head of a run would take its damage over.
+        A damaged row counts as no request, because its damage would get into the head of a run.
         """
         found = self._open_request(_FULL_KEY)
         return None if found is None else found.at
 
     def full_done(self, request: datetime) -> None:
-        """Note that `request` is served; one that was made since stays.
+        """Record that `request` was served; a later request stays open.
 
         Called twice: the same. Operator and run own different properties of the row.
         """
         self._table.merge(Row(partition=_PARTITION, key=_FULL_KEY, data={"served": request}))
 
     def take_back_full(self) -> bool:
-        """Take the request for a full run back that none has served; False where there is none.
+        """Withdraw the open request for a full run; False if there is none.
 
         A run that has begun to serve it goes on.
         """
@@ -157,15 +157,15 @@ class Control:
         self._table.merge(Row(partition=_PARTITION, key=_SYNC_KEY, data=data))
 
     def sync_request(self) -> SyncRequest | None:
-        """Return the request for a run that no tick has served yet; None without one."""
+        """Return the open request for a run; None if there is none."""
         return self._open_request(_SYNC_KEY)
 
     def sync_served(self, request: SyncRequest) -> None:
-        """Note that a tick that began after `request` has ended; one that was made since stays."""
+        """Record that a tick that began after `request` has ended; a later request stays open."""
         self._table.merge(Row(partition=_PARTITION, key=_SYNC_KEY, data={"served": request.at}))
 
     def take_back_sync(self) -> bool:
-        """Take the request for a run back; return False where none is open."""
+        """Withdraw the request for a run; return False if none is open."""
         return self._take_back(_SYNC_KEY)
 
     def _open_request(self, key: str) -> SyncRequest | None:
@@ -184,7 +184,7 @@ class Control:
         self._table.merge(Row(partition=_PARTITION, key=_PAUSE_KEY, data=data))
 
     def resume(self, *, at: datetime) -> bool:
-        """End the pause that is on; return False where none is. Called twice: the same."""
+        """End the current pause; return False if there is none. Called twice: the same."""
         known = self.last_pause()
         if known is None or not known.is_on(at):
             return False
@@ -192,11 +192,11 @@ class Control:
         return True
 
     def last_pause(self) -> Pause | None:
-        """Return the last pause, which may be over; None without one, or where it is damaged."""
+        """Return the last pause, which may be over; None if there is none, or it is damaged."""
         return _pause_of(self._table.get(_PARTITION, _PAUSE_KEY))
 
     def read_all(self) -> Asked:
-        """Return all of it by one read; it tells no age of the lease."""
+        """Return all of them by one read; the age of the lease is unknown then."""
         rows = {row.key: row for row in self._table.query(_PARTITION)}
         lease, full = rows.get(_LEASE_KEY), _request_of(rows.get(_FULL_KEY))
         return Asked(
@@ -213,7 +213,7 @@ class Control:
             found = self.read_lease()
             if found is None or found != lease:
                 raise LeaseLostError("the run lease was taken over; this instance stops") from error
-            return found  # our own write came first: its answer was lost, the client wrote again
+            return found  # our own earlier write: its answer was lost, and the client wrote again
 
 
 def _pause_of(row: Row | None) -> Pause | None:
@@ -247,7 +247,7 @@ def _to_row(lease: Lease) -> Row:
 
 
 def _from_row(row: Row) -> Lease:
-    """Return the lease of a row; one that is damaged is free and names no run."""
+    """Return the lease of a row; a damaged one is free and names no run."""
     data: dict[str, Any] = dict(row.data)
     owner, seconds, open_run = (data.get(name) for name in ("owner", "seconds", "open_run"))
     if not (

@@ -1,7 +1,7 @@
-"""Where a run's rows stand: one partition a run, with its head and a row for each chunk.
+"""The keys of a run's rows: one partition a run, with its head and a row for each chunk.
 
-They share a partition because only the rows of one partition can be written in one transaction:
-that is what lets a producer write chunk rows only while the run is still its own.
+They share a partition because a transaction writes rows of one partition only. So a producer can
+write chunk rows only while the run is still its own.
 """
 
 from typing import Final
@@ -23,7 +23,7 @@ def partition_of(run_id: str) -> str:
 
 
 def newest_first(name: str) -> str:
-    """Return a name of a time, a dash and a rest so that the newest sorts first; twice: itself."""
+    """Return a name (time, dash, rest) so that the newest sorts first; twice: the name itself."""
     time, dash, rest = name.partition("-")
     return time.translate(_COMPLEMENT) + dash + rest
 

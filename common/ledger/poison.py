@@ -1,12 +1,12 @@
 """Poison: whole messages that were given up, kept until an operator replays or discards them.
 
-Everything needed to understand and repeat the message is in the row: the message text as it was
-on the queue, why and when it was given up, and what was tried before. Nothing here expires. A
-message that cannot even be decoded is kept raw, under a hash of its text.
+The row has everything to understand and repeat the message: its text as it was on the queue, why
+and when it was given up, and the earlier attempts. Nothing here expires. A message that cannot be
+decoded is kept raw, under a hash of its text.
 
-What is kept has a partition a run. What is settled moves to one partition behind all of those: so
-to list or count what is kept costs what is kept, however much was settled. Of a record in both
-places the row of the run counts: the move was cut short, or the message was given up again.
+Kept records have a partition for each run. Settled records move to one partition behind all of
+those, so the cost to list or count kept records does not grow with the settled ones. If a record is
+in both places, the run's row counts: the move was interrupted, or the message was given up again.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ _ENTRY: Final = (
     "settled_by",
     "note",
 )
-"""The properties that a list needs: not the message, which is most of the row."""
+"""The properties that a list needs: without the message, which is most of the row."""
 _STATE: Final = ("state", "settled_at")
 
 _SETTLED: Final = "~settled"
@@ -65,11 +65,11 @@ class PoisonedBy(StrEnum):
     CONSUMER = "consumer"
     HOST = "host"
     OTHER = "other"
-    """Somebody whom a later release names."""
+    """A value that a later release wrote."""
 
 
 class PoisonState(StrEnum):
-    """What the operator has done about it."""
+    """What an operator has done with it."""
 
     KEPT = "kept"
     REPLAYED = "replayed"
@@ -84,10 +84,11 @@ SETTLED_POISON: Final = frozenset({PoisonState.REPLAYED, PoisonState.DISCARDED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoisonEntry:
-    """What a list shows of a message that was given up: all but the message and its history.
+    """What a list shows of a message that was given up: everything but its text and history.
 
-    `run_id` is `UNKNOWN_RUN` when it cannot be decoded; `count` its indicators (0 when unknown).
-    `settled_at` is when it was last replayed or discarded, `settled_by` who did, and `note` why.
+    `run_id` is `UNKNOWN_RUN` if it cannot be decoded; `count` is the number of its indicators (0 if
+    unknown). `settled_at` is when it was last replayed or discarded, `settled_by` by whom, and
+    `note` why.
     """
 
     run_id: str
@@ -105,7 +106,7 @@ class PoisonEntry:
 
     @property
     def name(self) -> str:
-        """What operators call it."""
+        """Its name for operators."""
         return f"{self.run_id}/{self.poison_id}"
 
 
@@ -152,7 +153,7 @@ class Poison:
         by: str = "",
         note: str = "",
     ) -> bool:
-        """Note what was done about `record`, by whom and why.
+        """Record what was done with `record`, by whom and why.
 
         Returns False when the row changed since it was read: compare-and-swap, so a message that
         was given up again meanwhile stays kept, and of two operators one settles it. Then the row
@@ -180,7 +181,7 @@ class Poison:
         return True
 
     def claim(self, record: PoisonRecord) -> PoisonRecord | None:
-        """Write a record's row as it is: whoever read it before can no longer settle it.
+        """Rewrite a record's row unchanged, so that an earlier reader can no longer settle it.
 
         None when the row changed since it was read.
         """
@@ -193,10 +194,10 @@ class Poison:
             return None
 
     def entries(self, *, settled: bool = False) -> Iterator[PoisonEntry]:
-        """Yield an entry of every record that is kept, or of all; no message is read for it.
+        """Yield an entry of every kept record, or of every record; no message text is read.
 
-        A record of a later release's state is among the kept ones. Of a message that is kept again
-        after it was settled there is one entry.
+        A record with a state of a later release is among the kept ones. A message that was kept
+        again after it was settled has one entry.
         """
         kept = set()
         for row in self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_ENTRY):
@@ -211,7 +212,7 @@ class Poison:
             yield from (entry for entry in others if entry.name not in kept)
 
     def count_kept(self) -> int:
-        """Return how many messages wait for an operator; no row is held, no settled one is read."""
+        """Return how many messages wait for an operator; reads no settled row."""
         rows = self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_STATE)
         return sum(_state(row) not in SETTLED_POISON for row in rows)
 
@@ -228,7 +229,7 @@ class Poison:
     def settled_before(self, moment: datetime) -> Iterator[Row]:
         """Yield the rows of records that were settled before `moment`, to be purged.
 
-        Also those whose move was cut short: they lie among the kept ones.
+        Also those whose move was interrupted: they are still among the kept ones.
         """
         unmoved = self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_STATE)
         for part in unmoved:
@@ -241,7 +242,7 @@ class Poison:
                 yield row
 
     def purge(self, rows: Iterable[Row]) -> int:
-        """Remove such rows as they were read, and return how many; one that changed stays."""
+        """Remove such rows, if unchanged since they were read; return how many."""
         return remove_all(self._table, rows)
 
 
@@ -336,7 +337,7 @@ _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def _entry_fields(row: Row) -> dict[str, Any]:
-    """Return what an entry holds; a row that is damaged is of the state that is left alone."""
+    """Return the entry of a row; a damaged row gives the state `OTHER`."""
     data: dict[str, Any] = dict(row.data)
     is_settled = row.partition == _SETTLED
     names = {

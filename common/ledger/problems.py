@@ -1,11 +1,11 @@
 """Problems: what stops or slows the whole feed, one row each, with its remedy and an end.
 
-A producer or consumer raises a problem when it meets one. A row says until when the problem counts:
-the longest wait between two tries, so a problem that is not met again ends by itself. A success
-ends only the kinds that it disproves: an upload does not end *Lumen refuses the key*. A problem
-that ended leaves a trace with its beginning and its end; the last `MAX_TRACES` are kept. Writes are
-limited, so neither an outage nor the flow after it costs a storage operation a chunk. Gaps are not
-kept here: the head of their run is the record (`runs`).
+A producer or consumer raises a problem when it meets one. Its row says until when the problem
+counts: for the longest wait between two tries, so a problem that does not recur ends by itself. A
+success ends only the kinds that it disproves: an upload does not end *Lumen refuses the key*. A
+problem that ended leaves a trace with its beginning and its end; the last `MAX_TRACES` are kept.
+Writes are limited, so neither an outage nor the time after it costs a storage operation for each
+chunk. Gaps are not kept here: the head of their run is the record (`runs`).
 """
 
 import threading
@@ -30,12 +30,12 @@ _SUCCESS_KEY: Final = "last-success"
 _SUCCESS_PARTITION: Final = "success"
 
 WRITE_EVERY: Final = 10.0
-"""Seconds between two writes of one instance about the same thing."""
+"""Seconds between two writes of one instance about the same problem."""
 
 STANDS_FOR: Final = timedelta(minutes=20)
-"""How long a problem counts that is not met again. A chunk that waits for an operator is tried
-every 18 minutes at the latest, by the default of `DEFERRAL_DELAY`; the host takes a minute or two
-to look at the queue and to start."""
+"""How long a problem counts that does not recur. A chunk that waits for an operator is tried at
+least every 18 minutes, with the default of `DEFERRAL_DELAY`; the host takes a minute or two to poll
+the queue and to start."""
 
 MAX_TRACES: Final = 10
 """Ended problems that are kept."""
@@ -50,9 +50,9 @@ class ProblemKind(StrEnum):
     THROTTLED = "throttled"
     DRIFT = "drift"
     FAILING = "failing"
-    """One message meets server errors, or answers without a name, and no other does."""
+    """Only one message meets server errors, or answers that the contract does not describe."""
     UNPROVEN = "unproven"
-    """A refused record waits until Sentinel is seen to accept anything."""
+    """A refused record waits until Sentinel accepts something else."""
     LUMEN_ACCESS = "lumen-access"
     LUMEN_UNAVAILABLE = "lumen-unavailable"
     LUMEN_DRIFT = "lumen-drift"
@@ -79,22 +79,22 @@ LUMEN_DISPROVES: Final = frozenset(
 """Kinds that are over once Lumen has answered a query with a page."""
 
 OF_ONE_MESSAGE: Final = frozenset({ProblemKind.FAILING, ProblemKind.UNPROVEN})
-"""Kinds whose subject is one message: they are over once it has an outcome, too."""
+"""Kinds whose subject is one message: its outcome ends them, too."""
 
 STOPS_UPLOADS: Final = UPLOAD_DISPROVES - OF_ONE_MESSAGE
-"""Kinds with which Sentinel accepts nothing."""
+"""Kinds during which Sentinel accepts nothing."""
 
 STOPS_THE_FEED: Final = STOPS_UPLOADS | {ProblemKind.LUMEN_ACCESS, ProblemKind.LUMEN_DRIFT}
-"""Kinds with which nothing arrives before a person acts, or an outage of Sentinel ends. An outage
-of Lumen is among them only once a complete run is missing: the next ticks try by themselves."""
+"""Kinds that stop the feed until a person acts, or an outage of Sentinel ends. An outage of Lumen
+stops the feed only once a complete run is missing: the next ticks retry by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One problem: what (and its remedy), from when to when, and when it was met last.
+    """One problem: what (with its remedy), from when to when, and when it was last met.
 
-    `subject` is the run or chunk that it is about; empty where it concerns everything. `until` is
-    when it ends unless it is met again, or when it ended.
+    `subject` is the run or chunk that it is about; empty if it is about the whole feed. `until` is
+    when it ends unless it recurs, or when it ended.
     """
 
     kind: ProblemKind
@@ -133,8 +133,8 @@ class Problems:
     ) -> None:
         """Record that a problem was met, at most once in `WRITE_EVERY` seconds.
 
-        Called again while it counts: it counts longer, and keeps its beginning. `no_try_for`: the
-        time before the longest wait begins.
+        Called again while it counts: it counts longer, and keeps its beginning. `no_try_for`: time
+        without a try, before the longest wait begins.
         """
         key = _key(kind, subject)
         if not self._is_due(key):
@@ -170,9 +170,9 @@ class Problems:
     ) -> None:
         """End the problems of `kinds`, or those about one `subject`. Called twice: the same.
 
-        Something has disproved them, or their subject has an outcome. What was `sent` before a
-        problem arose does not disprove it. One that is met at the same moment stays, until the
-        next success or its own end.
+        Call it when something has disproved them, or their subject has an outcome. A request that
+        was `sent` before a problem arose does not disprove it. A problem that recurs at the same
+        moment stays, until the next success or its own end.
         """
         now = self._clock.now()
         found = [row for row in self._rows() if row[1].kind in kinds]
@@ -185,10 +185,10 @@ class Problems:
         for row, problem in over:
             self._leave_trace(row, problem, at=min(now, problem.until))
         if over:
-            self._forget_old_traces()  # once: an outage may leave hundreds that wait for proof
+            self._forget_old_traces()  # once: after an outage hundreds may wait for proof
 
     def _forget(self, kinds: Collection[ProblemKind], *, but: Collection[str]) -> None:
-        """Forget that this instance has raised problems of `kinds`, but for some keys."""
+        """Forget that this instance has raised problems of `kinds`, except some keys."""
         with self._lock:
             self._raised = {
                 key: at
@@ -197,12 +197,11 @@ class Problems:
             }
 
     def note_success(self, sent: datetime, *, after_trouble: bool = False) -> None:
-        """Record that Sentinel accepted what was sent at a moment; end what that disproves.
+        """Record that Sentinel accepted a request, sent at a moment; end what that disproves.
 
-        That it was sent then, not that the answer came later, is what proves that Sentinel
-        accepted anything at a time. At most once in `WRITE_EVERY` seconds, unless this instance
-        has raised a problem or the success comes `after_trouble`: of a chunk that was deferred or
-        refused before, which may have raised one elsewhere.
+        The time of sending counts, not that of the answer. Writes at most once in `WRITE_EVERY`
+        seconds, unless this instance has raised a problem, or the success comes `after_trouble`:
+        the chunk was deferred or refused before, perhaps on an instance that raised a problem.
         """
         with self._lock:
             now = self._clock.monotonic()
@@ -220,7 +219,7 @@ class Problems:
         self.end(UPLOAD_DISPROVES, sent=sent)
 
     def last_success(self) -> datetime | None:
-        """Return when what Sentinel accepted last was sent, or up to `WRITE_EVERY` s earlier."""
+        """Return when the last accepted request was sent, or up to `WRITE_EVERY` s earlier."""
         row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
         data: dict[str, Any] = {} if row is None else dict(row.data)
         return data.get("at")
@@ -238,7 +237,7 @@ class Problems:
         return sorted(found, key=lambda problem: problem.until, reverse=True)[:MAX_TRACES]
 
     def _rows(self, *, traces: bool = False) -> Iterator[tuple[Row, Problem]]:
-        """Yield the rows of problems, or of traces. A kind of another release is left alone."""
+        """Yield the rows of problems, or of traces. Kinds of another release are skipped."""
         for row in self._table.query(_PARTITION):
             problem = _from_row(row)
             if problem is not None and row.key.startswith(_TRACE) is traces:
@@ -249,7 +248,7 @@ class Problems:
         key = f"{_TRACE}{problem.since:%Y%m%dT%H%M%S%f}-{row.key}"
         ended = {**row.data, "kind": problem.kind.value, "until": at}
         trace = Row(partition=_PARTITION, key=key, data=ended)
-        with suppress(ConflictError):  # it was met again, or another instance was first
+        with suppress(ConflictError):  # it recurred, or another instance was faster
             self._table.transact(
                 [
                     Operation(action=Action.INSERT, row=trace),
@@ -281,7 +280,7 @@ def _kind_of(key: str) -> ProblemKind | None:
 
 
 def _from_row(row: Row) -> Problem | None:
-    """Return the problem of a row or trace; None for one of another release, or damaged."""
+    """Return the problem of a row or trace; None if it is damaged or of another release."""
     data: dict[str, Any] = dict(row.data)
     kind = _kind_of(str(data.get("kind", row.key)))
     is_whole = all(isinstance(data.get(name), wanted) for name, wanted in _TYPES.items())

@@ -1,9 +1,9 @@
-"""Pulses: one row a tick says how the feed was. Charts, alerts and history read them.
+"""Pulses: one row for each tick says how the feed was. Charts, alerts and history read them.
 
-A pulse holds facts of two kinds: what was so at that moment, and what has come since the pulse
-before. The latter can be added up over any time. Rows sort by time, the newest first, and are kept
-for `KEPT_FOR`. Beside the facts a row holds the books of the runs that may still change: from them
-the next pulse works out what has come.
+A pulse holds facts of two kinds: the state at that moment, and the changes since the previous
+pulse. Changes can be added up over any time. Rows sort by time, the newest first, and are kept for
+`KEPT_FOR`. A row also holds the books of the runs that may still change: from them the next pulse
+computes its changes.
 """
 
 import json
@@ -26,7 +26,7 @@ KEPT_FOR: Final = timedelta(days=30)
 """How long a pulse is kept: 2,880 rows by the default schedule."""
 
 _OLD_A_DAY: Final = 5000
-"""Old rows that one call removes: more than the ticks of a day, once a minute."""
+"""Old rows that one call removes: more than a day's ticks, even at one a minute."""
 
 _BOOKS_KEPT: Final = 1000
 """Runs whose books are kept for the next pulse, the newest first: ten days of the default."""
@@ -35,16 +35,16 @@ _MAX_INT: Final = 2**31 - 1
 """Largest whole number of a property (`tables.Value`)."""
 
 Account = tuple[float, ...]
-"""What the books of a run said, in an order that the writer knows."""
+"""The numbers of a run's books, in an order that the writer knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """How the feed was when a tick ended. None: not known, or there is none.
+    """How the feed was when a tick ended. None: unknown, or there is none.
 
-    `tick` is the state in which the tick left its `run`; `skipped` where it had none, as another
-    instance was at work or the feed is paused; `error` where it failed. `reasons` are the codes of
-    `health.Reason`, with a blank between them, and `reason` is the sentence of the first.
+    `tick` is the state in which the tick left its `run`; `skipped` if it had none, because another
+    instance was at work or the feed is paused; `error` if it failed. `reasons` are the codes of
+    `health.Reason`, separated by blanks, and `reason` is the sentence of the first.
     """
 
     at: datetime
@@ -59,17 +59,17 @@ class Pulse:
     drain_minutes: float | None = None
     """How long they take at the configured rate; None while nothing is accepted."""
     poison_queue: int | None = None
-    """Messages that the host gave up and that are not kept yet."""
+    """Messages that the host gave up and that are not yet kept as poison."""
     poison_kept: int | None = None
     """Messages that wait for an operator."""
     pending: int | None = None
     """Indicators that are still to be sent."""
     oldest_pending_minutes: float | None = None
-    """Since the oldest chunk was enqueued of which something is still to be sent."""
+    """Since the oldest chunk with unsent records was enqueued."""
     last_accepted_minutes: float | None = None
-    """Since Sentinel accepted something."""
+    """Since Sentinel last accepted something."""
     last_complete_minutes: float | None = None
-    """Since a sync run was complete."""
+    """Since a sync run last became complete."""
     problems: int | None = None
     """Problems that count, gaps among them."""
     oldest_problem_minutes: float | None = None
@@ -80,7 +80,7 @@ class Pulse:
     paused_until: datetime | None = None
 
     minutes: float | None = None
-    """Since the pulse before; the counts from here on are of this time."""
+    """Since the previous pulse; the counts from here on cover this time."""
     fetched: int | None = None
     filtered: int | None = None
     invalid: int | None = None
@@ -92,11 +92,11 @@ class Pulse:
     rejected: int | None = None
     struck: int | None = None
     poisoned: int | None = None
-    """Below 0 where a replay took more away than was given up."""
+    """Negative if replays took away more than was given up."""
     rate_per_minute: float | None = None
     """Indicators that were accepted, a minute."""
     accepted_after_seconds: float | None = None
-    """From listed to accepted: the mean of the indicators that were accepted."""
+    """From listed to accepted: the mean over accepted indicators."""
     arrived_after_seconds: float | None = None
     """From accepted to arrived in the workspace: of the sample that was found last."""
 
@@ -106,7 +106,8 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """What the next pulse needs: the newest run, and the account of each that may still change."""
+    """What the next pulse needs: the newest run, and the account of each one that may
+    change."""
 
     newest: str = ""
     accounts: Mapping[str, Account] = field(default_factory=dict)
@@ -140,7 +141,7 @@ class Pulses:
         return _readable(self._table.query(_PARTITION, before_key=_key_before(moment)))
 
     def last_books(self) -> tuple[Pulse, Books] | None:
-        """Return the newest pulse with what its writer knew; None without a readable one."""
+        """Return the newest pulse with its writer's books; None if there is no readable one."""
         for row in self._table.query(_PARTITION, limit=1):
             pulse = _pulse_of(row)
             if pulse is not None:
@@ -152,7 +153,7 @@ class Pulses:
         return self._table.query(_PARTITION, from_key=_key_before(moment), limit=limit)
 
     def remove(self, rows: Iterable[Row]) -> int:
-        """Remove rows as they were read; return how many went."""
+        """Remove rows, if unchanged since they were read; return how many."""
         return remove_all(self._table, rows)
 
 
@@ -190,7 +191,7 @@ _TYPES: Final[Mapping[Any, tuple[type, ...]]] = {
 
 
 def _pulse_of(row: Row) -> Pulse | None:
-    """Return the pulse of a row; None of one that is damaged. Unknown properties are ignored."""
+    """Return the pulse of a row; None if it is damaged. Unknown properties are ignored."""
     known: dict[str, Any] = {}
     for item in fields(Pulse):
         value = row.data.get(item.name)
@@ -205,7 +206,7 @@ def _pulse_of(row: Row) -> Pulse | None:
 
 
 def _books_of(row: Row) -> Books:
-    """Return the books of a row; empty where they are damaged."""
+    """Return the books of a row; empty if they are damaged."""
     try:
         found = json.loads(zlib.decompress(bytes(row.data["books"])))  # type: ignore[arg-type]
         return Books(

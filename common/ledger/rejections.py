@@ -1,11 +1,10 @@
 """Rejections: single indicators that will not be in Sentinel, each with its reason and content.
 
-Two sides write here: the producer for records that are invalid as Lumen sent them, the consumer
-for records that Sentinel refused. A refused one is kept by run, chunk and index. An invalid one
-comes again with every query, so it is kept once, by its content without times (`position_of`),
-with the time it was last seen. Either way, repeating the step that found a record writes the same
-row again. An operator may ask for a refused one to be sent again (`wishes`); the row says who did,
-and when.
+The producer writes records that are invalid as Lumen sent them, the consumer records that Sentinel
+refused. A refused record is kept by run, chunk and index. An invalid record returns with every
+query, so it is kept once, by its content without times (`position_of`), with the time it was last
+seen. Either way, repeating the step that found a record writes the same row again. An operator may
+ask for a refused record to be sent again (`wishes`); the row says who asked, and when.
 """
 
 import hashlib
@@ -23,17 +22,17 @@ from common.text import cut
 
 TABLE: Final = "rejections"
 INVALID: Final = "invalid"
-"""Stands for the run of records that are invalid, whichever run met them last."""
+"""The run id of invalid records, whichever run met them last."""
 
 WISHES: Final = "wish"
-"""The partition of the wishes, in the same table: what was asked for is a record of this kind."""
+"""The partition of the wishes, which share this table."""
 
 MAX_REJECTION_REASON: Final = 1000
 
 MAX_PIECES: Final = 8
 """Properties that hold a record's compressed content: half a row, which is 1 MiB at most (same
-source as `MAX_BINARY_PROPERTY`). Of more the beginning is kept; `content_bytes` tells how much
-there was."""
+source as `MAX_BINARY_PROPERTY`). Of a larger content only the beginning is kept; `content_bytes`
+says how large it was."""
 
 _TIME: Final = re.compile(rb'"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d[0-9:.,]{0,20}(?:[Zz]|[+-]\d\d:?\d\d)?"')
 """A text that is a time (RFC 3339, section 5.6, and what is close to it) and nothing else."""
@@ -45,15 +44,15 @@ class RejectedBy(StrEnum):
     VALIDATION = "validation"
     SENTINEL = "sentinel"
     OTHER = "other"
-    """Somebody whom a later release names, or the row cannot be read."""
+    """A value that a later release wrote, or the row cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
     """One refused record. `position` is unique in its run; `content` its JSON, if known.
 
-    `run_id` is `INVALID` for a record that is invalid as Lumen sent it. Read back, the content of
-    a monstrous record ends early. `wished_at` is when an operator asked last for it to be sent
+    `run_id` is `INVALID` for a record that is invalid as Lumen sent it. When read back, the content
+    of an enormous record is cut. `wished_at` is when an operator last asked for it to be sent
     again, and `wished_by` who, with a note.
     """
 
@@ -70,7 +69,7 @@ class Rejection:
 
     @property
     def name(self) -> str:
-        """What operators call it."""
+        """Its name for operators."""
         return f"{self.run_id}/{self.position}"
 
 
@@ -99,7 +98,7 @@ class Rejections:
         return (_from_row(row) for row in rows if row.partition != WISHES)
 
     def note_wish(self, rejection: Rejection, *, at: datetime, by: str) -> None:
-        """Note that an operator asked for the record to be sent again."""
+        """Record that an operator asked for the record to be sent again."""
         self._table.update(
             Row(
                 partition=rejection.run_id,
@@ -119,14 +118,15 @@ class Rejections:
                 yield row
 
     def purge(self, rows: Iterable[Row]) -> int:
-        """Remove such rows as they were read, and return how many; one that changed stays."""
+        """Remove such rows, if unchanged since they were read; return how many."""
         return remove_all(self._table, rows)
 
 
 def position_of(content: bytes) -> str:
     """Return where an invalid record is kept: a hash of its content, times left out. Pure.
 
-    A feed may give an object other times with each query; that must not make a new row each time.
+    A feed may list an object with other times in each query; that must not make a new row each
+    time.
     """
     return hashlib.sha256(_TIME.sub(b'""', content)).hexdigest()
 
@@ -154,9 +154,9 @@ def pack_content(content: bytes) -> dict[str, Value]:
 
 
 def content_of(data: Mapping[str, Any]) -> bytes:
-    """Return the content that `pack_content` packed; of a damaged one nothing.
+    """Return the content that `pack_content` packed; empty if it is damaged.
 
-    Of a monstrous one only the beginning was kept.
+    Of an enormous one only the beginning was kept.
     """
     try:
         packed = b"".join(data.get(_piece(index), b"") for index in range(MAX_PIECES))
@@ -186,7 +186,7 @@ def _piece(index: int) -> str:
 
 
 def _from_row(row: Row) -> Rejection:
-    """Return the rejection of a row; what cannot be read of a damaged one is empty."""
+    """Return the rejection of a row; unreadable fields of a damaged row are empty."""
     data: dict[str, Any] = dict(row.data)
     at = data.get("at")
     return Rejection(

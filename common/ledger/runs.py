@@ -1,9 +1,9 @@
-"""Sync runs: each has a head, which holds what is needed to resume, to fence and to reconcile it.
+"""Sync runs: each has a head, a row with all that resuming, fencing and reconciling it need.
 
-The head stands in the partition of the run's chunk rows. Every write of a producer replaces it by
-its ETag, in one transaction with the chunk rows that belong to the write; so an instance that was
-overtaken fails at the storage, whatever its clock says. `cursor` and `counts` are the checkpoint:
-the first object that is not dealt with, and what lies before it.
+The head is in the partition of the run's chunk rows. Every write of a producer replaces it by its
+ETag, in one transaction with the chunk rows of that write. So storage refuses an instance that was
+overtaken, whatever its clock says. `cursor` and `counts` are the checkpoint: the first object
+without a stored outcome, and the counts before it.
 """
 
 import json
@@ -25,7 +25,7 @@ ROWS_A_WRITE: Final = 99
 """Chunk rows in a transaction, beside the head: 100 entities at most (`MAX_BATCH_ENTITIES`)."""
 
 GAP_COUNTS_FOR: Final = timedelta(days=14)
-"""How long a gap counts that no operator acknowledges."""
+"""How long a gap counts if no operator acknowledges it."""
 
 _CAS_TRIES: Final = 8
 
@@ -52,10 +52,9 @@ class Counts(Tally):
 class Cursor:
     """A place in the feed: object `offset` of the page that `token` names.
 
-    `token` None is the page that comes with the query's own answer, an empty text that there is
-    none, as the answer listed nothing. `page` numbers the pages of the run and `sequence` its
-    chunks, both from 0: where the next ones go on. `done`: that was the last page, so nothing is
-    left to read.
+    `token` None means the page inside the query's own answer; an empty text means that the answer
+    listed nothing. `page` and `sequence` are the numbers of the run's next page and next chunk,
+    from 0. `done`: that was the last page, so nothing is left to read.
     """
 
     token: str | None = None
@@ -67,7 +66,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A place in the feed and what lies before it: `counts` cover exactly that."""
+    """A place in the feed, and the `counts` of exactly what lies before it."""
 
     cursor: Cursor = field(default_factory=Cursor)
     counts: Counts = field(default_factory=Counts)
@@ -75,9 +74,9 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folded(Tally):
-    """What is left of a run's chunks whose rows were folded away: counts of indicators.
+    """The counts of a run's chunks whose rows were folded away, in indicators.
 
-    `waited` is that of `Fate`: seconds from listed to accepted, added up.
+    `waited` as in `Fate`: the sum of seconds from listed to accepted.
     """
 
     accepted: int = 0
@@ -97,7 +96,7 @@ class WishRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """The gap of a run: why, when it was closed as one, and who took note of that, and when."""
+    """The gap of a run: why, when it was closed as a gap, who acknowledged that, and when."""
 
     run_id: str
     reason: str
@@ -112,19 +111,19 @@ class Gap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One sync run. `cursor` None: Lumen's query was not seen to complete yet.
+    """One sync run. `cursor` None: Lumen's query has not completed yet.
 
-    `epoch` rises with every tick that works on the run; `tick` names the one that wrote the head
-    last, and `step` numbers its writes. `full_request`: when the request for a full run was made
-    that it serves, so it sends everything, whether known or not. `asked`: Lumen was, or was about
-    to be, asked to start the query. `trail` is what `producer.paging` knows of the tokens seen.
+    `epoch` rises with every tick that works on the run; `tick` names the tick that last wrote the
+    head, and `step` numbers its writes. `full_request` is when an operator made the request for a
+    full run that this run serves: it sends known versions, too. `asked`: Lumen was asked to start
+    the query, or was about to be. `trail` is what `producer.paging` remembers of the tokens.
 
-    `acknowledged_at` is when an operator took note of its gap, and `acknowledged_by` who, with a
+    `acknowledged_at` is when an operator acknowledged its gap, and `acknowledged_by` who, with a
     note.
 
-    `stalled` counts the resumptions since the cursor moved last, at `progress_at`, and
-    `stalled_for` the seconds that lay before them, by the storage's clock. `age` is how long ago
-    the head was written last, by that clock; only reading one run tells it.
+    `stalled` counts the resumptions since the cursor last moved, at `progress_at`, and
+    `stalled_for` the seconds of waiting before them, by the storage's clock. `age` is how long ago
+    the head was last written, by that clock; it is known only if a single run was read.
     """
 
     run_id: str
@@ -159,22 +158,22 @@ class Run:
 
     @property
     def full(self) -> bool:
-        """Whether it sends what is known, too."""
+        """Whether it sends known versions, too."""
         return self.full_request is not None
 
     @property
     def progressed_at(self) -> datetime:
-        """When its cursor moved last, or it started."""
+        """When its cursor last moved, or it started."""
         return self.progress_at or self.started_at
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where to go on."""
+        """Where to continue."""
         return Checkpoint(cursor=self.cursor or Cursor(), counts=self.counts)
 
     @property
     def sequence(self) -> int:
-        """The number of the next chunk: those from it on lie beyond the checkpoint."""
+        """The number of the next chunk; chunks from this number on lie beyond the checkpoint."""
         return self.checkpoint.cursor.sequence
 
 
@@ -188,10 +187,10 @@ class Head:
         self.run = run
 
     def save(self, *, rows: Sequence[Operation] = (), **changes: Any) -> Run:
-        """Write `changes`, the time and progress if it is any, with the operations on chunk `rows`.
+        """Write `changes`, the time, and progress if there is any, with operations on chunk `rows`.
 
-        All or nothing, at most `ROWS_A_WRITE` rows. Raises `LeaseLostError` when another tick has
-        written the head since: it has the run now. `ValueError` as `Runs.save` does.
+        All or nothing, at most `ROWS_A_WRITE` rows. Raises `LeaseLostError` if another tick has
+        written the head since: the run is that tick's now. `ValueError` as in `Runs.save`.
         """
         now = self._clock.now()
         if changes.get("cursor", self.run.cursor) != self.run.cursor:
@@ -233,9 +232,9 @@ class Runs:
     def save(self, run: Run, *, rows: Sequence[Operation] = (), **changes: Any) -> Run:
         """Write `run` with `changes` over the head that `run` was read from, and `rows` with it.
 
-        Raises `ConflictError` when another tick has written the head since, or a row is not as its
-        operation needs it, and `ValueError` for a move that `RUN_MOVES` does not allow. A conflict
-        with a write of this tick, told by `tick` and `step`, is none.
+        Raises `ConflictError` if another tick has written the head since, or a row's operation
+        fails, and `ValueError` for a move that `RUN_MOVES` does not allow. A conflict with an
+        earlier write of the same tick (same `tick` and `step`) is not an error.
         """
         changed: Run = replace(run, step=run.step + 1, **changes)
         if changed.state != run.state and changed.state not in RUN_MOVES[run.state]:
@@ -251,9 +250,9 @@ class Runs:
             if found is None or (found.tick, found.step) != (changed.tick, changed.step):
                 raise
             if found == replace(_from_row(head), etag=found.etag):
-                # This very write: its answer was lost, and the storage client wrote again.
+                # This same write: its answer was lost, and the storage client wrote again.
                 return replace(changed, etag=found.etag)
-            # An earlier write of this tick, whose answer never came: go on from there.
+            # An earlier write of this tick, whose answer was lost: continue from there.
             return self.save(found, rows=rows, **changes)
         return replace(changed, etag=etag)
 
@@ -273,9 +272,10 @@ class Runs:
         return [gap for gap in found if gap is not None]
 
     def acknowledge(self, run_id: str, *, at: datetime, by: str) -> bool:
-        """Note that an operator knows of a run's gap; return False where there is none to note.
+        """Record that an operator acknowledged a run's gap; return False if there is none.
 
-        Called twice: the first time stays. Compare-and-swap, so a fold at work is not overwritten.
+        Called twice: the first call counts. Compare-and-swap, so a concurrent fold is not
+        overwritten.
         """
         tick = f"operator:{secrets.token_hex(4)}"
         for _ in range(_CAS_TRIES):
@@ -290,12 +290,12 @@ class Runs:
         raise ConflictError(f"the head of run {run_id} kept changing; try again")
 
     def has_rows(self, run_id: str) -> bool:
-        """Whether a chunk of the run has a row; their keys come before that of the head."""
+        """Whether a chunk of the run has a row; chunk keys sort before the head's key."""
         first = self._table.query(partition_of(run_id), limit=1, select=("state",))
         return any(row.key != HEAD_KEY for row in first)
 
     def remove(self, run: Run) -> bool:
-        """Remove the head as it was read; return False when it changed since, or is gone."""
+        """Remove the head; return False if it changed since it was read, or is gone."""
         head = Row(partition=partition_of(run.run_id), key=HEAD_KEY, etag=run.etag)
         return remove_all(self._table, [head]) == 1
 
@@ -339,7 +339,7 @@ def _to_row(run: Run) -> Row:
 
 
 def _from_row(row: Row) -> Run:
-    """Return the run of a head; one that is damaged is of the state that is left alone."""
+    """Return the run of a head; a damaged head gives a run of the state `OTHER`."""
     data: dict[str, Any] = dict(row.data)
     try:
         return _read(row, _checked(data))
@@ -388,7 +388,7 @@ _GAP: Final = ("state", "reason", "updated_at", "acknowledged_at", "acknowledged
 
 
 def _gap_of(row: Row) -> Gap | None:
-    """Return the gap of a head; None of one that is damaged, which is listed as such."""
+    """Return the gap of a head; None if the head is damaged, which is listed as such."""
     data: dict[str, Any] = dict(row.data)
     try:
         since = _checked(data)["updated_at"]
@@ -428,7 +428,7 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_folded(data: dict[str, Any]) -> Folded:
-    """Return what a head has of folded rows; a sum that was added later may be missing."""
+    """Return the sums of folded rows in a head; sums that a later release added may be missing."""
     later = {"folded_waited": 0.0}
     return Folded(**{f.name: {**later, **data}[f"folded_{f.name}"] for f in fields(Folded)})
 
@@ -442,7 +442,7 @@ def _read_wishes(text: bytes) -> tuple[WishRef, ...]:
 
 
 def _read_cursor(text: bytes) -> Cursor:
-    """Return a stored cursor; what a later release added to it is ignored."""
+    """Return a stored cursor; fields of a later release are ignored."""
     known = json.loads(text)
     if not isinstance(known, dict):
         raise TypeError("cursor is not an object")
