@@ -106,8 +106,7 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """What the next pulse needs: the newest run, and the account of each one that may
-    change."""
+    """What the next pulse needs: the newest run, and the account of each that can change."""
 
     newest: str = ""
     accounts: Mapping[str, Account] = field(default_factory=dict)
