@@ -33,8 +33,7 @@ from common.errors import (
     ThrottledError,
     UnavailableError,
 )
-from common.identity import QueryTokens
-from common.settings import Settings
+from common.identity import QueryTokens, SignIn
 from common.text import ascii_line
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 
@@ -107,10 +106,21 @@ def fill(text: str, **values: object) -> str:
     return text
 
 
+class Asking(SignIn, Protocol):
+    """The settings by which the workspace is asked."""
+
+    @property
+    def workspace_id(self) -> str: ...
+    @property
+    def sentinel_query_url(self) -> str: ...
+    @property
+    def sentinel_query_audience(self) -> str: ...
+
+
 class AzureWorkspace:
     """One Log Analytics workspace, asked as the identity that uploads. Safe to use from threads."""
 
-    def __init__(self, settings: Settings, *, clock: Clock) -> None:
+    def __init__(self, settings: Asking, *, clock: Clock) -> None:
         self._workspace_id = settings.workspace_id
         self._url = settings.sentinel_query_url
         self._audience = settings.sentinel_query_audience

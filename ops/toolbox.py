@@ -1,10 +1,13 @@
 """What the operator's functions work with, made from the storage settings alone.
 
-Neither Lumen nor Sentinel nor Entra is needed to see what is wrong with them.
+Neither Lumen nor Sentinel nor Entra is needed to see what is wrong with them. The workspace is
+opened by who asks it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
 from common.clock import Clock, SystemClock
 from common.identity import storage_credential
@@ -25,6 +28,8 @@ from common.queues import (
 from common.schedule import read_stale_after
 from common.settings import read_destination, read_setting, read_storage_settings
 from common.view import View, look
+from common.workspace import Workspace
+from ops.workspace import open_workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,8 @@ class Toolbox:
     clock: Clock
     requests_per_minute: float
     stale_after: timedelta
+    workspace: Callable[[], Workspace]
+    """Opens the workspace; raises `SettingsError`."""
     destination: str = ""
     """The present workspace; empty where the environment does not name it."""
 
@@ -76,5 +83,6 @@ def open_toolbox() -> Toolbox:
         clock=clock,
         requests_per_minute=rate,
         stale_after=read_stale_after(),
+        workspace=cache(lambda: open_workspace(clock)),
         destination=read_destination(),
     )

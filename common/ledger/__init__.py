@@ -14,6 +14,7 @@ from common.ledger.pulses import Pulses
 from common.ledger.rejections import Rejections
 from common.ledger.runs import Runs
 from common.ledger.tables import Tables
+from common.ledger.versions import Versions
 from common.ledger.wishes import Wishes
 
 __all__ = ["Ledger", "open_ledger"]
@@ -31,6 +32,7 @@ class Ledger:
     wishes: Wishes
     pulses: Pulses
     acts: Acts
+    versions: Versions
 
 
 def open_ledger(tables: Tables) -> Ledger:
@@ -44,4 +46,5 @@ def open_ledger(tables: Tables) -> Ledger:
         wishes=Wishes(tables),
         pulses=Pulses(tables),
         acts=Acts(tables),
+        versions=Versions(tables),
     )

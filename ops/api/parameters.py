@@ -89,6 +89,12 @@ class RejectionList(Parameters):
     after: Token = ""
 
 
+class Search(Parameters, kw_only=True):
+    """What to find: an address, a domain or the id of an indicator."""
+
+    q: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+
+
 class ActList(Parameters):
     """How many acts, the newest first."""
 

@@ -1,4 +1,4 @@
-"""Answers that only read: status, runs, pulses, problems, poison, rejections, acts, doctor."""
+"""Answers that only read: status, runs, problems, poison, rejections, acts, find, doctor."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,10 +14,11 @@ from common.reconciliation import reconcile
 from common.view import RunView, standing
 from ops import poison, rejections
 from ops.api import parameters
-from ops.api.refusals import NotFound, one_of
+from ops.api.refusals import BadRequest, NotFound, one_of
 from ops.api.slices import page_of, token_of
 from ops.checks import examine_all
 from ops.doctor import describe_line, is_well
+from ops.find import describe_finding, find, refanged
 from ops.given_up import describe_given_up
 from ops.problems import describe_problem, ended
 from ops.status import describe, describe_run
@@ -119,6 +120,13 @@ def rejection_list(toolbox: Toolbox, asked: parameters.RejectionList) -> Answer:
     )
     rows = [rejections.describe_rejection(one) for one in page.rows]
     return {"total": page.total, "rejections": rows, "next": page.next}
+
+
+def find_one(toolbox: Toolbox, asked: parameters.Search) -> Answer:
+    """Return what Sentinel holds of an address, a domain or an indicator, and what the ledger."""
+    if not refanged(asked.q):
+        raise BadRequest("parameter q: give an address, a domain or the id of an indicator")
+    return describe_finding(find(toolbox, asked.q))
 
 
 def act_list(toolbox: Toolbox, asked: parameters.ActList) -> Answer:

@@ -52,6 +52,7 @@ READS: Final = (
         do=reading.rejection_list,
         csv="rejections",
     ),
+    Read(path="read/find", takes=parameters.Search, do=reading.find_one),
     Read(path="read/acts", takes=parameters.ActList, do=reading.act_list),
     Read(path="read/doctor", takes=Parameters, do=reading.doctor, needs_toolbox=False),
 )

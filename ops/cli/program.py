@@ -12,7 +12,7 @@ from typing import Final
 from cyclopts import App, CycloptsError, Parameter
 
 from common.version import VERSION
-from ops.cli import access, feed, looking, poison, records, steering
+from ops.cli import access, feed, finding, looking, poison, records, steering
 from ops.cli.ending import BAD_NEWS, GOOD, INTERRUPTED, STATUSES, WRONG, Failure
 from ops.cli.profiles import PROGRAM
 from ops.cli.screen import note, plain
@@ -30,6 +30,7 @@ app: Final = App(
     result_action="return_value",
 )
 looking.add_to(app)
+app.command(finding.find)
 steering.add_to(app)
 app.command(poison.poison)
 app.command(records.rejections)

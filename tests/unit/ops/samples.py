@@ -4,6 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from common.envelope import Envelope, chunk_id_of, encode_envelope
+from common.errors import PipelineError
+from common.fingerprints import id_hash
 from common.ledger import open_ledger
 from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.partitions import partition_of
@@ -14,7 +16,8 @@ from common.ledger.sends import Sends
 from common.ledger.slots import Slots
 from common.ledger.states import RunState
 from common.ledger.tables import Row, Value
-from common.records import Record, pack_records
+from common.records import Record, milliseconds_of, pack_records
+from common.workspace import Row as Answered
 from ops.toolbox import Toolbox
 from tests.fakes.clock import FakeClock
 from tests.fakes.queue import FakeQueue
@@ -23,6 +26,22 @@ from tests.fakes.tables import FakeTables
 RUN = "20260101T000000-0badcafe"
 LEDGER = "00c0ffee00c0ffee"
 HERE = "sentinel.example/here"
+
+
+class FakeWorkspace:
+    """A workspace with scripted rows, or a failure; it remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.rows: list[Answered] = []
+        self.failure: PipelineError | None = None
+        self.asked: list[str] = []
+
+    def query(self, text: str, *, span: timedelta) -> list[Answered]:
+        """Return the rows."""
+        self.asked.append(text)
+        if self.failure is not None:
+            raise self.failure
+        return self.rows
 
 
 class Bench:
@@ -34,6 +53,7 @@ class Bench:
         self.queue = FakeQueue(self.clock.monotonic)
         self.poison_queue = FakeQueue(self.clock.monotonic)
         self.sync_queue = FakeQueue(self.clock.monotonic)
+        self.workspace = FakeWorkspace()
         self.toolbox = Toolbox(
             ledger=open_ledger(self.tables),
             problems=Problems(self.tables, clock=self.clock),
@@ -45,6 +65,7 @@ class Bench:
             clock=self.clock,
             requests_per_minute=60,
             stale_after=timedelta(minutes=45),
+            workspace=lambda: self.workspace,
             destination=HERE,
         )
         ledger_row = Row(partition="ledger", key="id", data={"ledger_id": LEDGER})
@@ -76,6 +97,28 @@ class Bench:
             enqueued_at=self.clock.now(),
         )
         self.tables.table("chunks").transact([insertion(row)])
+
+    def hold(
+        self, *ids: str, sequence: int = 0, modified: str = "2026-01-01T00:00:00Z", **data: Value
+    ) -> None:
+        """Write the row of a chunk of these indicators, with further properties."""
+        records = [
+            Record(id_hash=id_hash(one), fingerprint=n, modified=milliseconds_of(modified))
+            for n, one in enumerate(ids)
+        ]
+        row = Chunk(
+            run_id=RUN,
+            key=chunk(sequence).key,
+            sequence=sequence,
+            epoch=1,
+            count=len(ids),
+            destination=HERE,
+            records=pack_records(records),
+            enqueued_at=self.clock.now(),
+        )
+        self.tables.table("chunks").transact([insertion(row)])
+        if data:
+            self.set_row(sequence, **data)
 
     def row(self, sequence: int = 0) -> Chunk:
         """Return a chunk's row, which is there."""

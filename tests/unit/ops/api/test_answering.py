@@ -38,6 +38,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("act/poison/replay", "act/poison/discard", "act/rejections/retry"), ALL),
     **dict.fromkeys(("act/chunks/lost", "act/ack"), ALL),
     "act/pause": {"until": "2999-01-01T00:00:00Z"},
+    "read/find": {"q": "192.0.2.1"},
 }
 
 STRANGER = Caller(name="nobody", may_read=False, may_act=False)
@@ -60,7 +61,7 @@ def body(response: Response) -> dict[str, Any]:
 @pytest.mark.parametrize("path", [read.path for read in READS if "{" not in read.path])
 def test_everything_can_be_read_of_an_empty_ledger(path: str) -> None:
     """An app that was just deployed answers everything."""
-    assert body(ask(Bench(), "GET", path, READER))
+    assert body(ask(Bench(), "GET", path, READER, **GIVEN.get(path, {})))
 
 
 @pytest.mark.parametrize("path", [write.path for write in WRITES])
@@ -93,6 +94,9 @@ def test_the_acts_that_a_caller_may_do_are_listed(caller: Caller, count: int) ->
         ("GET", "read/status", {"runs": "many"}, 400, "parameter runs"),
         ("GET", "read/status", {"runs": "9" * 5000}, 400, "parameter runs"),
         ("GET", "read/status", {"colour": "red"}, 400, "no parameter `colour`"),
+        ("GET", "read/find", {}, 400, "parameter `q`"),
+        ("GET", "read/find", {"q": " . "}, 400, "give an address"),
+        ("GET", "read/find", {"q": "x" * 301}, 400, "parameter q"),
         ("GET", "read/runs/x", {}, 404, "no run called x"),
         ("GET", "read/poison/x", {}, 404, "no poison called x"),
         ("POST", "act/poison/replay", {}, 400, "choose in one way"),

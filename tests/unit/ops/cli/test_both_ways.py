@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from common.errors import CredentialError
 from common.ledger.problems import ProblemKind
 from common.ledger.pulses import Books, Pulse
 from common.ledger.rejections import RejectedBy, Rejection
@@ -17,6 +18,8 @@ from ops.cli.program import app
 from ops.lost import LOST_AFTER
 from tests.unit.ops.cli.program import directly, over_http
 from tests.unit.ops.samples import RUN, Bench
+
+INDICATOR = "indicator--00000000-0000-4000-8000-000000000001"
 
 type Scene = Callable[[Bench], None]
 
@@ -62,6 +65,31 @@ def beating(bench: Bench) -> None:
     full = Pulse(at=now, verdict="healthy", backlog=1200, pending=365, rate_per_minute=24.33)
     for pulse in (full, Pulse(at=now - timedelta(minutes=15), verdict="down")):
         bench.toolbox.ledger.pulses.write(pulse, Books())
+
+
+def held(bench: Bench) -> None:
+    """Let Sentinel hold an indicator of which the ledger has no row any more."""
+    now = bench.clock.now()
+    bench.workspace.rows = [
+        {
+            "StixId": INDICATOR,
+            "ObservableValue": "192.0.2.1",
+            "Confidence": 80,
+            "IsActive": True,
+            "Revoked": False,
+            "ValidFrom": now,
+            "ValidUntil": now + timedelta(days=30),
+            "Modified": now,
+            "TimeGenerated": now,
+            "IsRepublished": True,
+        }
+    ]
+
+
+def unasked(bench: Bench) -> None:
+    """Let the workspace deny queries, and a row hold the indicator."""
+    bench.workspace.failure = CredentialError("the workspace denies queries: give the role")
+    bench.hold(INDICATOR)
 
 
 def waiting(bench: Bench) -> None:
@@ -122,6 +150,16 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("rejections retry nope", rejected, WRONG, "no rejection called nope"),
     ("rejections retry", rejected, WRONG, "say which"),
     ("rejections --reason other retry --all", rejected, WRONG, "--all"),
+    ("find 192.0.2.1", held, GOOD, "192.0.2.1, active, confidence 80, valid until 2026-01-31"),
+    ("find 192.0.2.1", held, GOOD, f"{INDICATOR}: filtered or never listed"),
+    ("find 192.0.2.1 --json", held, GOOD, '"kind": "address"'),
+    ("find 192.0.2.1 --csv", held, GOOD, "indicator,is,what,traces"),
+    ("find 192.0.2.1", healthy, BAD_NEWS, "nothing from Lumen in the last 30 days"),
+    ("find example.com", unasked, BAD_NEWS, "give the id, not the domain"),
+    (f"find {INDICATOR}", unasked, GOOD, "not asked: the workspace denies queries: give the role"),
+    (f"find {INDICATOR}", unasked, GOOD, "on its way in chunk 000000-1"),
+    (f"find {INDICATOR} --json --csv", unasked, WRONG, "not both"),
+    ("find", healthy, WRONG, "VALUE"),
     ("chunks lost --all", waiting, WRONG, "--yes"),
     ("chunks lost --all --dry-run", waiting, GOOD, "would be declared lost"),
     (f"chunks lost {RUN[:6]} --yes --json", waiting, GOOD, '"declared lost"'),
