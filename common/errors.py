@@ -14,7 +14,7 @@
     │   ├── BacklogError          the queue is too long for more
     │   ├── LeaseHeldError        another sync run is under way
     │   ├── LaterVersionError     the message is of a later release
-    │   └── ConflictError         somebody else changed the row first
+    │   └── ConflictError         another writer changed the row first
     │       └── LeaseLostError    another instance goes on with the sync run
     ├── PoisonError               this message can never succeed as it is
     │   └── UndecodableError      the envelope cannot be read
@@ -95,7 +95,7 @@ class LaterVersionError(TryLaterError):
 
 
 class ConflictError(TryLaterError):
-    """Somebody else changed the row since it was read."""
+    """Another writer changed the row since it was read."""
 
 
 class LeaseLostError(ConflictError):

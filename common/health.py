@@ -130,8 +130,8 @@ def _flow(view: View) -> Iterator[Reason]:
         yield _down(
             Cause.SILENCE,
             "messages are due and Sentinel has accepted nothing since "
-            f"{view.silent_since:%d %b %H:%M} UTC, without a problem noted: see whether the "
-            "function sentinel_upload runs, is disabled or fails, and its log lines of chunks",
+            f"{view.silent_since:%d %b %H:%M} UTC, and no problem is open: check whether the "
+            "function sentinel_upload runs, is disabled or fails, and read its log lines",
         )
     drain = view.drain_time
     if drain is not None and drain > MAX_BACKLOG:

@@ -104,7 +104,7 @@ class ReceiveQueue(WatchedQueue, Protocol):
         ...
 
     def remove(self, taken: Taken) -> None:
-        """Delete a message; one that somebody else has taken since, or removed, is left alone."""
+        """Delete a message; nothing happens if it was taken again or removed since."""
         ...
 
 
@@ -158,7 +158,7 @@ class AzureQueue:
     def peek(self) -> list[str]:
         """Return the texts of the oldest visible messages, up to `MAX_PEEKED`; [] without a queue.
 
-        Raises as `send` does. Called twice: the same, unless somebody received one.
+        Raises as `send` does. Called twice: the same, unless one was received meanwhile.
         """
         with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
             try:

@@ -1,9 +1,10 @@
 """How Azure Storage's errors become the pipeline's: one table for queues and tables.
 
-The service's own code decides, not the status: a 409 is an insert of what exists, or a table that
-is being deleted. Only 412 is always the lost compare-and-swap. Nothing of the storage clients
-passes this border, and what is no fault of a message must not use it up. A caller that expects an
-error (`already_exists`, `is_absent`) looks before the border does.
+The service's own code decides, not the status: a 409 may be an insert of an existing row, or a
+table that is being deleted. Only 412 is always a lost compare-and-swap. Errors of the storage
+clients do not pass this border, and errors that are not a message's fault must not use up its
+deliveries. A caller that expects an error (`already_exists`, `is_absent`) checks for it before the
+border does.
 """
 
 import re
@@ -31,8 +32,8 @@ from common.errors import (
 from common.transport import time_left, within
 
 CALL_WITHIN: Final = 15.0
-"""Seconds for a call to storage, all of its tries included. Between two tries a client waits for up
-to 5 s, and one that begins to wait right before the end makes 20 s of it."""
+"""Seconds for a call to storage, including all retries. Between two tries a client waits for up to
+5 s, so a wait that begins right before the end makes it 20 s."""
 
 _COPY_AGAIN: Final = "copy the connection string in PipelineStorage again from the storage account"
 
@@ -64,23 +65,23 @@ _UNREADABLE: Final = (
     SyntaxError,  # ElementTree.ParseError is one
     HTTPException,  # a part of a transaction's answer
 )
-"""What the storage clients raise for an answer that is not of the form that they expect, such as a
-page of a gateway: they look at an answer's status alone. Without any answer it is a bug."""
+"""What the storage clients raise for an answer of an unexpected form, such as a gateway's page,
+because they check only the status. Without any answer it is a bug."""
 
 _is_answered: Final[ContextVar[bool]] = ContextVar("is_answered", default=False)
 
 
 class NotStorageError(Exception):
-    """A 2xx that is not the storage's; raised in the midst of the SDK, which would believe it."""
+    """A 2xx from something other than the storage; raised inside the SDK, which would accept it."""
 
 
 class TooLate(Exception):
-    """A call to storage has used up `CALL_WITHIN`; raised in the midst of the SDK."""
+    """A call to storage has used up `CALL_WITHIN`; raised inside the SDK."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """As much of a failed call as decides. `status` 0 and `code` "": there was no whole answer."""
+    """The facts of a failed call that decide. `status` 0, `code` "": there was no whole answer."""
 
     service: str
     status: int
@@ -91,13 +92,13 @@ class Failure:
 
     @property
     def shown(self) -> str:
-        """What stands in brackets: the service's code, else the status, else what the SDK met."""
+        """The text in brackets: the service's code, else the status, else the SDK's error."""
         return self.code or (str(self.status) if self.status else self.kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One row: whether it is about a failure, which error that is, and what to say and do.
+    """One rule: whether it applies to a failure, which error that is, and what to say and do.
 
     `text` may name `{what}` failed, the `{role}` that it needs and the `{code}`. `hides_cause`: the
     SDK's own text may hold a key, or a URL with a signature.
@@ -192,11 +193,11 @@ RULES: Final = (
         "settings is that of this service",
     ),
 )
-"""The first row that applies decides."""
+"""The first rule that applies decides."""
 
 
 def judge(failure: Failure) -> Rule:
-    """Return the row of the table for a failure."""
+    """Return the rule for a failure."""
     return next(rule for rule in RULES if rule.applies(failure))
 
 
@@ -204,7 +205,7 @@ def judge(failure: Failure) -> Rule:
 def storage_errors(what: str, *, role: str) -> Iterator[None]:
     """Translate errors of calls to `what` ("table runs"); `role` is the role it needs.
 
-    The calls are over within `CALL_WITHIN`, so a generator must not yield in here.
+    The calls end within `CALL_WITHIN`, so a generator must not yield in here.
     """
     before = _is_answered.set(False)
     limit = max(0.0, min(CALL_WITHIN, time_left()))
@@ -234,23 +235,23 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
 
 
 def note_answer() -> None:
-    """Note that the storage answered the call that is under way, as the transport does."""
+    """Record that the storage answered the current call; the transport calls this."""
     _is_answered.set(True)
 
 
 def is_absent(error: HttpResponseError) -> bool:
-    """Whether the error says that the row, or its whole table, is not there."""
+    """Whether the error says that the row, or its whole table, does not exist."""
     return error_code(error) in {*_NO_ROW, _NO_TABLE}
 
 
 def is_unmade(error: HttpResponseError) -> bool:
-    """Whether the error says that the table or queue as a whole is not there."""
+    """Whether the error says that the table or queue itself does not exist."""
     return error_code(error) in {_NO_TABLE, _NO_QUEUE}
 
 
 @contextmanager
 def already_exists() -> Iterator[None]:
-    """Let pass that the table or queue, which is made in here, was made by another instance."""
+    """Ignore that another instance made the table or queue that is being made in here."""
     try:
         yield
     except HttpResponseError as error:

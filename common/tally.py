@@ -1,11 +1,11 @@
-"""Counts of indicators that are added up, each to the one of its name."""
+"""Counts of indicators that can be added up, field by field."""
 
 from dataclasses import fields
 from typing import Any, Self, cast
 
 
 class Tally:
-    """What a dataclass of counts derives from, to be added to others of its kind."""
+    """Base of a dataclass of counts: adds it to others of the same class."""
 
     __slots__ = ()
 

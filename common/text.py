@@ -1,7 +1,7 @@
-"""Text of others, before it is kept, logged or sent on: one line, of a length, of harmless letters.
+"""Foreign text, before it is kept, logged or sent on: one line, limited length, harmless letters.
 
-Services and messages say what they like: line breaks that would fake a log line, letters that a
-store refuses, a page where a word was expected. Each function says which letters it lets through.
+Services and messages may contain anything: line breaks that would fake a log line, letters that a
+store refuses, a page instead of a word. Each function says which letters it accepts.
 """
 
 from typing import Final
@@ -11,13 +11,13 @@ MAX_TEXT: Final = 300
 
 
 def cut(text: str) -> str:
-    """Return `text` on one line, at most `MAX_TEXT` characters, with a sign where it was cut."""
+    """Return `text` on one line, at most `MAX_TEXT` characters, with a mark if it was cut."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
 
 
 def printable_line(text: str, *, limit: int) -> str:
-    """Return `text` on one line, cut, in printable letters: what every store takes."""
+    """Return `text` on one line, cut, in printable letters, which every store accepts."""
     line = " ".join(text.split())[:limit]
     return "".join(c if c.isprintable() else "?" for c in line)
 
@@ -30,5 +30,5 @@ def ascii_line(text: str, *, limit: int) -> str:
 
 
 def ascii_only(text: str, *, limit: int) -> str:
-    """Return `text` as it is, cut, with a question mark for each letter beyond ASCII."""
+    """Return `text` cut, with a question mark for each letter beyond ASCII."""
     return text.encode("ascii", "replace").decode()[:limit]

@@ -1,15 +1,15 @@
-"""How the pipeline speaks HTTP: sessions that hand nothing on and end in time.
+"""HTTP sessions of the pipeline: they leak nothing and end in time.
 
-A session sends to the address that it is given, what it is given: it follows no redirect, takes no
-login from a `.netrc` or from the address, and keeps the proxies and the CA bundle that the
-environment names. `requests` wraps most failures, but lets urllib3's own errors pass where a URL
-cannot be parsed, and raises a bare `OSError` where a CA bundle is missing. All of it means: no
-answer, try later.
+A session sends exactly what it is given, exactly where it is told to: it follows no redirect, takes
+no login from a `.netrc` or from the address, and uses the proxies and the CA bundle of the
+environment. `requests` wraps most failures, but lets urllib3's own errors pass if a URL cannot be
+parsed, and raises a bare `OSError` if a CA bundle is missing. All of them mean: no answer, try
+later.
 
-A time limit of `requests` is one for each read, so a service that sends a byte now and then is
-never too late. `within` sets a limit for all that happens inside it, and each read and each write
-of a session's connections heeds it. Only the look-up of a name has limits of its own: those of the
-machine's resolver. An address gets the time that is left, and a name may have several addresses.
+A time limit of `requests` is for each read, so a service that sends a byte now and then never times
+out. `within` sets a limit for everything inside it, and each read and write of a session's
+connections obeys it. Only name resolution has its own limits: those of the machine's resolver. Each
+address of a name gets the time that is left.
 """
 
 import io
@@ -40,10 +40,10 @@ _late_at: Final[ContextVar[float]] = ContextVar("late_at", default=math.inf)
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Let every request inside be over in `seconds` as a whole, and the reading of its answer.
+    """End every request inside, and the reading of its answer, within `seconds` in total.
 
-    Inside another limit the earlier one counts. What is too late ends as a time-out of `requests`.
-    Not for a generator's body: the limit would count for the caller, too.
+    Inside another limit the earlier one counts. A late request ends as a time-out of `requests`. Do
+    not use it in a generator's body: the limit would count for the caller, too.
     """
     token = _late_at.set(min(_late_at.get(), _now() + seconds))
     try:
@@ -53,7 +53,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def time_left() -> float:
-    """Return the seconds that the limits around the caller leave; zero or less is too late."""
+    """Return the seconds left by the limits around the caller; zero or less is too late."""
     return _late_at.get() - _now()
 
 
@@ -79,8 +79,8 @@ class PlainSession(requests.Session):
 def read_body(response: requests.Response, *, limit: int) -> bytes | None:
     """Return the body of a response that was asked for with `stream=True`; None if it is too large.
 
-    It is decompressed piece by piece, so no more than `limit` bytes and one piece are ever held.
-    Raises one of `TRANSPORT_ERRORS` where it ends early, or the limit of `within` is over.
+    It is decompressed piece by piece, so memory holds at most `limit` bytes and one piece. Raises
+    one of `TRANSPORT_ERRORS` if it ends early, or the limit of `within` is over.
     """
     pieces: list[bytes] = []
     while piece := response.raw.read1(_PIECE, decode_content=True):
@@ -106,7 +106,7 @@ def _sooner(limit: float | None) -> float | None:
 
 
 class _TimedSocket:
-    """A connected socket of which each read and each write ends within the limit."""
+    """A connected socket whose every read and write ends within the limit."""
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
@@ -121,14 +121,14 @@ class _TimedSocket:
         self._sock.settimeout(seconds)
 
     def sendall(self, data: Any) -> None:
-        """Send all of it; over TLS the standard library begins its limit again with each piece."""
+        """Send all of it; over TLS the standard library restarts its limit with each piece."""
         rest = memoryview(data).cast("B")
         while rest:
             self._sock.settimeout(_sooner(self._limit))
             rest = rest[self._sock.send(rest) :]
 
     def makefile(self, mode: str, *_args: Any, **_options: Any) -> io.BufferedReader:
-        """Return the answer as a file: of all modes http.client asks for this one only."""
+        """Return the answer as a file, in the only mode that http.client asks for."""
         raw = cast("io.RawIOBase", self._sock.makefile(mode, buffering=0))
         return io.BufferedReader(
             _TimedReader(raw, lambda: self._sock.settimeout(_sooner(self._limit)))
@@ -156,7 +156,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _Timed(HTTPConnection):
-    """A connection that comes about, sends and receives within the limit."""
+    """A connection that connects, sends and receives within the limit."""
 
     def _new_conn(self) -> Any:  # before TLS, and for what a proxy answers
         return _TimedSocket(super()._new_conn())

@@ -1,7 +1,7 @@
-"""What is read to judge the feed: the latest runs with their books, and what stands in their way.
+"""What is read to judge the feed: the latest runs with their books, and the obstacles.
 
-`look` reads ledger and queues and writes nothing; `common.health` judges what it returns. The
-producer looks at the end of each tick, operators whenever they ask.
+`look` reads ledger and queues and writes nothing; `common.health` judges its result. The producer
+calls it at the end of each tick, operators whenever they ask.
 """
 
 from collections import defaultdict
@@ -24,15 +24,15 @@ from common.reconciliation import Reconciliation, reconcile
 
 SILENT_AFTER: Final = timedelta(minutes=20)
 """How long ago the oldest visible message may have been due while nothing is accepted. The host
-looks at a queue every minute and starts in less than another; the rest is for a queue of messages
-that were all late, which take new send slots."""
+polls a queue every minute and starts within another; the rest is for a queue of late messages only,
+which take new send slots."""
 
 LOOKS: Final = 5
-"""How often a run is read whose books do not balance while its row keeps changing."""
+"""How often a run with unbalanced books is read again while its row keeps changing."""
 
 HEALTH_RUNS: Final = 96
-"""Runs that the diagnosis looks at, however few are asked for: a day of the default, so that a gap
-at night is still seen in the morning."""
+"""Least number of runs that the diagnosis reads: a day of the default schedule, so that a gap at
+night is still seen in the morning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class View:
 
     @property
     def paused_until(self) -> datetime | None:
-        """When an operator's pause ends that is on; None without one."""
+        """When the current pause ends; None without one."""
         return self.pause.until if self.pause is not None and self.is_paused else None
 
     @property
@@ -98,12 +98,12 @@ class View:
 
     @property
     def silent_since(self) -> datetime | None:
-        """Since when a message is due and nothing is accepted; None while that is not long ago.
+        """Since when a message is due and nothing was accepted; None while that is recent.
 
-        Two things must hold at once, each for what is no silence. The oldest visible message was
-        due more than `SILENT_AFTER` ago: after hours without changes one that was enqueued just now
-        is not. And so long ago was the last success: the message may be at the end of a long queue.
-        A pause explains silence until it ends.
+        Two conditions must hold; each rules out one false alarm. The oldest visible message was due
+        more than `SILENT_AFTER` ago: after quiet hours a new message was not. And the last success
+        was that long ago: the message may be at the end of a long queue. A pause explains silence
+        until it ends.
         """
         if self.oldest_due is None or self.is_paused:
             return None
@@ -126,8 +126,8 @@ def look(
 ) -> View:
     """Read the latest `runs` runs and what else the health depends on.
 
-    None: the latest `HEALTH_RUNS`, and every older one of which a chunk has a row. `destination`
-    is the present workspace; empty where that is not known.
+    None: the latest `HEALTH_RUNS`, and every older run that still has a chunk row. `destination` is
+    the present workspace; empty if unknown.
     """
     asked = ledger.control.read_all()  # first: a run that is open and not named stays so
     recent = tuple(ledger.runs.latest(max(runs or 0, HEALTH_RUNS)))
@@ -165,16 +165,16 @@ def look(
 
 
 def _older_heads(ledger: Ledger, recent: Sequence[Run], chunks: Iterable[Chunk]) -> list[Run]:
-    """Return the runs that are not among the `recent` ones, of which a chunk has a row."""
+    """Return the runs that still have a chunk row and are not among the `recent` ones."""
     read = {run.run_id for run in recent}
     older = dict.fromkeys(chunk.run_id for chunk in chunks if chunk.run_id not in read)
     return list(filter(None, map(ledger.runs.get, older)))
 
 
 def _waiting(recent: Iterable[Run], chunks: Iterable[Chunk]) -> list[Chunk]:
-    """Return the chunks of which something is still to be sent, but for those beyond a checkpoint.
+    """Return the chunks with unsent records, without those beyond a checkpoint.
 
-    Those may become void.
+    Chunks beyond a checkpoint may become void.
     """
     reached = {run.run_id: run.sequence for run in recent}
     return [
@@ -185,7 +185,7 @@ def _waiting(recent: Iterable[Run], chunks: Iterable[Chunk]) -> list[Chunk]:
 
 
 def _pending_for_long(pending: Iterable[Chunk], *, now: datetime) -> int:
-    """Return how many indicators wait in chunks whose message should long have come up."""
+    """Return how many indicators wait in chunks whose message is long overdue."""
     return sum(chunk.fate.pending for chunk in pending if now - chunk.enqueued_at > SILENT_AFTER)
 
 
@@ -196,7 +196,7 @@ def standing(ledger: Ledger, problems: Problems, *, now: datetime) -> list[Probl
 
 
 def problem_of_gap(gap: Gap) -> Problem:
-    """Return a gap as a problem; one that was acknowledged has its end, and by whom. Pure."""
+    """Return a gap as a problem; an acknowledged one has its end, and by whom. Pure."""
     if gap.acknowledged_at is None:
         ending = f"see the runbook, then `ack {gap.run_id}`"
     else:
@@ -223,8 +223,8 @@ def _orphans(recent: Sequence[Run], lease: Lease | None) -> Iterator[str]:
 def _balance(ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk]) -> Iterator[RunView]:
     """Reconcile `runs` with the chunk rows that were read after them.
 
-    A sync run that folds in between takes rows away and changes the run's row first. So books
-    that do not balance are read again, until they do or the run's row has stood still.
+    A concurrent fold changes the run's row and removes chunk rows. So unbalanced books are read
+    again, until they balance or the run's row stops changing.
     """
     by_run = defaultdict(list)
     for chunk in chunks:
@@ -241,7 +241,7 @@ def _balance(ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk]) -> It
 
 
 def _oldest_due(texts: Iterable[str]) -> datetime | None:
-    """Return when the oldest of some messages was due; those that cannot be read say nothing."""
+    """Return when the oldest of some messages was due; unreadable ones are skipped."""
     found = []
     for text in texts:
         with suppress(PipelineError):

@@ -42,13 +42,13 @@ THROTTLED_FOR: Final = timedelta(minutes=5)
 """After this time without any success, a chunk that is throttled again raises a problem."""
 
 REFUSING_EVERYTHING: Final = (
-    "Sentinel refuses every record it is sent: not the records but the request is wrong (a bad "
+    "Sentinel refuses every record: the requests are wrong, not the records (a bad "
     "release or a changed API); nothing is given up, see docs/contracts.md"
 )
 
 ONE_WAITS: Final = (
-    "1 record that Sentinel refused waits for proof: it is rejected once Sentinel is seen to "
-    "accept anything between two refusals; nothing to do where the feed is quiet"
+    "1 record that Sentinel refused waits for proof: it is rejected once Sentinel has "
+    "accepted another upload between two refusals; nothing to do in a quiet feed"
 )
 
 THROTTLED_ON_AND_ON: Final = (

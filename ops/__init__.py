@@ -1,4 +1,4 @@
-"""What operators see of the pipeline, through the app itself: its storage is private.
+"""What operators see and do, through the app itself, because its storage is private.
 
 Imports only `common`, so that it works while the producer or the consumer is broken.
 """

@@ -1,8 +1,8 @@
 """Who calls the operators' functions, and what they may do.
 
-With function keys the host has checked the key before: the key of `read` lets read, that of `act`
-lets act. With Entra sign-in App Service has checked a token and names its holder in a header, which
-nobody else can send then. Without it anybody can send that header, so it is not looked at.
+With function keys the host has already checked the key: the key of `read` allows reading, that of
+`act` acting. With Entra sign-in App Service has checked a token and names its holder in a header,
+which callers cannot send then. Without sign-in any caller can send that header, so it is ignored.
 """
 
 import base64
@@ -21,7 +21,7 @@ from common.text import cut
 SETTING: Final = "OPERATOR_CLIENT_ID"
 
 _PLATFORM: Final = "WEBSITE_AUTH_ENABLED"
-"""App Service sets it, and only where its authentication is on
+"""App Service sets it only if its authentication is on
 (learn.microsoft.com/azure/app-service/reference-app-settings, read 2026-11-29)."""
 
 PRINCIPAL: Final = "x-ms-client-principal"
@@ -48,7 +48,7 @@ _NAMES: Final = (
 """Claims that name a person or a program, the best first; App Service maps some to long names."""
 
 OPERATOR_HEADER: Final = "x-operator"
-"""With a key: the name that an operator's program gives, percent-encoded. It proves nothing."""
+"""With a key: the name that the operator's program sends, percent-encoded. It proves nothing."""
 
 UNNAMED: Final = "a key"
 
@@ -77,7 +77,7 @@ class Caller:
 
 
 def asks_for_keys(environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether the host asks for keys; known when importing, whatever the setting holds."""
+    """Return whether the host asks for keys; called at import, so it never raises."""
     environ = os.environ if environ is None else environ
     return not environ.get(SETTING, "").strip()
 
@@ -85,8 +85,8 @@ def asks_for_keys(environ: Mapping[str, str] | None = None) -> bool:
 def read_sign_in(environ: Mapping[str, str] | None = None) -> SignIn:
     """Return how callers sign in.
 
-    Raises `SettingsError` where the host asks for no key and App Service checks no token: then
-    nobody is let in, as anybody could claim to be an operator.
+    Raises `SettingsError` if the host asks for no key and App Service checks no token: then every
+    call is refused, because any caller could claim to be an operator.
     """
     environ = os.environ if environ is None else environ
     if asks_for_keys(environ):
@@ -102,7 +102,7 @@ def read_sign_in(environ: Mapping[str, str] | None = None) -> SignIn:
 
 
 def caller_of(headers: Mapping[str, str], *, sign_in: SignIn, may_act: bool) -> Caller | None:
-    """Return who calls, or None where nobody has signed in. Pure.
+    """Return who calls, or None if no one has signed in. Pure.
 
     `headers` have names in lower case. `may_act`: with a key, whether it is the acting one.
     """

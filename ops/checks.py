@@ -1,8 +1,8 @@
 """What the doctor asks: settings, storage, Entra, Sentinel, Lumen, the clock, the host, versions.
 
 Each check is a function of the border, behind which everything foreign is; it returns lines and
-never a secret. Nothing is changed by them, but for one send slot and one row that is written and
-removed again: that is how the right to write is known.
+never a secret. Checks change nothing but one send slot, and one row that is written and removed
+again to test the right to write.
 """
 
 import base64
@@ -55,11 +55,11 @@ FUNCTIONS: Final = ("lumen_sync", "sync_now", "sentinel_upload", "keep_poison")
 """The functions that the feed needs."""
 
 MAX_SKEW: Final = timedelta(minutes=5)
-"""How far the clock may be off: as far as Entra takes a token's times
+"""How far the clock may be off: as far as Entra tolerates in a token's times
 (learn.microsoft.com/entra/identity-platform/access-tokens, read 2026-11-22)."""
 
 SLOT_WITHIN: Final = timedelta(seconds=2)
-"""A send slot that is further away is left to the chunks that wait."""
+"""A slot further away than this is not taken, but left to waiting chunks."""
 
 NO_SUCH_QUERY: Final = "doctor-asks-for-a-query-that-does-not-exist"
 
@@ -79,11 +79,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Border:
-    """Everything foreign that a check may meet.
+    """Everything foreign that a check may use.
 
-    `ask` sends one request and raises `requests.exceptions.SSLError` where TLS fails, and
-    `UnavailableError` where there is no answer. `resolve` returns the addresses of a host's name
-    and raises `OSError`. `token` returns a token for Sentinel.
+    `ask` sends one request; it raises `requests.exceptions.SSLError` if TLS fails, and
+    `UnavailableError` without an answer. `resolve` returns the addresses of a host's name and
+    raises `OSError`. `token` returns a token for Sentinel.
     """
 
     environ: Mapping[str, str]
@@ -129,7 +129,7 @@ def checks(border: Border) -> list[Check]:
 
 
 def examine_all(environ: Mapping[str, str] | None = None) -> list[Line]:
-    """Run all checks against the real services; over within `doctor.CHECK_WITHIN` seconds."""
+    """Run all checks against the real services; ends within `doctor.CHECK_WITHIN` seconds."""
     return examine(checks(real_border(os.environ if environ is None else environ)))
 
 
@@ -140,7 +140,7 @@ def seen_from(border: Border) -> list[Line]:
 
 
 def settings(border: Border) -> list[Line]:
-    """Say of each setting where its value is from, or what is wrong with it."""
+    """Say where each setting's value is from, or what is wrong with it."""
     found = []
     for info in describe_settings():
         name = f"setting {info.name}"
@@ -156,7 +156,7 @@ def settings(border: Border) -> list[Line]:
 
 
 def _together(border: Border, alone: Sequence[Line]) -> Iterator[Line]:
-    """Yield what is wrong with settings only together; each of `alone` was right by itself."""
+    """Yield faults of settings in combination; each in `alone` is right by itself."""
     if all(line.state is State.OK for line in alone):
         try:
             read_settings(border.environ)
@@ -195,7 +195,7 @@ def storage_settings(border: Border) -> list[Line]:
 
 
 def storage_names(border: Border) -> list[Line]:
-    """Say to which addresses the storage's names lead; private ones go through an endpoint."""
+    """Say which addresses the storage's names have; private ones belong to an endpoint."""
     storage = border.storage
     if storage.connection_string is not None:
         return [not_asked("storage names", "a connection string names no private endpoint")]
@@ -216,7 +216,7 @@ def _name(border: Border, name: str, url: str) -> Line:
 
 
 def queues(border: Border) -> list[Line]:
-    """Ask each queue for its depth and its oldest message: the name, the network and the role."""
+    """Ask each queue for its depth and its oldest message: tests name, network and role."""
     storage = border.storage
 
     def ask(queue_name: str) -> str:
@@ -229,7 +229,7 @@ def queues(border: Border) -> list[Line]:
 
 
 def _each(asked: Mapping[str, Callable[[], str]], *, role: str) -> Iterator[Line]:
-    """Ask one after the other; yield a line each. After no answer at all the rest is not asked."""
+    """Ask one after the other; yield a line each. Without an answer the rest is not asked."""
     is_away = False
     for name, ask in asked.items():
         if is_away:
@@ -247,7 +247,7 @@ def _each(asked: Mapping[str, Callable[[], str]], *, role: str) -> Iterator[Line
 
 
 def tables(border: Border) -> list[Line]:
-    """Read of each table, and write and remove a row of one: the right to write."""
+    """Read from each table; write and remove a row in one, to test the right to write."""
     source = border.tables(border.storage)
 
     def read(table_name: str) -> str:
@@ -269,7 +269,7 @@ def tables(border: Border) -> list[Line]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SignIn:
-    """The settings of the sign-in alone, so that other wrong ones do not matter."""
+    """Only the settings of the sign-in, so that faults in others do not matter."""
 
     tenant_id: str
     client_id: str
@@ -308,7 +308,7 @@ def _audience(token: str, audience: str) -> Line:
     if claims is None:
         return ok("token", "given; what is in it cannot be read")
     given = str(claims.get("aud", "")).rstrip("/")
-    # By its address or, in newer tokens, by an application id, which tells nothing here.
+    # Either its address or, in newer tokens, an application id, which says nothing here.
     if urlsplit(given).scheme and given != audience:
         remedy = "set SENTINEL_AUDIENCE to the one of your cloud, or unset it"
         return problem("token", f"for the audience {given}, not {audience}", remedy)
@@ -316,7 +316,7 @@ def _audience(token: str, audience: str) -> Line:
 
 
 def _claims(token: str) -> dict[str, Any] | None:
-    """Return the claims of a JWT, unverified; None of what is no JWT."""
+    """Return the claims of a JWT, unverified; None if it is not a JWT."""
     part = token.split(".")[1] if token.count(".") == 2 else ""  # noqa: PLR2004 - header.claims.signature
     try:
         claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -363,14 +363,14 @@ def _upload_line(name: str, status: int) -> Line:
             remedy = "correct WORKSPACE_ID, or SENTINEL_BASE_URL for another cloud"
             return problem(name, "Sentinel does not know the workspace (404)", remedy)
         case 429:
-            remedy = "nothing, if it passes; else another program uploads with this identity"
+            remedy = "nothing if it passes; else another program uploads with this identity"
             return problem(name, "Sentinel asks to slow down (429)", remedy)
         case _:
-            return problem(name, f"Sentinel answered {status}", "see Azure's service health")
+            return problem(name, f"Sentinel answered {status}", "check Azure's service health")
 
 
 def _slot(border: Border) -> str:
-    """Take a send slot; return why none is taken, empty when one is."""
+    """Take a send slot; return why none was taken, or an empty text."""
     source = border.tables(border.storage)
     now = border.clock.now()
     pause = Control(source).last_pause()
@@ -388,7 +388,7 @@ def _slot(border: Border) -> str:
 
 
 def lumen(border: Border) -> list[Line]:
-    """Ask Lumen for the state of a query that does not exist: the name, TLS and the key."""
+    """Ask Lumen for the state of a query that does not exist: tests name, TLS and key."""
     base, key = border.setting("LUMEN_BASE_URL"), border.setting("LUMEN_API_KEY")
     named = _name(border, "name of Lumen", base)
     url = f"{base}/v3/reputation-query/query-status/{NO_SUCH_QUERY}"
@@ -408,7 +408,7 @@ def lumen(border: Border) -> list[Line]:
 
 
 def _key_line(status: int) -> Line:
-    """Return what Lumen's answer says of the key. Pure."""
+    """Return what Lumen's answer says about the key. Pure."""
     name = "key for Lumen"
     match status:
         case 401 | 403:
@@ -418,9 +418,7 @@ def _key_line(status: int) -> Line:
         case 200 | 400 | 404 | 410:
             return ok(name, f"accepted ({status} for a query that does not exist)")
         case _:
-            return problem(
-                name, f"Lumen answered {status}", "nothing, if it passes; else ask Lumen"
-            )
+            return problem(name, f"Lumen answered {status}", "nothing if it passes; else ask Lumen")
 
 
 def clock(border: Border) -> list[Line]:
@@ -432,10 +430,10 @@ def clock(border: Border) -> list[Line]:
         reply = border.ask("GET", f"{host}/{tenant}/v2.0/.well-known/openid-configuration")
         there = parsedate_to_datetime(reply.headers["Date"])
     except (KeyError, ValueError, requests.exceptions.SSLError, UnavailableError) as error:
-        return [not_asked(name, f"Entra's host told no time ({type(error).__name__})")]
+        return [not_asked(name, f"Entra's host sent no time ({type(error).__name__})")]
     skew = abs(border.clock.now() - there)
     if skew > MAX_SKEW:
-        remedy = "put the clock right: tokens and send slots go by it"
+        remedy = "set the clock: tokens and send slots depend on it"
         return [problem(name, f"{skew.total_seconds():.0f} s from that of Entra", remedy)]
     return [ok(name, f"{skew.total_seconds():.0f} s from that of Entra")]
 
@@ -444,7 +442,7 @@ _SPAN: Final = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})")
 
 
 def host(border: Border) -> list[Line]:
-    """Read host.json and what overrides it, and see whether a function is switched off."""
+    """Read host.json and its overrides, and check whether a function is disabled."""
     return [*_host_json(border), _switched_off(border)]
 
 

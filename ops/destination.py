@@ -1,7 +1,8 @@
 """The destination in the operator's hands: let chunks that wait go to the present workspace.
 
-Every chunk's row names the workspace that it was made for, and a consumer that is set for another
-one defers it. After a move, or a typing error that was corrected, `adopt` turns the rows over.
+Every chunk's row names the workspace that it was made for, and a consumer with another workspace in
+its settings defers it. After a move, or the correction of a typing error, `adopt` turns the rows
+over.
 """
 
 from collections import Counter
@@ -13,7 +14,7 @@ from common.ledger.sends import QUIET_AFTER, Sends
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
-    """What was turned over: chunks and indicators; or why nothing was, yet.
+    """What was turned over: chunks and indicators; or why nothing was turned over yet.
 
     `left` are the destinations that the chunks were meant for, with how many. `changed` are chunks
     whose rows changed at that moment: the next call takes them, if they still wait.
@@ -29,8 +30,8 @@ class Adoption:
 def adopt(ledger: Ledger, sends: Sends, *, destination: str, dry_run: bool = False) -> Adoption:
     """Turn every chunk over that waits for another destination.
 
-    Only when no request to that one can be under way, by the storage's clock. Called twice: nothing
-    more to do. If it dies halfway: called again, it goes on.
+    Only if no request to that destination can be under way, by the storage's clock. Called twice:
+    nothing is left to do. If it dies halfway: the next call continues.
     """
     waiting = [
         chunk for chunk in ledger.chunks.all() if chunk.to_send and chunk.destination != destination
@@ -52,7 +53,7 @@ def adopt(ledger: Ledger, sends: Sends, *, destination: str, dry_run: bool = Fal
 
 
 def _may_be_under_way(sends: Sends, other: str, *, destination: str) -> str:
-    """Return why to wait, where a request to the other destination may be under way; else empty."""
+    """Return why to wait, if a request to the other destination may be under way; else empty."""
     age = sends.age(other)
     seconds = QUIET_AFTER if age is None else age.total_seconds()
     if seconds >= QUIET_AFTER:

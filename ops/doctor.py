@@ -1,8 +1,8 @@
-"""The doctor: asks everything that the feed needs, each on its own, and says what to do.
+"""The doctor: checks everything that the feed needs, each on its own, and says what to do.
 
-Checks run side by side, each in its own time: one that hangs costs its own lines and no other. A
-check that raises is a problem; one whose settings are wrong is not asked, as the settings have
-lines of their own. What is asked is in `checks`; nothing here knows it.
+Checks run side by side, each with its own time limit: a check that hangs costs only its own lines.
+A check that raises is a problem. A check whose settings are wrong is skipped, because the settings
+have lines of their own. The checks are in `checks`; this module does not know them.
 """
 
 import threading
@@ -22,7 +22,7 @@ CHECK_WITHIN: Final = 12.0
 
 
 class State(StrEnum):
-    """What a check came to."""
+    """The result of a check."""
 
     OK = "ok"
     PROBLEM = "problem"
@@ -31,7 +31,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One thing that was looked at: what was found, and what to do about it."""
+    """One thing that was checked: what was found, and what to do about it."""
 
     name: str
     state: State
@@ -48,7 +48,7 @@ class Check:
 
 
 def ok(name: str, text: str) -> Line:
-    """Return a line that needs nobody."""
+    """Return a line that needs no operator."""
     return Line(name=name, state=State.OK, text=text)
 
 
@@ -58,14 +58,14 @@ def problem(name: str, text: str, remedy: str = "") -> Line:
 
 
 def not_asked(name: str, why: str) -> Line:
-    """Return a line about what was not asked."""
+    """Return a line about something that was not checked."""
     return Line(name=name, state=State.NOT_ASKED, text=why)
 
 
 def examine(checks: Sequence[Check], *, limit: float = CHECK_WITHIN) -> list[Line]:
     """Run `checks` side by side; return their lines, in the order of the checks.
 
-    Over in `limit` seconds, whatever hangs: a thread that does is left behind.
+    Ends in `limit` seconds, whatever hangs: a thread that hangs is abandoned.
     """
     answers: list[Sequence[Line] | None] = [None] * len(checks)
 

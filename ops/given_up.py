@@ -1,4 +1,4 @@
-"""What was given up, so that an operator can decide: each indicator, and Sentinel's words on it.
+"""The content of poison, for an operator's decision: each indicator, and Sentinel's words on it.
 
 A poison record holds the message as it was. The letters in the chunk's row say what state
 each indicator is in; the rejections of the same chunk have Sentinel's words. Nothing here writes.
@@ -21,16 +21,16 @@ WORDS: Final = {
     Letter.STRUCK: "struck",
     Letter.DISCARDED: "discarded",
 }
-"""What a letter is called."""
+"""The name of each letter."""
 
 NO_ROW: Final = "settled"
-"""Of a record whose chunk has no row any more."""
+"""The state of a record whose chunk has no row any more."""
 
 
 def describe_given_up(record: PoisonRecord, ledger: Ledger) -> dict[str, Any]:
     """Return a record as plain JSON values: its history, and one entry for each indicator.
 
-    Of a message that cannot be read there are no indicators, and its text as it was.
+    A message that cannot be read gives no indicators, but its text.
     """
     return {
         "first_at": record.first_at.isoformat(),

@@ -1,6 +1,6 @@
 """Health in one word, from the last pulse: for probes that have no key.
 
-Asked at most every `KEPT_FOR` seconds, so that a flood of probes costs the storage nothing.
+Storage is read at most every `KEPT_FOR` seconds, so a flood of probes costs nothing.
 """
 
 import threading
@@ -16,7 +16,7 @@ from common.transport import within
 from ops.toolbox import Toolbox
 
 KEPT_FOR: Final = 10.0
-"""Seconds for which a word is given again."""
+"""Seconds for which a word is reused."""
 
 _ASK_WITHIN: Final = 10.0
 
@@ -24,7 +24,7 @@ _GOOD: Final = frozenset({Verdict.HEALTHY, Verdict.DEGRADED, Verdict.PAUSED})
 
 
 class HealthWord:
-    """The word, and until when it is given again. Safe to use from several threads."""
+    """The word, and until when it is reused. Safe to use from several threads."""
 
     def __init__(self, toolbox: Callable[[], Toolbox], *, clock: Clock) -> None:
         self._toolbox = toolbox
@@ -34,7 +34,7 @@ class HealthWord:
         self._until = float("-inf")
 
     def get(self) -> Verdict:
-        """Return the verdict of the last pulse; *unknown* where it is old or cannot be read."""
+        """Return the verdict of the last pulse; *unknown* if it is old or cannot be read."""
         with self._lock:
             if self._clock.monotonic() >= self._until:
                 self._word = self._ask()

@@ -1,11 +1,11 @@
-"""Lost chunks: declare what waits for a message that is not there any more.
+"""Lost chunks: close the rows of chunks whose message no longer exists.
 
 A queue that was cleared leaves rows that wait for ever: the books stay open, and the indicators
-count as on their way. No call to the storage shows a message that is invisible. So a chunk can be
-declared lost only when its row was not written for longer than a message may be invisible, by the
-storage's own clock, when no message is invisible now (somebody may be delivering it), and when no
-visible message is of it, or of a later release: that one may be of any chunk. One that turns up
-all the same is acknowledged unsent.
+count as on their way. No call to the storage shows an invisible message. So a chunk can be declared
+lost only if three things hold. Its row was not written for longer than a message may be invisible,
+by the storage's clock. No message is invisible now, because an invisible one may be in delivery. No
+visible message belongs to the chunk or to a later release, which may be of any chunk. If the
+message turns up later, it is acknowledged unsent.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,7 +52,7 @@ class Handled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
-    """What is known of messages: names of chunks with a visible one, or with one that is kept."""
+    """The messages found: names of chunks with a visible message, or with kept poison."""
 
     visible: frozenset[str]
     kept: frozenset[str]
@@ -62,7 +62,7 @@ class Traces:
 
 
 def candidates(ledger: Ledger) -> list[str]:
-    """Return the names of the chunks of which something waits, the oldest first."""
+    """Return the names of the chunks with pending records, the oldest first."""
     return sorted(
         f"{chunk.run_id}/{chunk.key}"
         for chunk in ledger.chunks.outcomes()
@@ -81,11 +81,11 @@ def declare_lost(
     dry_run: bool = False,
     older_than: timedelta = LOST_AFTER,
 ) -> Iterator[Handled]:
-    """Declare chunks lost of which no message can be found; yield what was done with each.
+    """Declare chunks lost whose message cannot be found; yield what was done with each.
 
-    `queues` are those on which it may be, that of the uploads first. What was pending counts as
-    discarded. Called twice: nothing of them waits. If it dies halfway:
-    called again, it goes on. A row that is written at the same moment is looked at again.
+    `queues` are those where a message may be, the upload queue first. Pending records count as
+    discarded. Called twice: nothing is left to do. If it dies halfway: the next call continues. A
+    row that is written at the same moment is read again.
     """
     reason = f"declared lost by {Decision(by=by, note=note).signed}"
     traces = _look_for_messages(ledger, queues)
@@ -104,7 +104,7 @@ def declare_lost(
 def judge(chunk: Chunk | None, name: str, traces: Traces, *, older_than: timedelta) -> Result:
     """Return whether a chunk may be declared lost (`WOULD_BE_LOST`), or why not. Pure.
 
-    `chunk` is as it was read with its age.
+    `chunk` must have been read with its age.
     """
     if chunk is None:
         return Result.GONE
@@ -120,7 +120,7 @@ def judge(chunk: Chunk | None, name: str, traces: Traces, *, older_than: timedel
 
 
 def _is_old(chunk: Chunk, older_than: timedelta) -> bool:
-    """Whether a row was written so long ago, by the storage's clock; not where that is unknown."""
+    """Whether a row was written long enough ago, by the storage's clock; False if unknown."""
     age = None if chunk.row is None else chunk.row.age
     return age is not None and age > older_than
 
@@ -137,7 +137,7 @@ def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces
                 visible.add(decode_envelope(text).name)
             except LaterVersionError:  # its chunk is not known here
                 is_all = False
-            except PipelineError:  # one that cannot be read is of none
+            except PipelineError:  # a message that cannot be read belongs to no chunk
                 continue
     return Traces(
         visible=frozenset(visible),

@@ -1,7 +1,7 @@
 """Pause and resume: an operator stops new runs and uploads for a while.
 
-The producer skips its ticks and the consumer puts each message back until the pause is over;
-nothing counts against a message. A pause ends by itself at the time that was given.
+The producer skips its ticks, and the consumer puts each message back until the pause is over;
+nothing counts against a message. A pause ends by itself at the given time.
 """
 
 from datetime import datetime
@@ -14,8 +14,8 @@ from ops.decisions import Decision
 def pause(ledger: Ledger, *, until: datetime, now: datetime, decision: Decision) -> Pause:
     """Pause the feed until a time; return the pause.
 
-    Called again: the later call counts, also for a shorter time. Raises `ValueError` for a time
-    that has passed, or is more than `MAX_PAUSE` away.
+    Called again: the later call counts, even for a shorter time. Raises `ValueError` for a time in
+    the past, or more than `MAX_PAUSE` away.
     """
     if until <= now:
         raise ValueError(f"{until:%Y-%m-%d %H:%M} UTC has passed: give a later time")
@@ -30,9 +30,9 @@ def pause(ledger: Ledger, *, until: datetime, now: datetime, decision: Decision)
 
 
 def resume(ledger: Ledger, *, now: datetime) -> bool:
-    """End the pause that is on; return False where none is.
+    """End the current pause; return False if there is none.
 
-    The next tick starts a run; messages that wait come back within 18 minutes, by the default of
+    The next tick starts a run; waiting messages come back within 18 minutes, with the default of
     `DEFERRAL_DELAY`.
     """
     return ledger.control.resume(at=now)

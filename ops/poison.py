@@ -1,9 +1,9 @@
 """Poison in the operator's hands: find, replay, discard.
 
-The record is settled last, by compare-and-swap, after the chunk's row and the queue: whatever dies
-or happens in between, a message that nobody has seen to is still kept, and the same command again
-completes it. A message that is given up again at the same moment stays kept. Works while the
-consumer is broken: the message then waits on the queue.
+The record is settled last, by compare-and-swap, after the chunk's row and the queue. So after a
+crash in between, an unhandled message is still kept, and the same command completes the work. A
+message that is given up again at the same moment stays kept. Works while the consumer is broken:
+the message then waits on the queue.
 """
 
 from collections import deque
@@ -26,8 +26,8 @@ from common.queues import SendQueue
 from ops.decisions import UNSIGNED, Decision
 
 RESERVE_AT_ONCE: Final = 100
-"""Send slots that a long replay reserves at a time. When it dies, no more of them stay unused:
-about a minute of sending."""
+"""Send slots that a long replay reserves at a time, and that stay unused if it dies: about a minute
+of sending."""
 
 _TRIES: Final = 8
 
@@ -36,7 +36,7 @@ _TRIES: Final = 8
 class Selection:
     """Which records: by name (`<run>/<id>`), by text in the reason, or all kept.
 
-    With `settled`, by reason and all include those that were replayed or discarded.
+    With `settled`, a choice by reason or of all includes replayed and discarded records.
     """
 
     names: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Handled:
 
 
 def find(ledger: Ledger, selection: Selection) -> list[PoisonEntry]:
-    """Return the entries that `selection` picks, the oldest first; no message is read for it."""
+    """Return the entries that `selection` picks, the oldest first; reads no message text."""
     if selection.names:
         split = (name.partition("/") for name in dict.fromkeys(selection.names))
         records = (ledger.poison.get(run_id, poison_id) for run_id, _, poison_id in split)
@@ -111,8 +111,8 @@ def replay(
 ) -> Iterator[Handled]:
     """Put messages back on the queue, each at a send slot of its own; yield what was done.
 
-    Called twice: the second time says that they are replayed already. If it dies halfway: what
-    was not settled is still kept, and at worst on the queue, too.
+    Called twice: the second call says that they are already replayed. If it dies halfway: records
+    that were not settled are still kept, and at worst also on the queue.
     """
     supply = _SlotSupply(slots, wanted=len(entries))
 
@@ -142,8 +142,8 @@ def discard(
 ) -> Iterator[Handled]:
     """Give messages up for good; yield what was done.
 
-    Their rows stay as a record. An indicator of theirs is sent again only in a newer version, or by
-    a full sync while Lumen still lists it. Called twice, or dies halfway: as with `replay`.
+    Their rows stay as a record. Their indicators are sent again only in a newer version, or by a
+    full sync while Lumen still lists them. Called twice, or dies halfway: as with `replay`.
     """
 
     def one(record: PoisonRecord) -> Result | None:
@@ -169,14 +169,14 @@ class _SlotSupply:
         return self._reserved.popleft()
 
     def count_down(self) -> None:
-        """Note that a message is done with, whether it needed a slot or not."""
+        """Record that a message is finished, whether it needed a slot or not."""
         self._wanted -= 1
 
 
 def _handle(
     entry: PoisonEntry, one: Callable[[PoisonRecord], Result | None], *, ledger: Ledger
 ) -> Handled:
-    """Do `one` with the record as it is now, again while its chunk's row changes under it."""
+    """Do `one` with the current record; retry while its chunk's row changes meanwhile."""
     for _ in range(_TRIES):
         record = ledger.poison.get(entry.run_id, entry.poison_id)
         result = _settled(record)
@@ -188,7 +188,7 @@ def _handle(
 
 
 def _settled(record: PoisonRecord | None) -> Result | None:
-    """Return why there is nothing to do; None for a record that is kept."""
+    """Return why there is nothing to do; None for a kept record."""
     if record is None:
         return Result.GONE
     match record.state:
@@ -212,10 +212,10 @@ def _replay_kept(
     dry_run: bool,
     decision: Decision,
 ) -> Result | None:
-    """Replay one; return None when the chunk's row was changed before it could be moved.
+    """Replay one; return None if the chunk's row changed before it could be moved.
 
-    The row first: once the message is on the queue, the row is the consumer's to write. What was
-    struck stays so.
+    The row first, because the consumer may write it as soon as the message is on the queue. Struck
+    records stay struck.
     """
     try:
         envelope = decode_envelope(record.message)
@@ -241,10 +241,10 @@ def _replay_kept(
 
 
 def _settled_chunk(chunk: Chunk | None, envelope: Envelope, ledger: Ledger) -> Result | None:
-    """Return what became of a message of which nothing is to be sent; None when something is.
+    """Return the outcome of a message that has nothing to send; None if it has.
 
-    Without a row it is settled, unless the ledger that had the row was lost. Superseded is a chunk
-    that is void, or of which newer versions were sent.
+    Without a row it is settled, unless the ledger that had the row was lost. A chunk is superseded
+    if it is void, or newer versions were sent.
     """
     if chunk is None:
         is_ours = ledger.chunks.known_ledger_id() == envelope.ledger_id
@@ -269,7 +269,7 @@ def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock)
 def _discard_kept(
     record: PoisonRecord, ledger: Ledger, clock: Clock, decision: Decision
 ) -> Result | None:
-    """Discard one; return None when the chunk's row, or the record, was changed meanwhile.
+    """Discard one; return None if the chunk's row, or the record, changed meanwhile.
 
     The row first: with the record settled and the row still poisoned, the indicators would
     count as on their way for ever.
@@ -281,7 +281,7 @@ def _discard_kept(
     chunk = ledger.chunks.get(record.run_id, key)
     if chunk is not None and chunk.state is ChunkState.OTHER:
         return Result.LATER_RELEASE
-    # Behind the look at the row: a replay that has moved it since is seen here, or fails to settle.
+    # After the read of the row: a replay that has moved it since shows here, or fails to settle.
     claimed = ledger.poison.claim(record)
     if claimed is None or not _move(ledger, chunk, ChunkState.DISCARDED, clock, part=part):
         return None
@@ -298,9 +298,9 @@ def _move(
     *,
     part: tuple[int, ...] | None,
 ) -> bool:
-    """Move a chunk, or a part of it, if there is one and it may go there.
+    """Move a chunk, or a part of it, if it exists and the move is allowed.
 
-    Return False when its row was changed since it was read.
+    Return False if its row changed since it was read.
     """
     if chunk is None or not chunk.may_move(state, part=part):
         return True
@@ -310,7 +310,7 @@ def _move(
 def _settle(
     ledger: Ledger, record: PoisonRecord, state: PoisonState, clock: Clock, decision: Decision
 ) -> Result | None:
-    """Settle the record; return what somebody else did with it first, None when nobody did."""
+    """Settle the record; return what another operator did with it first, or None."""
     by, note = decision.by, decision.note
     if ledger.poison.settle(record, state, at=clock.now(), by=by, note=note):
         return None

@@ -1,7 +1,7 @@
 """Problems in the operator's hands: those that count, those that ended, gaps to acknowledge.
 
-Problems are rows that the sides of the pipeline raise and end; a gap is a fact in the head of its
-run. Operators see both as one list. Only acknowledging writes, and it may be repeated.
+Problems are rows that producer and consumer raise and end; a gap is a fact in the head of its run.
+Operators see both in one list. Only acknowledging writes, and it may be repeated.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from ops.decisions import Decision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """A run, and whether its gap was acknowledged now; it was not where there is none to note."""
+    """A run, and whether its gap was acknowledged now; False if it has no open gap."""
 
     run_id: str
     is_done: bool
@@ -33,9 +33,9 @@ def ended(ledger: Ledger, problems: Problems, *, now: datetime) -> list[Problem]
 def acknowledge(
     ledger: Ledger, run_ids: Iterable[str], *, at: datetime, by: str, note: str = ""
 ) -> Iterator[Acknowledged]:
-    """Note that an operator knows of the gaps of some runs; yield what was done.
+    """Acknowledge the gaps of some runs for an operator; yield what was done.
 
-    Called twice: the first time stays. If it dies halfway: called again, it goes on.
+    Called twice: the first call counts. If it dies halfway: the next call continues.
     """
     signed = Decision(by=by, note=note).signed
     for run_id in run_ids:

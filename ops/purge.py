@@ -1,10 +1,9 @@
-"""Old records, removed at an operator's wish: closed runs, rejections, settled poison, pulses.
+"""Remove old records for an operator: closed runs, rejections, settled poison, pulses.
 
 A run's head stays while anything still needs it: a chunk row, kept poison, a gap that is too fresh.
-So do the newest run and the newest complete one, by which the health is judged, and the newest
-pulse, which the next one goes on from. Each record is
-removed as it was read: one that somebody writes meanwhile stays. Called twice, or dies halfway:
-what is left is removed by the next call.
+The newest run and the newest complete run stay, because health is judged by them; and the newest
+pulse, because the next one continues from it. A record is removed only if it has not changed since
+it was read. Called twice, or dies halfway: the next call removes the rest.
 """
 
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from common.ledger.states import CLOSED_RUNS, RunState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """How many records went, or would go."""
+    """How many records were removed, or would be."""
 
     runs: int
     rejections: int
@@ -27,7 +26,7 @@ class Purged:
 
 
 def purge(ledger: Ledger, *, older_than: timedelta, now: datetime, dry_run: bool = False) -> Purged:
-    """Remove what was written last, or settled, longer than `older_than` before `now`."""
+    """Remove what was last written, or settled, longer than `older_than` before `now`."""
     before = now - older_than
     poison = ledger.poison.settled_before(before)
     rejections = ledger.rejections.seen_before(before)
@@ -62,7 +61,7 @@ def _runs_to_go(ledger: Ledger, *, before: datetime, now: datetime) -> Iterator[
 
 
 def may_go(run: Run, *, before: datetime, now: datetime) -> bool:
-    """Whether a run is over and old enough, by itself. Pure."""
+    """Whether a run, taken alone, is over and old enough. Pure."""
     if run.state not in CLOSED_RUNS:
         return False
     if run.state is RunState.GAP and run.acknowledged_at is None:

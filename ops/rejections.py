@@ -1,8 +1,8 @@
 """Rejections in the operator's hands: find single records, ask for some to be sent once more.
 
-A retry writes a wish, which the next sync run takes; the rejection stays and says that it was asked
-for. Nothing is sent from here, so a newer version that was listed meanwhile is never overtaken: the
-producer sends a wish only if it is still the newest version that is known.
+A retry writes a wish, which the next sync run takes; the rejection stays and says that an operator
+asked for it. Nothing is sent from here, so a newer version that was listed meanwhile is never
+replaced by an older one: the producer sends a wish only if it is still the newest known version.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ from ops.decisions import Decision
 class Selection:
     """Which rejections: by name (`<run>/<position>`), or by run, reason and indicator together.
 
-    `reason` and `indicator` are a part of the text, in any case; an indicator is found by its id or
-    its pattern. An empty one does not narrow the choice.
+    `reason` and `indicator` match a part of the text, in any case; an indicator is found by its id
+    or its pattern. An empty value does not narrow the choice.
     """
 
     names: tuple[str, ...] = ()
@@ -79,8 +79,8 @@ def retry(
 ) -> Iterator[Handled]:
     """Ask for records to be sent once more; yield what was done with each.
 
-    Called twice: the second time says that they wait already. If it dies halfway: what was asked
-    for goes with the next run, and the same command again asks for the rest.
+    Called twice: the second call says that they are already waiting. If it dies halfway: the wishes
+    already written go with the next run, and the same command asks for the rest.
     """
     signed = Decision(by=by, note=note).signed
     for entry in chosen:
@@ -89,7 +89,7 @@ def retry(
 
 
 def _retry_one(entry: Rejection, *, ledger: Ledger, at: datetime, by: str, dry_run: bool) -> Result:
-    """Ask for one: the wish first, so that no rejection says more than is true."""
+    """Ask for one: the wish first, so that no rejection claims a wish that does not exist."""
     rejection = ledger.rejections.get(entry.run_id, entry.position)
     if rejection is None:
         return Result.GONE

@@ -1,8 +1,8 @@
 """Messages that are stuck on the poison queue, brought back to the upload queue.
 
-The host puts there what it gave up, and `keep_poison` puts it back or keeps it. Where that function
-itself failed, the host has it run again every ten minutes, or, with the queue extension before
-5.3.8, never again; in both cases the message is hidden for ten minutes at a time and is gone after
+The host puts messages there that it gave up, and `keep_poison` puts them back or keeps them. If
+that function itself fails, the host runs it again every ten minutes, or never (queue extension
+before 5.3.8). In both cases the message is hidden for ten minutes at a time, and is gone after
 seven days. Nothing here needs that function.
 """
 
@@ -22,15 +22,15 @@ HOST_HIDES_FOR: Final = 10 * 60.0
 """Seconds for which the host hides a message that it has taken (docs/contracts.md)."""
 
 PATIENCE: Final = HOST_HIDES_FOR + 60.0
-"""Seconds that are waited for messages that are hidden: each comes to light once in this time."""
+"""Seconds to wait for hidden messages: each becomes visible once in this time."""
 
 LOOK_EVERY: Final = 0.5
-"""Seconds between two looks: the host, which hides them again, looks every 2 s (host.json)."""
+"""Seconds between two looks: the host polls every 2 s (host.json) and hides them again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescued:
-    """How many messages were brought back, and about how many are left, which are hidden."""
+    """How many messages were brought back, and about how many are left, hidden."""
 
     count: int
     left: int
@@ -44,12 +44,12 @@ def rescue(
     patience: float,
     within: float = math.inf,
 ) -> Rescued:
-    """Send every message of the poison queue to the upload queue; wait for those that are hidden.
+    """Send every message of the poison queue to the upload queue; wait for hidden ones.
 
-    Waits `patience` seconds for those, and takes no more messages after `within` seconds.
+    Waits `patience` seconds for hidden ones, and takes no more messages after `within` seconds.
 
     The copy first: if it dies halfway, a message is on both queues, which is safe. Called twice:
-    the second call finds none. Raises what the queues raise; what is left is as it was.
+    the second call finds none. Raises what the queues raise; the other messages stay unchanged.
     """
     give_up_at, stop_at = (clock.monotonic() + seconds for seconds in (patience, within))
     count = 0
@@ -68,9 +68,9 @@ def rescue(
 
 
 def _to_send(text: str) -> str:
-    """Return the message without its send slot, which has passed; as it is if it cannot be read.
+    """Return the message without its send slot, which has passed; unchanged if it cannot be read.
 
-    It says on when it was due: so the status sees a queue on which nothing is delivered.
+    It keeps the time when it was due, so that the status notices a queue without deliveries.
     """
     try:
         envelope = decode_envelope(text)

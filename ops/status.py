@@ -33,7 +33,7 @@ def describe(view: View) -> dict[str, Any]:
 
 
 def describe_asked(view: View) -> dict[str, Any]:
-    """Return what operators ask of the producer at the moment, as plain JSON values."""
+    """Return the open requests of operators to the producer, as plain JSON values."""
     pause = view.pause if view.is_paused else None
     request, full = view.sync_request, view.full_request
     return {

@@ -1,7 +1,6 @@
 """Sync now, and sync everything: what an operator asks of the producer, shown until it is served.
 
-The row first, the message second: if it dies between, the next tick of the timer serves the
-request.
+The row first, the message second: if it dies in between, the timer's next tick serves the request.
 """
 
 from dataclasses import dataclass
@@ -26,8 +25,8 @@ def request_sync(
 ) -> SyncRequest:
     """Ask for a sync run now; with `full` the next new run sends all that Lumen lists.
 
-    A run that is open is resumed first. Called again: the later request counts. `queue` is that of
-    the requests.
+    An open run is resumed first. Called again: the later request counts. `queue` is the queue of
+    requests.
     """
     request = SyncRequest(at=now, by=decision.signed)
     if full:
@@ -38,5 +37,5 @@ def request_sync(
 
 
 def take_back(ledger: Ledger) -> TakenBack:
-    """Take back what no run has served yet. Called twice: nothing is left to take back."""
+    """Withdraw requests that no run has served yet. Called twice: nothing is left to withdraw."""
     return TakenBack(sync=ledger.control.take_back_sync(), full=ledger.control.take_back_full())

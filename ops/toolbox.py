@@ -1,7 +1,7 @@
-"""What the operator's functions work with, made from the storage settings alone.
+"""The parts that the operators' functions need, made from the storage settings alone.
 
-Neither Lumen nor Sentinel nor Entra is needed to see what is wrong with them. The workspace is
-opened by who asks it.
+They need neither Lumen nor Sentinel nor Entra, so they work while those fail. The workspace is
+opened by the function that asks it.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class Toolbox:
     workspace: Callable[[], Workspace]
     """Opens the workspace; raises `SettingsError`."""
     destination: str = ""
-    """The present workspace; empty where the environment does not name it."""
+    """The present workspace; empty if the environment does not name it."""
 
     def look(self, *, runs: int) -> View:
         """Read the state of the pipeline, with its latest `runs` runs."""

@@ -1,9 +1,8 @@
 """The HTTP functions for operators: `read` and `act` need a key each, `health` and the page none.
 
-Where operators sign in with Entra, no key is asked for, and the roles of a person decide. Importing
-reads only whether that is so, from a setting that may be missing. These functions need no other
-settings than the storage's and the request rate: they work while the rest is misconfigured, and say
-what is wrong with these.
+If operators sign in with Entra, no key is needed, and a person's roles decide. Importing reads only
+that choice, from a setting that may be missing. These functions need only the storage settings and
+the request rate: they work while other settings are wrong, and report faults in these.
 """
 
 import json
@@ -101,7 +100,7 @@ def _answer(
     may_act: bool,
     wants_csv: bool = False,
 ) -> Response:
-    """Return the answer for whoever calls; 401 where nobody has signed in."""
+    """Return the answer for the caller; 401 if no one has signed in."""
     try:
         caller = caller_of(request.headers, sign_in=read_sign_in(), may_act=may_act)
     except SettingsError as error:
@@ -126,8 +125,8 @@ def _query(request: func.HttpRequest) -> dict[str, Any]:
 def _body(request: func.HttpRequest) -> dict[str, Any] | Response:
     """Return the parameters of an act, or why there are none.
 
-    JSON alone, by its type: a page of another site cannot send that with the cookie of somebody who
-    has signed in.
+    Only the content type of JSON is accepted: a page of another site cannot send that with the
+    cookie of a signed-in person.
     """
     raw = request.get_body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -35,9 +35,7 @@ PROBE_EVERY: Final = timedelta(minutes=1)
 
 _GRANT_TRIES: Final = 4
 
-WAITS_FOR_PROOF: Final = (
-    "Sentinel refused this: it waits until Sentinel is seen to accept something else"
-)
+WAITS_FOR_PROOF: Final = "Sentinel refused this: it waits until Sentinel accepts something else"
 """The reason stored with a chunk whose refusal does not count yet."""
 
 

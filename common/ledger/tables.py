@@ -107,7 +107,7 @@ class Table(Protocol):
         ...
 
     def merge(self, row: Row) -> None:
-        """Create the row, or overlay the given properties on it, whoever wrote it last."""
+        """Create the row, or overlay the given properties on it, without a check of its ETag."""
         ...
 
     def update(self, row: Row) -> bool:
@@ -368,7 +368,7 @@ class AzureTable:
 def put_over(table: Table, row: Row, *, known: Row | None) -> str:
     """Write a row over the one that was read, or as a new one where none was; return its ETag.
 
-    Raises `ConflictError` when somebody else wrote in between.
+    Raises `ConflictError` if another writer changed the row in between.
     """
     if known is None:
         return table.insert(row)

@@ -1,4 +1,4 @@
-"""Answers that change something: each may be repeated, and long ones are done in slices.
+"""Operations that change something: each may be repeated, and long ones are done in slices.
 
 What is chosen is checked before anything is written.
 """
@@ -32,7 +32,7 @@ NO_RUN_YET = (
 
 
 def replay(toolbox: Toolbox, asked: parameters.PoisonAct, caller: Caller) -> Answer:
-    """Put messages that were given up back on the queue; what was struck since is left out."""
+    """Put messages that were given up back on the queue, without records struck since."""
     do = partial(poison.replay, queue=toolbox.queue, slots=toolbox.slots)
     return _handle_poison(toolbox, asked, caller, do)
 
@@ -75,7 +75,7 @@ def _handle_poison(
 
 
 def bring_back(toolbox: Toolbox, _: parameters.Act, __: Caller) -> Answer:
-    """Bring messages that are stuck on the poison queue back to the upload queue."""
+    """Move messages that are stuck on the poison queue back to the upload queue."""
     done = rescue(
         toolbox.poison_queue,
         upload_queue=toolbox.queue,
@@ -87,7 +87,7 @@ def bring_back(toolbox: Toolbox, _: parameters.Act, __: Caller) -> Answer:
 
 
 def retry(toolbox: Toolbox, asked: parameters.RejectionAct, caller: Caller) -> Answer:
-    """Let the next run send rejected records once more, those that are still the newest."""
+    """Let the next run send rejected records once more, if they are still the newest."""
     narrowing = asked.run or asked.reason or asked.indicator
     _one_way(names=asked.names, reason=narrowing, all=asked.all)
     selection = rejections.Selection(
@@ -98,7 +98,7 @@ def retry(toolbox: Toolbox, asked: parameters.RejectionAct, caller: Caller) -> A
     )
     chosen = rejections.find(toolbox.ledger, selection)
     _all_there("rejection", asked.names, [one.name for one in chosen])
-    if not asked.names:  # what Lumen lists in this form cannot be sent
+    if not asked.names:  # an invalid record cannot be sent
         chosen = [one for one in chosen if one.rejected_by is RejectedBy.SENTINEL]
 
     def handle(some: Sequence[Rejection]) -> Iterator[rejections.Handled]:
@@ -126,7 +126,7 @@ def retry(toolbox: Toolbox, asked: parameters.RejectionAct, caller: Caller) -> A
 
 
 def lose(toolbox: Toolbox, asked: parameters.ChunkAct, caller: Caller) -> Answer:
-    """Declare chunks lost of which no message can be found, so that the books close."""
+    """Declare chunks lost whose message cannot be found, so that the books close."""
     _one_way(names=asked.names, reason="", all=asked.all)
     names = lost.candidates(toolbox.ledger) if asked.all else list(dict.fromkeys(asked.names))
 
@@ -156,7 +156,7 @@ def lose(toolbox: Toolbox, asked: parameters.ChunkAct, caller: Caller) -> Answer
 
 
 def acknowledge_gaps(toolbox: Toolbox, asked: parameters.GapAct, caller: Caller) -> Answer:
-    """Take note of gaps, so that the status is silent about them."""
+    """Acknowledge gaps, so that the status no longer reports them."""
     _one_way(names=asked.runs, reason="", all=asked.all)
     now = toolbox.clock.now()
     open_gaps = [gap.run_id for gap in toolbox.ledger.runs.gaps() if gap.counts_at(now)]
@@ -239,7 +239,7 @@ def _all_there(what: str, names: Sequence[str], found: Sequence[str]) -> None:
 
 
 def words(result: Any) -> str:
-    """Return what an answer says was done, in a few words for the record of the act. Pure."""
+    """Return what was done, in a few words, for the record of the act. Pure."""
     if not isinstance(result, dict):
         return ""
     if "totals" in result:

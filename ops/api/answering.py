@@ -1,7 +1,7 @@
 """One call of the operators' API: find the operation, check its parameters, do it, record acts.
 
-`answer` never raises what a caller caused or a service did: each has an HTTP status and a text that
-says what to do. A call ends within `ANSWER_WITHIN`, also when storage never answers.
+`answer` never raises for a fault of the caller or of a service: each becomes an HTTP status and a
+text that says what to do. A call ends within `ANSWER_WITHIN`, even if storage never answers.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,11 +24,11 @@ from ops.csv_text import to_csv
 from ops.toolbox import Toolbox
 
 ANSWER_WITHIN: Final = 24.0
-"""Seconds after which no request to storage goes on. A client that begins to wait for its next try
-right before adds 5 s (`storage_errors.CALL_WITHIN`), and 30 s are promised."""
+"""Seconds after which no request to storage continues. A client that starts waiting for a retry
+right before that adds 5 s (`storage_errors.CALL_WITHIN`); 30 s are promised."""
 
 ACTS_PATH: Final = "act"
-"""`GET` tells which acts the caller may do."""
+"""`GET` lists the acts that the caller may do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,8 @@ def answer(
 ) -> Response:
     """Do one operation; `given` are its parameters as they came, from a query or a JSON body.
 
-    400, 403, 404, 405: the caller can mend it; 409: something changed at that moment, again is
-    right; 500 names settings that are wrong; 503: storage is unavailable. `error` says why.
+    400, 403, 404, 405: the caller can fix it; 409: something changed at that moment, retry; 500:
+    settings are wrong; 503: storage is unavailable. `error` says why.
     """
     try:
         with within(ANSWER_WITHIN):
@@ -114,7 +114,7 @@ def acts_of(caller: Caller) -> list[str]:
 
 
 def match(template: str, path: str) -> dict[str, str] | None:
-    """Return what stands for the name in braces at the end; None if it is another path. Pure."""
+    """Return the value of the name in braces at the path's end; None if the path differs. Pure."""
     start, brace, name = template.partition("{")
     if not brace:
         return {} if path == template else None
@@ -136,7 +136,7 @@ def _take[P: Parameters](given: Mapping[str, Any], takes: type[P]) -> P:
 
 
 def _said(error: Exception) -> str:
-    """Return the library's words in those of a caller: `$.runs` is the parameter `runs`."""
+    """Return the library's message in a caller's words: `$.runs` is the parameter `runs`."""
     what, at, where = str(error).partition(" - at `$.")
     what = what.replace("Object contains unknown field", "there is no parameter")
     what = what.replace("Object missing required field", "there must be a parameter")
@@ -144,7 +144,7 @@ def _said(error: Exception) -> str:
 
 
 def _act(toolbox: Toolbox, write: Write, asked: Act, caller: Caller) -> dict[str, Any]:
-    """Do an act and keep a record of it; of what would only be said there is none."""
+    """Do an act and record it; a dry run is not recorded."""
     if isinstance(asked, DryAct) and asked.dry_run:
         return write.do(toolbox, asked, caller)
     begun = acts.Act(
@@ -160,14 +160,14 @@ def _act(toolbox: Toolbox, write: Write, asked: Act, caller: Caller) -> dict[str
     except Exception as error:
         toolbox.ledger.acts.end(key, result=f"failed: {error}")
         raise
-    # It is done, whatever becomes of the record: without a result, the row says it may be repeated.
+    # The act is done even if its record fails: a row without a result says that it may be repeated.
     with suppress(HaltError, TryLaterError):
         toolbox.ledger.acts.end(key, result=words(result))
     return result
 
 
 def _chosen(asked: Act) -> str:
-    """Return what an act is about, in words: the parameters that were given."""
+    """Return the subject of an act in words: the parameters that were given."""
     given = msgspec.to_builtins(asked)
     shown = (
         f"{name} {' '.join(value) if isinstance(value, list) else value}"

@@ -47,7 +47,7 @@ class RunList(Parameters):
 
 
 class OneRun(Parameters, kw_only=True):
-    """Which run: its id, or a beginning that only one has."""
+    """Which run: its id, or a unique prefix of it."""
 
     id: Annotated[str, Meta(min_length=1, max_length=100)]
 
@@ -74,7 +74,7 @@ class PoisonList(Parameters):
 
 
 class OnePoison(Parameters, kw_only=True):
-    """Which poison: `run/id` as listed, or a beginning that only one has."""
+    """Which poison: `run/id` as listed, or a unique prefix."""
 
     id: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 

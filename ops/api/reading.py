@@ -67,7 +67,7 @@ def pulses(toolbox: Toolbox, asked: parameters.PulseList) -> Answer:
 
 
 def doctor(_toolbox: None, _asked: parameters.Parameters) -> Answer:
-    """Ask everything that the feed needs; return a line each, with a remedy for each problem."""
+    """Check everything that the feed needs; return a line each, with a remedy for each problem."""
     lines = examine_all()
     return {"is_well": is_well(lines), "lines": [describe_line(line) for line in lines]}
 
@@ -94,7 +94,7 @@ def poison_list(toolbox: Toolbox, asked: parameters.PoisonList) -> Answer:
 
 
 def poison_one(toolbox: Toolbox, asked: parameters.OnePoison) -> Answer:
-    """Return everything about one message that was given up, each indicator of it included."""
+    """Return everything about one message that was given up, including each indicator."""
     kept = toolbox.ledger.poison
     run_id, _, poison_id = asked.id.partition("/")
     record = kept.get(run_id, poison_id)

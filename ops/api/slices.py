@@ -1,7 +1,7 @@
 """Lists and long work in parts: a page of a list, a slice of an act.
 
-Both go on behind a token: the place of the last row in an order that does not change while rows
-come and go. A slice does what it can in `SLICE` and says how much is left.
+Both continue from a token: the place of the last row, in an order that does not change while rows
+come and go. A slice works for `SLICE` seconds and says how much is left.
 """
 
 from collections import Counter
@@ -67,10 +67,11 @@ def slice_of[T](
     clock: Clock,
     seconds: float = SLICE,
 ) -> dict[str, Any]:
-    """Handle what is chosen, the oldest first, until the time is up; return the answer.
+    """Handle the chosen items, oldest first, until the time is up; return the answer.
 
     `handle` yields one result an item, in order; `describe` returns it with its `result`. A fault
-    behind the first item ends the slice, so that what was done is told; the next call meets it.
+    after the first item ends the slice, so that the answer says what was done; the next call meets
+    the fault first.
     """
     todo = page_of(chosen, token=token, after=after, limit=len(chosen) or 1).rows
     end = clock.monotonic() + seconds

@@ -1,7 +1,7 @@
 """Every operation of the operators' API: method, path, parameters, function.
 
-A path may have names in braces; what stands there is a parameter of that name, slashes included
-where it is the last. `/api/` goes before a path over HTTP.
+A path may have names in braces: that part of the path is a parameter of that name; the last one may
+contain slashes. Over HTTP `/api/` goes before a path.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Read:
     do: Callable[[Any, Any], Answer]
     """Takes the toolbox, or None where `needs_toolbox` is not set, and the parameters."""
     needs_toolbox: bool = True
-    """Not set for what must answer while the storage settings are wrong, too."""
+    """False for operations that must answer even while the storage settings are wrong."""
     csv: str = ""
     """The list of the answer that is returned as CSV where the caller wants that."""
 

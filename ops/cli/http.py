@@ -1,7 +1,7 @@
 """The way over HTTP: from anywhere that reaches the app, with a function key or a token.
 
-The key is sent to the given address alone: redirects are not followed. What fails is told with the
-name of the host and what to look at.
+The key is sent only to the given address: redirects are not followed. A failure names the host and
+what to check.
 """
 
 import json
@@ -78,7 +78,7 @@ class HttpTransport:
             case s if HTTPStatus.MULTIPLE_CHOICES <= s < HTTPStatus.BAD_REQUEST:
                 why = f"redirects ({s}), and the key is not sent elsewhere: give the final address"
             case _:
-                why = f"answered {status} without a reason: see whether the app runs"
+                why = f"answered {status} without a reason: check that the app runs"
         raise Failure(f"{self._host} {why}")
 
     def _no_answer(self, error: Exception) -> str:

@@ -21,7 +21,7 @@ LONGEST_KEY: Final = 500
 
 
 def find_key(url: str) -> str:
-    """Return the key for an app; raises `Failure` where there is none and nobody to ask."""
+    """Return the key for an app; raises `Failure` if there is none and no terminal to ask on."""
     given = os.environ.get(VARIABLE, "")
     if given:
         return checked_key(given, source=VARIABLE)

@@ -155,7 +155,7 @@ def runs(
     Parameters
     ----------
     run
-        The id of one run, or a beginning that only one has.
+        The id of one run, or a unique prefix.
     limit
         How many runs to list.
     """
@@ -272,7 +272,7 @@ def problems(
 def acts(
     *, limit: Number = SHOWN, output: Output = Output(), connection: Connection = Connection()
 ) -> int:
-    """List what operators did: who, when, what, why, and what came of it.
+    """List what operators did: who, when, what, why, and with what result.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def acts(
 
 
 def doctor(*, output: Output = Output(), connection: Connection = Connection()) -> int:
-    """Ask everything that the feed needs: settings, storage, Entra, Sentinel, Lumen, clocks.
+    """Check everything that the feed needs: settings, storage, Entra, Sentinel, Lumen, clocks.
 
     Over HTTP these are the app's settings and identity, next to the storage this machine's.
     """

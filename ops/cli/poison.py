@@ -124,12 +124,12 @@ def show(
     output: JsonOutput = JsonOutput(),
     connection: Connection = Connection(),
 ) -> int:
-    """Print everything about some: history, each indicator, the message, as JSON.
+    """Print records whole, as JSON: history, each indicator, the message.
 
     Parameters
     ----------
     name
-        As listed, or a beginning that only one has.
+        As listed, or a unique prefix.
     """
     for found in poison_of(connection.open(), [name, *names]):
         if output.json:
@@ -154,7 +154,7 @@ def replay(
     Parameters
     ----------
     names
-        As listed, or beginnings that only one has.
+        As listed, or unique prefixes.
     reason
         All with this text in the reason.
     all_
@@ -198,7 +198,7 @@ def discard(
     Parameters
     ----------
     names
-        As listed, or beginnings that only one has.
+        As listed, or unique prefixes.
     reason
         All with this text in the reason.
     all_
@@ -248,9 +248,9 @@ def rescue(
     output: JsonOutput = JsonOutput(),
     connection: Connection = Connection(),
 ) -> int:
-    """Bring back to the upload queue what is stuck on the poison queue.
+    """Move messages that are stuck on the poison queue back to the upload queue.
 
-    Messages that the host has taken are hidden for up to ten minutes, and are waited for.
+    The host hides messages that it has taken for up to ten minutes; this waits for them.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The program as a whole: its commands, and the one place where failures become words.
 
-A command returns its exit status. What ends it early is said in one message on standard error;
-nobody sees a traceback for a full disk, a closed pipe or a terminal that knows only ASCII.
+A command returns its exit status. An early end is explained in one message on standard error: a
+full disk, a closed pipe or an ASCII terminal never shows a traceback.
 """
 
 import os
@@ -19,7 +19,7 @@ from ops.cli.screen import note, plain
 
 app: Final = App(
     name=PROGRAM,
-    help="Say how the feed from Lumen to Sentinel is, and repair it.",
+    help="Show the state of the feed from Lumen to Sentinel, and repair it.",
     help_epilogue=STATUSES,
     version=VERSION,
     help_format="plaintext",
@@ -80,7 +80,7 @@ def _lines(text: str) -> str:
 
 
 def _let_any_terminal_print() -> None:
-    """Spell out what the terminal's encoding cannot print, instead of failing at it."""
+    """Escape what the terminal's encoding cannot print, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -88,7 +88,7 @@ def _let_any_terminal_print() -> None:
 
 
 def _forget_output() -> None:
-    """Let Python's own last flush go nowhere: it would fail again, with a traceback."""
+    """Discard Python's own last flush, which would fail again with a traceback."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):

@@ -171,14 +171,14 @@ def lost(
     output: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:
-    """Declare chunks lost of which no message can be found, so that the books close.
+    """Declare chunks lost whose message cannot be found, so that the books close.
 
     Parameters
     ----------
     names
-        RUN/CHUNK, or beginnings that only one has.
+        RUN/CHUNK, or unique prefixes.
     all_
-        All of which something waits.
+        All that have pending records.
     """
     output.check()
     one_way(names=names, filters=[], everything=all_, ways=WAYS)
@@ -218,12 +218,12 @@ def ack(
     output: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:
-    """Take note of gaps: the status is silent about them from then on.
+    """Acknowledge gaps: the status no longer reports them.
 
     Parameters
     ----------
     runs
-        The runs with a gap, or beginnings of their ids.
+        The runs with a gap, or unique prefixes of their ids.
     all_
         All gaps that count.
     """

@@ -1,7 +1,7 @@
 """What a person sees, and what a script reads: tables, JSON, CSV, questions, progress.
 
-Answers go to standard output, all else to standard error. Text of services is spelled out in ASCII
-before it is shown: an escape sequence in it must not act. Colour is for terminals, and for those
+Answers go to standard output, everything else to standard error. Services' text is escaped to ASCII
+before it is shown, so that escape sequences in it have no effect. Colour is only for terminals
 without NO_COLOR.
 """
 
@@ -26,7 +26,7 @@ WIDTH: Final = 80
 """Columns where the output is no terminal."""
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute."""
+"""Characters that make a spreadsheet compute a cell."""
 
 SENTENCES: Final = frozenset({"indicator", "reason", "result", "what"})
 """Columns whose cells may take more than one line."""
@@ -45,7 +45,7 @@ _STYLES: Final = {
     "gap": "red",
     "NO": "bold red",
 }
-"""Words that stand out where they are a whole cell."""
+"""Words that are coloured if they fill a cell."""
 
 type Row = Mapping[str, Any]
 
@@ -67,7 +67,7 @@ class Output:
 
     @property
     def is_table(self) -> bool:
-        """Whether a person reads it; raises `Failure` where two forms are asked for."""
+        """Whether a person reads the output; raises `Failure` if two forms are asked for."""
         self.check()
         return not (self.json or self.csv)
 
@@ -75,14 +75,14 @@ class Output:
 @Parameter(name="*", group="Output")
 @dataclass(frozen=True, kw_only=True)
 class JsonOutput:
-    """How an answer is printed that is no list."""
+    """How an answer that is not a list is printed."""
 
     json: Annotated[bool, Parameter(negative="")] = False
     """Print JSON."""
 
 
 def plain(text: str) -> str:
-    """Return `text` as a terminal may have it: anything but printable ASCII is spelled out."""
+    """Return `text` safe for a terminal: everything but printable ASCII is escaped."""
     return "".join(
         c if " " <= c <= "~" else c.encode("unicode_escape").decode("ascii")
         for c in text.replace("\N{HORIZONTAL ELLIPSIS}", "...")
@@ -129,7 +129,7 @@ def say_wrapped(text: str, *, first: str = "", then: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line that is no answer: what is going on, what went wrong."""
+    """Print a line that is not part of the answer: progress, or what went wrong."""
     Console(stderr=True, highlight=False).print(Text(text), soft_wrap=True)
 
 
@@ -146,7 +146,7 @@ def print_json(value: object, *, indent: int | None = None) -> None:
 def print_rows(
     rows: Sequence[Row], *, output: Output, empty: str, columns: Sequence[str] = ()
 ) -> None:
-    """Print rows as they are asked for: `columns` are those of the table, JSON and CSV have all."""
+    """Print rows in the chosen form: `columns` are those of the table; JSON and CSV have all."""
     if output.is_table:
         print_table(rows, columns=columns, empty=empty)
     elif output.json:
@@ -156,7 +156,7 @@ def print_rows(
 
 
 def print_table(rows: Sequence[Row], *, empty: str = "", columns: Sequence[str] = ()) -> None:
-    """Print a table, numbers to the right; `empty` is what no rows mean."""
+    """Print a table, numbers to the right; without rows print `empty`."""
     if not rows:
         say(empty)
         return
@@ -187,7 +187,7 @@ def _write(console: Console, table: Table) -> None:
 
 
 def _gap(lines: Sequence[Sequence[str]], *, width: int) -> int:
-    """Return how many spaces are between two columns: two, or one where they are too wide. Pure."""
+    """Return how many spaces separate two columns: two, or one if the table is too wide. Pure."""
     widest = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return 2 if sum(widest) + 2 * (len(widest) - 1) <= width else 1
 
@@ -238,7 +238,7 @@ def progress(what: str) -> Iterator["Bar"]:
 
 
 class Bar:
-    """A bar that appears once the work is known to take more than one call."""
+    """A bar that appears once the work takes more than one call."""
 
     def __init__(self, *, bar: Progress, what: str) -> None:
         self._bar, self._what = bar, what

@@ -19,7 +19,7 @@ SHOWN: Final = 100
 def read_list(
     transport: Transport, path: str, *, rows: str, limit: int | None, **params: object
 ) -> tuple[list[Answer], Answer]:
-    """Return up to `limit` rows of a list, all where it is None, and the last page's answer."""
+    """Return up to `limit` rows of a list (None: all), and the last page's answer."""
     found: list[Answer] = []
     after = ""
     while True:
@@ -36,7 +36,7 @@ def carry_out(
 ) -> tuple[list[Answer], Failure | None]:
     """Do an act slice by slice; return what was done with each item.
 
-    Where a later slice fails, what was done before is returned with the failure.
+    If a later slice fails, the results so far are returned with the failure.
     """
     handled: list[Answer] = []
     after: Any = ""

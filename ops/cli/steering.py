@@ -65,7 +65,7 @@ def sync(
         say(
             _asked(full=full, take_back=take_back)
             if is_done
-            else "nothing that could be taken back waits"
+            else "there is no open request to take back"
         )
     return GOOD if is_done else BAD_NEWS
 

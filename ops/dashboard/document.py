@@ -24,8 +24,8 @@ class Document:
 def document() -> Document:
     """Return the page; read from the package on the first call.
 
-    The policy names the hashes of its own style and script: a script that somebody smuggles in has
-    another one. It may call nothing but the app that served it.
+    The policy names the hashes of its own style and script, so an injected script does not run. The
+    page may call only the app that served it.
     """
     style, script = _text("page.css"), _text("page.js")
     html = _text("page.html")

@@ -316,7 +316,7 @@ function showActs(rows) {
       ["act", (act) => `${act.act} ${act.on}`],
       ["note", (act) => act.note],
       ["result", (act) => act.result || "under way, or cut short"],
-    ], rows, "nobody has done anything yet"),
+    ], rows, "no act is on record yet"),
   );
 }
 

@@ -248,7 +248,7 @@ FAULTS: list[tuple[str, Callable[[World], None], str, State, str]] = [
         "not trusted",
     ),
     ("clock", reply("openid", Reply(status=200, headers=LATE)), "clock", P, "600 s"),
-    ("no clock", reply("openid", AWAY), "clock", N, "told no time"),
+    ("no clock", reply("openid", AWAY), "clock", N, "sent no time"),
     ("no host.json", attribute("host_json", ROOT / "no.json"), "host.json", N, "not here"),
     ("other host.json", attribute("host_json", ROOT / "package.json"), "host.json", P, "again"),
     (
