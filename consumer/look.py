@@ -64,7 +64,7 @@ def judge_look(
     if chunk.destination != destination:
         return NotNow(
             reason=f"the chunk is meant for {chunk.destination}, this app sends to {destination}: "
-            "set WORKSPACE_ID and SENTINEL_BASE_URL as they were, or let `python -m ops "
+            "set WORKSPACE_ID and SENTINEL_BASE_URL as they were, or let `lumen-sentinel "
             "destination adopt` turn the chunks over"
         )
     return Sendable(indexes=indexes, chunk=chunk)

@@ -437,7 +437,7 @@ class _Sync:
             earlier = self._ledger.runs.latest(_RUNS_LOOKED_BACK)
             told = is_told(found for found in earlier if found.run_id != head.run.run_id)
         if told:
-            raise UnavailableError(f"{lost}; the gap before tells of it")
+            raise UnavailableError(f"{lost}; the earlier gap reports it")
         raise lost
 
     def _poll(self, cache_id: str) -> QueryStatus:

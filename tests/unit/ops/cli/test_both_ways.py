@@ -176,7 +176,7 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("sync --full --yes --json", healthy, GOOD, '"full": true'),
     ("sync --full --yes", nothing, WRONG, "right account"),
     ("sync --full", healthy, WRONG, "up to 0 requests"),
-    ("sync --take-back", healthy, BAD_NEWS, "nothing that could be taken back"),
+    ("sync --take-back", healthy, BAD_NEWS, "there is no open request to take back"),
     ("sync --full --take-back", healthy, WRONG, "not both"),
     ("pause --for 4h --note repair", healthy, GOOD, "paused until 2026-01-01 04:00 UTC by ann"),
     ("pause --until 2026-01-02T00:00Z --json", healthy, GOOD, "2026-01-02T00:00:00+00:00"),
