@@ -16,8 +16,10 @@ from common.events import Event, emit
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
 from common.ledger.rejections import RejectedBy, Rejection
+from common.ledger.samples import Sample, samples_of
 from consumer.outcomes import Done
 from consumer.sentinel import RecordError
+from consumer.split import objects_in
 
 _PROPERTIES: Final = (
     "confidence",
@@ -77,6 +79,7 @@ class ReceiptWriter:
                 rejected={error.index for error in done.rejected},
                 stray=len(done.stray),
                 at=now,
+                sample=sample_of_receipt(done, envelope, at=now),
             )
         if done.stray:
             emit(
@@ -95,6 +98,18 @@ class ReceiptWriter:
             rejected_for=properties_of(done.rejected),
             deferrals=envelope.deferrals,
         )
+
+
+def sample_of_receipt(done: Done, envelope: Envelope, *, at: datetime) -> tuple[Sample, ...]:
+    """Return accepted indicators to look for in the workspace; none of a body that has none.
+
+    An answer with stray errors does not say which records it took.
+    """
+    if done.stray:
+        return ()
+    taken = set(done.sent) - {error.index for error in done.rejected}
+    objects = zip(envelope.indexes, objects_in(envelope), strict=False)
+    return samples_of((found for index, found in objects if index in taken), at=at)
 
 
 def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejection]:

@@ -2,9 +2,10 @@
 
 Each tick reads all chunk rows once. In order: the index is fenced, the rows are read, settled rows
 are entered under the fence. Only then are they removed, each only if it is unchanged since it was
-read, in one transaction with the counts in the head of their run. If it dies halfway, the next tick
-repeats the steps, which changes nothing; a tick that was overtaken fails at the fence. A row is
-folded with or after every earlier row that shares an indicator with it, so that later rows win.
+read, in one transaction with the counts and the sample in the head of their run. If it dies
+halfway, the next tick repeats the steps, which changes nothing; a tick that was overtaken fails at
+the fence. A row is folded with or after every earlier row that shares an indicator with it, so that
+later rows win.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from typing import Final
 from common.errors import ConflictError
 from common.ledger.chunks import Chunk, Chunks, Fate, removal
 from common.ledger.runs import ROWS_A_WRITE, Folded, Run, Runs
+from common.ledger.samples import of_run, unpack_samples
 from common.ledger.states import CLOSED_RUNS
 from common.ledger.versions import Manifest
 from producer.entries import (
@@ -197,6 +199,7 @@ def _remove(
                     run,
                     tick=tick,
                     folded=run.folded + counted(some),
+                    sample=of_run(run.sample, *(unpack_samples(one.sample) for one in some)),
                     rows=[removal(chunk) for chunk in some],
                 )
             except ConflictError:

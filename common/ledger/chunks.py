@@ -16,6 +16,7 @@ from typing import Any, Final
 from common.envelope import Envelope, sequence_key
 from common.errors import ConflictError
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
+from common.ledger.samples import Sample, of_chunk, pack_samples, unpack_samples
 from common.ledger.states import (
     ANSWERED,
     CHUNK_MOVES,
@@ -80,7 +81,7 @@ class Chunk:
 
     `records` has `RECORD_BYTES` for each indicator, in the order of the body, and `letters` a
     `Letter` each, or is empty where the state says it of all of them. `destination` is the
-    workspace that it is meant for.
+    workspace that it is meant for, and `sample` has accepted indicators (`samples.pack_samples`).
     """
 
     run_id: str
@@ -97,6 +98,7 @@ class Chunk:
     reason: str = ""
     destination: str = ""
     records: bytes = b""
+    sample: bytes = b""
     enqueued_at: datetime = field(default=_NEVER, compare=False)
     finished_at: datetime | None = field(default=None, compare=False)
     row: Row | None = field(default=None, compare=False, repr=False)
@@ -225,6 +227,7 @@ class Chunks:
         rejected: Collection[int],
         at: datetime,
         stray: int = 0,
+        sample: Sequence[Sample] = (),
     ) -> bool:
         """Record the upload receipt on `chunk` as it was read; return False when its row is gone.
 
@@ -232,7 +235,7 @@ class Chunks:
         one for each of the answer's `stray` errors. An answer is a fact: it is also recorded on a
         void chunk, and on records that were struck or discarded meanwhile. Raises `ConflictError`
         if the chunk was meanwhile turned over to another destination, about which the answer says
-        nothing.
+        nothing. `sample` has some of the accepted.
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
@@ -242,6 +245,7 @@ class Chunks:
                     f"the answer of {chunk.destination} came after the chunk was turned over to "
                     f"{known.destination}"
                 )
+            change = _sampled(known, sample)
             if not known.letters and len(sent) == known.count:
                 refused = len(rejected) + stray
                 if known.state is ChunkState.UPLOADED and known.accepted >= len(sent) - refused:
@@ -252,13 +256,14 @@ class Chunks:
                     "rejected": refused,
                     "finished_at": at,
                     "reason": "",
+                    **change,
                 }
             letters = moved(known.each, rejected, Letter.REJECTED)
             taken = [index for index in sent if index not in rejected]
             # It is unknown which records the stray errors mean, so that many count as rejected.
             letters = moved(letters, taken[: len(taken) - stray], Letter.ACCEPTED)
             letters = moved(letters, taken[len(taken) - stray :], Letter.REJECTED)
-            return {**_lettered(letters), "finished_at": at, "reason": ""}
+            return {**_lettered(letters), "finished_at": at, "reason": "", **change}
 
         return self._change(chunk.run_id, chunk.key, outcome, read=chunk.row)
 
@@ -372,6 +377,13 @@ class Chunks:
         rows = self._table.query(partition, before_key=HEAD_KEY, select=_OUTCOME)
         return map(chunk_of, rows)
 
+    def samples(self) -> Iterator[tuple[str, tuple[Sample, ...]]]:
+        """Yield the run and the sample of every chunk that has one."""
+        for row in self._table.query(before_key=HEAD_KEY, select=("sample",)):
+            found = unpack_samples(row.data.get("sample"))
+            if found:
+                yield run_id_of(row.partition), found
+
     def _change(
         self,
         run_id: str,
@@ -447,6 +459,12 @@ def _refuse_other(chunk: Chunk) -> None:
         )
 
 
+def _sampled(chunk: Chunk, more: Sequence[Sample]) -> dict[str, Value]:
+    """Return the property with the sample of a chunk, together with `more`; none without any."""
+    found = of_chunk(unpack_samples(chunk.sample), more)
+    return {"sample": pack_samples(found)} if found else {}
+
+
 def _lettered(letters: str) -> dict[str, Value]:
     """Return the properties of a chunk whose records have these letters."""
     return {"letters": letters, "state": state_of(letters).value, "accepted": 0, "rejected": 0}
@@ -518,6 +536,7 @@ def chunk_of(row: Row) -> Chunk:
         reason=data.get("reason", ""),
         destination=data.get("destination", ""),
         records=data.get("records", b""),
+        sample=sample if isinstance(sample := data.get("sample"), bytes) else b"",
         enqueued_at=data.get("enqueued_at", _NEVER),
         finished_at=data.get("finished_at"),
         row=whole,

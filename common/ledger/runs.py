@@ -16,6 +16,7 @@ from typing import Any, Final
 from common.clock import Clock
 from common.errors import ConflictError, LeaseLostError
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
+from common.ledger.samples import Sample, pack_samples, unpack_samples
 from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState, member_of
 from common.ledger.tables import Action, Operation, Row, Table, Tables, Value, remove_all
 from common.tally import Tally
@@ -141,6 +142,7 @@ class Run:
     asked: bool = False
     trail: bytes = b""
     wishes: tuple[WishRef, ...] = ()
+    sample: tuple[Sample, ...] = ()
     resumed: int = 0
     stalled: int = 0
     stalled_for: float = 0.0
@@ -323,6 +325,7 @@ def _to_row(run: Run) -> Row:
         "asked": run.asked,
         "trail": run.trail,
         "wishes": _pack_wishes(run.wishes),
+        "sample": pack_samples(run.sample) or None,
         "stalled": run.stalled,
         "stalled_for": run.stalled_for,
         "progress_at": run.progress_at,
@@ -372,6 +375,7 @@ def _read(row: Row, data: dict[str, Any]) -> Run:
         asked=data["asked"],
         trail=data.get("trail", b""),
         wishes=_read_wishes(data.get("wishes") or b"[]"),
+        sample=unpack_samples(data.get("sample")),
         resumed=data["resumed"],
         stalled=data.get("stalled", 0),
         stalled_for=data.get("stalled_for", 0.0),

@@ -33,6 +33,7 @@ from common.ledger.problems import ProblemKind, Problems
 from common.ledger.pulses import Pulse
 from common.ledger.rejections import RejectedBy
 from common.ledger.runs import Counts, Cursor, Folded
+from common.ledger.samples import Sample, unpack_samples
 from common.ledger.slots import Slots
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row, Value
@@ -55,6 +56,13 @@ FILES = {
 RUN = "20260101T000000-0badcafe"
 HERE = "0badcafe|https://sentinel.example"
 LEDGER = "0badcafe0badcafe"
+SAMPLE = Sample(
+    id="indicator--11111111-1111-4111-8111-111111111111",
+    modified=1_767_225_600_000,
+    accepted_at=START + timedelta(minutes=1),
+    confidence=80,
+    valid_until=1_767_312_000_000,
+)
 
 
 def value(stored: Any) -> Value:
@@ -127,6 +135,11 @@ def test_the_head_of_a_run(ledger: Ledger) -> None:
     assert (run.resumed, run.stalled, run.stalled_for) == (2, 1, 900.0)
     assert (run.started_at, run.updated_at, run.progress_at) == (START, START, START)
     assert (run.reason, len(run.trail)) == ("reached MAX_PAGES (1000); the next tick goes on", 12)
+    assert run.sample == (
+        replace(SAMPLE, id="indicator--22222222-2222-4222-8222-222222222222", rank=1,
+                confidence=None, valid_until=None, revoked=True),
+    )  # fmt: skip
+    assert later.sample == ()
     assert [found.run_id for found in ledger.runs.open()] == [RUN]
 
 
@@ -173,6 +186,9 @@ def test_the_rows_of_chunks(ledger: Ledger) -> None:
         Record(id_hash=51, fingerprint=2**64 - 6, modified=1_767_312_000_005, ends_on=20_500),
         Record(id_hash=52, fingerprint=5, modified=0, ends_on=NO_END),
     ]
+    assert unpack_samples(chunks[1].sample) == (SAMPLE,)
+    assert unpack_samples(chunks[0].sample) == ()
+    assert list(ledger.chunks.samples()) == [(RUN, (SAMPLE,))]
     assert ledger.chunks.known_ledger_id() == LEDGER
     assert len(list(ledger.chunks.outcomes())) == 8
 

@@ -1,12 +1,15 @@
 """Receipts: what is written of records, whatever a body holds."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
 from common.envelope import Envelope
+from common.fingerprints import id_hash
 from common.ledger.chunks import Chunk, Fate
+from common.ledger.samples import unpack_samples
 from common.ledger.states import ChunkState
 from consumer.outcomes import Done
 from consumer.receipts import ReceiptWriter, properties_of, rejections_of
@@ -139,3 +142,66 @@ def test_an_error_of_no_record_hides_none_of_a_record() -> None:
     assert json.loads(known.content)["id"] == known.indicator_id == "indicator--41"
     assert known.position == f"chunk-{part.key}-41"
     assert (stray.position, stray.content) == (f"chunk-{part.key}-stray-41", b"")
+
+
+def sampled(*numbers: int) -> Envelope:
+    """Return the envelope of a chunk of indicators with a time."""
+    objects = [
+        {"id": f"indicator--{n}", "modified": "2026-01-01T00:00:00Z", "confidence": 80}
+        for n in numbers
+    ]
+    return replace(envelope(count=len(numbers)), body=json.dumps(objects).encode())
+
+
+def ids_of(chunk: Chunk) -> list[str]:
+    """Return the ids in the sample of a row."""
+    return [one.id for one in unpack_samples(chunk.sample)]
+
+
+def lowest(numbers: Iterable[int]) -> list[str]:
+    """Return the two ids with the lowest hashes."""
+    return sorted((f"indicator--{number}" for number in numbers), key=id_hash)[:2]
+
+
+def test_a_receipt_keeps_a_sample_without_an_operation_more() -> None:
+    """Two of the accepted ones, in the one write of the row; none that was rejected."""
+    bench, sent = Bench(), sampled(*range(9))
+    bench.enqueue(sent)
+    seen, operations = bench.row(sent), []
+    rejected = [int(name.rpartition("-")[2]) for name in lowest(range(9))]
+    bench.tables.before = lambda table, operation: operations.append((table, operation))
+    write(bench, sent, Done(sent=tuple(range(9)), rejected=refused(*rejected)), seen)
+    assert [one for one in operations if one[0] == "chunks"] == [("chunks", "replace")]
+    chunk = bench.row(sent)
+    assert ids_of(chunk) == lowest(set(range(9)) - set(rejected))
+    assert {one.accepted_at for one in unpack_samples(chunk.sample)} == {bench.clock.now()}
+
+
+def test_the_parts_of_a_chunk_have_one_sample() -> None:
+    """The two lowest of all that was accepted."""
+    bench, sent = Bench(), sampled(*range(9))
+    bench.enqueue(sent)
+    bench.ledger.chunks.record_split(bench.row(sent))
+    for indexes in ((0, 1, 2), (3, 4, 5, 6), (7, 8)):
+        part = part_of(sent, indexes)
+        write(bench, part, Done(sent=indexes), bench.row(sent))
+    assert ids_of(bench.row(sent)) == lowest(range(9))
+
+
+@pytest.mark.parametrize("body", [b"{}", b"7", b"{", b'[{"id": "a"}, 7, null]'])
+def test_a_body_without_a_sample_is_settled_all_the_same(body: bytes) -> None:
+    """Nothing is kept of it, and nothing fails."""
+    bench, sent = Bench(), replace(envelope(), body=body)
+    bench.enqueue(sent)
+    write(bench, sent, Done(sent=(0, 1, 2)), bench.row(sent))
+    chunk = bench.row(sent)
+    assert (chunk.state, chunk.sample) == (ChunkState.UPLOADED, b"")
+
+
+def test_stray_errors_leave_no_sample() -> None:
+    """Which records they mean is not known."""
+    bench, sent = Bench(), sampled(0, 1, 2)
+    bench.enqueue(sent)
+    done = Done(sent=(0, 1, 2), stray=(RecordError(index=9, messages=("bad",)),))
+    write(bench, sent, done, bench.row(sent))
+    assert bench.row(sent).sample == b""

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import pytest
@@ -12,6 +12,7 @@ from common.errors import LeaseLostError, OutOfTimeError
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk, insertion, voiding
 from common.ledger.runs import Checkpoint, Counts, Cursor, Folded, Run
+from common.ledger.samples import OF_A_RUN, of_run, samples_of
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row
 from common.ledger.versions import ENTRY_BYTES, VOID
@@ -109,7 +110,16 @@ class Books:
         assert found is not None
         match outcome:
             case "uploaded":
-                chunks.record_uploaded(found, sent=found.to_send, rejected=(), at=now)
+                sample = samples_of(
+                    (
+                        {"id": f"indicator--{chunk.key}-{record.id_hash}", "modified": f"{now}"}
+                        for record in found.unpacked()
+                    ),
+                    at=now,
+                )
+                chunks.record_uploaded(
+                    found, sent=found.to_send, rejected=(), at=now, sample=sample
+                )
             case "poisoned":
                 chunks.record_poisoned(found.run_id, found.key, at=now, reason="why")
             case "discarded":
@@ -160,6 +170,18 @@ class Books:
                     bool(entries.kept[at] & VOID),
                 )
         return found
+
+    def samples(self) -> dict[str, set[str]]:
+        """Return the ids in the sample of each run: of its rows, then of its head."""
+        ledger = self.ledger
+        rows = list(ledger.chunks.samples())
+        return {
+            run.run_id: {
+                one.id
+                for one in of_run(run.sample, *(some for of, some in rows if of == run.run_id))
+            }
+            for run in ledger.runs.latest(99)
+        }
 
     def balanced(self) -> bool:
         """Return whether the books of every run balance."""
@@ -391,6 +413,27 @@ def test_a_row_that_changes_while_it_is_folded_stays(late: str) -> None:
     assert head.folded == Folded(accepted=2)
 
 
+def test_the_sample_of_a_run_is_the_same_before_and_after_its_rows_are_folded() -> None:
+    """It moves into the head with the counts; a damaged one stops no fold."""
+    books = Books()
+    run = books.run(0)
+    for sequence in range(2 * OF_A_RUN):
+        books.chunk(run, sequence, [(3 * sequence + n, 1, 1) for n in range(3)])
+    before = books.samples()
+    assert len(before[run.run_id]) == OF_A_RUN
+    books.survey()
+    assert books.rows == []
+    head = books.ledger.runs.get(run.run_id)
+    assert head is not None
+    assert {one.id for one in head.sample} == before[run.run_id]
+    odd = books.chunk(run, 99, [(999, 1, 1)])
+    assert odd.row is not None
+    books.tables.table("chunks").merge(replace(odd.row, data={"sample": b"\xff{"}))
+    books.survey()
+    assert books.rows == []
+    assert books.samples() == before
+
+
 def filled() -> Books:
     """Return books with several runs, destinations and outcomes, and an index with history."""
     books = Books()
@@ -433,6 +476,7 @@ def test_dying_anywhere_and_folding_again_is_folding_once(when: str) -> None:
         assert [row.key for row in books.rows] == [row.key for row in whole.rows], at
         assert books.index(HERE) == whole.index(HERE), at
         assert books.index(THERE) == whole.index(THERE), at
+        assert books.samples() == whole.samples() == filled().samples(), at
         books.survey()
         assert segments_in_use(books) == all_segments(books), at
 

@@ -1,0 +1,177 @@
+"""Samples: a few accepted indicators of a run, in clear, to look for in the workspace.
+
+The consumer writes up to `OF_A_CHUNK` of them into a chunk's row with the receipt; the fold carries
+them into the run's head, which keeps up to `OF_A_RUN`. Which ones is decided by hashes alone, so
+neither order nor repetition changes a sample, and it is spread over the chunks. What is stored may
+be damaged: such a sample is ignored, and stops nothing.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from operator import itemgetter
+from typing import Any, Final
+
+from common.fingerprints import id_hash
+from common.records import milliseconds_of
+
+OF_A_CHUNK: Final = 2
+OF_A_RUN: Final = 20
+
+MAX_ID: Final = 200
+"""Characters of an id in a sample; those of Lumen have 47."""
+
+MAX_BYTES: Final = 16 * 1024
+"""Of stored samples: many times what `OF_A_RUN` of them take. What is larger is not read."""
+
+_MAX_TIME: Final = 2**48
+_MAX_CONFIDENCE: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One accepted indicator, as it was sent.
+
+    `modified` and `valid_until` are in milliseconds since 1970, None where it has no end;
+    `confidence` is None where it has none. `rank` is its place in the sample of its chunk.
+    """
+
+    id: str
+    modified: int
+    accepted_at: datetime
+    confidence: int | None = None
+    valid_until: int | None = None
+    revoked: bool = False
+    rank: int = 0
+
+
+def samples_of(indicators: Iterable[Any], *, at: datetime) -> tuple[Sample, ...]:
+    """Return the sample of indicators that were accepted `at`: those with the lowest hashes.
+
+    What has no usable id or `modified` is passed over.
+    """
+    named = [(id_hash(one["id"]), one) for one in indicators if _is_named(one)]
+    named.sort(key=itemgetter(0))
+    found = (_sample_of(one, at=at) for _, one in named)
+    return of_chunk(islice((one for one in found if one is not None), OF_A_CHUNK))
+
+
+def of_chunk(*samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Return the sample of a chunk: those with the lowest hashes, each with its rank. Pure."""
+    newest = _by_id(samples)
+    chosen = sorted(newest.values(), key=lambda one: id_hash(one.id))[:OF_A_CHUNK]
+    return tuple(replace(one, rank=rank) for rank, one in enumerate(chosen))
+
+
+def of_run(*samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Return the sample of a run from those of its chunks and of its head. Pure.
+
+    The first of each chunk come before the second ones, so it is spread as widely as it can be.
+    """
+    newest = _by_id(samples)
+    chosen = sorted(newest.values(), key=lambda one: (one.rank, id_hash(one.id)))
+    return tuple(chosen[:OF_A_RUN])
+
+
+def pack_samples(samples: Iterable[Sample]) -> bytes:
+    """Return samples as rows store them."""
+    listed = [
+        {
+            "id": one.id,
+            "modified": one.modified,
+            "accepted": round(one.accepted_at.timestamp() * 1000),
+            "confidence": one.confidence,
+            "until": one.valid_until,
+            "revoked": one.revoked,
+            "rank": one.rank,
+        }
+        for one in samples
+    ]
+    return json.dumps(listed, separators=(",", ":")).encode() if listed else b""
+
+
+def unpack_samples(stored: object) -> tuple[Sample, ...]:
+    """Return stored samples, without those that are damaged; unknown fields are ignored."""
+    if not isinstance(stored, bytes) or not 0 < len(stored) <= MAX_BYTES:
+        return ()
+    try:
+        listed: Any = json.loads(stored)
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(listed, list):
+        return ()
+    found = (_read(one) for one in listed if isinstance(one, dict))
+    return tuple(one for one in found if one is not None)
+
+
+def _sample_of(indicator: Mapping[str, Any], *, at: datetime) -> Sample | None:
+    modified, confidence = _time_of(indicator.get("modified")), indicator.get("confidence")
+    if modified is None:
+        return None
+    return Sample(
+        id=indicator["id"],
+        modified=modified,
+        accepted_at=at,
+        confidence=confidence if _is_number(confidence, _MAX_CONFIDENCE) else None,
+        valid_until=_time_of(indicator.get("valid_until")),
+        revoked=indicator.get("revoked") is True,
+    )
+
+
+def _read(stored: Mapping[str, Any]) -> Sample | None:
+    name, modified, accepted = (stored.get(key) for key in ("id", "modified", "accepted"))
+    if not (_is_id(name) and _is_time(modified) and _is_time(accepted)):
+        return None
+    confidence, until, rank = (stored.get(key) for key in ("confidence", "until", "rank"))
+    return Sample(
+        id=stored["id"],
+        modified=stored["modified"],
+        accepted_at=datetime.fromtimestamp(stored["accepted"] / 1000, UTC),
+        confidence=confidence if _is_number(confidence, _MAX_CONFIDENCE) else None,
+        valid_until=until if _is_time(until) else None,
+        revoked=stored.get("revoked") is True,
+        rank=stored["rank"] if _is_number(rank, OF_A_CHUNK) else OF_A_CHUNK,
+    )
+
+
+def _by_id(samples: Iterable[Iterable[Sample]]) -> dict[str, Sample]:
+    """Return samples by id; of one that was accepted more than once the last."""
+    newest: dict[str, Sample] = {}
+    for some in samples:
+        for one in some:
+            known = newest.get(one.id)
+            if known is None or (known.accepted_at, known.modified) < (
+                one.accepted_at,
+                one.modified,
+            ):
+                newest[one.id] = one
+    return newest
+
+
+def _is_named(indicator: Any) -> bool:
+    return isinstance(indicator, dict) and _is_id(indicator.get("id"))
+
+
+def _is_id(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_ID
+        and value.isascii()
+        and value.isprintable()
+    )
+
+
+def _is_time(value: object) -> bool:
+    return _is_number(value, _MAX_TIME) and value != 0
+
+
+def _is_number(value: object, limit: int) -> bool:
+    return type(value) is int and 0 <= value <= limit
+
+
+def _time_of(value: object) -> int | None:
+    """Return a STIX timestamp in milliseconds since 1970; None where it is not one."""
+    found = milliseconds_of(value) if isinstance(value, str) else 0
+    return found if _is_time(found) else None
