@@ -79,6 +79,9 @@ class Event(StrEnum):
     # A tick ended: how the feed is, in numbers. Alerts and workbooks read it; see `reason` unless
     # `verdict` is healthy.
     HEALTH = "health"
+    # The workspace was asked whether a sample of what Sentinel accepted has arrived. Act on
+    # `missing`, and on `reason`: it says why the workspace could not be asked.
+    ARRIVAL_CHECKED = "arrival-checked"
     # An operator did something; `by` says who. Nothing to do: it is the record for an audit.
     OPERATOR_ACT = "operator-act"
     # Sentinel's answer is not in its contract. Compare with docs/contracts.md.

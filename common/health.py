@@ -11,6 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
+from common.ledger.arrivals import ASKED_FOR, LastCheck
 from common.ledger.problems import STOPS_THE_FEED, STOPS_UPLOADS, Problem, ProblemKind
 from common.ledger.states import RunState
 from common.queues import MAX_BACKLOG
@@ -45,6 +46,9 @@ class Cause(StrEnum):
     OTHER_WORKSPACE = "other-workspace"
     MESSAGES_MISSING = "messages-missing"
     BOOKS = "books"
+    NOT_ARRIVED = "not-arrived"
+    ARRIVED_OLDER = "arrived-older"
+    ARRIVAL_UNKNOWN = "arrival-unknown"
     LEDGER = "ledger"
     """The ledger itself cannot be read; only the pulse of a tick says so."""
 
@@ -71,13 +75,21 @@ class Diagnosis:
         return tuple(reason.text for reason in self.reasons)
 
 
-_WORST_FIRST: Final = (Verdict.PAUSED, Verdict.DOWN, Verdict.DEGRADED)
-"""A pause comes first: a feed that an operator has stopped is not down."""
+_WORST_FIRST: Final = (Verdict.PAUSED, Verdict.DOWN, Verdict.DEGRADED, Verdict.HEALTHY)
+"""A pause comes first: a feed that an operator has stopped is not down. What is said of a healthy
+feed comes last."""
 
 
 def judge_health(view: View) -> Diagnosis:
     """Return the diagnosis of `view`. Pure."""
-    found = [*_pause(view), *_problems(view), *_flow(view), *_poison(view), *_ledger(view)]
+    found = [
+        *_pause(view),
+        *_problems(view),
+        *_flow(view),
+        *_poison(view),
+        *_ledger(view),
+        *_arrival(view),
+    ]
     reasons = sorted(found, key=lambda reason: _WORST_FIRST.index(reason.verdict))
     verdict = reasons[0].verdict if reasons else Verdict.HEALTHY
     return Diagnosis(verdict=verdict, reasons=tuple(reasons))
@@ -182,6 +194,39 @@ def _ledger(view: View) -> Iterator[Reason]:
             yield _degraded(
                 Cause.BOOKS, f"the books of run {view_of_run.run.run_id} do not balance"
             )
+
+
+def _arrival(view: View) -> Iterator[Reason]:
+    """Yield what the workspace lacks of what Sentinel accepted; the feed itself is not at fault."""
+    late = [run for run in view.arrival.runs if view.now - run.accepted_at <= ASKED_FOR]
+    missing = [run for run in late if run.missing]
+    if missing:
+        yield _degraded(
+            Cause.NOT_ARRIVED,
+            "indicators that Sentinel accepted and that are not in the workspace: "
+            f"{sum(run.missing for run in missing)} of a sample of "
+            f"{sum(run.sampled for run in missing)}. Check in this order: is WORKSPACE_ID the "
+            "workspace that you look at? Does an ingestion rule of Sentinel or a transformation of "
+            "the table ThreatIntelIndicators drop them? Does Azure report an incident?",
+        )
+    older = sum(run.older for run in late)
+    if older:
+        yield _degraded(
+            Cause.ARRIVED_OLDER,
+            f"indicators of which the workspace got an older version last: {older} of a sample; "
+            "another sender uploads the same indicators: stop it, then ask for `sync --full`",
+        )
+    yield from _not_asked(view.arrival.last)
+
+
+def _not_asked(last: LastCheck | None) -> Iterator[Reason]:
+    """Yield why the workspace could not be asked: the feed may be healthy all the same."""
+    if last is not None and last.trouble:
+        yield Reason(
+            code=Cause.ARRIVAL_UNKNOWN,
+            verdict=Verdict.HEALTHY,
+            text=f"whether indicators arrive is not known: {last.trouble}",
+        )
 
 
 def not_kept_yet(depth: int) -> str:

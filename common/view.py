@@ -7,13 +7,14 @@ calls it at the end of each tick, operators whenever they ask.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from common.envelope import decode_envelope
 from common.errors import PipelineError
 from common.ledger import Ledger
+from common.ledger.arrivals import ArrivalBook, RunArrival
 from common.ledger.chunks import Chunk
 from common.ledger.control import Lease, Pause, SyncRequest
 from common.ledger.problems import STOPS_UPLOADS, Problem, ProblemKind, Problems
@@ -41,6 +42,8 @@ class RunView:
 
     run: Run
     fate: Reconciliation
+    arrival: RunArrival | None = None
+    """What of its sample has arrived; None where that was not asked, or long ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,8 @@ class View:
     `strange` chunk rows that this release cannot read, `elsewhere` the indicators that wait for
     another workspace than the present one, and `missing` those of which no message can be found.
     `pause` is the last one, which may be over; `sync_request` and `full_request` are what an
-    operator has asked for and no run has served yet.
+    operator has asked for and no run has served yet. `arrival` is what the workspace was seen to
+    hold.
     """
 
     now: datetime
@@ -77,6 +81,7 @@ class View:
     pause: Pause | None = None
     sync_request: SyncRequest | None = None
     full_request: datetime | None = None
+    arrival: ArrivalBook = field(default_factory=ArrivalBook)
 
     @property
     def is_paused(self) -> bool:
@@ -138,10 +143,11 @@ def look(
     older = () if runs is not None else _older_heads(ledger, recent, chunks)
     waiting = _waiting(recent, chunks)
     pending = [chunk for chunk in waiting if chunk.fate.pending]
+    arrival = ledger.arrivals.read()
     has_messages = queue_depth + poison_queue_depth > 0
     return View(
         now=now,
-        runs=tuple(_balance(ledger, (*recent[:runs], *older), chunks)),
+        runs=tuple(_balance(ledger, (*recent[:runs], *older), chunks, arrival)),
         recent=recent,
         problems=tuple(standing(ledger, problems, now=now)),
         last_success=problems.last_success(),
@@ -161,6 +167,7 @@ def look(
         pause=asked.pause,
         sync_request=asked.sync_request,
         full_request=asked.full_request,
+        arrival=arrival,
     )
 
 
@@ -220,7 +227,9 @@ def _orphans(recent: Sequence[Run], lease: Lease | None) -> Iterator[str]:
     return (run.run_id for run in recent[1:] if run.is_open and run.run_id != named)
 
 
-def _balance(ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk]) -> Iterator[RunView]:
+def _balance(
+    ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk], arrival: ArrivalBook
+) -> Iterator[RunView]:
     """Reconcile `runs` with the chunk rows that were read after them.
 
     A concurrent fold changes the run's row and removes chunk rows. So unbalanced books are read
@@ -237,7 +246,7 @@ def _balance(ledger: Ledger, runs: Sequence[Run], chunks: Iterable[Chunk]) -> It
                 break
             mine = ledger.chunks.outcomes(run.run_id)
             view = RunView(run=again, fate=reconcile(again, mine))
-        yield view
+        yield replace(view, arrival=arrival.of(run.run_id))
 
 
 def _oldest_due(texts: Iterable[str]) -> datetime | None:

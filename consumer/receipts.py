@@ -79,7 +79,7 @@ class ReceiptWriter:
                 rejected={error.index for error in done.rejected},
                 stray=len(done.stray),
                 at=now,
-                sample=sample_of_receipt(done, envelope, at=now),
+                sample=sample_of_receipt(done, envelope, at=now, destination=chunk.destination),
             )
         if done.stray:
             emit(
@@ -100,7 +100,9 @@ class ReceiptWriter:
         )
 
 
-def sample_of_receipt(done: Done, envelope: Envelope, *, at: datetime) -> tuple[Sample, ...]:
+def sample_of_receipt(
+    done: Done, envelope: Envelope, *, at: datetime, destination: str
+) -> tuple[Sample, ...]:
     """Return accepted indicators to look for in the workspace; none of a body that has none.
 
     An answer with stray errors does not say which records it took.
@@ -109,7 +111,8 @@ def sample_of_receipt(done: Done, envelope: Envelope, *, at: datetime) -> tuple[
         return ()
     taken = set(done.sent) - {error.index for error in done.rejected}
     objects = zip(envelope.indexes, objects_in(envelope), strict=False)
-    return samples_of((found for index, found in objects if index in taken), at=at)
+    found = (one for index, one in objects if index in taken)
+    return samples_of(found, at=at, destination=destination)
 
 
 def rejections_of(done: Done, envelope: Envelope, *, at: datetime) -> list[Rejection]:

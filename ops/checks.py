@@ -51,7 +51,7 @@ LEDGER_TABLES: Final = ("chunks", "control", "poison", "pulses", "rejections", "
 
 QUEUES: Final = (UPLOAD_QUEUE, POISON_QUEUE, SYNC_QUEUE)
 
-FUNCTIONS: Final = ("lumen_sync", "sync_now", "sentinel_upload", "keep_poison")
+FUNCTIONS: Final = ("lumen_sync", "sync_now", "sentinel_upload", "keep_poison", "arrival_check")
 """The functions that the feed needs."""
 
 MAX_SKEW: Final = timedelta(minutes=5)

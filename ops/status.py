@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from common.health import judge_health
+from common.ledger.arrivals import RunArrival
 from common.view import RunView, View
 from ops.problems import describe_problem
 
@@ -27,6 +28,7 @@ def describe(view: View) -> dict[str, Any]:
         "last_success": None if view.last_success is None else view.last_success.isoformat(),
         "poison_kept": view.poison_kept,
         "poison_queue_depth": view.poison_queue_depth,
+        "arrival": describe_arrival(view),
         "problems": [describe_problem(problem) for problem in view.problems],
         "runs": [describe_run(v) for v in view.runs],
     }
@@ -68,4 +70,32 @@ def describe_run(view: RunView) -> dict[str, Any]:
         **books,
         "balanced": view.fate.balanced,
         "accepted_after_seconds": None if after is None else round(after, 1),
+        **_arrived(view.arrival),
+    }
+
+
+def describe_arrival(view: View) -> dict[str, Any]:
+    """Return what the workspace was seen to hold, as plain JSON values.
+
+    Of the newest run of whose sample something has arrived, or should have; null without one.
+    """
+    last, latest = view.arrival.last, view.arrival.latest
+    return {
+        "checked_at": None if last is None else last.at.isoformat(),
+        "off": last is not None and last.is_off,
+        "trouble": "" if last is None else last.trouble,
+        "run": None if latest is None else latest.run_id,
+        **_arrived(latest),
+        "older": None if latest is None else latest.older,
+        "different": None if latest is None else latest.different,
+        "longest_seconds": None if latest is None else latest.longest_seconds,
+    }
+
+
+def _arrived(found: RunArrival | None) -> dict[str, Any]:
+    return {
+        "sampled": None if found is None else found.sampled,
+        "arrived": None if found is None else found.arrived,
+        "not_arrived": None if found is None else found.missing,
+        "arrived_after_seconds": None if found is None else found.median_seconds,
     }

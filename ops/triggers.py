@@ -1,5 +1,7 @@
 """The HTTP functions for operators: `read` and `act` need a key each, `health` and the page none.
 
+One more function is a timer, which looks in the workspace for what Sentinel has accepted.
+
 If operators sign in with Entra, no key is needed, and a person's roles decide. Importing reads only
 that choice, from a setting that may be missing. These functions need only the storage settings and
 the request rate: they work while other settings are wrong, and report faults in these.
@@ -13,8 +15,11 @@ from typing import Any, Final
 import azure.functions as func
 
 from common.clock import SystemClock
-from common.errors import SettingsError
+from common.errors import PipelineError, SettingsError
+from common.events import Event, emit
+from common.settings import read_setting
 from ops.api.answering import Response, answer
+from ops.arrival import ArrivalTools, run_check
 from ops.callers import asks_for_keys, caller_of, read_sign_in
 from ops.dashboard.document import document
 from ops.health_word import HealthWord, status_of
@@ -34,6 +39,9 @@ SECURITY_HEADERS: Final = {
 JSON: Final = "application/json"
 
 _LEVEL: Final = func.AuthLevel.FUNCTION if asks_for_keys() else func.AuthLevel.ANONYMOUS
+
+ARRIVAL_SCHEDULE: Final = "0 7,22,37,52 * * * *"
+"""NCRONTAB with seconds: every 15 minutes, 7 minutes behind the sync of the default schedule."""
 
 blueprint = func.Blueprint()
 
@@ -90,6 +98,18 @@ def dashboard(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
     return func.HttpResponse(
         page.html, status_code=HTTPStatus.OK, mimetype="text/html", headers=page.headers
     )
+
+
+@blueprint.timer_trigger(arg_name="timer", schedule=ARRIVAL_SCHEDULE, run_on_startup=False)
+def arrival_check(timer: func.TimerRequest) -> None:  # noqa: ARG001
+    """Look in the workspace for what Sentinel has accepted; one that cannot be asked fails nothing.
+
+    `ARRIVAL_CHECK` is read at each call: switched off, that is noted and nothing is asked.
+    """
+    try:
+        run_check(_arrival_tools(), is_on=bool(read_setting("ARRIVAL_CHECK")))
+    except PipelineError as error:
+        emit(Event.ARRIVAL_CHECKED, reason=str(error), asked=0)
 
 
 def _answer(
@@ -163,6 +183,17 @@ def _respond(response: Response) -> func.HttpResponse:
 @cache
 def _toolbox() -> Toolbox:
     return open_toolbox()
+
+
+@cache
+def _arrival_tools() -> ArrivalTools:
+    toolbox = _toolbox()
+    return ArrivalTools(
+        ledger=toolbox.ledger,
+        workspace=toolbox.workspace,
+        clock=toolbox.clock,
+        destination=toolbox.destination,
+    )
 
 
 @cache

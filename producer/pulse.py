@@ -154,6 +154,7 @@ def _standing(view: View) -> Pulse:
         gaps=[problem.kind for problem in view.problems].count(ProblemKind.GAP),
         books_balance=all(each.fate.balanced for each in view.runs),
         paused_until=view.paused_until,
+        arrived_after_seconds=view.arrival.median_seconds,
     )
 
 

@@ -7,6 +7,7 @@ owns the states and the moves between them, and `tables` is the only one that kn
 from dataclasses import dataclass
 
 from common.ledger.acts import Acts
+from common.ledger.arrivals import Arrivals
 from common.ledger.chunks import Chunks
 from common.ledger.control import Control
 from common.ledger.poison import Poison
@@ -33,6 +34,7 @@ class Ledger:
     pulses: Pulses
     acts: Acts
     versions: Versions
+    arrivals: Arrivals
 
 
 def open_ledger(tables: Tables) -> Ledger:
@@ -47,4 +49,5 @@ def open_ledger(tables: Tables) -> Ledger:
         pulses=Pulses(tables),
         acts=Acts(tables),
         versions=Versions(tables),
+        arrivals=Arrivals(tables),
     )

@@ -28,6 +28,7 @@ MAX_BYTES: Final = 16 * 1024
 
 _MAX_TIME: Final = 2**48
 _MAX_CONFIDENCE: Final = 100
+_MAX_HASH: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,8 @@ class Sample:
     """One accepted indicator, as it was sent.
 
     `modified` and `valid_until` are in milliseconds since 1970, None where it has no end;
-    `confidence` is None where it has none. `rank` is its place in the sample of its chunk.
+    `confidence` is None where it has none. `destination` is a hash of the workspace that accepted
+    it, and `rank` its place in the sample of its chunk.
     """
 
     id: str
@@ -44,17 +46,20 @@ class Sample:
     confidence: int | None = None
     valid_until: int | None = None
     revoked: bool = False
+    destination: int = 0
     rank: int = 0
 
 
-def samples_of(indicators: Iterable[Any], *, at: datetime) -> tuple[Sample, ...]:
-    """Return the sample of indicators that were accepted `at`: those with the lowest hashes.
+def samples_of(
+    indicators: Iterable[Any], *, at: datetime, destination: str = ""
+) -> tuple[Sample, ...]:
+    """Return the sample of indicators that `destination` accepted: those with the lowest hashes.
 
     What has no usable id or `modified` is passed over.
     """
     named = [(id_hash(one["id"]), one) for one in indicators if _is_named(one)]
     named.sort(key=itemgetter(0))
-    found = (_sample_of(one, at=at) for _, one in named)
+    found = (_sample_of(one, at=at, destination=id_hash(destination)) for _, one in named)
     return of_chunk(islice((one for one in found if one is not None), OF_A_CHUNK))
 
 
@@ -85,6 +90,7 @@ def pack_samples(samples: Iterable[Sample]) -> bytes:
             "confidence": one.confidence,
             "until": one.valid_until,
             "revoked": one.revoked,
+            "to": one.destination,
             "rank": one.rank,
         }
         for one in samples
@@ -106,7 +112,7 @@ def unpack_samples(stored: object) -> tuple[Sample, ...]:
     return tuple(one for one in found if one is not None)
 
 
-def _sample_of(indicator: Mapping[str, Any], *, at: datetime) -> Sample | None:
+def _sample_of(indicator: Mapping[str, Any], *, at: datetime, destination: int) -> Sample | None:
     modified, confidence = _time_of(indicator.get("modified")), indicator.get("confidence")
     if modified is None:
         return None
@@ -117,6 +123,7 @@ def _sample_of(indicator: Mapping[str, Any], *, at: datetime) -> Sample | None:
         confidence=confidence if _is_number(confidence, _MAX_CONFIDENCE) else None,
         valid_until=_time_of(indicator.get("valid_until")),
         revoked=indicator.get("revoked") is True,
+        destination=destination,
     )
 
 
@@ -124,7 +131,7 @@ def _read(stored: Mapping[str, Any]) -> Sample | None:
     name, modified, accepted = (stored.get(key) for key in ("id", "modified", "accepted"))
     if not (_is_id(name) and _is_time(modified) and _is_time(accepted)):
         return None
-    confidence, until, rank = (stored.get(key) for key in ("confidence", "until", "rank"))
+    confidence, until = stored.get("confidence"), stored.get("until")
     return Sample(
         id=stored["id"],
         modified=stored["modified"],
@@ -132,7 +139,8 @@ def _read(stored: Mapping[str, Any]) -> Sample | None:
         confidence=confidence if _is_number(confidence, _MAX_CONFIDENCE) else None,
         valid_until=until if _is_time(until) else None,
         revoked=stored.get("revoked") is True,
-        rank=stored["rank"] if _is_number(rank, OF_A_CHUNK) else OF_A_CHUNK,
+        destination=_number(stored.get("to"), _MAX_HASH, otherwise=0),
+        rank=_number(stored.get("rank"), OF_A_CHUNK, otherwise=OF_A_CHUNK),
     )
 
 
@@ -169,6 +177,10 @@ def _is_time(value: object) -> bool:
 
 def _is_number(value: object, limit: int) -> bool:
     return type(value) is int and 0 <= value <= limit
+
+
+def _number(value: Any, limit: int, *, otherwise: int) -> int:
+    return int(value) if _is_number(value, limit) else otherwise
 
 
 def _time_of(value: object) -> int | None:

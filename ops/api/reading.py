@@ -48,8 +48,9 @@ def run(toolbox: Toolbox, asked: parameters.OneRun) -> Answer:
     by_state: dict[str, int] = defaultdict(int)
     for chunk in chunks:
         by_state["void" if chunk.void else chunk.state.value] += 1
+    arrival = ledger.arrivals.read().of(chosen.run_id)
     return {
-        "run": describe_run(RunView(run=chosen, fate=reconcile(chosen, chunks))),
+        "run": describe_run(RunView(run=chosen, fate=reconcile(chosen, chunks), arrival=arrival)),
         "chunks": dict(by_state),
         "poison": [
             describe_entry(entry)

@@ -20,6 +20,7 @@ PARAMETERS: Final = {
     "{Value}": "192.0.2.1",
     "{credentialEnds}": "2027-01-31",
     "{asked}": "IjE5Mi4wLjIuMSI=",
+    "{ids}": "WyJpbmRpY2F0b3ItLTEiXQ==",
 }
 """What a workbook, the template or the app puts in place of its parameters, for example."""
 

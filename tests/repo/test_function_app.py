@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from common.queues import POISON_QUEUE, SYNC_QUEUE, UPLOAD_QUEUE
 from common.settings import DEFAULT_SCHEDULE, STORAGE_CONNECTION, describe_settings
 from consumer import sentinel
 from consumer.pacing import MAX_WAIT
+from local.functions_host.ncrontab import next_occurrence
 from ops.checks import FUNCTIONS
+from ops.triggers import ARRIVAL_SCHEDULE
 from producer.lumen import CONNECT_TIMEOUT, READ_TIMEOUT
 from scripts.package import deployed
 from tests.patience import PATIENCE
@@ -189,18 +191,32 @@ def test_the_queues_are_those_that_the_code_sends_to(
     assert {binding["connection"] for binding in found.values()} == {STORAGE_CONNECTION}
 
 
-def test_the_timer_has_the_default_schedule_and_does_not_run_on_startup(
+def test_the_timers_have_their_schedules_and_do_not_run_on_startup(
     functions: dict[str, list[dict[str, Any]]],
 ) -> None:
     """An unset or empty setting means every 15 minutes; a deployment is no reason to run."""
-    (timer,) = triggers(functions, "timerTrigger").values()
-    assert (timer["schedule"], timer["runOnStartup"]) == (DEFAULT_SCHEDULE, False)
+    timers = triggers(functions, "timerTrigger")
+    assert {name: timer["schedule"] for name, timer in timers.items()} == {
+        "lumen_sync": DEFAULT_SCHEDULE,
+        "arrival_check": ARRIVAL_SCHEDULE,
+    }
+    assert {timer["runOnStartup"] for timer in timers.values()} == {False}
 
 
 def test_the_schedule_is_a_setting() -> None:
     """LUMEN_SCHEDULE reaches the trigger."""
-    (timer,) = triggers(run(DESCRIBE, LUMEN_SCHEDULE="0 0 * * * *"), "timerTrigger").values()
-    assert timer["schedule"] == "0 0 * * * *"
+    timers = triggers(run(DESCRIBE, LUMEN_SCHEDULE="0 0 * * * *"), "timerTrigger")
+    assert timers["lumen_sync"]["schedule"] == "0 0 * * * *"
+    assert timers["arrival_check"]["schedule"] == ARRIVAL_SCHEDULE
+
+
+def test_the_check_of_arrivals_fires_between_two_syncs() -> None:
+    """Seven minutes behind each: what the sync before has sent has had the time to arrive."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for sync in range(4):
+        due = next_occurrence(DEFAULT_SCHEDULE, start + timedelta(minutes=15 * sync))
+        after = next_occurrence(ARRIVAL_SCHEDULE, due) - due
+        assert after == timedelta(minutes=7)
 
 
 def test_every_http_function_but_health_needs_a_key(
