@@ -8,6 +8,7 @@ Azure. Not obvious: a started host is only one *instance*; starting more is what
 import secrets
 import uuid
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,8 @@ from local.services.azurite import DEVELOPMENT_ACCOUNT, Azurite, Service
 from local.services.entra import Entra
 from local.services.feed import Feed
 from local.services.held_messages import HeldMessages
+from local.services.http_simulator import HttpSimulator
+from local.services.log_analytics import AUDIENCE, LogAnalyticsApi
 from local.services.lumen_api import LumenApi, LumenBehaviour
 from local.services.sentinel_api import SentinelApi, SentinelBehaviour
 from local.services.storage_proxy import StorageProxy
@@ -64,11 +67,13 @@ class LocalCloud:
         latency: float | tuple[float, float] = 0.0,
         seed: int = 0,
         proxied: bool = False,
+        shows: bool = False,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         """`settings` are added to, or replace, those of the local cloud.
 
-        `proxied` puts a `StorageProxy` between the hosts and Azurite. Times are in seconds.
+        `proxied` puts a `StorageProxy` between the hosts and Azurite. `shows`: the workspace keeps
+        what Sentinel accepts, whole, for those who query it. Times are in seconds.
         Sentinel counts its limit over any `window_seconds`; a shorter window than its minute
         shows the same rate in less time.
         """
@@ -115,7 +120,18 @@ class LocalCloud:
             seed=seed,
             behaviour=sentinel,
         )
+        self.workspace = LogAnalyticsApi(
+            workspace_id=self._workspace_id,
+            token_is_valid=partial(self.entra.token_is_valid, audience=AUDIENCE),
+            certificates=self._certificates,
+        )
+        if shows:
+            self.sentinel.shown_in = self.workspace.ingest
         self.hosts: list[HostProcess] = []
+
+    @property
+    def _services(self) -> tuple[HttpSimulator, ...]:
+        return (self.lumen, self.entra, self.sentinel, self.workspace)
 
     @property
     def connection_string(self) -> str:
@@ -144,6 +160,7 @@ class LocalCloud:
             "CLIENT_SECRET": self._client_secret,
             "ENTRA_AUTHORITY_HOST": self.entra.url,
             "SENTINEL_BASE_URL": self.sentinel.url,
+            "SENTINEL_QUERY_URL": self.workspace.url,
             "PipelineStorage": self._azurite.connection_string(self._account, via=via),
             "PYTHON_THREADPOOL_THREAD_COUNT": "24",
             **self._certificates.environment(),
@@ -157,6 +174,7 @@ class LocalCloud:
         """
         self._workspace_id = workspace_id or str(uuid.uuid4())
         self.sentinel.move_to(self._workspace_id)
+        self.workspace.move_to(self._workspace_id)
 
     def override_settings(self, settings: Mapping[str, str]) -> None:
         """Give hosts that are started from now on other settings."""
@@ -197,7 +215,7 @@ class LocalCloud:
         return host
 
     def __enter__(self) -> Self:
-        for part in (self.lumen, self.entra, self.sentinel):
+        for part in self._services:
             part.start()
         if self.proxy is not None:
             self.proxy.start()
@@ -213,5 +231,5 @@ class LocalCloud:
             host.__exit__(kind, error, trace)
         if self.proxy is not None:
             self.proxy.stop()
-        for part in (self.lumen, self.entra, self.sentinel):
+        for part in self._services:
             part.stop()

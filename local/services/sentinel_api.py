@@ -100,6 +100,8 @@ class SentinelApi(HttpSimulator):
         self.latency = latency
         self.objects: dict[str, dict[str, Any]] = {}
         """The last accepted version of every object, filled with ``keep_objects`` only."""
+        self.shown_in: Callable[[list[dict[str, Any]]], None] | None = None
+        """Called with what each request had accepted: the table in which it is to show."""
         self._keep_objects = keep_objects
         self._workspace_id = workspace_id
         self._token_is_valid = token_is_valid
@@ -214,6 +216,8 @@ class SentinelApi(HttpSimulator):
                     if self._keep_objects:
                         self.objects[found["id"]] = found
             delay = self._draw_latency()
+        if self.shown_in is not None:
+            self.shown_in([found for at, found in enumerate(objects) if at not in problems])
         body = orjson.dumps({"errors": errors}) if errors else behaviour.success_body
         return Response(200, body, delay=delay)
 

@@ -37,6 +37,9 @@ REST: Final = ("pending", "rejected", "poisoned")
 """Columns of the table of runs, the second ones where any run has one: together with `books`, and
 without `enqueued` where all of those are there, they fit 80 characters. `runs ID` has all."""
 
+MINUTE: Final = 60
+HOUR: Final = 3600
+
 SHORTEST: Final = 15
 """Characters of a run's id that a table shows at least: its time."""
 
@@ -114,11 +117,32 @@ def print_status(found: Row) -> None:
     last = f"{moment(found['last_success'])} UTC" if found["last_success"] else "never"
     say()
     say(f"last upload accepted   {last}")
+    say(f"arrived                {arrived(found['arrival'])}")
     say(f"on the queue           {found['queue_depth']} chunks ({drain})")
     say(f"poison kept            {found['poison_kept']}")
     say(f"on the poison queue    {found['poison_queue_depth']}")
     say()
     print_runs(found["runs"])
+
+
+def arrived(found: Mapping[str, Any]) -> str:
+    """Return in words how much of a sample has arrived in the workspace. Pure."""
+    if found["off"]:
+        return "not asked: ARRIVAL_CHECK is false"
+    if found["sampled"] is None:
+        return "not known yet" if found["trouble"] == "" else "not known, see above"
+    seconds = found["arrived_after_seconds"]
+    median = "" if seconds is None else f", median {span(seconds)}"
+    return f"{found['arrived']} of {found['sampled']}{median}"
+
+
+def span(seconds: float) -> str:
+    """Return a time in the unit that fits it. Pure."""
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * HOUR:
+        return f"{seconds / MINUTE:.0f} min"
+    return f"{seconds / HOUR:.1f} h"
 
 
 def _history(transport: Transport, *, hours: int, output: Output) -> int:

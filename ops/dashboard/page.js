@@ -156,7 +156,7 @@ function showVerdict(status, pulses) {
     ["Queue", status.queue_depth, drain === null ? "chunks; nothing is accepted now" : `chunks; ${whole.format(drain)} min to drain`],
     ["Consumer", newest.rate_per_minute, "accepted a minute"],
     ["Sentinel", day("accepted"), "accepted in a day"],
-    ["Arrived", newest.arrived_after_seconds, "s after acceptance"],
+    ["Arrived", status.arrival.arrived, arrivedOf(status.arrival)],
   ];
   $("pipeline").replaceChildren(
     ...steps.map(([name, value, what]) =>
@@ -164,6 +164,13 @@ function showVerdict(status, pulses) {
     ),
   );
   $("controls").replaceChildren(...controls(status));
+}
+
+function arrivedOf(arrival) {
+  if (arrival.off) return "not asked: ARRIVAL_CHECK is false";
+  if (arrival.sampled === null) return "not known yet";
+  const seconds = arrival.arrived_after_seconds;
+  return `of a sample of ${whole.format(arrival.sampled)}${seconds === null ? "" : `, ${whole.format(seconds)} s after acceptance`}`;
 }
 
 function controls(status) {

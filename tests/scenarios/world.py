@@ -19,6 +19,7 @@ from azure.storage.queue import QueueClient
 from common.clock import SystemClock
 from common.envelope import decode_envelope, encode_envelope
 from common.ledger import Ledger, open_ledger
+from common.ledger.arrivals import ArrivalBook
 from common.ledger.chunks import Chunk
 from common.ledger.poison import PoisonRecord, PoisonState
 from common.ledger.problems import Problem, ProblemKind, Problems
@@ -226,6 +227,14 @@ class World:
     def waiting(self) -> list[Chunk]:
         """The chunks of which something is still to be sent."""
         return [chunk for chunk in self.chunks() if chunk.to_send]
+
+    def check_arrival(self, host: HostProcess) -> ArrivalBook:
+        """Fire the timer that asks the workspace, and return what is known when it has ended."""
+        ended = "Executed 'Functions.arrival_check'"
+        before = host.log_text().count(ended)
+        host.invoke_admin("arrival_check")
+        until(lambda: host.log_text().count(ended) > before, "the check has ended")
+        return self.ledger.arrivals.read()
 
     def fold_all(self, host: HostProcess) -> None:
         """Let ticks fold every row away, as those of the next hour would."""

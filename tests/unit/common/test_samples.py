@@ -48,7 +48,9 @@ def test_the_lowest_hashes_are_the_sample_of_a_chunk() -> None:
 def test_a_sample_is_what_was_sent() -> None:
     """The values that are compared, in clear; what is none is left out."""
     (one,) = samples_of(
-        [indicator(1, confidence=80, valid_until="2026-02-01T00:00:00Z", revoked=True)], at=START
+        [indicator(1, confidence=80, valid_until="2026-02-01T00:00:00Z", revoked=True)],
+        at=START,
+        destination="here",
     )
     assert one == Sample(
         id="indicator--1",
@@ -57,6 +59,7 @@ def test_a_sample_is_what_was_sent() -> None:
         confidence=80,
         valid_until=1_769_904_000_000,
         revoked=True,
+        destination=id_hash("here"),
     )
     (odd,) = samples_of(
         [indicator(1, confidence="80", valid_until="never", revoked="true")], at=START

@@ -6,6 +6,8 @@ import json
 import azure.functions as func
 import pytest
 
+from common.errors import UnavailableError
+from common.ledger.arrivals import LastCheck
 from common.ledger.pulses import Books, Pulse
 from ops import triggers
 from ops.health_word import HealthWord
@@ -193,3 +195,38 @@ def test_health_asks_the_storage_at_most_every_ten_seconds(bench: Bench) -> None
     bench.clock.advance(11)
     call(triggers.health, request("GET", "health"))
     assert calls == ["pulses"] * 2
+
+
+def check(monkeypatch: pytest.MonkeyPatch, bench: Bench, value: str) -> LastCheck | None:
+    """Fire the timer of arrivals under a setting; return what is kept of the check."""
+    monkeypatch.setenv("ARRIVAL_CHECK", value)
+    triggers._arrival_tools.cache_clear()
+    triggers.arrival_check.build().get_user_function()(None)
+    return bench.toolbox.ledger.arrivals.read().last
+
+
+@pytest.mark.parametrize(("value", "is_off"), [("", False), ("true", False), ("false", True)])
+def test_the_check_of_arrivals_can_be_switched_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, value: str, *, is_off: bool
+) -> None:
+    """By the setting as it is at each call."""
+    last = check(monkeypatch, bench, value)
+    assert last is not None
+    assert (last.is_off, last.trouble) == (is_off, "")
+
+
+def test_a_check_that_cannot_be_made_fails_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong setting, or a storage that is away: one line says why."""
+    caplog.set_level("INFO")
+    assert check(monkeypatch, bench, "perhaps") is None
+    assert "ARRIVAL_CHECK: 'perhaps' is neither" in caplog.text
+
+    def away(table: str, operation: str) -> None:
+        raise UnavailableError("table control cannot be reached")
+
+    bench.tables.before = away
+    with pytest.raises(UnavailableError):
+        check(monkeypatch, bench, "true")  # of the look behind it: the check itself returned
+    assert "table control cannot be reached" in caplog.text
