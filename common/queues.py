@@ -24,13 +24,13 @@ UPLOAD_QUEUE: Final = "sentinel-upload"
 """Where chunks wait for their upload."""
 
 POISON_QUEUE: Final = UPLOAD_QUEUE + "-poison"
-"""Where the Functions host puts what failed `maxDequeueCount` times."""
+"""Where the Functions host puts messages that failed `maxDequeueCount` times."""
 
 SYNC_QUEUE: Final = "sync-requests"
 """Where an operator's request for a sync run wakes the producer."""
 
 SYNC_MESSAGE: Final = "sync"
-"""What its messages say; the row of the request says the rest."""
+"""The text of its messages; the row of the request has the details."""
 
 NEVER_EXPIRES: Final = -1
 """Time to live of a message that must not vanish; unset means 7 days
@@ -68,7 +68,7 @@ def drain_time(depth: int, *, requests_per_minute: float) -> timedelta:
 
 
 class SendQueue(Protocol):
-    """A queue as its senders see it."""
+    """A queue for its senders."""
 
     def send(self, text: str, *, delay: float = 0.0) -> None:
         """Enqueue `text`, invisible for `delay` seconds."""
@@ -80,7 +80,7 @@ class SendQueue(Protocol):
 
 
 class WatchedQueue(SendQueue, Protocol):
-    """A queue as operators see it."""
+    """A queue for operators."""
 
     def peek(self) -> list[str]:
         """Return the texts of the oldest visible messages, up to `MAX_PEEKED`; nothing changes."""
@@ -89,7 +89,7 @@ class WatchedQueue(SendQueue, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A message that was taken: hidden from others for a while, and not gone."""
+    """A message that was taken: hidden from others for a while, but not deleted."""
 
     text: str
     message_id: str
@@ -97,7 +97,7 @@ class Taken:
 
 
 class ReceiveQueue(WatchedQueue, Protocol):
-    """A queue as one sees it who also takes messages from it."""
+    """A queue for operators who also take messages from it."""
 
     def take(self, *, hidden_for: float) -> list[Taken]:
         """Return some of the visible messages, and hide them for so many seconds."""
@@ -146,7 +146,7 @@ class AzureQueue:
                 self._put(text, seconds)
 
     def depth(self) -> int:
-        """Return about how many messages there are, invisible ones included; 0 when no queue."""
+        """Return about how many messages there are, invisible ones included; 0 without a queue."""
         with storage_errors(f"queue {self._client.queue_name}", role=_ROLE):
             try:
                 return self._client.get_queue_properties().approximate_message_count or 0

@@ -1,7 +1,7 @@
 """Reconciliation: does every indicator of a run have a known fate? The conservation law, computed.
 
-Two sides wrote the numbers: the producer what it read and enqueued, the consumer what became of
-each chunk. That both agree is the proof; that they do not is shown, never smoothed over.
+The numbers come from two sides: the producer counts what it read and enqueued, the consumer records
+the outcome of each chunk. If both agree, that is the proof; if not, it is shown, never hidden.
 """
 
 from collections.abc import Iterable
@@ -49,8 +49,8 @@ def reconcile(run: Run, chunks: Iterable[Chunk]) -> Reconciliation:
     """Return the fate of the indicators of `run`, whose `chunks` are given. Pure.
 
     Void chunks are not in the books: their page was read again, or is in a gap. Nor are chunks
-    beyond the checkpoint: they are in it once their message is on the queue, or will be void.
-    Chunks that an operator discarded count as poisoned.
+    beyond the checkpoint: they enter the books once their messages are on the queue, or become
+    void. Chunks that an operator discarded count as poisoned.
     """
     counted = [chunk for chunk in chunks if not chunk.void and chunk.sequence < run.sequence]
     fate = sum((chunk.fate for chunk in counted), Fate())

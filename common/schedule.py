@@ -1,9 +1,9 @@
-"""How far the ticks of the schedule lie apart: one, and three in a row.
+"""The time between the ticks of the schedule: for one tick, and for three in a row.
 
 After three ticks without a complete run the feed is stale. The schedule is `LUMEN_SCHEDULE`, an
-NCRONTAB expression of second, minute, hour, day, month and weekday. Only how far its ticks lie
-apart is wanted here, so this is no timer: it looks at one week, and of a schedule by days of the
-month or months it knows only that there is a tick every month.
+NCRONTAB expression of second, minute, hour, day, month and weekday. Only the time between ticks is
+needed here, so this is not a timer: it reads one week, and takes a schedule by days of the month,
+or by months, as one tick a month.
 """
 
 import os
@@ -15,10 +15,11 @@ from typing import Final
 from common.settings import DEFAULT_SCHEDULE
 
 TICKS: Final = 3
-"""Ticks in a row without a complete run that are no accident."""
+"""After this many ticks in a row without a complete run, the feed is stale."""
 
 LEAST: Final = timedelta(minutes=45)
-"""However often the timer fires: one run may take 25 minutes (`RUN_TIME_BUDGET`)."""
+"""The least time, even if the timer fires often: one run may take 25 minutes
+(`RUN_TIME_BUDGET`)."""
 
 _MONTH: Final = timedelta(days=31)
 _DAY: Final = 24 * 60
@@ -30,9 +31,10 @@ _WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
 def read_stale_after(environ: Mapping[str, str] | None = None) -> timedelta:
-    """Return after how long without a complete run the feed is stale, by its schedule.
+    """Return the time without a complete run after which the feed is stale, by its schedule.
 
-    An unset schedule is the default; so is an unreadable one, with which no timer would fire.
+    An unset or unreadable schedule counts as the default; with an unreadable one no timer would
+    fire.
     """
     environ = os.environ if environ is None else environ
     return max(LEAST, span_of(environ.get("LUMEN_SCHEDULE", "").strip()))
@@ -49,7 +51,7 @@ def span_of(expression: str, *, ticks: int = TICKS) -> timedelta:
 def longest_span(expression: str, *, ticks: int = TICKS) -> timedelta:
     """Return the longest time from a tick to the one `ticks` after it, to the minute. Pure.
 
-    Raises `ValueError` for what is no schedule.
+    Raises `ValueError` for anything that is not a schedule.
     """
     fields = expression.split()
     if len(fields) != _FIELDS:

@@ -488,8 +488,8 @@ def read_storage_settings(
 ) -> StorageSettings:
     """Return where the pipeline's own storage is; raises `SettingsError`.
 
-    With `queues_only` a fault of the tables' endpoint is let pass: a message can be kept safe on
-    the queue all the same.
+    With `queues_only` a fault of the tables' endpoint is ignored: a message can still be kept safe
+    on the queue.
 
     `PipelineStorage` holds a connection string, or `PipelineStorage__queueServiceUri`,
     `__tableServiceUri`, `__credential` (`managedidentity`) and `__clientId` describe an

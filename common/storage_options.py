@@ -28,7 +28,7 @@ _REQUEST_ID: Final = "x-ms-request-id"
 
 
 class _ImpatientSession(PlainSession):
-    """A session whose answers do not say how long to wait, and with which no call lasts for long.
+    """A session that hides `Retry-After`, and whose calls end in time.
 
     The table client sleeps for as long as a `Retry-After` says, be it an hour; its own waits and
     the later tries of the work itself are bounded. A call that has used up its time is not tried
@@ -52,7 +52,7 @@ class _ImpatientSession(PlainSession):
 
 
 def client_options() -> dict[str, Any]:
-    """Return the keyword arguments that every storage client is made with.
+    """Return the keyword arguments for every storage client.
 
     The time limits belong to the transport: those of a client that is given one do nothing.
     """

@@ -1,6 +1,6 @@
 """The version of this code: the project's, the package's, the template's and the tag's.
 
-A test holds them together. Every log line carries it, so that a search tells which release spoke.
+A test keeps them equal. Every log line has it, so that a search shows which release logged it.
 """
 
 from typing import Final

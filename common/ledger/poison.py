@@ -75,7 +75,7 @@ class PoisonState(StrEnum):
     REPLAYED = "replayed"
     DISCARDED = "discarded"
     OTHER = "other"
-    """Of a later release, or not readable: listed and left alone."""
+    """Of a later release, or unreadable: listed, and never changed."""
 
 
 SETTLED_POISON: Final = frozenset({PoisonState.REPLAYED, PoisonState.DISCARDED})

@@ -1,7 +1,7 @@
-"""When each destination was last sent to: a row each, written before requests leave.
+"""When requests were last sent to each destination: a row each, written before requests leave.
 
-An operator who turns chunks over to another workspace must know that no request to the earlier one
-is under way, from any instance and with any outcome. Ages are by the storage's clock.
+Before an operator turns chunks over to another workspace, no request to the earlier one may be
+under way, from any instance. Ages are by the storage's clock.
 """
 
 import hashlib
@@ -16,10 +16,10 @@ TABLE: Final = "control"
 _PARTITION: Final = "sends"
 
 NOTE_EVERY: Final = 30.0
-"""Seconds for which one note of an instance stands for all of its requests."""
+"""Seconds for which one row write of an instance covers all of its requests."""
 
 QUIET_AFTER: Final = NOTE_EVERY + LONGEST_DELIVERY
-"""Seconds after the last note for which a request that it stands for may still be under way."""
+"""Seconds after the last write for which a covered request may still be under way."""
 
 
 class Sends:
@@ -31,10 +31,10 @@ class Sends:
         self._noted: dict[str, float] = {}
 
     def note(self, destination: str) -> None:
-        """Write that a request to `destination` is about to leave, unless a note says so already.
+        """Record that a request to `destination` is about to leave, if no recent write covers it.
 
-        Called before the look at the chunk's row: a request leaves within seconds of its look, or
-        not at all. Called by two threads at once: two notes.
+        Call it before the look at the chunk's row: a request leaves within seconds of its look, or
+        not at all. Called by two threads at once: two writes.
         """
         now = self._clock.boottime()
         noted = self._noted.get(destination)
@@ -45,7 +45,7 @@ class Sends:
         self._noted[destination] = now
 
     def age(self, destination: str) -> timedelta | None:
-        """Return how long ago `destination` was last noted; None when it never was."""
+        """Return how long ago `destination` was last recorded; None if never."""
         row = self._table.get(_PARTITION, _key(destination))
         return None if row is None else row.age
 

@@ -1,9 +1,9 @@
 """Send slots: one row that says when the next request to Sentinel may leave.
 
-The request budget belongs to the calling identity, so it cannot be kept in any instance's memory.
-Each sender reserves slots here, by compare-and-swap; a message then waits for its slot invisible
-on the queue, where waiting costs nothing. A 429 moves the row forward for everybody. One slot in
-many is *spare*: parts of split chunks take it, so that they do not wait behind a backlog.
+The request budget belongs to the calling identity, so no instance's memory can hold it. Each sender
+reserves slots here, by compare-and-swap; a message then waits for its slot invisible on the queue,
+which costs nothing. A 429 moves the row forward for all senders. Some slots are *spare*: parts of
+split chunks take them, so that they do not wait behind a backlog.
 """
 
 import threading
@@ -23,8 +23,8 @@ _KEY: Final = "send-slots"
 _TRIES: Final = 50
 
 TURN_WITHIN: Final = 20.0
-"""Seconds that a thread waits for its turn at the row. Longer only when storage does not answer:
-one call to it may last 20 s, and the threads of an instance together would last for minutes."""
+"""Seconds that a thread waits for its turn at the row. Without this limit, if storage does not
+answer (20 s a call), the threads of an instance would wait for minutes."""
 
 
 SPARE_EVERY: Final = 30.0
@@ -32,7 +32,7 @@ SPARE_EVERY: Final = 30.0
 split chunk finds a slot within seconds behind a backlog of hours. At 95 a minute one slot in 48."""
 
 SPARE_AT_MOST: Final = 8
-"""At a low rate, every eighth slot is spare and no more of them."""
+"""At a low rate at most every eighth slot is spare."""
 
 _NEAR: Final = 1e-3
 """Seconds that rounding may move a slot."""
@@ -70,8 +70,8 @@ class _Free:
 class Slots:
     """The slot row. Safe to use from several threads, which take turns.
 
-    Raises: what the table raises; `UnavailableError` when it is not one's turn in `TURN_WITHIN`;
-    `ConflictError` when the row does not stand still.
+    Raises: what the table raises; `UnavailableError` if a thread gets no turn in `TURN_WITHIN`;
+    `ConflictError` if the row keeps changing.
     """
 
     def __init__(self, tables: Tables, *, clock: Clock, requests_per_minute: float) -> None:
@@ -84,7 +84,7 @@ class Slots:
         self._lock = threading.Lock()
 
     def reserve(self, count: int) -> Reservation:
-        """Reserve `count` slots, none of them in the past and none that is spare.
+        """Reserve `count` slots, none in the past and none spare.
 
         If it dies halfway: the slots stay unused.
         """
@@ -100,7 +100,7 @@ class Slots:
         return self._move(plan)
 
     def reserve_soon(self) -> Reservation:
-        """Reserve one slot: the next ordinary one, or the next spare one where that is sooner."""
+        """Reserve one slot: the next ordinary one, or the next spare one if that is sooner."""
 
         def plan(free: _Free) -> tuple[_Free, Sequence[datetime]]:
             ordinary, spare = self._beside_spare(free.ordinary), self._spare(free.spare)
@@ -111,7 +111,7 @@ class Slots:
         return self._move(plan)
 
     def push(self, until: datetime) -> None:
-        """Let no slot that is reserved from now on lie before `until`."""
+        """Make all later reservations lie after `until`."""
         self._move(
             lambda free: (
                 _Free(ordinary=max(free.ordinary, until), spare=max(free.spare, until)),
@@ -134,7 +134,7 @@ class Slots:
             self._lock.release()
 
     def _move(self, plan: Callable[[_Free], tuple[_Free, Sequence[datetime]]]) -> Reservation:
-        """Write what `plan` makes of the free slots, none before now; return what it takes."""
+        """Apply `plan` to the free slots (none before now), write the rest, return what it took."""
         with self._turn():
             for _ in range(_TRIES):
                 now = self._clock.now()
@@ -155,7 +155,7 @@ class Slots:
         raise ConflictError("the send slots are too busy; try again")
 
     def _beside_spare(self, start: datetime) -> datetime:
-        """Return `start`, or where a spare slot is nearer than an interval, the slot behind it."""
+        """Return `start`; if a spare slot is nearer than an interval, the slot after it."""
         apart, behind = self.interval.total_seconds() - _NEAR, self._since_spare(start)
         if behind < apart:
             return start - timedelta(seconds=behind) + self.interval

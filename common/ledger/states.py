@@ -1,14 +1,13 @@
 """The states of a sync run and of a chunk, and every move between them: the one table.
 
-A chunk is `QUEUED` from when its row is written until an outcome is recorded, and again when an
-operator has replayed it. `UPLOADED` can be reached from everywhere, because a late or repeated
-delivery may always succeed; nothing leads away from it, because what Sentinel has is not lost. A
-queued chunk is discarded when an operator declares its message lost.
+A chunk is `QUEUED` from the write of its row until an outcome is recorded, and again after an
+operator has replayed it. `UPLOADED` can be reached from every state, because a late or repeated
+delivery may always succeed; it is final, because Sentinel does not lose what it accepted. A queued
+chunk is discarded when an operator declares its message lost.
 
-Once it was split, or a record of it was struck, the row holds a letter for each record, and the
-state follows from the letters. Beside its state a chunk may be *void*: a later epoch of its run has
-read its page again. It is not in the books and must not be sent; an answer that still comes is
-recorded all the same.
+Once it was split, or one of its records was struck, the row holds a letter for each record, and the
+state follows from the letters. A chunk may also be *void*: a later epoch of its run has read its
+page again. It is not in the books and must not be sent; a late answer is still recorded.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from typing import Final
 
 
 class RunState(StrEnum):
-    """Where a sync run stands."""
+    """The state of a sync run."""
 
     RUNNING = "running"
     INTERRUPTED = "interrupted"
@@ -25,11 +24,11 @@ class RunState(StrEnum):
     GAP = "gap"
     FAILED = "failed"
     OTHER = "other"
-    """Of a later release, or not readable: listed and left alone."""
+    """Of a later release, or unreadable: listed, and never changed."""
 
 
 class ChunkState(StrEnum):
-    """Where a chunk stands."""
+    """The state of a chunk."""
 
     QUEUED = "queued"
     UPLOADED = "uploaded"
@@ -37,7 +36,7 @@ class ChunkState(StrEnum):
     DISCARDED = "discarded"
     STRUCK = "struck"
     OTHER = "other"
-    """Of a later release, or not readable: listed and left alone."""
+    """Of a later release, or unreadable: listed, and never changed."""
 
 
 RUN_MOVES: Final[Mapping[RunState, frozenset[RunState]]] = {
@@ -59,11 +58,11 @@ CHUNK_MOVES: Final[Mapping[ChunkState, frozenset[ChunkState]]] = {
 }
 
 SETTLED_CHUNKS: Final = frozenset({ChunkState.UPLOADED, ChunkState.DISCARDED, ChunkState.STRUCK})
-"""States in which nothing of a chunk is to be sent any more."""
+"""States in which no record of a chunk is to be sent any more."""
 
 
 class Letter(StrEnum):
-    """What became of one record of a chunk."""
+    """The outcome of one record of a chunk."""
 
     PENDING = "."
     ACCEPTED = "A"
@@ -124,10 +123,10 @@ def state_of(letters: str) -> ChunkState:
 
 
 OPEN_RUNS: Final = frozenset(state for state, moves in RUN_MOVES.items() if moves)
-"""States of a run that has something left to do."""
+"""States of an unfinished run."""
 
 CLOSED_RUNS: Final = frozenset({RunState.COMPLETE, RunState.GAP, RunState.FAILED})
-"""States of a run that is over, so that its rows may be folded."""
+"""States of a finished run, whose rows may be folded."""
 
 
 def member_of[T: StrEnum, D](names: type[T], name: object, otherwise: D) -> T | D:

@@ -35,7 +35,7 @@ MAX_BATCH_ENTITIES: Final = 100
 read 2026-11-22; also less than 4 MiB in all)."""
 
 MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
-"""Kept under the 4 MiB of a transaction: base64 and XML around the values need room."""
+"""Less than the 4 MiB of a transaction: base64 and XML around the values need room."""
 
 MAX_BINARY_PROPERTY: Final = 64 * 1024
 """A binary property holds at most 64 KiB
@@ -44,9 +44,9 @@ read 2026-11-22)."""
 
 _RETRIES: Final = 3
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE", "POST"})
-"""Methods of a call that may be sent again when its answer is lost. Left alone, the SDK does so
-with reads, PUT and DELETE only (azure-core, RetryPolicy, read 2026-11-22): not with a merge (PATCH)
-nor a transaction (POST). An insert is a POST, too, and is not sent again: it would meet itself."""
+"""Methods of calls that are repeated if the answer is lost. By default the SDK repeats only reads,
+PUT and DELETE (azure-core, RetryPolicy, read 2026-11-22), neither a merge (PATCH) nor a transaction
+(POST). An insert is a POST, too, and is not repeated: it would conflict with itself."""
 
 MAX_PAGE_ENTITIES: Final = 1000
 """Most entities that a query may ask for in one answer; more is refused
@@ -60,8 +60,8 @@ Value = str | int | float | bool | bytes | datetime | None
 class Row:
     """One entity: its two keys, its properties, and the ETag under which it was read.
 
-    `age` is how long before the read it was written last, both by the storage's own clock: no
-    instance's clock is in it. Only `get` tells it.
+    `age` is the time from its last write to the read, by the storage's own clock. Only `get`
+    returns it.
     """
 
     partition: str
@@ -72,7 +72,7 @@ class Row:
 
 
 class Action(Enum):
-    """What an operation of a transaction does; when it fails, all the others fail with it."""
+    """What an operation of a transaction does; if it fails, the whole transaction fails."""
 
     INSERT = "insert"
     """Fails when the row exists."""
@@ -102,7 +102,7 @@ class Table(Protocol):
     def insert(self, row: Row) -> str:
         """Create the row and return its ETag; `ConflictError` when it exists.
 
-        An answer that is lost is `UnavailableError`; after a 500 the row may be our own.
+        A lost answer raises `UnavailableError`; after a 500 the row may be our own.
         """
         ...
 
@@ -115,24 +115,24 @@ class Table(Protocol):
         ...
 
     def replace(self, row: Row) -> str:
-        """Replace the row read under `row.etag`; `ConflictError` when it changed or went.
+        """Replace the row read under `row.etag`; `ConflictError` if it changed or is gone.
 
-        A conflict may be with our own write: when its answer is lost, it is sent again and finds
-        the row changed. A caller that must tell the two apart reads the row again.
+        The conflict may be with our own write: if its answer is lost, it is sent again and finds
+        the row changed. A caller that must tell the two apart re-reads the row.
         """
         ...
 
     def transact(self, operations: Sequence[Operation]) -> list[str]:
         """Do all `operations` or none; return the ETag of each row, empty for one that is deleted.
 
-        All rows are of one partition, each is named once, and there are at most
-        `MAX_BATCH_ENTITIES`. Raises `ConflictError` when one of them fails for its `Action`'s
-        reason; as with `replace`, it may be with our own write.
+        All rows are of one partition, each occurs once, and there are at most `MAX_BATCH_ENTITIES`.
+        Raises `ConflictError` if one of them fails for its `Action`'s reason; as with `replace`,
+        the conflict may be with our own write.
         """
         ...
 
     def delete(self, partition: str, key: str) -> None:
-        """Remove the row; nothing happens when it is not there."""
+        """Remove the row; nothing happens if it does not exist."""
         ...
 
     def query(
@@ -148,10 +148,9 @@ class Table(Protocol):
     ) -> Iterator[Row]:
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
-        With `key` only those of that row key, with `from_key` those at or behind it, with
-        `before_key` those before it, and with `partitions_below` those whose partition comes before
-        it. With `select` only these properties are read; such a part of a row has no ETag, so that
-        it cannot be written back as if it were whole.
+        `key` selects one row key, `from_key` those at or behind it, `before_key` those before it,
+        and `partitions_below` partitions before it. With `select` only these properties are read;
+        such a part of a row has no ETag, so that it cannot be written back as if it were whole.
         """
         ...
 
@@ -174,7 +173,7 @@ class AzureTables:
     def __init__(
         self, storage: StorageSettings, *, credential: TokenCredential | None = None
     ) -> None:
-        # Four tries in 5 s of waits: the invocation is billed. The SDK's own default is ten.
+        # Four tries with 5 s of waits, because waiting is billed. The SDK's own default is ten.
         options = client_options() | {"retry_total": _RETRIES}
         if storage.connection_string is not None:
             try:
@@ -290,7 +289,7 @@ class AzureTable:
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         count = 0
-        if limit == 0:  # pages of no entities would never end
+        if limit == 0:  # pages without entities would never end
             return
         wanted = {
             "PartitionKey eq": partition,
@@ -313,7 +312,7 @@ class AzureTable:
     def _pages(
         self, conditions: Mapping[str, str], limit: int | None, select: Sequence[str] | None
     ) -> Iterator[Any]:
-        """Return the pages of a query; nothing is asked for before the first is taken."""
+        """Return the pages of a query; nothing is requested before the first one is taken."""
         options: dict[str, Any] = {
             "results_per_page": None if limit is None else min(limit, MAX_PAGE_ENTITIES),
             "select": None if select is None else ["PartitionKey", "RowKey", *select],
@@ -329,7 +328,7 @@ class AzureTable:
     def _next_page(
         self, pages: Iterator[Any], select: Sequence[str] | None, *, is_first: bool
     ) -> list[Row] | None:
-        """Return the rows of the next page; None behind the last, or without a table."""
+        """Return the rows of the next page; None after the last, or without a table."""
         with _translated(self._client.table_name):
             try:
                 page = next(pages, None)
@@ -337,7 +336,7 @@ class AzureTable:
                     return None
                 return [_row(one) if select is None else _part(one, select) for one in page]
             except HttpResponseError as error:
-                # A table that goes meanwhile was not read whole.
+                # A table that was deleted meanwhile was not read whole.
                 if not is_first or not is_absent(error):
                     raise
                 return None
@@ -353,7 +352,7 @@ class AzureTable:
                 )
 
     def _with_table(self, operation: Any) -> Any:
-        """Run `operation`; make the table and run it again when there is none yet."""
+        """Run `operation`; if there is no table yet, make it and run the operation again."""
         with _translated(self._client.table_name):
             try:
                 return operation()
@@ -366,7 +365,7 @@ class AzureTable:
 
 
 def put_over(table: Table, row: Row, *, known: Row | None) -> str:
-    """Write a row over the one that was read, or as a new one where none was; return its ETag.
+    """Replace the row that was read, or insert a new one if there was none; return its ETag.
 
     Raises `ConflictError` if another writer changed the row in between.
     """
@@ -376,10 +375,10 @@ def put_over(table: Table, row: Row, *, known: Row | None) -> str:
 
 
 def remove_all(table: Table, rows: Iterable[Row]) -> int:
-    """Remove `rows` as they were read, in transactions; return how many went.
+    """Remove `rows` if unchanged since they were read, in transactions; return how many.
 
-    A row that changed since stays; nothing is raised for it, nor for one that is gone. A
-    transaction fails as a whole for one such row: then each is tried alone.
+    A row that changed stays; neither that nor a missing row raises. One such row fails a whole
+    transaction; then each row is tried alone.
     """
     removed = 0
     for _, group in groupby(rows, key=lambda row: row.partition):
@@ -419,9 +418,9 @@ def _in_batch(operation: Operation) -> tuple[str, dict[str, Any], dict[str, Any]
 
 
 def _age(written: datetime | None, answered: Sequence[str]) -> timedelta | None:
-    """Return how long before the answer a row was written; None when the storage did not say.
+    """Return how long before the answer a row was written; None if the storage did not say.
 
-    Both are the storage's times; `Date` is of whole seconds.
+    Both are the storage's times; `Date` has whole seconds.
     """
     if written is None or not answered or not answered[-1]:
         return None
@@ -475,7 +474,7 @@ def _row(entity: Any) -> Row:
 
 
 def _part(entity: Any, select: Sequence[str]) -> Row:
-    """Return what was selected of an entity; what it does not have may come as None."""
+    """Return the selected properties of an entity; missing ones may come as None."""
     data = {name: _plain(entity[name]) for name in select if entity.get(name) is not None}
     return Row(partition=entity["PartitionKey"], key=entity["RowKey"], data=data)
 

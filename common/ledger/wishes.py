@@ -1,8 +1,8 @@
 """Wishes: records that an operator asks to be sent once more, after Sentinel refused them.
 
 A wish is a row with the record's content, under a hash of it: asking twice makes one row. The
-producer takes wishes in front of the first page of its next run, whose head names them, and removes
-them by their ETags when the run is complete. So a wish that is made again meanwhile stays.
+producer takes wishes before the first page of its next run, whose head names them, and removes them
+by their ETags when the run is complete. So a wish that is repeated meanwhile stays.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _KEY_DIGITS: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """A record to send: its JSON, of which rejection, when it was asked for, and by whom."""
+    """A record to send: its JSON, its rejection, when it was asked for, and by whom."""
 
     content: bytes
     rejection: str
@@ -30,7 +30,7 @@ class Wish:
 
     @property
     def key(self) -> str:
-        """The key of its row: the same content, the same row."""
+        """The key of its row: equal content, equal key."""
         return hashlib.sha256(self.content).hexdigest()[:_KEY_DIGITS]
 
 
@@ -71,5 +71,5 @@ class Wishes:
         return self._table.get(WISHES, wish.key) is not None
 
     def remove(self, wishes: Iterable[WishRef]) -> None:
-        """Remove wishes, each as it was named; one that was made again since stays."""
+        """Remove wishes by their ETags; one that was repeated since stays."""
         remove_all(self._table, (Row(partition=WISHES, key=w.key, etag=w.etag) for w in wishes))
