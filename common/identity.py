@@ -98,7 +98,7 @@ _CHECK_STORAGE: Final = (
 
 
 class TokenSource(Protocol):
-    """Where bearer tokens for Sentinel come from."""
+    """A source of bearer tokens for Sentinel."""
 
     def token(self) -> str:
         """Return a valid token, from the cache where possible."""
@@ -188,7 +188,7 @@ class StorageIdentity:
         self._tokens: dict[str, _Tokens] = {}
 
     def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
-        """Return a token for the one scope; an SDK's other wishes have no meaning here."""
+        """Return a token for the one scope; an SDK's other arguments are ignored."""
         (scope,) = scopes
         resource = scope.removesuffix("/.default")
         with self._lock:

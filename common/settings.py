@@ -69,7 +69,7 @@ class StorageSettings:
 
 
 class _Fault(ValueError):
-    """What is wrong with one value, and the remedy; never the value of a secret."""
+    """A fault of one value, with the remedy; never the value of a secret."""
 
 
 def _secret(value: str) -> Secret:
@@ -115,7 +115,7 @@ _NUMBER: Final = re.compile(r"[-+]?\d{1,9}(\.\d{0,6})?")
 _EXPRESSION: Final = re.compile(
     r"(?=\S+(\s+\S+){3,6}\Z)([*/,\s-]|(?<!\w)(\d{1,2}|[A-Za-z]{3})(?!\w))+"
 )
-"""What a value that was meant for a setting looks like. What does not may be a secret."""
+"""The form of a value meant for a setting; a value of another form may be a secret."""
 
 
 def _redacted(value: str, alphabet: re.Pattern[str]) -> str:

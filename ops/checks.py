@@ -1,4 +1,4 @@
-"""What the doctor asks: settings, storage, Entra, Sentinel, Lumen, the clock, the host, versions.
+"""The doctor's checks: settings, storage, Entra, Sentinel, Lumen, the clock, the host, versions.
 
 Each check is a function of the border, behind which everything foreign is; it returns lines and
 never a secret. Checks change nothing but one send slot, and one row that is written and removed

@@ -1,8 +1,8 @@
 """Judge one object of Lumen's feed: sent, left out, or invalid. Pure.
 
 An indicator is sent as its canonical JSON: keys sorted, no spaces, whole numbers as integers. The
-same bytes are hashed to its fingerprint and posted to Sentinel, so what is remembered is what was
-sent, and neither key order nor number format of the source matters. This module does no I/O and
+same bytes are hashed to its fingerprint and posted to Sentinel, so the
+fingerprint is of exactly the bytes that were sent, and key order and number format do not matter. This module does no I/O and
 knows neither pages nor chunks.
 """
 
@@ -41,7 +41,7 @@ _MAX_SHOWN: Final = 100
 
 
 class PatternKind(StrEnum):
-    """What an indicator's pattern is about; a pattern may be about both."""
+    """The kinds of pattern; a pattern may be of both."""
 
     IPV4 = "ipv4-addr"
     DOMAIN = "domain-name"
@@ -151,7 +151,7 @@ class Filters:
 
 
 class Lookup(Protocol):
-    """What is known of indicators."""
+    """The known versions of indicators."""
 
     def look(self, id_hashes: Sequence[int]) -> Mapping[int, KnownVersion]:
         """Return the known version of each id, by position; unknown ids are left out."""
@@ -172,8 +172,8 @@ def judge_page(
 ) -> Iterator[Verdict]:
     """Yield a verdict on each object of a page, in order; never raises for bad content.
 
-    An indicator that does not fit in a message is invalid. What is to be sent is remembered in
-    `known`, so that a later object of the same id is compared with it.
+    An indicator that does not fit in a message is invalid. Indicators to send are remembered
+    in `known`, so that a later object of the same id is compared with them.
     """
     page = _examine_page(list(records), filters)
     page.look_up(known)
@@ -387,7 +387,7 @@ def refused(indicator: Indicator, reason: str) -> Invalid:
 def canonical_json(record: dict[str, Any]) -> bytes:
     """Return `record` as JSON in UTF-8 with sorted keys and no spaces; 1.0 is written as 1.
 
-    Raises `TypeError` or `ValueError` for what has no such form (lone surrogates, huge numbers).
+    Raises `TypeError` or `ValueError` for values without such a form (lone surrogates, huge numbers).
     """
     body = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
     if _WHOLE_FLOAT.search(body):

@@ -181,7 +181,7 @@ class _Sync:
         self._deadline = self._renewed + config.time_budget
 
     def do_what_is_due(self) -> Run:
-        """Resume what is open, else start a run; return the one worked on last."""
+        """Resume open runs, else start one; return the last one worked on."""
         asked = self._ledger.control.sync_request()
         run = self.resume_open_runs()
         if run is None or run.state is RunState.GAP:
@@ -334,7 +334,7 @@ class _Sync:
         return f"; {lost} indicators of void chunks belong to it" if lost else ""
 
     def _survey(self, run: Run) -> Known:
-        """Fold settled rows and return what is known.
+        """Fold settled rows and return the known versions.
 
         Raises `BacklogError` if a new query would only lengthen the queue.
         """
@@ -381,7 +381,7 @@ class _Sync:
             )
 
     def _await_query(self, head: Head) -> Page | None:
-        """See Lumen's query through and return its first page; None for a run that goes on.
+        """See Lumen's query through and return its first page; None for a resumed run.
 
         On return the head has a cursor.
         """
@@ -482,7 +482,7 @@ class _Sync:
         return status.page
 
     def _between_pages(self) -> None:
-        """Record once a tick that Lumen answers, and go on while there is time."""
+        """Record once a tick that Lumen answers, and continue while there is time."""
         if not self._is_noted:
             self._note_lumen()
         self._check_time()

@@ -33,7 +33,7 @@ _CAS_TRIES: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts(Tally):
-    """What happened to the indicators of a run; `fetched` is the sum of the next five.
+    """The counts of a run's indicators; `fetched` is the sum of the next five.
 
     `corrections` are those enqueued although the filters would have dropped them, and `other_kind`
     those neither IPv4 nor domain; both are in `enqueued`.

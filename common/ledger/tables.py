@@ -53,7 +53,7 @@ MAX_PAGE_ENTITIES: Final = 1000
 (learn.microsoft.com/rest/api/storageservices/query-timeout-and-pagination, read 2026-11-28)."""
 
 Value = str | int | float | bool | bytes | datetime | None
-"""What a property may hold. An int beyond 32 bits must be kept as text or bytes."""
+"""The type of a property's value. An int beyond 32 bits must be kept as text or bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
