@@ -1,8 +1,8 @@
 """Judge one object of Lumen's feed: sent, left out, or invalid. Pure.
 
 An indicator is sent as its canonical JSON: keys sorted, no spaces, whole numbers as integers. The
-same bytes are hashed to its fingerprint and posted to Sentinel, so the
-fingerprint is of exactly the bytes that were sent, and key order and number format do not matter. This module does no I/O and
+same bytes are hashed to its fingerprint and posted to Sentinel, so the fingerprint is of exactly
+the bytes that were sent, and key order and number format do not matter. This module does no I/O and
 knows neither pages nor chunks.
 """
 
@@ -387,7 +387,7 @@ def refused(indicator: Indicator, reason: str) -> Invalid:
 def canonical_json(record: dict[str, Any]) -> bytes:
     """Return `record` as JSON in UTF-8 with sorted keys and no spaces; 1.0 is written as 1.
 
-    Raises `TypeError` or `ValueError` for values without such a form (lone surrogates, huge numbers).
+    Raises `TypeError` or `ValueError` for other values (lone surrogates, huge numbers).
     """
     body = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
     if _WHOLE_FLOAT.search(body):

@@ -443,7 +443,7 @@ def voiding(chunk: Chunk) -> Operation:
 
 
 def removal(chunk: Chunk) -> Operation:
-    """Return the removal of a chunk's row, if unchanged since it was read, for such a transaction."""
+    """Return the removal of a chunk's row as it was read, for such a transaction."""
     return Operation(action=Action.DELETE, row=replace(_row(chunk, {}), etag=chunk.etag))
 
 
