@@ -84,6 +84,8 @@ var ownSettings = {
   ENTRA_AUTHORITY_HOST: places.entraAuthorityHost
   SENTINEL_BASE_URL: places.sentinelBaseUrl
   SENTINEL_AUDIENCE: places.sentinelAudience
+  SENTINEL_QUERY_URL: places.sentinelQueryUrl
+  SENTINEL_QUERY_AUDIENCE: places.sentinelQueryAudience
   OPERATOR_CLIENT_ID: operatorClientId
 }
 var applicationSettings = {

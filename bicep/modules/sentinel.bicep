@@ -30,7 +30,8 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' existin
   name: workspaceName
 }
 
-// threat-intelligence-stix-objects:upload, the one call that the pipeline makes to Sentinel.
+// threat-intelligence-stix-objects:upload, and questions to the workspace about what arrived: the role
+// has the right to read the workspace's data, so no second one is assigned.
 resource contributor 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (assignRole) {
   scope: workspace
   // In lower case: with an id that is written differently, the next deployment would assign it again.

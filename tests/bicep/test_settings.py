@@ -36,6 +36,7 @@ LEFT_TO_DEFAULT = {
     "SENTINEL_REQUESTS_PER_MINUTE",
     "REUPLOAD_AFTER_DAYS",
     "DEFERRAL_DELAY",
+    "ARRIVAL_CHECK",
 }
 """Settings without a parameter: `settingOverrides` sets them where it must be."""
 
@@ -215,6 +216,8 @@ def test_the_clouds_are_those_of_the_settings() -> None:
         "ENTRA_AUTHORITY_HOST": "entraAuthorityHost",
         "SENTINEL_BASE_URL": "sentinelBaseUrl",
         "SENTINEL_AUDIENCE": "sentinelAudience",
+        "SENTINEL_QUERY_URL": "sentinelQueryUrl",
+        "SENTINEL_QUERY_AUDIENCE": "sentinelQueryAudience",
     }
     meanings = {info.name: info.meaning for info in describe_settings()}
     for setting, key in names.items():

@@ -207,6 +207,8 @@ def test_us_government_is_the_same_elsewhere() -> None:
         "setting PipelineStorage__tableServiceUri",
         "setting SENTINEL_AUDIENCE",
         "setting SENTINEL_BASE_URL",
+        "setting SENTINEL_QUERY_AUDIENCE",
+        "setting SENTINEL_QUERY_URL",
     }
 
 
