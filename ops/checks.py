@@ -1,4 +1,4 @@
-"""The doctor's checks: settings, storage, Entra, Sentinel, Lumen, the clock, the host, versions.
+"""The doctor's checks: settings, storage, Entra, Sentinel, its workspace, Lumen, clock, versions.
 
 Each check is a function of the border, behind which everything foreign is; it returns lines and
 never a secret. Checks change nothing but one send slot, and one row that is written and removed
@@ -27,6 +27,7 @@ import requests
 from common.clock import Clock, SystemClock
 from common.errors import PipelineError, SettingsError, UnavailableError
 from common.identity import SentinelTokens, SignIn, storage_credential
+from common.kql import read_kql
 from common.ledger.control import Control
 from common.ledger.slots import Slots
 from common.ledger.tables import AzureTables, Row, Tables
@@ -44,7 +45,9 @@ from common.settings import (
 from common.transport import TRANSPORT_ERRORS, PlainSession, read_body, within
 from common.uploads import upload_body, upload_url
 from common.version import VERSION
+from common.workspace import Workspace
 from ops.doctor import ASK_WITHIN, Check, Line, State, examine, not_asked, ok, problem
+from ops.workspace import open_workspace
 
 LEDGER_TABLES: Final = ("chunks", "control", "poison", "pulses", "rejections", "versions", "acts")
 """The tables of the ledger; a test compares them with those of the code."""
@@ -60,6 +63,13 @@ MAX_SKEW: Final = timedelta(minutes=5)
 
 SLOT_WITHIN: Final = timedelta(seconds=2)
 """A slot further away than this is not taken, but left to waiting chunks."""
+
+ASKING: Final = "asking the workspace"
+REPUBLISHED: Final = "republished rows"
+
+CYCLE: Final = timedelta(days=10)
+"""Sentinel writes what is valid again every 7 to 10 days
+(learn.microsoft.com/azure/sentinel/work-with-stix-objects-indicators, read 2026-11-29)."""
 
 NO_SUCH_QUERY: Final = "doctor-asks-for-a-query-that-does-not-exist"
 
@@ -83,7 +93,8 @@ class Border:
 
     `ask` sends one request; it raises `requests.exceptions.SSLError` if TLS fails, and
     `UnavailableError` without an answer. `resolve` returns the addresses of a host's name and
-    raises `OSError`. `token` returns a token for Sentinel.
+    raises `OSError`. `token` returns a token for Sentinel. `workspace` opens the one that `environ`
+    names, and raises `SettingsError`.
     """
 
     environ: Mapping[str, str]
@@ -91,6 +102,7 @@ class Border:
     ask: Callable[..., Reply]
     resolve: Callable[[str], Sequence[str]]
     token: Callable[[SignIn], str]
+    workspace: Callable[[], Workspace]
     tables: Callable[[StorageSettings], Tables]
     queue: Callable[[str, StorageSettings], WatchedQueue]
     host_json: Path
@@ -116,6 +128,7 @@ def checks(border: Border) -> list[Check]:
         "queues": queues,
         "tables": tables,
         "Entra and Sentinel": entra_and_sentinel,
+        ASKING: asking,
         "Lumen": lumen,
         "clock": clock,
         "host": host,
@@ -369,6 +382,53 @@ def _upload_line(name: str, status: int) -> Line:
             return problem(name, f"Sentinel answered {status}", "check Azure's service health")
 
 
+def asking(border: Border) -> list[Line]:
+    """Ask the workspace how much of it Sentinel has written again by itself."""
+    if not border.setting("ARRIVAL_CHECK"):
+        why = "ARRIVAL_CHECK is false"
+        return [not_asked(ASKING, why), not_asked(REPUBLISHED, why)]
+    try:
+        with within(2 * ASK_WITHIN):
+            rows = border.workspace().query(read_kql("republished"), span=2 * CYCLE)
+    except SettingsError:
+        raise
+    except PipelineError as error:
+        what, _, remedy = str(error).partition(": ")
+        line = problem(ASKING, what, remedy or "nothing, if it passes")
+        return [line, not_asked(REPUBLISHED, "the workspace does not answer")]
+    row = rows[0] if rows else {}
+    line = republished(
+        recent=int(row.get("Recent") or 0),
+        again=int(row.get("Republished") or 0),
+        older=int(row.get("Older") or 0),
+        reupload_after=border.setting("REUPLOAD_AFTER_DAYS"),
+    )
+    return [ok(ASKING, "permitted"), line]
+
+
+def republished(*, recent: int, again: int, older: int, reupload_after: int) -> Line:
+    """Say what the share of republished rows means for `REUPLOAD_AFTER_DAYS`. Pure.
+
+    Of the last 10 days: `recent` rows, `again` of them republished by Sentinel. `older` rows are of
+    the 10 days before, and of what was still valid then: they must have been written again.
+    """
+    name = REPUBLISHED
+    if again:
+        share = f"{again:,} of {recent:,} rows of ten days ({again / recent:.0%})"
+        may = "may stay 0" if reupload_after == 0 else "may be 0, which saves requests"
+        return ok(name, f"{share} are Sentinel's own repetition: REUPLOAD_AFTER_DAYS {may}")
+    if reupload_after:
+        return ok(name, f"none in ten days; indicators are sent again after {reupload_after} days")
+    if not older:
+        return ok(name, "none in ten days, and no older row could be repeated: too early to say")
+    remedy = (
+        "set REUPLOAD_AFTER_DAYS to 7, so that rules with a look-back of 14 days find them; a "
+        "transformation of the table that drops LastUpdateMethod looks the same"
+    )
+    text = f"none in ten days, though {older:,} older rows were valid: Sentinel repeats nothing"
+    return problem(name, text, remedy)
+
+
 def _slot(border: Border) -> str:
     """Take a send slot; return why none was taken, or an empty text."""
     source = border.tables(border.storage)
@@ -524,6 +584,7 @@ def real_border(environ: Mapping[str, str]) -> Border:
         ask=_ask,
         resolve=_resolve,
         token=lambda sign_in: SentinelTokens(sign_in, clock=system).token(),
+        workspace=lambda: open_workspace(system, environ),
         tables=lambda storage: AzureTables(storage, credential=storage_credential(storage)),
         queue=lambda name, storage: AzureQueue(
             name, storage, credential=storage_credential(storage)

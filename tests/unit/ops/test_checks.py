@@ -11,17 +11,27 @@ from typing import Any, Never
 import pytest
 import requests
 
-from common.errors import CredentialError, PipelineError, UnavailableError
+from common.errors import CredentialError, PipelineError, ThrottledError, UnavailableError
 from common.identity import SignIn
 from common.ledger.control import MAX_PAUSE, Control, Pause
 from common.ledger.slots import Slots
 from common.version import VERSION
-from ops.checks import LEDGER_TABLES, MAX_SKEW, Border, Reply, checks
+from ops.checks import (
+    ASKING,
+    LEDGER_TABLES,
+    MAX_SKEW,
+    REPUBLISHED,
+    Border,
+    Reply,
+    checks,
+    republished,
+)
 from ops.doctor import Line, State, examine
 from tests.bicep.test_settings import ledger_tables
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
+from tests.unit.ops.samples import FakeWorkspace
 
 ROOT = Path(__file__).parents[3]
 GUID = "00000000-0000-4000-8000-000000000000"
@@ -46,6 +56,23 @@ def jwt(audience: str) -> str:
     return f"header.{claims}.{SECRETS[2]}"
 
 
+def well_asked(recent: int = 10, again: int = 4, older: int = 5) -> FakeWorkspace:
+    """Return a workspace that answers how many rows there are."""
+    workspace = FakeWorkspace()
+    workspace.rows = [{"Recent": recent, "Republished": again, "Older": older}]
+    return workspace
+
+
+def unasked(error: PipelineError) -> Callable[["World"], None]:
+    """Return the fault of a workspace that does not answer."""
+    return lambda world: setattr(world.workspace, "failure", error)
+
+
+def holding(*counts: int) -> Callable[["World"], None]:
+    """Return the fault of a workspace with other counts."""
+    return lambda world: setattr(world, "workspace", well_asked(*counts))
+
+
 @dataclass
 class World:
     """Everything behind the border; a fault changes one thing."""
@@ -58,6 +85,7 @@ class World:
     replies: dict[str, Reply | Exception] = field(default_factory=dict)
     addresses: dict[str, list[str]] = field(default_factory=dict)
     host_json: Path = ROOT / "host.json"
+    workspace: FakeWorkspace = field(default_factory=well_asked)
     asked: list[str] = field(default_factory=list)
 
     def ask(self, method: str, url: str, **_options: Any) -> Reply:
@@ -93,6 +121,7 @@ class World:
             ask=self.ask,
             resolve=self.resolve,
             token=self.sign_in,
+            workspace=lambda: self.workspace,
             tables=lambda _storage: self.tables,
             queue=lambda _name, _storage: self.queue,
             host_json=self.host_json,
@@ -164,9 +193,15 @@ def storage_refuses(error: PipelineError) -> Callable[[World], None]:
 LATE = {"Date": format_datetime(START - 2 * MAX_SKEW)}
 DENIED = CredentialError("table control denies access (403)")
 AWAY = UnavailableError("table control cannot be reached")
+NO_ROLE = CredentialError("the workspace denies queries (403): give the role")
 P, N = State.PROBLEM, State.NOT_ASKED
 
 FAULTS: list[tuple[str, Callable[[World], None], str, State, str]] = [
+    ("may not ask", unasked(NO_ROLE), ASKING, P, "denies queries"),
+    ("may not ask, so", unasked(NO_ROLE), REPUBLISHED, N, "does not answer"),
+    ("is told to wait", unasked(ThrottledError("slow down (429)")), ASKING, P, "slow down (429)"),
+    ("check off", setting("ARRIVAL_CHECK", "false"), ASKING, N, "ARRIVAL_CHECK is false"),
+    ("no repetition", holding(10, 0, 5), REPUBLISHED, P, "though 5 older rows were valid"),
     ("no key", unset("LUMEN_API_KEY"), "setting LUMEN_API_KEY", P, "required"),
     ("no key to ask with", unset("LUMEN_API_KEY"), "Lumen", N, "LUMEN_API_KEY"),
     ("wrong number", setting("MAX_PAGES", "many"), "setting MAX_PAGES", P, "whole number"),
@@ -287,6 +322,35 @@ def test_a_fault_has_its_line(
     line = world.lines()[name]
     assert line.state is state
     assert told in f"{line.text}; {line.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("recent", "again", "older", "reupload_after", "state", "said"),
+    [
+        (10, 4, 5, 0, State.OK, "4 of 10 rows of ten days (40%)"),
+        (10, 4, 5, 0, State.OK, "REUPLOAD_AFTER_DAYS may stay 0"),
+        (10, 4, 5, 7, State.OK, "may be 0, which saves requests"),
+        (10, 0, 5, 7, State.OK, "sent again after 7 days"),
+        (10, 0, 0, 0, State.OK, "too early to say"),
+        (0, 0, 0, 0, State.OK, "too early to say"),
+        (0, 0, 1000, 0, State.PROBLEM, "though 1,000 older rows were valid"),
+    ],
+)
+def test_the_share_of_republished_rows_says_whether_to_send_again(  # noqa: PLR0917
+    recent: int, again: int, older: int, reupload_after: int, state: State, said: str
+) -> None:
+    """Only where older rows should have been repeated, and were not, is it a problem."""
+    line = republished(recent=recent, again=again, older=older, reupload_after=reupload_after)
+    assert line.state is state
+    assert said in line.text
+    assert bool(line.remedy) == (state is State.PROBLEM)
+
+
+def test_a_workspace_that_answers_nothing_is_no_problem() -> None:
+    """Counts that are missing are 0."""
+    world = World()
+    world.workspace.rows = []
+    assert "too early" in world.lines()[REPUBLISHED].text
 
 
 def test_what_waits_comes_before_the_doctor() -> None:

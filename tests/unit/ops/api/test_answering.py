@@ -5,11 +5,13 @@ import os
 import re
 import socket
 import time
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.credentials import AccessToken
 
 from common.errors import (
     ConflictError,
@@ -19,12 +21,16 @@ from common.errors import (
     ThrottledError,
     UnavailableError,
 )
+from common.identity import QueryTokens
+from ops import find
 from ops.api import answering, slices
 from ops.api.answering import Response, answer, match
 from ops.api.openapi import document
 from ops.api.table import READS, WRITES, Read, Write
 from ops.callers import Caller
+from ops.cli.direct import READ_WITHIN
 from ops.toolbox import Toolbox, open_toolbox
+from ops.workspace import open_workspace
 from tests.unit.ops.samples import Bench
 
 ROOT = Path(__file__).parents[4]
@@ -231,10 +237,49 @@ def test_storage_that_never_answers_ends_no_call_late(
     assert re.search("table|queue", response.body["error"])
 
 
+@pytest.mark.parametrize("silent", ["ENTRA_AUTHORITY_HOST", "SENTINEL_QUERY_URL"])
+def test_a_workspace_that_never_answers_costs_its_own_part_alone(
+    silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entra or the query API accept and are silent; the ledger's part comes all the same."""
+    monkeypatch.setattr(find, "WORKSPACE_WITHIN", 0.2)
+    guid = "00000000-0000-4000-8000-000000000000"
+    for name in ("WORKSPACE_ID", "TENANT_ID", "CLIENT_ID"):
+        monkeypatch.setenv(name, guid)
+    monkeypatch.setenv("CLIENT_SECRET", "secret")
+    monkeypatch.setattr(QueryTokens, "get_token", token_of(silent))
+    indicator = "indicator--00000000-0000-4000-8000-000000000001"
+    bench = Bench()
+    bench.hold(indicator)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv(silent, f"https://127.0.0.1:{server.getsockname()[1]}")
+        toolbox = replace(bench.toolbox, workspace=lambda: open_workspace(bench.clock))
+        begun = time.monotonic()
+        response = answer(
+            lambda: toolbox,
+            method="GET",
+            path="read/find",
+            given={"q": indicator},
+            caller=READER,
+        )
+        assert time.monotonic() - begun < LATE
+    found = body(response)
+    assert not found["workspace"]["was_asked"]
+    assert found["ledger"]["indicators"][0]["is"] == "on its way"
+
+
+def token_of(silent: str) -> Any:
+    """Return the real way to a token, or one that needs no Entra."""
+    if silent == "ENTRA_AUTHORITY_HOST":
+        return QueryTokens.get_token
+    return lambda *_scopes, **_options: AccessToken("token", 2_000_000_000)
+
+
 def test_the_limits_of_a_call_leave_room() -> None:
     """A wait of the client's own may begin right before the end."""
     assert answering.ANSWER_WITHIN + LATE <= 30
     assert slices.SLICE < answering.ANSWER_WITHIN
+    assert find.WORKSPACE_WITHIN + find.SPARE < READ_WITHIN < answering.ANSWER_WITHIN
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
