@@ -421,13 +421,46 @@ const words = (totals) => [...totals].map(([what, many]) => `${whole.format(many
 
 // --- asking --------------------------------------------------------------------------------
 
-async function ask(path, given) {
-  $("answers").replaceChildren(make("p", {}, "Asking …"));
+let asked = 0; // counts questions: an answer that comes behind a newer question is not shown
+
+async function ask(place, path, given, show) {
+  const turn = (asked += 1);
+  $(place).dataset.turn = turn;
+  $(place).replaceChildren(make("p", {}, "Asking …"));
+  let shown;
   try {
-    $("answers").replaceChildren(tree(await call("GET", path, given)));
+    shown = show(await call("GET", path, given));
   } catch (error) {
-    $("answers").replaceChildren(make("p", {}, error.message));
+    shown = [make("p", {}, error.message)];
   }
+  if ($(place).dataset.turn === String(turn)) $(place).replaceChildren(...shown);
+}
+
+function found(answer) {
+  const { workspace, ledger } = answer;
+  const held = table("In Sentinel", [
+    ["indicator", (row) => row.indicator],
+    ["value", (row) => row.value],
+    ["state", (row) => (row.is_revoked ? "revoked" : row.is_active ? "active" : "not active")],
+    ["confidence", (row) => number(row.confidence), "number"],
+    ["valid until", (row) => time(row.valid_until)],
+    ["modified", (row) => time(row.modified)],
+    ["newest row", (row) => time(row.seen_at)],
+  ], workspace.held, "Sentinel: nothing from Lumen in the last 30 days");
+  const known = table("In the ledger", [
+    ["indicator", (one) => one.indicator],
+    ["is", (one) => one.is],
+    ["what is known", (one) => make("span", {}, one.what, earlier(one.traces))],
+  ], ledger.indicators, "Ledger: it knows ids alone, and there is none to look for");
+  const notes = [];
+  if (workspace.has_more) notes.push(make("p", {}, "Sentinel holds more than is shown."));
+  if (!ledger.is_whole) notes.push(make("p", {}, "Not all of the ledger could be read: ask again."));
+  return [workspace.was_asked ? held : make("p", {}, `Sentinel was not asked: ${workspace.why_not}`), known, ...notes];
+}
+
+function earlier(traces) {
+  if (traces.length < 2) return "";
+  return make("ul", {}, ...traces.slice(1).map((trace) => make("li", {}, `${trace.is}: ${trace.what}`)));
 }
 
 // Any answer as nested lists: what the doctor says is for reading.
@@ -474,7 +507,11 @@ $("key-form").addEventListener("submit", (event) => {
   sessionStorage.setItem("operator", $("operator").value.trim());
   start();
 });
-$("doctor").addEventListener("click", () => ask("read/doctor", {}));
+$("doctor").addEventListener("click", () => ask("answers", "read/doctor", {}, (answer) => [tree(answer)]));
+$("find-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask("found", "read/find", { q: $("find").value }, found);
+});
 $("forget").addEventListener("click", () => askForKey(""));
 $("dialog-no").addEventListener("click", () => $("dialog").close());
 $("dialog").addEventListener("close", () => (closed += 1));

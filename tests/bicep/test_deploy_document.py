@@ -65,6 +65,7 @@ def test_every_way_out_is_listed() -> None:
         "AppService",
         "AzureActiveDirectory",
         "AzureMonitor",
+        "api.loganalytics.azure.com",
         "api.ti.sentinel.azure.com",
         "cdn.functions.azure.com",
         "login.microsoftonline.com",
@@ -73,7 +74,8 @@ def test_every_way_out_is_listed() -> None:
     clouds = json.loads((BICEP / "clouds.json").read_text(encoding="utf-8"))["AzureCloud"]
     (lumen,) = (item.default for item in describe_settings() if item.name == "LUMEN_BASE_URL")
     assert lumen is not None
-    for address in (lumen, clouds["sentinelBaseUrl"], clouds["entraAuthorityHost"]):
+    ours = ("sentinelBaseUrl", "sentinelQueryUrl", "entraAuthorityHost")
+    for address in (lumen, *(clouds[name] for name in ours)):
         assert address.removeprefix("https://") in named
 
 

@@ -151,9 +151,19 @@ def reason_of(number: int) -> str:
     return EVIL if number == POISON - 1 else "the answer has no known form"
 
 
+def indicator_of(number: int) -> str:
+    """Return the id of the indicator of a message."""
+    return f"indicator--{number:08d}-0000-4000-8000-000000000000"
+
+
+def run_of_poison(world: World) -> str:
+    """Return the run of which all messages were given up."""
+    return next(iter(world.ledger.poison.entries())).run_id
+
+
 def poisoned(run_id: str, number: int, ledger_id: str) -> Envelope:
     """Return the message of a chunk of one indicator."""
-    body = json.dumps([{"id": f"indicator--{number:08d}-0000-4000-8000-000000000000"}]).encode()
+    body = json.dumps([{"id": indicator_of(number)}]).encode()
     return Envelope(
         run_id=run_id,
         sequence=number,

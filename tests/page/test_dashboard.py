@@ -2,13 +2,29 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from common.fingerprints import id_hash
+from common.ledger.chunks import insertion
+from common.records import Record, pack_records
 from local.functions_host.process import HostProcess
-from tests.page.conftest import EVIL, HERE, POISON, REPLAYED, reason_of
+from tests.page.conftest import (
+    EVIL,
+    HERE,
+    POISON,
+    REPLAYED,
+    given_up,
+    indicator_of,
+    poisoned,
+    reason_of,
+    row_of,
+    run_of_poison,
+)
 from tests.patience import PATIENCE
 from tests.scenarios.world import World
 
@@ -107,6 +123,37 @@ def faults(tab: Any) -> list[str]:
         for fault in found
         if fault["impact"] in SERIOUS
     ]
+
+
+def test_an_indicator_is_found_as_text_and_no_markup(tab: Any, full: Full) -> None:
+    """Where it is and why, with a reason that would like to be markup; by the keyboard alone.
+
+    The workspace cannot be asked here: the answer says so, and an id gets the ledger's part.
+    """
+    world, host = full
+    shown(tab, host)
+    number = POISON - 1
+    record = Record(id_hash=id_hash(indicator_of(number)), fingerprint=number)
+    envelope = poisoned(run_of_poison(world), number, world.ledger.chunks.ledger_id())
+    row = replace(
+        row_of(envelope, world.destination, datetime.now(UTC)), records=pack_records([record])
+    )
+    world.tables.table("chunks").transact([given_up(insertion(row))])
+    tab.get_by_label("Address, domain, or id").fill(indicator_of(number))
+    tab.keyboard.press("Enter")
+    tab.locator("#found").get_by_role("cell", name="poisoned", exact=True).wait_for()
+    found = tab.locator("#found").inner_text()
+    assert EVIL in found
+    assert "Sentinel was not asked" in found
+    assert tab.locator("#found img").count() == 0
+    assert tab.title() != "owned"
+    tab.get_by_label("Address, domain, or id").fill(
+        "<img src=x onerror=\"document.title='owned'\">"
+    )
+    tab.keyboard.press("Enter")
+    tab.locator("#found").get_by_text("it knows ids alone").wait_for()
+    assert tab.title() != "owned"
+    assert faults(tab) == []
 
 
 def test_a_narrow_screen_at_twice_the_size_scrolls_one_way(tab: Any, full: Full) -> None:
