@@ -106,7 +106,6 @@ class Reader:
         self._is_late = is_late
         self._destination = destination
         self._rejections: dict[str, Rejection] = {}
-        self._kept: list[PoisonEntry] | None = None
         self.is_whole = True
 
     def rejections(self, picks: Callable[[Rejection], bool]) -> list[Rejection]:
@@ -207,21 +206,14 @@ class Reader:
 
     def _poisoned(self, chunk: Chunk, index: int) -> str:
         """Return which message was given up, and why."""
-        for entry in self._kept_entries():
-            if entry.run_id == chunk.run_id and _chunk_key(entry) == chunk.key:
-                record = self._ledger.poison.get(entry.run_id, entry.poison_id)
-                if record is not None and index in _contents(record):
-                    return f"poison {record.name}: {record.reason}"
+        for record in self._ledger.poison.of_chunk(chunk.run_id, chunk.key):
+            if index in _contents(record):
+                return f"poison {record.name}: {record.reason}"
         return f"given up in chunk {chunk.key} of run {chunk.run_id}{_because(chunk.reason)}"
-
-    def _kept_entries(self) -> list[PoisonEntry]:
-        if self._kept is None:
-            self._kept = list(self._while_in_time(self._ledger.poison.entries()))
-        return self._kept
 
     def _read_lost(self, found: Sequence[_Found], rowed: Collection[str]) -> None:
         """Look into messages that were given up and whose chunk has no row."""
-        for entry in self._while_in_time(iter(self._kept_entries())):
+        for entry in self._while_in_time(self._ledger.poison.entries()):
             if f"{entry.run_id}/{_chunk_key(entry)}" in rowed:
                 continue
             record = self._ledger.poison.get(entry.run_id, entry.poison_id)

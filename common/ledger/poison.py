@@ -211,6 +211,14 @@ class Poison:
             others = (PoisonEntry(**_entry_fields(row)) for row in rows)
             yield from (entry for entry in others if entry.name not in kept)
 
+    def of_chunk(self, run_id: str, key: str) -> Iterator[PoisonRecord]:
+        """Yield what is kept of a chunk: of the whole, or of each part that was given up."""
+        # Parts have the chunk's key, a dash and more; the dot is the character behind the dash.
+        for row in self._table.query(run_id, from_key=key, before_key=f"{key}."):
+            record = _from_row(row)
+            if record.state not in SETTLED_POISON:
+                yield record
+
     def count_kept(self) -> int:
         """Return how many messages wait for an operator; reads no settled row."""
         rows = self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_STATE)

@@ -139,12 +139,13 @@ def test_an_indicator_is_found_as_text_and_no_markup(tab: Any, full: Full) -> No
         row_of(envelope, world.destination, datetime.now(UTC)), records=pack_records([record])
     )
     world.tables.table("chunks").transact([given_up(insertion(row))])
+    world.cloud.workspace.behaviour.role_granted = False
     tab.get_by_label("Address, domain, or id").fill(indicator_of(number))
     tab.keyboard.press("Enter")
     tab.locator("#found").get_by_role("cell", name="poisoned", exact=True).wait_for()
     found = tab.locator("#found").inner_text()
     assert EVIL in found
-    assert "Sentinel was not asked" in found
+    assert "Sentinel was not asked: the workspace denies queries" in found
     assert tab.locator("#found img").count() == 0
     assert tab.title() != "owned"
     tab.get_by_label("Address, domain, or id").fill(
