@@ -9,6 +9,8 @@ RUN := .venv/bin/python -m
 WORKERS := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # No function of these takes more than ten ways: grade B of radon at most.
 PRODUCT := function_app.py common producer consumer ops
+# Collecting with kept byte code takes half the time, of each worker. Containers often say: keep none.
+export PYTHONDONTWRITEBYTECODE :=
 # More arguments for the command behind a target: make test ARGS="-k poison"
 ARGS ?=
 

@@ -2,9 +2,11 @@
 
 import pytest
 
+from common.ledger import Ledger, open_ledger
 from common.ledger.tables import AzureTables, Tables
 from common.settings import Secret, StorageSettings
 from local.services.azurite import Azurite
+from tests.contract.hooked_tables import HookedTables
 from tests.fakes.tables import FakeTables
 
 
@@ -22,3 +24,21 @@ def tables(request: pytest.FixtureRequest) -> Tables:
     if request.param == "fake":
         return FakeTables()
     return AzureTables(request.getfixturevalue("storage"))
+
+
+@pytest.fixture
+def hooked(tables: Tables) -> HookedTables:
+    """The tables, with a hook."""
+    return HookedTables(tables)
+
+
+@pytest.fixture
+def ledger(hooked: HookedTables) -> Ledger:
+    """An empty ledger, whose operations pass the hook."""
+    return open_ledger(hooked)
+
+
+@pytest.fixture
+def other(tables: Tables) -> Ledger:
+    """The same ledger as another instance sees it, without the hook."""
+    return open_ledger(tables)

@@ -1,12 +1,15 @@
 """Tables in memory, with ETags, merges and the errors of the real ones."""
 
+from __future__ import annotations
+
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import wraps
+from typing import Concatenate
 
 from common.errors import ConflictError, StorageRefusedError, UnavailableError
 from common.ledger.tables import (
@@ -54,8 +57,25 @@ class FakeTables:
             table._rows.clear()
             table._written.clear()
 
-    def table(self, name: str) -> "FakeTable":
+    def table(self, name: str) -> FakeTable:
         return self._tables.setdefault(name, FakeTable(name, self))
+
+
+def _as_a_call[**P, T](
+    method: Callable[Concatenate[FakeTable, P], T],
+) -> Callable[Concatenate[FakeTable, P], T]:
+    """Lock the table for a call, and tell the hooks of it by its name."""
+    operation = method.__name__
+
+    @wraps(method)
+    def call(table: FakeTable, /, *arguments: P.args, **options: P.kwargs) -> T:
+        table._tables.before(table._name, operation)
+        with table._lock:
+            done = method(table, *arguments, **options)
+        table._tables.after(table._name, operation)
+        return done
+
+    return call
 
 
 class FakeTable:
@@ -69,52 +89,46 @@ class FakeTable:
         self._etags = itertools.count(1)
         self._lock = threading.Lock()
 
-    @contextmanager
-    def _call(self, operation: str) -> Iterator[None]:
-        self._tables.before(self._name, operation)
-        with self._lock:
-            yield
-        self._tables.after(self._name, operation)
-
+    @_as_a_call
     def get(self, partition: str, key: str) -> Row | None:
-        with self._call("get"):
-            row = self._rows.get((partition, key))
-            if row is not None:
-                age = self._tables.monotonic() - self._written[partition, key]
-                row = replace(row, age=timedelta(seconds=age))
-        return row
+        row = self._rows.get((partition, key))
+        if row is None:
+            return None
+        age = self._tables.monotonic() - self._written[partition, key]
+        return replace(row, age=timedelta(seconds=age))
 
+    @_as_a_call
     def insert(self, row: Row) -> str:
-        with self._call("insert"):
-            (etag,) = self._transact([Operation(action=Action.INSERT, row=row)])
+        (etag,) = self._transact([Operation(action=Action.INSERT, row=row)])
         return etag
 
+    @_as_a_call
     def merge(self, row: Row) -> None:
-        with self._call("merge"):
-            self._merge(row)
+        self._merge(row)
 
+    @_as_a_call
     def update(self, row: Row) -> bool:
-        with self._call("update"):
-            exists = (row.partition, row.key) in self._rows
-            if exists:
-                self._merge(row)
+        exists = (row.partition, row.key) in self._rows
+        if exists:
+            self._merge(row)
         return exists
 
+    @_as_a_call
     def replace(self, row: Row) -> str:
-        with self._call("replace"):
-            if not self._written:  # nothing was ever put into it
-                raise UnavailableError(f"table {self._name} is not there")
-            (etag,) = self._transact([Operation(action=Action.REPLACE, row=row)])
+        if not self._written:  # nothing was ever put into it
+            raise UnavailableError(f"table {self._name} is not there")
+        (etag,) = self._transact([Operation(action=Action.REPLACE, row=row)])
         return etag
 
+    @_as_a_call
     def transact(self, operations: Sequence[Operation]) -> list[str]:
-        with self._call("transact"):
-            return self._transact(operations)
+        return self._transact(operations)
 
+    @_as_a_call
     def delete(self, partition: str, key: str) -> None:
-        with self._call("delete"):
-            self._rows.pop((partition, key), None)
+        self._rows.pop((partition, key), None)
 
+    @_as_a_call
     def query(
         self,
         partition: str | None = None,
@@ -126,23 +140,22 @@ class FakeTable:
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
-        with self._call("query"):
-            found = [
-                row
-                for (owner, name), row in sorted(self._rows.items())
-                if partition in (None, owner)
-                and key in (None, name)
-                and (from_key is None or name >= from_key)
-                and (partitions_below is None or owner < partitions_below)
-                and (before_key is None or name < before_key)
-            ]
+        found = [
+            row
+            for (owner, name), row in sorted(self._rows.items())
+            if partition in (None, owner)
+            and key in (None, name)
+            and (from_key is None or name >= from_key)
+            and (partitions_below is None or owner < partitions_below)
+            and (before_key is None or name < before_key)
+        ]
         self._tables.rows_read += len(found[:limit])
         return iter([row if select is None else _part(row, select) for row in found[:limit]])
 
+    @_as_a_call
     def merge_all(self, rows: Sequence[Row]) -> None:
-        with self._call("merge_all"):
-            for row in rows:
-                self._merge(row)
+        for row in rows:
+            self._merge(row)
 
     def _transact(self, operations: Sequence[Operation]) -> list[str]:
         keys = [(operation.row.partition, operation.row.key) for operation in operations]
@@ -201,12 +214,17 @@ def _check(value: Value) -> None:
     match value:
         case bytes() if len(value) > MAX_BINARY_PROPERTY:
             raise StorageRefusedError("PropertyValueTooLarge")
-        case str() if len(value.encode("utf-16-le", "surrogatepass")) > MAX_UTF_16_BYTES:
+        case str() if _utf_16_bytes(value) > MAX_UTF_16_BYTES:
             raise StorageRefusedError("PropertyValueTooLarge")
         case int() if not -MAX_INT - 1 <= value <= MAX_INT:
             raise TypeError("a whole number is of type INT32")
         case _:
             pass
+
+
+def _utf_16_bytes(text: str) -> int:
+    """Return how many bytes a text takes; of ASCII without encoding it."""
+    return 2 * len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass"))
 
 
 def _part(row: Row, select: Sequence[str]) -> Row:

@@ -24,8 +24,11 @@ def _refuse_everything(world: World, status: int) -> Callable[[], None]:
     return world.cloud.sentinel.inject(Fault(effect=answer, method="POST", times=None)).remove
 
 
-@pytest.mark.parametrize("status", [400, 200], ids=["400", "200 with errors"])
-@pytest.mark.parametrize("objects", [90, 1500], ids=["one chunk", "many chunks"])
+@pytest.mark.parametrize(
+    ("objects", "status"),
+    [(90, 200), (1500, 400)],
+    ids=["one chunk, 200 with errors", "many chunks, 400"],
+)
 def test_what_is_refused_without_exception_is_kept_on_the_queue(
     new_world: NewWorld, objects: int, status: int
 ) -> None:

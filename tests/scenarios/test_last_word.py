@@ -38,8 +38,9 @@ def _times(world: World) -> set[int]:
     return {world.cloud.sentinel.accepted[id_of(number)].times for number in MANY}
 
 
-@pytest.mark.parametrize("window", ["snapshot", "since-last-query"])
-@pytest.mark.parametrize("known", ["in rows", "in the index"])
+@pytest.mark.parametrize(
+    ("window", "known"), [("snapshot", "in rows"), ("since-last-query", "in the index")]
+)
 def test_a_downgrade_and_a_revocation_of_what_is_known_arrive(
     new_world: NewWorld, window: str, known: str
 ) -> None:

@@ -44,8 +44,9 @@ def test_one_bad_indicator_costs_one_indicator(new_world: NewWorld, named: bool)
     assert world.problems.open() == []
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["with errors", "without errors"])
-@pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
+@pytest.mark.parametrize(
+    ("place", "named"), [(0, True), (-1, False)], ids=["first, with errors", "last, without errors"]
+)
 def test_a_bad_indicator_in_the_only_chunk_costs_one_indicator(
     new_world: NewWorld, place: int, named: bool
 ) -> None:

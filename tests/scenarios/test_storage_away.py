@@ -47,10 +47,9 @@ def take_storage_away(world: World, hosts: list[HostProcess]) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("indicators", [ONE_CHUNK, 1500], ids=["one chunk", "many chunks"])
-def test_five_outages_poison_nothing(new_world: NewWorld, indicators: int) -> None:
+def test_five_outages_poison_nothing(new_world: NewWorld) -> None:
     """What was in flight each time is given up by the host, put back, and arrives."""
-    world = new_world(SyntheticFeed(indicators), proxied=True)
+    world = new_world(SyntheticFeed(ONE_CHUNK), proxied=True)
     # As the template does. Hosts that make it side by side end: one of them is told that it exists.
     poison_queue = QueueClient.from_connection_string(world.cloud.connection_string, POISON_QUEUE)
     poison_queue.create_queue()
@@ -64,5 +63,5 @@ def test_five_outages_poison_nothing(new_world: NewWorld, indicators: int) -> No
     assert world.poison() == []
     assert poison_queue.get_queue_properties().approximate_message_count == 0
     put_back = [line for host in hosts for line in log_lines(host, "chunk-put-back")]
-    assert put_back or indicators > ONE_CHUNK, "the host never gave it up: nothing was shown"
+    assert put_back, "the host never gave it up: nothing was shown"
     assert_conserved(world)

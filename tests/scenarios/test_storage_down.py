@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -24,40 +25,46 @@ from tests.scenarios.world import (
 )
 
 SHORT_LEASE = {"RUN_LEASE": "1"}
+SERVICES: tuple[Service, ...] = ("queue", "table")
 
 
-@pytest.mark.parametrize("service", ["queue", "table"])
-def test_throttled_storage_delays_and_loses_nothing(new_world: NewWorld, service: Service) -> None:
+def test_throttled_storage_delays_and_loses_nothing(new_world: NewWorld) -> None:
     """`ServerBusy` for a stretch, while the run enqueues and chunks are delivered."""
     world = new_world(SyntheticFeed(900), page_size=200, proxied=True, settings=SHORT_LEASE)
     proxy = world.cloud.proxy
     assert proxy is not None
     host = world.cloud.start_host(queue_lease=2)
-    stretch = proxy.inject(Rule(service=service, answer=Refusal(), skip=12, times=6))
+    stretches = [
+        proxy.inject(Rule(service=service, answer=Refusal(), skip=12, times=6))
+        for service in SERVICES
+    ]
     world.sync(host)
     world.deliver_all()
-    assert stretch.hits > 3
+    assert all(stretch.hits > 3 for stretch in stretches)
     assert not world.poison()
     assert_conserved(world)
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
-@pytest.mark.parametrize("service", ["queue", "table"])
 def test_lost_connections_to_storage_cost_repetitions_only(
-    new_world: NewWorld, service: Service, drop: str
+    new_world: NewWorld, drop: Literal["before", "after"]
 ) -> None:
-    """Every third request's connection is dropped, before storage acted or after it did."""
+    """Of both services every third request is dropped, before storage acted or after it did."""
     world = new_world(SyntheticFeed(900), page_size=200, proxied=True, settings=SHORT_LEASE)
     proxy = world.cloud.proxy
     assert proxy is not None
     host = world.cloud.start_host(queue_lease=2)
-    drops = [
-        proxy.inject(Rule(service=service, drop=drop, skip=skip, times=1))  # type: ignore[arg-type]
-        for skip in range(3, 30, 3)
-    ]
+    drops = {
+        service: [
+            proxy.inject(Rule(service=service, drop=drop, skip=skip, times=1))
+            for skip in range(3, 30, 3)
+        ]
+        for service in SERVICES
+    }
     world.sync(host)
     world.deliver_all()
-    assert sum(one.hits for one in drops) > 3
+    for service in SERVICES:
+        assert sum(one.hits for one in drops[service]) > 3
     assert not world.poison()
     assert_conserved(world)
 

@@ -112,7 +112,6 @@ def _at_storage(operation: str, path: str, *, skip: int = 0) -> Arm:
 
 STALLS: dict[str, Arm] = {
     "with a page in its hands": _at_a_page,
-    "rows written, no message sent": _at_storage("batch", r"\$batch", skip=1),
     "some messages sent": _at_storage("put_message", "", skip=5),
 }
 

@@ -9,6 +9,7 @@ import pytest
 
 from local.functions_host.process import PROJECT_ROOT
 from local.services.feed import SyntheticFeed
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, World, assert_conserved, until
 
@@ -21,7 +22,7 @@ def _ops(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **world.cloud.app_settings()},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

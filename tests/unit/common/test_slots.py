@@ -14,6 +14,7 @@ from common.ledger import slots as slots_module
 from common.ledger.slots import SPARE_AT_MOST, SPARE_EVERY, Slots
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.tables import FakeTables
+from tests.patience import PATIENCE
 
 
 def test_a_silent_table_keeps_only_one_thread_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,12 +25,12 @@ def test_a_silent_table_keeps_only_one_thread_for_long(monkeypatch: pytest.Monke
 
     def stay_silent(_table: str, _operation: str) -> None:
         asked.set()
-        assert answers.wait(60)
+        assert answers.wait(PATIENCE)
 
     tables.before = stay_silent
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(slots.reserve, 1)
-        assert asked.wait(60)
+        assert asked.wait(PATIENCE)
         for act in (lambda: slots.reserve(1), lambda: slots.push(START)):
             with pytest.raises(UnavailableError, match="slots does not answer"):
                 act()

@@ -4,6 +4,7 @@ import threading
 
 from common.errors import SettingsError
 from ops.doctor import Check, State, describe_line, examine, is_well, ok, problem
+from tests.patience import PATIENCE
 
 
 def test_a_check_that_hangs_costs_its_own_line_only() -> None:
@@ -11,7 +12,7 @@ def test_a_check_that_hangs_costs_its_own_line_only() -> None:
     release = threading.Event()
 
     def hang() -> list[object]:
-        release.wait(60)
+        release.wait(PATIENCE)
         return []
 
     def fail() -> list[object]:

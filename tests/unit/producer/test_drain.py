@@ -35,6 +35,7 @@ from producer.versions import Policy
 from tests.fakes.clock import FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
+from tests.patience import PATIENCE
 from tests.unit.producer.samples import indicator, raw_indicator
 
 RUN = "20260101T000000-0badcafe"
@@ -144,7 +145,7 @@ def test_the_next_page_is_fetched_while_this_one_is_enqueued() -> None:
         return page(int(token or 0), of=4)
 
     def before(_text: str) -> None:
-        overlapped.append(fetched[min(len(overlapped) + 1, 3)].wait(10))
+        overlapped.append(fetched[min(len(overlapped) + 1, 3)].wait(PATIENCE))
 
     bench.queue.before = before
     bench.drain(fetch)
