@@ -32,6 +32,7 @@ from producer.index import VersionIndex
 from producer.indicators import Filters
 from producer.lumen import LumenClient, Page, QueryState, QueryStatus
 from producer.sync import SyncConfig, SyncTools, run_sync
+from tests.fakes.crash import Crash
 from tests.model.world import InlineExecutor, Version
 
 EARLIER = [Version(number=number, modified=0) for number in (1, 2, 4)]
@@ -48,10 +49,6 @@ AROUND_THE_START = 2
 """Points at which Lumen may have been asked, and its answer is not kept: those end as gaps."""
 
 
-class KilledError(BaseException):
-    """The process ends here: nothing catches it."""
-
-
 class Guillotine:
     """Ends the process behind one of its writes. A read leaves nothing behind that could differ."""
 
@@ -64,7 +61,7 @@ class Guillotine:
         write = self.writes
         self.writes += 1
         if write == self._at:
-            raise KilledError
+            raise Crash
 
 
 class Doomed:
@@ -228,7 +225,7 @@ def test_a_producer_killed_behind_any_write_loses_nothing(storage: StorageSettin
     for at in range(writes):
         pipeline = Pipeline(storage, suffix=f"{at + 1}")
         pipeline.begin()
-        with pytest.raises(KilledError):
+        with pytest.raises(Crash):
             pipeline.tick(chunk_size=2, at=at)
         for _ in range(2):
             pipeline.tick(chunk_size=3)

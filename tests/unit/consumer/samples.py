@@ -24,13 +24,38 @@ from common.ledger.tables import Row
 from common.records import Record, pack_records
 from consumer.deferral import Deferrer
 from consumer.deliver import Deliverer
+from consumer.outcomes import DRIFT_LIMIT, UNAVAILABLE_LIMIT
 from consumer.pacing import Pacer
 from consumer.pausing import PauseWatch
 from consumer.poison import PoisonKeeper
-from consumer.sentinel import Answer, Refused, SentinelClient, Uploaded, classify_answer
+from consumer.sentinel import (
+    Answer,
+    Drift,
+    OperatorNeeded,
+    RefreshToken,
+    Refused,
+    SentinelClient,
+    Throttled,
+    Unavailable,
+    Uploaded,
+    classify_answer,
+)
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue
 from tests.fakes.tables import FakeTables
+
+ANSWERS: dict[str, Answer] = {
+    "uploaded": Uploaded(),
+    "refused": Refused(reason="why"),
+    "refresh": RefreshToken(reason="why"),
+    "operator": OperatorNeeded(reason="why"),
+    "throttled": Throttled(reason="why", wait=7.0),
+    "unavailable": Unavailable(reason="why"),
+    "drift": Drift(reason="why"),
+}
+
+LIMITS = {"unavailable": UNAVAILABLE_LIMIT, "drift": DRIFT_LIMIT}
+"""Failures that count after which a message is given up."""
 
 RUN = "20260101T000000-0badcafe"
 FIRST_DELAY = 60.0
@@ -299,3 +324,22 @@ class Bench:
     def poison(self) -> list[PoisonRecord]:
         """Every poison record."""
         return list(self.ledger.poison.all())
+
+
+def serve(
+    bench: Bench, sent: Envelope, deliveries: int, *, between: Callable[[], None] = lambda: None
+) -> int:
+    """Deliver a message and its copies; return how many deliveries until nothing is queued.
+
+    `between` is called before each delivery. One that only moved to a later slot is not counted.
+    """
+    between()
+    bench.deliver(sent)
+    delivery = 1
+    while bench.queue.sent and delivery < deliveries:
+        copy, delay = bench.take()
+        bench.clock.advance(delay)
+        between()
+        bench.deliver(copy)
+        delivery += copy.slot is None
+    return delivery

@@ -23,9 +23,9 @@ from consumer.deliver import NOT_THE_RECORDS
 from consumer.sentinel import Drift, Refused, Unavailable, Uploaded
 from consumer.split import part_of
 from ops.poison import Result, Selection, discard, find, replay
+from tests.fakes.crash import Crash
 from tests.unit.consumer.samples import Bench, envelope
 from tests.unit.consumer.traffic import (
-    Crash,
     Traffic,
     WatchedSentinel,
     ids_of,

@@ -15,14 +15,11 @@ from common.envelope import Envelope, chunk_id_of, decode_envelope, encode_envel
 from common.errors import UnavailableError
 from consumer.sentinel import Answer, Uploaded, classify_answer
 from tests.fakes.clock import START
+from tests.fakes.crash import Crash
 from tests.unit.consumer.samples import Bench, envelope
 
 CROWD = 1_000_000
 """Chunks of others, which are always good, are numbered from here."""
-
-
-class Crash(BaseException):
-    """The process ends here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,6 @@ RATE = 95.0
 WORKSPACE = "workspace|sentinel"
 
 
-class Crash(BaseException):
-    """The process ends here: nothing catches it, and nothing works after it."""
-
-
 @dataclass
 class FailAt:
     """Counts calls and raises at one of them (`at`, from 0), or from that one on (`lasting`)."""

@@ -23,8 +23,9 @@ from producer.fold import FoldConfig, Survey, counted, survey
 from producer.index import VersionIndex
 from producer.versions import KnownVersion
 from tests.fakes.clock import FakeClock
+from tests.fakes.crash import Crash
 from tests.fakes.tables import FakeTables
-from tests.unit.producer.sync_world import Crash, FailAt
+from tests.unit.producer.sync_world import FailAt
 
 HERE, THERE = "here|sentinel", "there|sentinel"
 TODAY = 20_454

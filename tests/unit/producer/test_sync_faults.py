@@ -19,6 +19,7 @@ from common.errors import (
 from common.events import Event
 from common.ledger.states import ChunkState, RunState
 from common.ledger.tables import Row
+from tests.fakes.crash import Crash
 from tests.log_guard import LogGuard
 from tests.unit.producer.sync_ticks import (
     PAGES,
@@ -31,7 +32,6 @@ from tests.unit.producer.sync_ticks import (
 )
 from tests.unit.producer.sync_world import (
     TICK,
-    Crash,
     FailAt,
     World,
     wanted_ids,

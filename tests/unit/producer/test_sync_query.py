@@ -19,6 +19,7 @@ from producer.lumen import QueryState
 from producer.sync import (
     is_told,
 )
+from tests.fakes.crash import Crash
 from tests.unit.producer.sync_ticks import (
     PAGES,
     WANTED,
@@ -30,7 +31,6 @@ from tests.unit.producer.sync_ticks import (
 )
 from tests.unit.producer.sync_world import (
     TICK,
-    Crash,
     FailAt,
     wanted_ids,
 )

@@ -27,6 +27,7 @@ from producer.sync import (
     MIN_RESUMPTIONS,
     is_stalled,
 )
+from tests.fakes.crash import Crash
 from tests.unit.producer.sync_ticks import (
     PAGES,
     TOTAL,
@@ -40,7 +41,6 @@ from tests.unit.producer.sync_ticks import (
 from tests.unit.producer.sync_world import (
     LEASE,
     TICK,
-    Crash,
     FailAt,
     World,
     feed,

@@ -26,8 +26,9 @@ from common.settings import read_settings
 from producer.lumen import QueryState
 from producer.trouble import WatchedLumen, problem_of
 from producer.wiring import longest_wait
+from tests.fakes.crash import Crash
 from tests.unit.producer.scripted_lumen import ScriptedLumen
-from tests.unit.producer.sync_world import TICK, Crash, World, feed
+from tests.unit.producer.sync_world import TICK, World, feed
 
 KINDS: dict[type[PipelineError], ProblemKind | None] = {
     CredentialError: ProblemKind.LUMEN_ACCESS,

@@ -18,9 +18,10 @@ from common.ledger.runs import Run
 from common.ledger.states import ChunkState, RunState
 from common.queues import MAX_BACKLOG
 from producer.indicators import Indicator, canonical_json
+from tests.fakes.crash import Crash
 from tests.unit.producer.samples import EVERYTHING, judge, raw_indicator
 from tests.unit.producer.scripted_lumen import ScriptedLumen
-from tests.unit.producer.sync_world import RATE, TICK, Crash, FailAt, World
+from tests.unit.producer.sync_world import RATE, TICK, FailAt, World
 
 FEED = [raw_indicator(number) for number in range(500)]
 

@@ -16,9 +16,10 @@ from producer.lumen import Page
 from producer.versions import Decision, KnownVersion, decide_wish
 from producer.wishes import GONE, WISHES_A_RUN, judge_wishes, put_in_front
 from tests.fakes.clock import START
+from tests.fakes.crash import Crash
 from tests.unit.producer.samples import DictKnown, indicator, raw_indicator
 from tests.unit.producer.scripted_lumen import ScriptedLumen
-from tests.unit.producer.sync_world import TICK, Crash, FailAt, World, ids_of
+from tests.unit.producer.sync_world import TICK, FailAt, World, ids_of
 
 MODIFIED, FINGERPRINT = 1000, 7
 OLD, NEW = "2026-01-02T00:00:00.000Z", "2026-01-03T00:00:00.000Z"

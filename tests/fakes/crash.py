@@ -1,0 +1,5 @@
+"""A process that dies: nothing catches it, so nothing is put in order either."""
+
+
+class Crash(BaseException):
+    """The process ends here."""
