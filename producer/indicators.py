@@ -49,7 +49,7 @@ class PatternKind(StrEnum):
 
 _KINDS: Final = re.compile(
     r"""
-    '(?:[^'\\]|\\.)*+(?:'|\Z)                              # a string
+    '(?:[^'\\]|\\.)*+(?:'|\\?\Z)                           # a string, or what is cut in one
     | /\*.*?(?:\*/|\Z) | //[^\n]*                            # a comment
     | (?<![\w-])(ipv4-addr|domain-name)\s*+:\s*+(?:value\b|'value')
     """,

@@ -176,11 +176,7 @@ class Problems:
         """
         now = self._clock.now()
         found = [row for row in self._rows() if row[1].kind in kinds]
-        over = [
-            row
-            for row in found
-            if (sent is None or row[1].since <= sent) and subject in ("", row[1].subject)
-        ]
+        over = [row for row in found if _is_over(row[1], sent=sent, subject=subject)]
         self._forget(kinds, but={row.key for row, _ in found} - {row.key for row, _ in over})
         for row, problem in over:
             self._leave_trace(row, problem, at=min(now, problem.until))
@@ -268,6 +264,11 @@ class Problems:
                 return False
             self._raised[key] = now
             return True
+
+
+def _is_over(problem: Problem, *, sent: datetime | None, subject: str) -> bool:
+    """Whether a request `sent` after it arose disproves a problem, if it is about the `subject`."""
+    return (sent is None or problem.since <= sent) and subject in ("", problem.subject)
 
 
 def _key(kind: ProblemKind, subject: str) -> str:

@@ -3,6 +3,7 @@
 import ast
 from collections import defaultdict
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ WITH_EACH: Final = {"trace", "version"}
 """What `emit` puts beside the facts of every event."""
 
 
+@cache
 def facts_by_event() -> dict[str, set[str]]:
     """Return the facts of each event, those of all its calls together."""
     found: dict[str, set[str]] = defaultdict(lambda: set(WITH_EACH))
