@@ -6,9 +6,9 @@ Good for one writer.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from common.ledger.tables import Action, Operation, Row
+from common.ledger.tables import Action, Operation, Row, Value
 
 
 class MemoryTable:
@@ -63,6 +63,7 @@ class MemoryTable:
         from_key: str | None = None,
         partitions_below: str | None = None,
         before_key: str | None = None,
+        earlier: tuple[str, datetime] | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,  # noqa: ARG002 - a whole row has what is selected
     ) -> Iterator[Row]:
@@ -74,12 +75,17 @@ class MemoryTable:
             and (from_key is None or row.key >= from_key)
             and (partitions_below is None or row.partition < partitions_below)
             and (before_key is None or row.key < before_key)
+            and (earlier is None or _is_earlier(row.data.get(earlier[0]), earlier[1]))
         )
         return iter(sorted(found, key=lambda row: (row.partition, row.key))[:limit])
 
     def merge_all(self, rows: Sequence[Row]) -> None:
         for row in rows:
             self.merge(row)
+
+
+def _is_earlier(value: Value, moment: datetime) -> bool:
+    return isinstance(value, datetime) and value < moment
 
 
 class MemoryTables:

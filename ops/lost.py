@@ -74,7 +74,7 @@ def declare_lost(
     names: Iterable[str],
     *,
     ledger: Ledger,
-    queues: Sequence[WatchedQueue],
+    traces: Traces,
     at: datetime,
     by: str,
     note: str = "",
@@ -83,12 +83,11 @@ def declare_lost(
 ) -> Iterator[Handled]:
     """Declare chunks lost whose message cannot be found; yield what was done with each.
 
-    `queues` are those where a message may be, the upload queue first. Pending records count as
-    discarded. Called twice: nothing is left to do. If it dies halfway: the next call continues. A
-    row that is written at the same moment is read again.
+    `traces` is what `look_for_messages` found. Pending records count as discarded. Called twice:
+    nothing is left to do. If it dies halfway: the next call continues. A row that is written at the
+    same moment is read again.
     """
     reason = f"declared lost by {Decision(by=by, note=note).signed}"
-    traces = _look_for_messages(ledger, queues)
     for name in names:
         yield _handle(
             name,
@@ -125,8 +124,13 @@ def _is_old(chunk: Chunk, older_than: timedelta) -> bool:
     return age is not None and age > older_than
 
 
-def _look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces:
-    """Look at all queues and at the first one again: messages move between them, both ways."""
+def look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces:
+    """Look for messages on all `queues`, that of the uploads first, and for those that are kept.
+
+    The first one is looked at again: messages move between them, both ways. A look is good for the
+    seconds of a call: a message that comes later, of a row that nobody has written for seven days,
+    can only be one that was kept.
+    """
     visible: set[str] = set()
     is_all = True
     for queue in (*queues, queues[0]):

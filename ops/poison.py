@@ -45,9 +45,7 @@ class Selection:
     settled: bool = False
 
     def picks(self, entry: PoisonEntry) -> bool:
-        """Whether `entry` is one of them."""
-        if self.names:
-            return entry.name in self.names
+        """Whether `entry` is one of those that are chosen by reason, or all."""
         if entry.state in SETTLED_POISON and not self.settled:
             return False
         if self.reason:

@@ -7,20 +7,30 @@ Operators see both in one list. Only acknowledging writes, and it may be repeate
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from common.ledger import Ledger
 from common.ledger.problems import MAX_TRACES, Problem, Problems
+from common.ledger.runs import Run
 from common.view import problem_of_gap
 from ops.decisions import Decision
 
 
+class GapResult(StrEnum):
+    """What was done with the gap of one run."""
+
+    ACKNOWLEDGED = "acknowledged"
+    ALREADY = "already acknowledged"
+    NO_GAP = "has no gap"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """A run, and whether its gap was acknowledged now; False if it has no open gap."""
+    """A run and what was done with its gap."""
 
     run_id: str
-    is_done: bool
+    result: GapResult
 
 
 def ended(ledger: Ledger, problems: Problems, *, now: datetime) -> list[Problem]:
@@ -40,7 +50,14 @@ def acknowledge(
     signed = Decision(by=by, note=note).signed
     for run_id in run_ids:
         is_done = ledger.runs.acknowledge(run_id, at=at, by=signed)
-        yield Acknowledged(run_id=run_id, is_done=is_done)
+        result = GapResult.ACKNOWLEDGED if is_done else _result_before(ledger.runs.get(run_id))
+        yield Acknowledged(run_id=run_id, result=result)
+
+
+def _result_before(run: Run | None) -> GapResult:
+    """Return what was so before. Pure."""
+    is_known = run is not None and run.acknowledged_at is not None
+    return GapResult.ALREADY if is_known else GapResult.NO_GAP
 
 
 def describe_problem(problem: Problem) -> dict[str, Any]:

@@ -6,7 +6,7 @@ replaced by an older one: the producer sends a wish only if it is still the newe
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -31,9 +31,7 @@ class Selection:
     indicator: str = ""
 
     def picks(self, rejection: Rejection) -> bool:
-        """Whether `rejection` is one of them."""
-        if self.names:
-            return rejection.name in self.names
+        """Whether `rejection` is one of those that are chosen by run, reason and indicator."""
         told = f"{rejection.indicator_id} {rejection.pattern}"
         return (
             self.run_id in ("", rejection.run_id)
@@ -63,9 +61,18 @@ class Handled:
 
 
 def find(ledger: Ledger, selection: Selection) -> list[Rejection]:
-    """Return the rejections that `selection` picks, without content, the latest first."""
-    found = ledger.rejections.entries(selection.run_id or None)
-    return sorted(filter(selection.picks, found), key=lambda one: one.at, reverse=True)
+    """Return the rejections that `selection` picks, without content, the latest first.
+
+    Of names that are wrong nothing.
+    """
+    if selection.names:
+        split = (name.partition("/") for name in dict.fromkeys(selection.names))
+        named = (ledger.rejections.get(run_id, position) for run_id, _, position in split)
+        found = [replace(one, content=b"") for one in named if one is not None]
+    else:
+        entries = ledger.rejections.entries(selection.run_id or None)
+        found = list(filter(selection.picks, entries))
+    return sorted(found, key=lambda one: one.at, reverse=True)
 
 
 def retry(
@@ -117,6 +124,6 @@ def describe_rejection(rejection: Rejection) -> dict[str, Any]:
         "indicator": rejection.indicator_id,
         "pattern": rejection.pattern,
         "reason": rejection.reason,
-        "wished_at": "" if wished_at is None else wished_at.isoformat(timespec="seconds"),
+        "wished_at": None if wished_at is None else wished_at.isoformat(timespec="seconds"),
         "wished_by": rejection.wished_by,
     }

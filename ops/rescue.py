@@ -7,13 +7,14 @@ seven days. Nothing here needs that function.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from common.clock import Clock
 from common.envelope import decode_envelope, encode_to_fit
-from common.errors import LaterVersionError, UndecodableError
-from common.queues import ReceiveQueue, SendQueue
+from common.errors import HaltError, LaterVersionError, TryLaterError, UndecodableError
+from common.queues import ReceiveQueue, SendQueue, Taken
 
 HIDDEN_FOR: Final = 60.0
 """Seconds for which a message is hidden from others while it is brought back."""
@@ -49,22 +50,37 @@ def rescue(
     Waits `patience` seconds for hidden ones, and takes no more messages after `within` seconds.
 
     The copy first: if it dies halfway, a message is on both queues, which is safe. Called twice:
-    the second call finds none. Raises what the queues raise; the other messages stay unchanged.
+    the second call finds none. A fault of a queue after the first message ends the call, so that
+    the answer says what was done; the next call meets the fault first. The other messages stay
+    unchanged, those that were taken hidden for a minute.
     """
     give_up_at, stop_at = (clock.monotonic() + seconds for seconds in (patience, within))
     count = 0
-    while True:
-        taken = poison_queue.take(hidden_for=HIDDEN_FOR)
+    try:
+        while True:
+            for _ in _moved(poison_queue, upload_queue, go_on=lambda: clock.monotonic() < stop_at):
+                count += 1
+            left = poison_queue.depth()
+            if not left or clock.monotonic() >= min(give_up_at, stop_at):
+                return Rescued(count=count, left=left)
+            clock.sleep(LOOK_EVERY)
+    except (HaltError, TryLaterError):
+        if not count:
+            raise
+        return Rescued(count=count, left=1)
+
+
+def _moved(
+    poison_queue: ReceiveQueue, upload_queue: SendQueue, *, go_on: Callable[[], bool]
+) -> Iterator[Taken]:
+    """Move every message that is visible, while it may go on; yield each."""
+    while taken := poison_queue.take(hidden_for=HIDDEN_FOR):
         for message in taken:
+            if not go_on():
+                return
             upload_queue.send(_to_send(message.text))
             poison_queue.remove(message)
-            count += 1
-        if taken and clock.monotonic() < stop_at:
-            continue
-        left = poison_queue.depth()
-        if not left or clock.monotonic() >= give_up_at:
-            return Rescued(count=count, left=left)
-        clock.sleep(LOOK_EVERY)
+            yield message
 
 
 def _to_send(text: str) -> str:

@@ -71,7 +71,7 @@ class Acts:
         return (act for act in map(_from_row, rows) if act is not None)
 
     def before(self, moment: datetime) -> Iterator[Row]:
-        """Yield the rows of acts before a moment."""
+        """Yield the rows of acts before a moment, the newest first."""
         key = newest_first(f"{moment:%Y%m%dT%H%M%S%f}") + "~"
         return self._table.query(_PARTITION, from_key=key)
 

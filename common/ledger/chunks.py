@@ -143,6 +143,10 @@ class Chunk:
             return tuple(range(self.count))
         return tuple(i for i, letter in enumerate(self.letters) if letter in ON_ITS_WAY)
 
+    def waits_elsewhere(self, destination: str) -> bool:
+        """Whether something of it waits for another destination than this one."""
+        return bool(self.to_send) and self.destination != destination
+
     @property
     def fate(self) -> Fate:
         """The outcomes of its records."""
@@ -357,6 +361,19 @@ class Chunks:
         """Let a chunk go to another destination; return False when its row changed meanwhile."""
         return self._swap(chunk, {"destination": destination})
 
+    def turn_over_all(self, chunks: Sequence[Chunk], destination: str) -> list[Chunk]:
+        """Turn over chunks of one run, `MAX_BATCH_ENTITIES` at most, in one write.
+
+        Returns those whose rows had not changed since they were read.
+        """
+        rows = [chunk.row for chunk in chunks if chunk.row is not None]
+        turned = [replace(row, data={**row.data, "destination": destination}) for row in rows]
+        try:
+            self._table.transact([Operation(action=Action.REPLACE, row=row) for row in turned])
+        except ConflictError:  # for one of them none was written
+            return [chunk for chunk in chunks if self.turn_over(chunk, destination)]
+        return list(chunks)
+
     def beyond(self, run_id: str, sequence: int) -> list[Chunk]:
         """Return the chunks of a run from `sequence` on, void ones included."""
         rows = self._table.query(
@@ -367,6 +384,11 @@ class Chunks:
     def all(self) -> Iterator[Chunk]:
         """Yield every chunk that has a row, run by run, the newest run first."""
         return map(chunk_of, self._table.query(before_key=HEAD_KEY))
+
+    def of_run(self, run_id: str, *, from_key: str) -> Iterator[Chunk]:
+        """Yield the chunks of a run from one on."""
+        rows = self._table.query(partition_of(run_id), from_key=from_key, before_key=HEAD_KEY)
+        return map(chunk_of, rows)
 
     def outcomes(self, run_id: str | None = None) -> Iterator[Chunk]:
         """Yield every chunk, run by run, or those of one run: only its place, counts and state.

@@ -234,20 +234,16 @@ class Poison:
         settled = map(_from_row, self._table.query(_SETTLED))
         yield from (record for record in settled if record.name not in kept)
 
-    def settled_before(self, moment: datetime) -> Iterator[Row]:
+    def settled_before(self, moment: datetime, *, to_count: bool = False) -> Iterator[Row]:
         """Yield the rows of records that were settled before `moment`, to be purged.
 
-        Also those whose move was interrupted: they are still among the kept ones.
+        Also those whose move was interrupted: they are still among the kept ones. With `to_count`
+        they are parts of rows, which cannot be removed.
         """
-        unmoved = self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_STATE)
-        for part in unmoved:
-            if _is_settled_before(part, moment):
-                row = self._table.get(part.partition, part.key)
-                if row is not None and _is_settled_before(row, moment):
-                    yield row
-        for row in self._table.query(_SETTLED):
-            if _is_settled_before(row, moment):
-                yield row
+        rows = self._table.query(
+            earlier=("settled_at", moment), select=_STATE if to_count else None
+        )
+        return (row for row in rows if _state(row) in SETTLED_POISON)
 
     def purge(self, rows: Iterable[Row]) -> int:
         """Remove such rows, if unchanged since they were read; return how many."""
@@ -289,11 +285,6 @@ def poison_of_raw(
         first_at=at,
         last_at=at,
     )
-
-
-def _is_settled_before(row: Row, moment: datetime) -> bool:
-    at = row.data.get("settled_at")
-    return _state(row) in SETTLED_POISON and isinstance(at, datetime) and at < moment
 
 
 def _state(row: Row) -> PoisonState:

@@ -27,6 +27,9 @@ INVALID: Final = "invalid"
 WISHES: Final = "wish"
 """The partition of the wishes, which share this table."""
 
+_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,200}")
+"""What the parts of a rejection's name are made of."""
+
 MAX_REJECTION_REASON: Final = 1000
 
 MAX_PIECES: Final = 8
@@ -89,6 +92,8 @@ class Rejections:
 
     def get(self, run_id: str, position: str) -> Rejection | None:
         """Return one rejection, or None."""
+        if not (_NAME.fullmatch(run_id) and _NAME.fullmatch(position)) or run_id == WISHES:
+            return None
         row = self._table.get(run_id, position)
         return None if row is None else _from_row(row)
 
@@ -107,15 +112,15 @@ class Rejections:
             )
         )
 
-    def seen_before(self, moment: datetime) -> Iterator[Row]:
+    def seen_before(self, moment: datetime, *, to_count: bool = False) -> Iterator[Row]:
         """Yield the rows of records that were seen last before `moment`, to be purged.
 
-        Only rejections: a row of another kind in this table is not this module's to remove.
+        Only rejections: a row of another kind in this table is not this module's to remove. With
+        `to_count` they are parts of rows, which cannot be removed.
         """
-        for row in self._table.query():
-            at = row.data.get("at")
-            if "rejected_by" in row.data and isinstance(at, datetime) and at < moment:
-                yield row
+        select = ("rejected_by",) if to_count else None
+        rows = self._table.query(earlier=("at", moment), select=select)
+        return (row for row in rows if "rejected_by" in row.data)
 
     def purge(self, rows: Iterable[Row]) -> int:
         """Remove such rows, if unchanged since they were read; return how many."""

@@ -291,10 +291,10 @@ class Runs:
             return True
         raise ConflictError(f"the head of run {run_id} kept changing; try again")
 
-    def has_rows(self, run_id: str) -> bool:
-        """Whether a chunk of the run has a row; chunk keys sort before the head's key."""
-        first = self._table.query(partition_of(run_id), limit=1, select=("state",))
-        return any(row.key != HEAD_KEY for row in first)
+    def with_rows(self) -> set[str]:
+        """Return the ids of the runs of which a chunk has a row."""
+        rows = self._table.query(before_key=HEAD_KEY, select=("state",))
+        return {run_id_of(row.partition) for row in rows}
 
     def remove(self, run: Run) -> bool:
         """Remove the head; return False if it changed since it was read, or is gone."""

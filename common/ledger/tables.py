@@ -143,13 +143,16 @@ class Table(Protocol):
         from_key: str | None = None,
         partitions_below: str | None = None,
         before_key: str | None = None,
+        earlier: tuple[str, datetime] | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
-        `key` selects one row key, `from_key` those at or behind it, `before_key` those before it,
-        and `partitions_below` partitions before it. With `select` only these properties are read;
+        With `key` only those of that row key, with `from_key` those at or after it, with
+        `before_key` those before it, and with `partitions_below` those whose partition comes before
+        it. With `earlier`, a property and a moment, only those that have a time in it before that
+        one, to the millisecond: the storage filters. With `select` only these properties are read;
         such a part of a row has no ETag, so that it cannot be written back as if it were whole.
         """
         ...
@@ -285,19 +288,23 @@ class AzureTable:
         from_key: str | None = None,
         partitions_below: str | None = None,
         before_key: str | None = None,
+        earlier: tuple[str, datetime] | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         count = 0
         if limit == 0:  # pages without entities would never end
             return
-        wanted = {
+        wanted: dict[str, str | datetime | None] = {
             "PartitionKey eq": partition,
             "PartitionKey lt": partitions_below,
             "RowKey eq": key,
             "RowKey ge": from_key,
             "RowKey lt": before_key,
         }
+        if earlier is not None:
+            name, moment = earlier
+            wanted[f"{name} lt"] = moment
         conditions = {test: value for test, value in wanted.items() if value is not None}
         pages = self._pages(conditions, limit, select)
         is_first = True
@@ -310,7 +317,7 @@ class AzureTable:
                 count += 1
 
     def _pages(
-        self, conditions: Mapping[str, str], limit: int | None, select: Sequence[str] | None
+        self, conditions: Mapping[str, Any], limit: int | None, select: Sequence[str] | None
     ) -> Iterator[Any]:
         """Return the pages of a query; nothing is requested before the first one is taken."""
         options: dict[str, Any] = {

@@ -4,7 +4,7 @@ What is chosen is checked before anything is written.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,13 +14,13 @@ from ops import lost, poison, rejections
 from ops.api import parameters
 from ops.api.reading import Answer, poison_token, rejection_token
 from ops.api.refusals import BadRequest, NotFound
-from ops.api.slices import SLICE, slice_of
+from ops.api.slices import COUNT, MARGIN, SLICE, slice_of, time_for
 from ops.callers import Caller
 from ops.decisions import Decision
 from ops.destination import adopt
 from ops.pause import pause, resume
 from ops.problems import acknowledge
-from ops.purge import purge
+from ops.purge import count_old, purge
 from ops.rescue import rescue
 from ops.sync import request_sync, take_back
 from ops.toolbox import Toolbox
@@ -49,7 +49,7 @@ def _handle_poison(
     do: Callable[..., Iterator[poison.Handled]],
 ) -> Answer:
     """Do something with the poison that was chosen, in slices."""
-    _one_way(names=asked.names, reason=asked.reason, all=asked.all)
+    _one_way(asked)
     chosen = poison.Selection(names=tuple(asked.names), reason=asked.reason, all_kept=asked.all)
     found = poison.find(toolbox.ledger, chosen)
     _all_there("poison", asked.names, [entry.name for entry in found])
@@ -88,8 +88,7 @@ def bring_back(toolbox: Toolbox, _: parameters.Act, __: Caller) -> Answer:
 
 def retry(toolbox: Toolbox, asked: parameters.RejectionAct, caller: Caller) -> Answer:
     """Let the next run send rejected records once more, if they are still the newest."""
-    narrowing = asked.run or asked.reason or asked.indicator
-    _one_way(names=asked.names, reason=narrowing, all=asked.all)
+    _one_way(asked)
     selection = rejections.Selection(
         names=tuple(asked.names),
         run_id=asked.run,
@@ -127,14 +126,16 @@ def retry(toolbox: Toolbox, asked: parameters.RejectionAct, caller: Caller) -> A
 
 def lose(toolbox: Toolbox, asked: parameters.ChunkAct, caller: Caller) -> Answer:
     """Declare chunks lost whose message cannot be found, so that the books close."""
-    _one_way(names=asked.names, reason="", all=asked.all)
+    _one_way(asked)
     names = lost.candidates(toolbox.ledger) if asked.all else list(dict.fromkeys(asked.names))
+    queues = (toolbox.queue, toolbox.poison_queue)
+    traces = lost.look_for_messages(toolbox.ledger, queues)  # once a slice: it costs six calls
 
     def handle(some: Sequence[str]) -> Iterator[lost.Handled]:
         return lost.declare_lost(
             some,
             ledger=toolbox.ledger,
-            queues=(toolbox.queue, toolbox.poison_queue),
+            traces=traces,
             at=toolbox.clock.now(),
             by=caller.name,
             note=asked.note,
@@ -157,26 +158,34 @@ def lose(toolbox: Toolbox, asked: parameters.ChunkAct, caller: Caller) -> Answer
 
 def acknowledge_gaps(toolbox: Toolbox, asked: parameters.GapAct, caller: Caller) -> Answer:
     """Acknowledge gaps, so that the status no longer reports them."""
-    _one_way(names=asked.runs, reason="", all=asked.all)
+    _one_way(asked)
     now = toolbox.clock.now()
-    open_gaps = [gap.run_id for gap in toolbox.ledger.runs.gaps() if gap.counts_at(now)]
-    chosen = open_gaps if asked.all else asked.runs
-    done = acknowledge(toolbox.ledger, chosen, at=now, by=caller.name, note=asked.note)
-    rows = [
-        {"run": item.run_id, "result": "acknowledged" if item.is_done else "has no gap"}
-        for item in done
-    ]
-    return {"handled": rows}
+    chosen = list(dict.fromkeys(asked.runs))
+    if asked.all:
+        chosen = [gap.run_id for gap in toolbox.ledger.runs.gaps() if gap.counts_at(now)]
+    return slice_of(
+        chosen,
+        token=str,
+        after=asked.after,
+        handle=lambda some: acknowledge(
+            toolbox.ledger, some, at=now, by=caller.name, note=asked.note
+        ),
+        describe=lambda item: {"run": item.run_id, "result": item.result.value},
+        clock=toolbox.clock,
+    )
 
 
 def remove_old(toolbox: Toolbox, asked: parameters.PurgeAct, _: Caller) -> Answer:
-    """Remove old runs, rejections and settled poison."""
-    done = purge(
-        toolbox.ledger,
-        older_than=timedelta(days=asked.days),
-        now=toolbox.clock.now(),
-        dry_run=asked.dry_run,
-    )
+    """Remove old runs, rejections, settled poison, pulses and acts."""
+    ledger, now, age = toolbox.ledger, toolbox.clock.now(), timedelta(days=asked.days)
+    go_on = time_for(toolbox.clock)
+    if asked.dry_run:
+        return asdict(count_old(ledger, older_than=age, now=now, go_on=go_on))
+    done = purge(ledger, older_than=age, now=now, go_on=go_on)
+    if done.remaining:
+        go_on = time_for(toolbox.clock, COUNT, margin=MARGIN - COUNT)
+        left = count_old(ledger, older_than=age, now=now, go_on=go_on).total
+        done = replace(done, remaining=max(done.remaining, left))
     return asdict(done)
 
 
@@ -185,7 +194,11 @@ def adopt_chunks(toolbox: Toolbox, asked: parameters.DryAct, _: Caller) -> Answe
     if not toolbox.destination:
         raise BadRequest("set WORKSPACE_ID, and SENTINEL_BASE_URL for another cloud")
     done = adopt(
-        toolbox.ledger, toolbox.sends, destination=toolbox.destination, dry_run=asked.dry_run
+        toolbox.ledger,
+        toolbox.sends,
+        destination=toolbox.destination,
+        dry_run=asked.dry_run,
+        go_on=time_for(toolbox.clock),
     )
     return {"destination": toolbox.destination, **asdict(done)}
 
@@ -193,9 +206,8 @@ def adopt_chunks(toolbox: Toolbox, asked: parameters.DryAct, _: Caller) -> Answe
 def sync_now(toolbox: Toolbox, asked: parameters.SyncAct, caller: Caller) -> Answer:
     """Ask for a sync run now, or take back what no run has served yet."""
     ledger = toolbox.ledger
+    _not_both(asked)
     if asked.take_back:
-        if asked.full:
-            raise BadRequest("full and takeBack exclude each other")
         taken = take_back(ledger)
         return {"requested_at": None, "full": False, "taken_back": taken.sync or taken.full}
     if asked.full and not any(ledger.runs.latest(1)):
@@ -225,11 +237,19 @@ def resume_feed(toolbox: Toolbox, _: parameters.Act, __: Caller) -> Answer:
     return {"was_paused": resume(toolbox.ledger, now=toolbox.clock.now())}
 
 
-def _one_way(*, names: Sequence[str], reason: str, all: bool) -> None:  # noqa: A002
+def _one_way(asked: parameters.Act) -> None:
     """Raise `BadRequest` unless the choice is made in exactly one way."""
-    ways = [bool(names), bool(reason), all]
-    if sum(ways) != 1:
-        raise BadRequest("choose in one way: by names, by a filter, or all")
+    made = [any(getattr(asked, name) for name in way) for way in asked.ways]
+    if sum(made) != 1:
+        ways = ", or ".join(" and ".join(way) for way in asked.ways)
+        raise BadRequest(f"choose in one way: {ways}")
+
+
+def _not_both(asked: parameters.Act) -> None:
+    """Raise `BadRequest` where flags are set that exclude each other."""
+    if all(getattr(asked, name) for name in asked.excluding):
+        names = " and ".join(parameters.written(name) for name in asked.excluding)
+        raise BadRequest(f"{names} exclude each other")
 
 
 def _all_there(what: str, names: Sequence[str], found: Sequence[str]) -> None:

@@ -87,7 +87,7 @@ def _answer(
         _must_be(method, "POST")
         if not caller.may_act:
             raise Forbidden("this needs the role operator, or the acting key")
-        return _ok(_act(toolbox(), write, _take(given, write.takes), caller))
+        return _ok(_act(toolbox(), write, _take(given, write.takes, is_text=False), caller))
     read, found = _find(path)
     _must_be(method, "GET")
     if not caller.may_read:
@@ -127,10 +127,13 @@ def _must_be(method: str, right: str) -> None:
         raise NotAllowed(f"use {right}, not {method}")
 
 
-def _take[P: Parameters](given: Mapping[str, Any], takes: type[P]) -> P:
-    """Return the parameters as they are declared; raises `BadRequest` that names the wrong one."""
+def _take[P: Parameters](given: Mapping[str, Any], takes: type[P], *, is_text: bool = True) -> P:
+    """Return the parameters as they are declared; raises `BadRequest` that names the wrong one.
+
+    `is_text`: they are of a query string, where a number or a flag is written out.
+    """
     try:
-        return msgspec.convert(dict(given), takes, strict=False)
+        return msgspec.convert(dict(given), takes, strict=not is_text)
     except msgspec.ValidationError as error:
         raise BadRequest(_said(error)) from error
 
@@ -169,12 +172,22 @@ def _act(toolbox: Toolbox, write: Write, asked: Act, caller: Caller) -> dict[str
 def _chosen(asked: Act) -> str:
     """Return the subject of an act in words: the parameters that were given."""
     given = msgspec.to_builtins(asked)
-    shown = (
-        f"{name} {' '.join(value) if isinstance(value, list) else value}"
+    return ", ".join(
+        _said_of(name, value)
         for name, value in given.items()
         if value and name not in ("note", "after")
     )
-    return ", ".join(shown)
+
+
+def _said_of(name: str, value: object) -> str:
+    """Return a parameter in words: a flag by its name, names by themselves. Pure."""
+    match value:
+        case True:
+            return name
+        case [*texts]:
+            return " ".join(map(str, texts))
+        case _:
+            return f"{name} {value}"
 
 
 def _ok(body: dict[str, Any]) -> Response:

@@ -5,7 +5,7 @@ OpenAPI document is made from them.
 """
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta, Struct
 
@@ -26,8 +26,23 @@ DryRun = Annotated[bool, Meta(description="only say what would happen")]
 Note = Annotated[Text, Meta(description="why, for those who read it later")]
 
 
+type Way = tuple[str, ...]
+"""Parameters that together make a choice: one of them at least is given."""
+
+
+def written(name: str) -> str:
+    """Return the name of a parameter as callers write it. Pure."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
 class Parameters(Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """Base of all: by name, nothing unknown."""
+
+    ways: ClassVar[tuple[Way, ...]] = ()
+    """Where a choice must be made in exactly one of several ways: these."""
+    excluding: ClassVar[Way] = ()
+    """Flags of which only one may be set."""
 
 
 class Nothing(Parameters):
@@ -73,6 +88,12 @@ class PoisonList(Parameters):
     after: Token = ""
 
 
+class OneRejection(Parameters, kw_only=True):
+    """Which rejection: `run/position` as listed, or a beginning that only one has."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+
+
 class OnePoison(Parameters, kw_only=True):
     """Which poison: `run/id` as listed, or a unique prefix."""
 
@@ -116,6 +137,8 @@ class DryAct(Act):
 class PoisonAct(DryAct):
     """Which poison: by names, by text in the reason, or all that is kept; one of the three."""
 
+    ways: ClassVar = (("names",), ("reason",), ("all",))
+
     names: Names = []
     reason: Text = ""
     all: bool = False
@@ -124,6 +147,8 @@ class PoisonAct(DryAct):
 
 class RejectionAct(DryAct):
     """Which rejections: by names, or by run, reason and indicator together, or all."""
+
+    ways: ClassVar = (("names",), ("run", "reason", "indicator"), ("all",))
 
     names: Names = []
     run: Text = ""
@@ -136,6 +161,8 @@ class RejectionAct(DryAct):
 class ChunkAct(DryAct):
     """Which chunks: by names, or all of which something waits."""
 
+    ways: ClassVar = (("names",), ("all",))
+
     names: Names = []
     all: bool = False
     after: Token = ""
@@ -144,8 +171,11 @@ class ChunkAct(DryAct):
 class GapAct(Act):
     """Which gaps: by the names of their runs, or all that count."""
 
+    ways: ClassVar = (("runs",), ("all",))
+
     runs: Names = []
     all: bool = False
+    after: Token = ""
 
 
 class PurgeAct(DryAct):
@@ -156,6 +186,8 @@ class PurgeAct(DryAct):
 
 class SyncAct(Act):
     """Whether the run sends everything that Lumen lists; or that no run is wanted any more."""
+
+    excluding: ClassVar = ("full", "take_back")
 
     full: bool = False
     take_back: bool = False

@@ -123,6 +123,22 @@ def rejection_list(toolbox: Toolbox, asked: parameters.RejectionList) -> Answer:
     return {"total": page.total, "rejections": rows, "next": page.next}
 
 
+def rejection_one(toolbox: Toolbox, asked: parameters.OneRejection) -> Answer:
+    """Return everything about one rejected record, its content included."""
+    kept = toolbox.ledger.rejections
+    run_id, _, position = asked.id.partition("/")
+    found = kept.get(run_id, position)
+    if found is None:  # the beginning of a name: only then every entry is read
+        entries = [each for each in kept.entries() if each.name.startswith(asked.id)]
+        names = [entry.name for entry in entries]
+        entry = one_of(entries, names=names, given=asked.id, what="rejection")
+        found = kept.get(entry.run_id, entry.position)
+    if found is None:  # purged since it was listed
+        raise NotFound(f"there is no rejection called {asked.id}")
+    content = found.content.decode("utf-8", "backslashreplace")
+    return rejections.describe_rejection(found) | {"content": content}
+
+
 def find_one(toolbox: Toolbox, asked: parameters.Search) -> Answer:
     """Return what Sentinel holds of an address, a domain or an indicator, and what the ledger."""
     if not refanged(asked.q):

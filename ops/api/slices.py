@@ -13,9 +13,16 @@ from typing import Any, Final
 
 from common.clock import Clock
 from common.errors import HaltError, TryLaterError
+from common.transport import time_left
 
 SLICE: Final = 18.0
 """Seconds after which a slice begins no further item."""
+
+COUNT: Final = 3.0
+"""Seconds for counting what is left, behind the slice."""
+
+MARGIN: Final = 6.0
+"""Seconds before the end of a call in which nothing begins: an item may need that long."""
 
 BATCH: Final = 25
 """Items of a batch: a replay reserves the send slots of one at a time."""
@@ -57,6 +64,15 @@ def _is_behind(token: str, after: str, *, newest_first: bool) -> bool:
     return token < after if newest_first else token > after
 
 
+def time_for(clock: Clock, seconds: float = SLICE, *, margin: float = MARGIN) -> Callable[[], bool]:
+    """Return whether there is time to go on: asked before each item.
+
+    So many seconds from now, and no longer than the call as a whole has, but for the margin.
+    """
+    end = clock.monotonic() + min(seconds, time_left() - margin)
+    return lambda: clock.monotonic() < end
+
+
 def slice_of[T](
     chosen: Sequence[T],
     *,
@@ -65,22 +81,21 @@ def slice_of[T](
     handle: Callable[[Sequence[T]], Iterator[Any]],
     describe: Callable[[Any], dict[str, Any]],
     clock: Clock,
-    seconds: float = SLICE,
 ) -> dict[str, Any]:
     """Handle the chosen items, oldest first, until the time is up; return the answer.
 
-    `handle` yields one result an item, in order; `describe` returns it with its `result`. A fault
-    after the first item ends the slice, so that the answer says what was done; the next call meets
-    the fault first.
+    One item at least. `handle` yields one result an item, in order; `describe` returns it with its
+    `result`. A fault after the first item ends the slice, so that the answer says what was done;
+    the next call meets the fault first.
     """
     todo = page_of(chosen, token=token, after=after, limit=len(chosen) or 1).rows
-    end = clock.monotonic() + seconds
+    go_on = time_for(clock)
     done: list[dict[str, Any]] = []
     batches = batched(todo, BATCH, strict=False)
     try:
         for item in chain.from_iterable(handle(batch) for batch in batches):
             done.append(describe(item))
-            if clock.monotonic() >= end:
+            if not go_on():
                 break
     except (HaltError, TryLaterError):
         if not done:

@@ -1,13 +1,17 @@
 """Options that many commands share: what is chosen, why, and whether it is meant."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
 from ops.cli.ending import Failure, MissingError
 from ops.cli.transport import Answer, Transport, act, read
+
+NAME: Final = re.compile("[A-Za-z0-9/-]+")
+"""What names of runs, poison and rejections are made of."""
 
 type Flag = Annotated[bool, Parameter(negative="")]
 
@@ -48,21 +52,37 @@ def full_poison(transport: Transport, names: Sequence[str]) -> list[str]:
 
 def poison_of(transport: Transport, names: Sequence[str]) -> list[Answer]:
     """Return everything about some poison; nothing where one of the names is wrong."""
-    found = []
-    for name in names:
-        try:
-            found.append(read(transport, f"poison/{name}"))
-        except MissingError as error:
-            raise Failure(f"{error}; see `poison list`") from error
-    return found
+    return [_named(transport, "poison", name, see="poison list") for name in names]
+
+
+def full_rejections(transport: Transport, names: Sequence[str]) -> list[str]:
+    """Return the full names of rejections, given by their beginnings; raises `Failure`."""
+    return [str(one["rejection"]) for one in rejections_of(transport, names)]
+
+
+def rejections_of(transport: Transport, names: Sequence[str]) -> list[Answer]:
+    """Return everything about some rejections; nothing where one of the names is wrong."""
+    return [_named(transport, "rejections", name, see="rejections") for name in names]
+
+
+def _named(transport: Transport, path: str, name: str, *, see: str) -> Answer:
+    """Return what a name, or a beginning that only one has, stands for; raises `Failure`."""
+    if not NAME.fullmatch(name):  # it would be another path, and stand for something else
+        raise Failure(f"{name!r} is no name; see `{see}`")
+    try:
+        return read(transport, f"{path}/{name}")
+    except MissingError as error:
+        raise MissingError(f"{error}; see `{see}`") from error
+
+
+def one_run(transport: Transport, name: str) -> Answer:
+    """Return everything about the run whose id begins like this; raises `Failure`."""
+    return _named(transport, "runs", name, see="runs")
 
 
 def full_run(transport: Transport, name: str) -> str:
     """Return the full id of a run that is given by its beginning; raises `Failure`."""
-    try:
-        return str(read(transport, f"runs/{name}")["run"]["run"])
-    except MissingError as error:
-        raise Failure(f"{error}; see `runs`") from error
+    return str(one_run(transport, name)["run"]["run"])
 
 
 def full_chunks(transport: Transport, names: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The commands that tidy up behind the feed: purge, destination."""
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from cyclopts import App
 
@@ -10,6 +10,7 @@ from ops.cli.connecting import Connection
 from ops.cli.ending import BAD_NEWS, GOOD, Failure
 from ops.cli.screen import (
     JsonOutput,
+    Row,
     confirm,
     note,
     plain,
@@ -18,9 +19,14 @@ from ops.cli.screen import (
     say,
     say_wrapped,
 )
-from ops.cli.transport import act
+from ops.cli.slices import add_up, say_what_is_left
+from ops.cli.transport import Transport, act
 
 PURGE_IS_FINAL: Final = "This is final."
+
+PURGED: Final = ("runs", "rejections", "poison", "pulses", "acts")
+ADOPTED: Final = ("chunks", "indicators")
+"""What the answers of the two count."""
 
 destination: Final = App(name="destination", help="The workspace that chunks go to.")
 
@@ -33,7 +39,7 @@ def purge(
     output: JsonOutput = JsonOutput(),
     connection: Connection = Connection(),
 ) -> int:
-    """Remove old runs, rejections, settled poison and other records.
+    """Remove old runs, rejections, settled poison, pulses and acts.
 
     A run stays while a chunk's row, kept poison or a fresh gap needs it.
 
@@ -44,20 +50,27 @@ def purge(
     """
     days = days_of(older_than)
     transport = connection.open()
-    if not (meant.dry_run or meant.yes):
-        would = _counts(act(transport, "purge", days=days, dry_run=True))
-        some = ", ".join(f"{count:,} {name}" for name, count in would.items())
-        question = f"remove what is older than {days} days: {some}?\n{PURGE_IS_FINAL}"
-        if any(would.values()) and not confirm(question, yes=False):
-            say("nothing was removed")
-            return BAD_NEWS
-    done = act(transport, "purge", days=days, dry_run=meant.dry_run, note=why.note)
+    if not (meant.dry_run or meant.yes or _is_agreed(transport, days)):
+        say("nothing was removed")
+        return BAD_NEWS
+    done, failure = add_up(
+        transport,
+        "purge",
+        what="removing",
+        counts=PURGED,
+        days=days,
+        dry_run=meant.dry_run,
+        note=why.note,
+    )
     if output.json:
         print_json(done)
-        return GOOD
-    shown = "would be removed" if meant.dry_run else "removed"
-    print_table([{"records": name, shown: count} for name, count in _counts(done).items()])
-    return GOOD
+    else:
+        shown = "would be removed" if meant.dry_run else "removed"
+        print_table([{"records": name, shown: done[name]} for name in PURGED])
+        if meant.dry_run and done["remaining"]:
+            note(f"counted as far as there was time{_and_more(done)}")
+    say_what_is_left(failure)
+    return BAD_NEWS if failure else GOOD
 
 
 def days_of(text: str) -> int:
@@ -67,8 +80,17 @@ def days_of(text: str) -> int:
     return int(text[:-1])
 
 
-def _counts(answer: dict[str, Any]) -> dict[str, int]:
-    return {name: value for name, value in answer.items() if type(value) is int}
+def _is_agreed(transport: Transport, days: int) -> bool:
+    """Say what would be removed, and ask; nothing needs no question."""
+    would = act(transport, "purge", days=days, dry_run=True)
+    some = ", ".join(f"{would[name]:,} {name}" for name in PURGED) + _and_more(would)
+    question = f"remove what is older than {days} days: {some}?\n{PURGE_IS_FINAL}"
+    return not any(would[name] for name in PURGED) or confirm(question, yes=False)
+
+
+def _and_more(counted: Row) -> str:
+    """Return that there are more than were counted, where that is so. Pure."""
+    return ", and more" if counted["remaining"] else ""
 
 
 @destination.command
@@ -86,18 +108,29 @@ def adopt(
     dry_run
         Only say what would happen.
     """
-    done = act(connection.open(), "destination/adopt", dry_run=dry_run, note=why.note)
+    done, failure = add_up(
+        connection.open(),
+        "destination/adopt",
+        what="turning over",
+        counts=ADOPTED,
+        dry_run=dry_run,
+        note=why.note,
+    )
     if output.json:
         print_json(done)
     elif done["waits"]:
         note(f"lumen-sentinel: {plain(done['waits'])}")
     else:
-        will = "would go" if dry_run else "go"
-        left = ", ".join(f"{count} from {plain(name)}" for name, count in done["left"].items())
-        say_wrapped(
-            f"{done['chunks']} chunks ({done['indicators']} indicators) {will} to "
-            f"{plain(done['destination'])}" + (f": {left}" if left else "")
-        )
-        if done["changed"]:
-            say(f"{done['changed']} more changed at that moment: give the command again")
-    return BAD_NEWS if done["waits"] or done["changed"] else GOOD
+        _say_adopted(done, will="would go" if dry_run else "go")
+    say_what_is_left(failure)
+    return BAD_NEWS if failure or done["waits"] or done["changed"] else GOOD
+
+
+def _say_adopted(done: Row, *, will: str) -> None:
+    left = ", ".join(f"{count:,} from {plain(name)}" for name, count in done["left"].items())
+    say_wrapped(
+        f"{done['chunks']:,} chunks ({done['indicators']:,} indicators) {will} to "
+        f"{plain(done['destination'])}" + (f": {left}" if left else "")
+    )
+    if done["changed"]:
+        say(f"{done['changed']:,} more changed at that moment: give the command again")

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final
 from cyclopts import App, Parameter, validators
 
 from common.clock import SystemClock
-from ops.cli.choosing import Flag
+from ops.cli.choosing import Flag, one_run
 from ops.cli.connecting import Connection
-from ops.cli.ending import BAD_NEWS, GOOD, Failure, MissingError
+from ops.cli.ending import BAD_NEWS, GOOD, Failure
 from ops.cli.screen import (
     Output,
     Row,
@@ -241,10 +241,7 @@ def shortest(names: list[str]) -> list[str]:
 
 
 def _one_run(transport: Transport, name: str, *, as_json: bool) -> int:
-    try:
-        found = read(transport, f"runs/{name}")
-    except MissingError as error:
-        raise Failure(f"{error}; see `runs`") from error
+    found = one_run(transport, name)
     if as_json:
         print_json(found)
     else:

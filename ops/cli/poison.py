@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from ops.cli.choosing import Flag, Meant, Why, full_poison, one_way, poison_of
 from ops.cli.connecting import Connection
-from ops.cli.ending import BAD_NEWS, GOOD
+from ops.cli.ending import BAD_NEWS, GOOD, Failure
 from ops.cli.screen import (
     JsonOutput,
     Output,
@@ -132,10 +132,7 @@ def show(
         As listed, or a unique prefix.
     """
     for found in poison_of(connection.open(), [name, *names]):
-        if output.json:
-            print_json(found)
-        else:
-            print_json(found, indent=2)
+        print_json(found, indent=None if output.json else 2)
     return GOOD
 
 
@@ -264,19 +261,35 @@ def rescue(
             f"{depth} on the poison queue; those that the host has taken are hidden for up to "
             "ten minutes, and are waited for (--no-wait: not)"
         )
-    count, left = 0, 0
-    for _ in range(1 if no_wait else RESCUE_CALLS):
-        done = act(transport, "poison/rescue", note=why.note)
+    calls = 1 if no_wait else RESCUE_CALLS
+    count, left, failure = _rescued(transport, calls=calls, note=why.note)
+    if output.json:
+        print_json({"count": count, "left": left})
+    else:
+        hidden = f"; {left:,} are left, hidden for a while: give the command again" if left else ""
+        say_wrapped(f"{count:,} messages brought back to the upload queue{hidden}")
+    say_what_is_left(failure)
+    return BAD_NEWS if left or failure else GOOD
+
+
+def _rescued(transport: Transport, *, calls: int, note: str) -> tuple[int, int, Failure | None]:
+    """Rescue in up to so many calls; return how many came back, how many are left, and a fault.
+
+    Where a later call fails, what was done before is returned with the failure.
+    """
+    count = left = 0
+    for _ in range(calls):
+        try:
+            done = act(transport, "poison/rescue", note=note)
+        except Failure as failure:
+            if not count:
+                raise
+            return count, left, failure
         count += done["count"]
         left = done["remaining"]
         if not left:
             break
-    if output.json:
-        print_json({"count": count, "left": left})
-    else:
-        hidden = f"; {left} are hidden: give the command again" if left else ""
-        say(f"{count} messages brought back to the upload queue{hidden}")
-    return BAD_NEWS if left else GOOD
+    return count, left, None
 
 
 def _agreed(transport: Transport, choice: dict[str, Any]) -> list[dict[str, Any]] | None:

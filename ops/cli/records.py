@@ -5,23 +5,33 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from ops.cli.choosing import Flag, Meant, Why, full_chunks, full_run, one_way
+from ops.cli.choosing import (
+    Flag,
+    Meant,
+    Why,
+    full_chunks,
+    full_rejections,
+    full_run,
+    one_way,
+    rejections_of,
+)
 from ops.cli.connecting import Connection
 from ops.cli.ending import BAD_NEWS, GOOD, MissingError
 from ops.cli.poison import NEWER_VERSIONS, All
 from ops.cli.screen import (
+    JsonOutput,
     Output,
     confirm,
     moment,
     note,
     plain,
+    print_json,
     print_rows,
-    print_table,
     say,
     say_wrapped,
 )
 from ops.cli.slices import SHOWN, carry_out, read_list, say_what_is_left
-from ops.cli.transport import Transport, act, read
+from ops.cli.transport import Transport
 
 NOT_WISHED: Final = frozenset(
     {
@@ -31,6 +41,9 @@ NOT_WISHED: Final = frozenset(
     }
 )
 """Results of a retry that send nothing."""
+
+NOTED: Final = frozenset({"acknowledged", "already acknowledged"})
+"""Results of an acknowledgement behind which the status is silent about the gap."""
 
 LOST: Final = frozenset({"declared lost", "would be declared lost"})
 
@@ -119,7 +132,7 @@ def retry(
     Parameters
     ----------
     names
-        As listed.
+        As listed, or beginnings that only one has.
     run
         Those of a run.
     reason
@@ -138,7 +151,7 @@ def retry(
         transport,
         "rejections/retry",
         what="asking",
-        names=list(names),
+        names=full_rejections(transport, names),
         run=_run(transport, run),
         reason=reason,
         indicator=indicator,
@@ -152,12 +165,32 @@ def retry(
     return BAD_NEWS if is_bad else GOOD
 
 
+@rejections.command
+def show(
+    name: str,
+    /,
+    *names: str,
+    output: JsonOutput = JsonOutput(),
+    connection: Connection = Connection(),
+) -> int:
+    """Print everything about some: reason, content as Lumen listed it, who asked, as JSON.
+
+    Parameters
+    ----------
+    name
+        As listed, or a beginning that only one has.
+    """
+    for found in rejections_of(connection.open(), [name, *names]):
+        print_json(found, indent=None if output.json else 2)
+    return GOOD
+
+
 def _run(transport: Transport, run: str) -> str:
     """Return the full id of a run; as it is given where its own record was purged."""
     if run in {"", "invalid"}:
         return run
     try:
-        return str(read(transport, f"runs/{run}")["run"]["run"])
+        return full_run(transport, run)
     except MissingError:
         return run
 
@@ -227,13 +260,14 @@ def ack(
     all_
         All gaps that count.
     """
-    is_table = output.is_table
+    output.check()
     one_way(names=runs, filters=[], everything=all_, ways=WAYS)
     transport = connection.open()
     full = [full_run(transport, run) for run in runs]
-    rows = act(transport, "ack", runs=full, all=all_, note=why.note)["handled"]
-    if is_table:
-        print_table(rows, empty="no gap counts")
-    else:
-        print_rows(rows, output=output, empty="")
-    return GOOD if all(row["result"] == "acknowledged" for row in rows) else BAD_NEWS
+    rows, failure = carry_out(
+        transport, "ack", what="acknowledging", runs=full, all=all_, note=why.note
+    )
+    print_rows(rows, output=output, empty="no gap counts")
+    say_what_is_left(failure)
+    is_done = failure is None and all(row["result"] in NOTED for row in rows)
+    return GOOD if is_done else BAD_NEWS

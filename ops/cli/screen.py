@@ -5,7 +5,6 @@ before it is shown, so that escape sequences in it have no effect. Colour is onl
 without NO_COLOR.
 """
 
-import csv
 import json
 import sys
 import textwrap
@@ -21,12 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.cli.ending import Failure
+from ops.csv_text import to_csv
 
 WIDTH: Final = 80
 """Columns where the output is no terminal."""
-
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""Characters that make a spreadsheet compute a cell."""
 
 SENTENCES: Final = frozenset({"indicator", "reason", "result", "what"})
 """Columns whose cells may take more than one line."""
@@ -152,7 +149,7 @@ def print_rows(
     elif output.json:
         print_json(list(rows))
     else:
-        print_csv(rows)
+        sys.stdout.write(to_csv(rows))
 
 
 def print_table(rows: Sequence[Row], *, empty: str = "", columns: Sequence[str] = ()) -> None:
@@ -190,21 +187,6 @@ def _gap(lines: Sequence[Sequence[str]], *, width: int) -> int:
     """Return how many spaces separate two columns: two, or one if the table is too wide. Pure."""
     widest = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return 2 if sum(widest) + 2 * (len(widest) - 1) <= width else 1
-
-
-def print_csv(rows: Sequence[Row]) -> None:
-    """Print CSV with a header; nested values are JSON."""
-    if not rows:
-        return
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: harmless(_flat(value)) for name, value in row.items()})
-
-
-def harmless(text: str) -> str:
-    """Return a cell so that no spreadsheet computes it. Pure."""
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def confirm(question: str, *, yes: bool) -> bool:
@@ -260,9 +242,3 @@ def _out() -> Console:
     if not console.is_terminal:
         console.width = WIDTH
     return console
-
-
-def _flat(value: object) -> str:
-    if isinstance(value, (dict, list)):
-        return json.dumps(value)
-    return "" if value is None else str(value)

@@ -282,6 +282,20 @@ def test_a_query_may_end_before_a_partition(table: Table) -> None:
     assert len(list(table.query(partitions_below="~", limit=5))) == 5
 
 
+@pytest.mark.parametrize("select", [None, ["a"]])
+def test_a_query_of_what_is_earlier(table: Table, select: list[str] | None) -> None:
+    """Only rows that have a time before the moment, to the millisecond."""
+    moment = datetime(2026, 1, 1, 0, 0, 1, 234000, tzinfo=UTC)
+    second = timedelta(seconds=1)
+    for key, at in (("a", moment - second), ("b", moment), ("c", moment + second)):
+        table.insert(row(key, at=at, a=1))
+    table.insert(row("d", other=moment - second))
+    table.insert(row("f", partition="q", at=moment - timedelta(milliseconds=1)))
+    found = table.query(earlier=("at", moment), select=select)
+    assert [(one.key, bool(one.etag)) for one in found] == [("a", not select), ("f", not select)]
+    assert [one.key for one in table.query("p", earlier=("at", moment), select=select)] == ["a"]
+
+
 def test_rows_are_removed_as_they_were_read(table: Table) -> None:
     """In transactions, of several partitions; what changed or went since is passed over."""
     names = [f"{number:03d}" for number in range(MAX_BATCH_ENTITIES + 50)]

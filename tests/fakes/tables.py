@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import Concatenate
 
@@ -137,6 +137,7 @@ class FakeTable:
         from_key: str | None = None,
         partitions_below: str | None = None,
         before_key: str | None = None,
+        earlier: tuple[str, datetime] | None = None,
         limit: int | None = None,
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
@@ -148,6 +149,7 @@ class FakeTable:
             and (from_key is None or name >= from_key)
             and (partitions_below is None or owner < partitions_below)
             and (before_key is None or name < before_key)
+            and (earlier is None or _is_earlier(row.data.get(earlier[0]), earlier[1]))
         ]
         self._tables.rows_read += len(found[:limit])
         return iter([row if select is None else _part(row, select) for row in found[:limit]])
@@ -225,6 +227,10 @@ def _check(value: Value) -> None:
 def _utf_16_bytes(text: str) -> int:
     """Return how many bytes a text takes; of ASCII without encoding it."""
     return 2 * len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass"))
+
+
+def _is_earlier(value: Value, moment: datetime) -> bool:
+    return isinstance(value, datetime) and value < moment
 
 
 def _part(row: Row, select: Sequence[str]) -> Row:

@@ -550,7 +550,7 @@ class World:
         for handled in lost.declare_lost(
             lost.candidates(ledger),
             ledger=ledger,
-            queues=(self.queue, self.poison_queue),
+            traces=lost.look_for_messages(ledger, (self.queue, self.poison_queue)),
             at=self.clock.now(),
             by="model",
             older_than=LOST_AFTER,

@@ -1,21 +1,25 @@
 """Adopting: chunks that wait for another destination go to the present one, when that is safe."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from common.errors import UnavailableError
 from common.ledger.sends import QUIET_AFTER
 from common.ledger.states import ChunkState
+from common.ledger.tables import MAX_BATCH_ENTITIES
 from ops.destination import Adoption, adopt
 from tests.unit.ops.samples import HERE, RUN, Bench, chunk
 
 BEFORE = "sentinel.example/before"
 
 
-def _adopt(bench: Bench, *, dry_run: bool = False) -> Adoption:
+def _adopt(
+    bench: Bench, *, dry_run: bool = False, go_on: Callable[[], bool] = lambda: True
+) -> Adoption:
     tools = bench.toolbox
-    return adopt(tools.ledger, tools.sends, destination=HERE, dry_run=dry_run)
+    return adopt(tools.ledger, tools.sends, destination=HERE, dry_run=dry_run, go_on=go_on)
 
 
 def _adopted(chunks: int, indicators: int) -> Adoption:
@@ -96,31 +100,46 @@ def _strike(bench: Bench) -> None:
 def test_a_row_that_changes_at_the_same_moment_is_not_overwritten(
     happen: Callable[[Bench], None],
 ) -> None:
-    """What came since stays, and is told; called again, the command takes what is left."""
+    """What came since stays, its neighbours go; called again, the command takes what is left."""
     bench = Bench()
-    bench.write_row(0, destination=BEFORE)
+    for sequence in range(3):
+        bench.write_row(sequence, destination=BEFORE)
 
     def before(table: str, operation: str) -> None:
-        if (table, operation) == ("chunks", "replace"):
+        if (table, operation) == ("chunks", "transact"):
             bench.tables.before = lambda _table, _operation: None
             happen(bench)
 
     bench.tables.before = before
-    assert _adopt(bench) == Adoption(changed=1)
+    assert _adopt(bench) == replace(_adopted(2, 4), changed=1)
     expected = _adopted(1, 1) if happen is _strike else Adoption()
     assert _adopt(bench) == expected
 
 
+def test_adopting_goes_as_far_as_there_is_time() -> None:
+    """Batch by batch; what is left is told, and the next call begins with it."""
+    bench = Bench()
+    count = 2 * MAX_BATCH_ENTITIES + 1
+    for sequence in range(count):
+        bench.write_row(sequence, destination=BEFORE)
+    looks = iter([True, False])
+    done = _adopt(bench, go_on=lambda: next(looks))
+    assert (done.chunks, done.remaining) == (MAX_BATCH_ENTITIES, count - MAX_BATCH_ENTITIES)
+    bench.tables.rows_read = 0
+    assert _adopt(bench) == _adopted(done.remaining, 2 * done.remaining)
+    assert bench.tables.rows_read < count + done.remaining + 10
+
+
 @pytest.mark.parametrize("at", range(1, 4))
 def test_adopting_that_dies_goes_on_when_it_is_called_again(at: int) -> None:
-    """Each row is a write of its own, and one that is turned over is not counted twice."""
+    """Each hundred is a write of its own, and what is turned over is not counted twice."""
     bench = Bench()
-    for sequence in range(3):
+    for sequence in range(3 * MAX_BATCH_ENTITIES):
         bench.write_row(sequence, destination=BEFORE)
     writes: list[int] = []
 
     def before(_table: str, operation: str) -> None:
-        if operation == "replace":
+        if operation == "transact":
             writes.append(1)
             if len(writes) == at:
                 raise UnavailableError("storage is away")
@@ -129,5 +148,5 @@ def test_adopting_that_dies_goes_on_when_it_is_called_again(at: int) -> None:
     with pytest.raises(UnavailableError):
         _adopt(bench)
     bench.tables.before = lambda _table, _operation: None
-    assert _adopt(bench).chunks == 4 - at
-    assert all(bench.row(sequence).destination == HERE for sequence in range(3))
+    assert _adopt(bench).chunks == (4 - at) * MAX_BATCH_ENTITIES
+    assert _adopt(bench) == Adoption()

@@ -9,7 +9,7 @@ from common.envelope import encode_envelope
 from common.ledger.chunks import Fate
 from common.ledger.states import ChunkState
 from common.queues import MAX_PEEKED
-from ops.lost import LOST_AFTER, Handled, Result, candidates, declare_lost
+from ops.lost import LOST_AFTER, Handled, Result, candidates, declare_lost, look_for_messages
 from tests.unit.ops.samples import RUN, Bench, chunk
 
 LONG = LOST_AFTER.total_seconds() + 1
@@ -22,7 +22,7 @@ def lost(bench: Bench, *names: str, dry_run: bool = False) -> list[Handled]:
         declare_lost(
             names or candidates(tools.ledger),
             ledger=tools.ledger,
-            queues=(tools.queue, tools.poison_queue),
+            traces=look_for_messages(tools.ledger, (tools.queue, tools.poison_queue)),
             at=bench.clock.now(),
             by="ann",
             note="somebody cleared the queue",

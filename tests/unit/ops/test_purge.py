@@ -1,17 +1,19 @@
 """What is old goes at an operator's wish, and nothing that is still needed goes with it."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from common.errors import ConflictError, UnavailableError
+from common.ledger.acts import Act
 from common.ledger.pulses import Books, Pulse
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.runs import Run
 from common.ledger.states import RunState
 from common.ledger.tables import Row
 from ops.cli.ending import GOOD, WRONG
-from ops.purge import Purged, purge
+from ops.purge import Purged, count_old, purge
 from tests.fakes.clock import START
 from tests.unit.ops.cli.program import directly
 from tests.unit.ops.samples import RUN, Bench, chunk
@@ -37,12 +39,8 @@ def left(bench: Bench) -> list[str]:
 
 def do(bench: Bench, *, days: int = 90, dry_run: bool = False) -> Purged:
     """Purge what is older than some days."""
-    return purge(
-        bench.toolbox.ledger,
-        older_than=timedelta(days=days),
-        now=bench.clock.now(),
-        dry_run=dry_run,
-    )
+    do_it = count_old if dry_run else purge
+    return do_it(bench.toolbox.ledger, older_than=timedelta(days=days), now=bench.clock.now())
 
 
 @pytest.mark.parametrize(
@@ -60,11 +58,11 @@ def test_old_runs_that_are_over_go(state: RunState, goes: bool) -> None:
     """What is open, or of a later release, stays."""
     bench = Bench()
     (run,) = old_runs(bench, state)
-    assert do(bench, dry_run=True) == Purged(runs=goes, rejections=0, poison=0, pulses=0)
+    assert do(bench, dry_run=True) == Purged(runs=goes)
     assert run.run_id in left(bench)
-    assert do(bench) == Purged(runs=goes, rejections=0, poison=0, pulses=0)
+    assert do(bench) == Purged(runs=goes)
     assert (run.run_id in left(bench)) is not goes
-    assert do(bench) == Purged(runs=0, rejections=0, poison=0, pulses=0)
+    assert do(bench) == Purged()
 
 
 @pytest.mark.parametrize("needed_by", ["a chunk's row", "a void row", "kept poison"])
@@ -163,6 +161,59 @@ def test_old_pulses_go_but_for_the_newest() -> None:
     assert do(bench, days=99).pulses == 0
 
 
+def test_old_acts_go() -> None:
+    """With the rest of the record; newer ones stay."""
+    bench = Bench()
+    acts = bench.toolbox.ledger.acts
+    for _ in range(2):
+        acts.begin(Act(act="pause", by="ann", at=bench.clock.now()))
+        bench.clock.advance(91 * DAY)
+    acts.begin(Act(act="resume", by="ann", at=bench.clock.now()))
+    assert (do(bench, dry_run=True).acts, do(bench).acts, do(bench).acts) == (2, 2, 0)
+    assert [act.act for act in acts.latest()] == ["resume"]
+
+
+@pytest.mark.parametrize("budget", [0, 1, 100, 101, 250, 251, 252, 253])
+def test_a_purge_goes_as_far_as_there_is_time(budget: int) -> None:
+    """It says that something is left; the next one does the rest. So does counting."""
+    bench = Bench()
+    table = bench.toolbox.ledger.rejections
+    for number in range(250):
+        table.record([rejection(bench, run_id="invalid", position=f"{number:03d}")])
+    old_runs(bench, RunState.COMPLETE, RunState.FAILED)
+    whole = do(bench, dry_run=True)
+    assert (whole.rejections, whole.runs, whole.remaining) == (250, 2, 0)
+    counted, done = (
+        call(
+            bench.toolbox.ledger,
+            older_than=timedelta(days=90),
+            now=bench.clock.now(),
+            go_on=partial(next, iter([True] * budget), False),
+        )
+        for call in (count_old, purge)
+    )
+    assert counted == done
+    assert done.remaining
+    assert done.rejections == min(250, max(0, budget - 1))
+    rest = do(bench)
+    assert (done.rejections + rest.rejections, done.runs + rest.runs) == (250, 2)
+    assert rest.remaining == 0
+
+
+def test_young_records_are_not_read_to_find_the_old_ones() -> None:
+    """The storage picks them: a purge in slices costs what goes, not what stays."""
+    bench = Bench()
+    table = bench.toolbox.ledger.rejections
+    for number in range(3):
+        table.record([rejection(bench, run_id="invalid", position=f"old{number}")])
+    bench.clock.advance(91 * DAY)
+    for number in range(500):
+        table.record([rejection(bench, run_id="invalid", position=f"{number:03d}")])
+    bench.tables.rows_read = 0
+    assert do(bench).rejections == 3
+    assert bench.tables.rows_read == 3
+
+
 def test_a_rejection_that_is_seen_while_it_is_purged_stays() -> None:
     """Its neighbours in the same transaction go."""
     bench = Bench()
@@ -247,7 +298,14 @@ def test_the_command_says_what_went() -> None:
     asked = directly(bench.toolbox, *purging)
     assert (asked.status, "1 runs" in asked.err) == (WRONG, True)
     done = directly(bench.toolbox, *purging, "--yes", "--json")
-    assert done.json == {"runs": 1, "rejections": 0, "poison": 0, "pulses": 0}
+    assert done.json == {
+        "runs": 1,
+        "rejections": 0,
+        "poison": 0,
+        "pulses": 0,
+        "acts": 0,
+        "remaining": 0,
+    }
     again = directly(bench.toolbox, *purging)
     assert (again.status, again.out.splitlines()[1].split()) == (GOOD, ["runs", "0"])
 

@@ -137,7 +137,7 @@ def test_csv_has_every_column_and_nothing_that_computes(reason: str) -> None:
     """A spreadsheet shows what Sentinel said and runs none of it."""
     made = rejection(reason=reason)
     (row,) = csv.DictReader(io.StringIO(to_csv([describe_rejection(made)])))
-    told = {name: str(value) for name, value in describe_rejection(made).items()}
+    told = {name: str(value or "") for name, value in describe_rejection(made).items()}
     assert tuple(row) == COLUMNS
     assert row["reason"].lstrip("'") == reason.lstrip("'")
     assert row["reason"].startswith("'") is (reason[0] in "=+-@")

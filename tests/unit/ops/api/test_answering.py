@@ -111,6 +111,9 @@ def test_the_acts_that_a_caller_may_do_are_listed(caller: Caller, count: int) ->
         ("POST", "act/poison/replay", {"names": "a"}, 400, "parameter names"),
         ("POST", "act/rejections/retry", {"names": ["a"]}, 404, "no rejection called a"),
         ("POST", "act/purge", {"days": 0}, 400, "parameter days"),
+        ("POST", "act/purge", {"days": "90"}, 400, "parameter days"),
+        ("POST", "act/purge", {"dryRun": 0}, 400, "parameter dryRun"),
+        ("GET", "read/problems", {"ended": "perhaps"}, 400, "parameter ended"),
         ("POST", "act/pause", {"until": "2025-01-01T00:00:00Z"}, 400, "has passed"),
         ("POST", "act/pause", {"until": "2026-01-09T00:00:00Z"}, 400, "too far away"),
         ("POST", "act/pause", {"until": "2026-01-02T00:00:00"}, 400, "parameter until"),
@@ -294,7 +297,7 @@ def test_an_act_is_recorded_unless_it_is_only_said(dry_run: bool) -> None:
         "at": "2026-01-01T00:00:00+00:00",
         "by": "Ada",
         "act": "poison discard",
-        "on": "all True",
+        "on": "all",
         "note": "fixed",
         "result": "1 discarded",
     }

@@ -159,6 +159,8 @@ def test_a_gap_is_acknowledged_with_name_and_note(options: Sequence[str]) -> Non
     chosen = [names.get(option, option) for option in options]
     assert directly(bench.toolbox, "ack", *chosen, "--note", "Lumen sent it again").status == GOOD
     assert directly(bench.toolbox, "status").status == GOOD
+    again = directly(bench.toolbox, "ack", gap.run_id)
+    assert (again.status, "already acknowledged" in again.out) == (GOOD, True)
     ended = directly(bench.toolbox, "problems", "--ended", "--csv").out
     assert "acknowledged by ann: Lumen sent it again" in ended
 

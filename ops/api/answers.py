@@ -1,0 +1,456 @@
+"""What each operation answers: the fields of a good answer, for the OpenAPI document.
+
+The answers themselves are plain JSON values; tests hold every one of them to its type here, field
+by field. A client ignores fields that it does not know: a later release may add some.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from common.health import Verdict
+from common.ledger.poison import PoisonedBy, PoisonState
+from common.ledger.problems import ProblemKind
+from common.ledger.pulses import Pulse
+from common.ledger.rejections import RejectedBy
+from common.ledger.states import RunState
+from ops.doctor import State
+from ops.find import Kind
+from ops.lost import Result as ChunkResult
+from ops.poison import Result as PoisonResult
+from ops.problems import GapResult
+from ops.rejections import Result as RejectionResult
+from ops.traces import Place
+
+type Time = Annotated[datetime, Meta(tz=True)]
+
+
+class Given(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Base of all: every field is there."""
+
+
+class Error(Given):
+    """Why there is no answer."""
+
+    error: str
+
+
+class Acts(Given):
+    """Who the caller is for the records, and the acts that they may do."""
+
+    name: str
+    acts: list[str]
+
+
+class Health(Given):
+    """The verdict of the last pulse."""
+
+    health: Verdict
+
+
+class Problem(Given):
+    """What stops or slows the whole feed, or a gap; `until` is when it ends unless met again."""
+
+    kind: ProblemKind
+    subject: str
+    what: str
+    since: Time
+    last_seen: Time
+    until: Time
+
+
+class Problems(Given):
+    """Problems."""
+
+    problems: list[Problem]
+
+
+class Arrived(Given):
+    """What the workspace was seen to hold of a run's sample; null where nothing was asked."""
+
+    sampled: int | None
+    arrived: int | None
+    not_arrived: int | None
+    arrived_after_seconds: float | None
+
+
+class Arrival(Arrived):
+    """The last check of the workspace, and the newest run of whose sample something arrived."""
+
+    checked_at: Time | None
+    off: bool
+    trouble: str
+    run: str | None
+    older: int | None
+    different: int | None
+    longest_seconds: float | None
+
+
+class Run(Arrived):
+    """A sync run and the fate of its indicators."""
+
+    run: str
+    state: RunState
+    reason: str
+    started_at: Time
+    updated_at: Time
+    pages: int
+    resumed: int
+    full: bool
+    fetched: int
+    filtered: int
+    invalid: int
+    unchanged: int
+    older: int
+    enqueued: int
+    corrections: int
+    accepted: int
+    rejected: int
+    struck: int
+    poisoned: int
+    pending: int
+    balanced: bool
+    accepted_after_seconds: float | None
+
+
+class Status(Given):
+    """The verdict, what is not as it should be, the backlog, problems and the latest runs."""
+
+    health: Verdict
+    findings: list[str]
+    now: Time
+    paused_until: Time | None
+    paused_by: str | None
+    sync_requested_at: Time | None
+    sync_requested_by: str | None
+    full_requested_at: Time | None
+    queue_depth: int
+    oldest_due: Time | None
+    drain_minutes: float | None
+    last_success: Time | None
+    poison_kept: int
+    poison_queue_depth: int
+    arrival: Arrival
+    problems: list[Problem]
+    runs: list[Run]
+
+
+class Runs(Given):
+    """Runs, the newest first."""
+
+    runs: list[Run]
+
+
+class Pulses(Given):
+    """Pulses, the newest first."""
+
+    pulses: list[Pulse]
+
+
+class PoisonEntry(Given):
+    """A message that was given up, without the message itself."""
+
+    poison: str
+    state: PoisonState
+    indicators: int
+    attempts: int
+    by: PoisonedBy
+    first_at: Time
+    last_at: Time
+    settled_at: Time | None
+    settled_by: str
+    note: str
+    reason: str
+
+
+class OneRun(Given):
+    """A run, its chunks by state, its kept poison, and how many rejections it has."""
+
+    run: Run
+    chunks: dict[str, int]
+    poison: list[PoisonEntry]
+    rejections: int
+
+
+class PoisonGroup(Given):
+    """All poison of one reason."""
+
+    reason: str
+    messages: int
+    indicators: int
+    first_at: Time
+    last_at: Time
+    sample: str
+
+
+class PoisonPage(Given):
+    """A page of poison, the oldest first; `total`, `indicators` and `groups` are of all pages."""
+
+    total: int
+    indicators: int
+    groups: list[PoisonGroup]
+    poison: list[PoisonEntry]
+    next: str | None
+
+
+class PoisonAttempt(Given):
+    """A delivery that failed."""
+
+    at: str
+    reason: str
+
+
+class PoisonIndicator(Given):
+    """An indicator of a message, what became of it (`is`), and Sentinel's words on it."""
+
+    index: int
+    indicator: str
+    pattern: str
+    is_: str = field(name="is")
+    named_at: Time | None
+    words: str
+
+
+class OnePoison(PoisonEntry):
+    """Everything about a message; of one that cannot be read `records` is empty."""
+
+    history: list[PoisonAttempt]
+    records: list[PoisonIndicator]
+    message: str
+
+
+class Rejection(Given):
+    """A record that is not in Sentinel; `wished_at` is when an operator asked for it once more."""
+
+    rejection: str
+    at: Time
+    by: RejectedBy
+    indicator: str
+    pattern: str
+    reason: str
+    wished_at: Time | None
+    wished_by: str
+
+
+class OneRejection(Rejection):
+    """A record that is not in Sentinel; `content` is its JSON, as far as it was kept."""
+
+    content: str
+
+
+class RejectionPage(Given):
+    """A page of rejections, the newest first; `total` is of all pages."""
+
+    total: int
+    rejections: list[Rejection]
+    next: str | None
+
+
+class HeldIndicator(Given):
+    """What Sentinel holds of an indicator, by its newest row there."""
+
+    indicator: str
+    value: str
+    confidence: int | None
+    is_active: bool | None
+    is_revoked: bool | None
+    valid_from: Time | None
+    valid_until: Time | None
+    modified: Time | None
+    seen_at: Time | None
+    is_republished: bool
+
+
+class FoundInWorkspace(Given):
+    """What the workspace holds; where it was not asked, why not."""
+
+    was_asked: bool
+    why_not: str
+    held: list[HeldIndicator]
+    has_more: bool
+
+
+class FoundTrace(Given):
+    """A version of an indicator: where it is, in one word and in a sentence."""
+
+    is_: Place = field(name="is")
+    where: str
+    what: str
+    modified: Time | None
+
+
+class FoundIndicator(Given):
+    """What the ledger knows of an indicator."""
+
+    indicator: str
+    is_: Place = field(name="is")
+    what: str
+    traces: list[FoundTrace]
+
+
+class FoundInLedger(Given):
+    """What the ledger knows; `is_whole` tells whether there was time for all of it."""
+
+    is_whole: bool
+    indicators: list[FoundIndicator]
+
+
+class Found(Given):
+    """Everything that is known of an address, a domain or an indicator."""
+
+    asked: str
+    kind: Kind
+    workspace: FoundInWorkspace
+    ledger: FoundInLedger
+
+
+class RecordedAct(Given):
+    """What an operator did; without a result it is under way, or was cut short."""
+
+    at: Time
+    by: str
+    act: str
+    on: str
+    note: str
+    result: str
+
+
+class RecordedActs(Given):
+    """What operators did, the newest first."""
+
+    acts: list[RecordedAct]
+
+
+class DoctorLine(Given):
+    """One thing that was looked at, what was found, and what to do about a problem."""
+
+    name: str
+    state: State
+    text: str
+    remedy: str
+
+
+class Doctor(Given):
+    """Everything that the feed needs; it is well while no line is a problem."""
+
+    is_well: bool
+    lines: list[DoctorLine]
+
+
+class Slice(Given):
+    """What was done in this call, and how many are left: go on with `after` as `next`."""
+
+    totals: dict[str, int]
+    remaining: int
+    next: str | None
+
+
+class PoisonDone(Given):
+    """A message and what was done with it."""
+
+    poison: str
+    indicators: int
+    result: PoisonResult
+
+
+class PoisonSlice(Slice):
+    """Messages that were dealt with in this call."""
+
+    handled: list[PoisonDone]
+
+
+class RejectionDone(Given):
+    """A rejection and what was done with it."""
+
+    rejection: str
+    indicator: str
+    result: RejectionResult
+
+
+class RejectionSlice(Slice):
+    """Rejections that were dealt with in this call."""
+
+    handled: list[RejectionDone]
+
+
+class ChunkDone(Given):
+    """A chunk, how many of its indicators wait, and what was done with it."""
+
+    chunk: str
+    indicators: int
+    result: ChunkResult
+
+
+class ChunkSlice(Slice):
+    """Chunks that were dealt with in this call."""
+
+    handled: list[ChunkDone]
+
+
+class GapDone(Given):
+    """A run and what was done with its gap."""
+
+    run: str
+    result: GapResult
+
+
+class GapSlice(Slice):
+    """Gaps that were dealt with in this call."""
+
+    handled: list[GapDone]
+
+
+class Rescued(Given):
+    """How many messages were brought back, and about how many are left: call again for these."""
+
+    count: int
+    remaining: int
+
+
+class Purged(Given):
+    """How many records of each kind went, and at least how many are left: call again for these."""
+
+    runs: int
+    rejections: int
+    poison: int
+    pulses: int
+    acts: int
+    remaining: int
+
+
+class Adopted(Given):
+    """What was turned over to `destination`, from which ones (`left`); or why nothing was.
+
+    `changed` are chunks whose rows changed at that moment, and `remaining` says at least how many
+    chunks wait still: call again for these.
+    """
+
+    destination: str
+    chunks: int
+    indicators: int
+    left: dict[str, int]
+    changed: int
+    waits: str
+    remaining: int
+
+
+class SyncAsked(Given):
+    """When a run was asked for; or whether what was asked for was taken back."""
+
+    requested_at: Time | None
+    full: bool
+    taken_back: bool
+
+
+class Paused(Given):
+    """Until when the feed is paused, and by whom."""
+
+    paused_until: Time
+    by: str
+
+
+class Resumed(Given):
+    """Whether a pause was on."""
+
+    was_paused: bool
