@@ -62,7 +62,7 @@ check: setup-python ## Check format, lint, types and complexity
 	@$(RUN) mypy
 	@complex=$$($(RUN) radon cc --min C --show-complexity $(PRODUCT)) && test -z "$$complex" || { echo "more than ten ways:"; echo "$$complex"; exit 1; }
 
-format: setup-python ## Format the code and mend what ruff can mend
+format: setup-python ## Format the code and fix what ruff can fix
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 

@@ -67,7 +67,7 @@ def _figure(number: int, counts: list[int], *, letter: str) -> Figure:
 
 @dataclass
 class _Clock:
-    """Time that passes only while somebody waits."""
+    """Time that passes only while a caller waits."""
 
     elapsed: float = 0.0
 

@@ -9,7 +9,7 @@ each upload at once with an empty 200) and the token (it is at hand). `requests`
 Two lines: 2a keeps the tables in memory, which is our code and `requests`; 2b writes the row with
 Azure's own table client, whose connection is left out in the same way. The goal is 2a's: the client
 alone takes longer than that, and it is a given. Every look finds the row as it was before the first
-delivery, so that each round delivers anew.
+delivery, so that each round delivers again.
 """
 
 import logging

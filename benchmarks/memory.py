@@ -96,7 +96,7 @@ def _deliver(storage: str) -> int:
     """Leave the ledger as the consumers would; return how many chunks there are.
 
     They write their rows one by one; here the same rows are written in batches. The messages stay
-    on the queue: Azurite answers nobody for minutes while it cleans up behind so many.
+    on the queue: Azurite answers no request for minutes while it cleans up so many.
     """
     tables = _tables(storage)
     chunks = list(open_ledger(tables).chunks.all())

@@ -199,7 +199,7 @@ def _segment(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Let nothing be collected but what nobody refers to any more."""
+    """Let only unreferenced objects be collected."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""How long things take on one core, told apart from what the machine does besides.
+"""How long things take on one core, apart from other load on the machine.
 
 CPU time of this process, the best of several rounds. What is compared is measured alternately,
 piece by piece, so that a busy machine slows both sides and no figure owes its value to a quiet

@@ -25,7 +25,7 @@ from common.version import VERSION
 _LOGGER = logging.getLogger("lumen_sentinel")
 
 for _chatty in ("azure", "msal", "urllib3"):
-    # The Python worker sets the root logger to INFO, where azure-core tells of every request:
+    # The Python worker sets the root logger to INFO, where azure-core logs every request:
     # two lines a storage call would bury ours.
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 

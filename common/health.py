@@ -220,7 +220,7 @@ def _arrival(view: View) -> Iterator[Reason]:
 
 
 def _not_asked(last: LastCheck | None) -> Iterator[Reason]:
-    """Yield why the workspace could not be asked: the feed may be healthy all the same."""
+    """Yield why the workspace could not be asked; the feed may still be healthy."""
     if last is not None and last.trouble:
         yield Reason(
             code=Cause.ARRIVAL_UNKNOWN,

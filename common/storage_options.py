@@ -30,7 +30,7 @@ _REQUEST_ID: Final = "x-ms-request-id"
 class _ImpatientSession(PlainSession):
     """A session that hides `Retry-After`, and whose calls end in time.
 
-    The table client sleeps for as long as a `Retry-After` says, be it an hour; its own waits and
+    The table client sleeps for as long as a `Retry-After` says, even an hour; its own waits and
     the later tries of the work itself are bounded. A call that has used up its time is not tried
     again by the SDK: `TooLate` is no error that it knows. Nor is `NotStorageError`: the clients
     would take the page of a proxy, answered with 200, for a queue or a table without content.

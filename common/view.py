@@ -54,7 +54,7 @@ class View:
     `oldest_due` is when the oldest visible message of the upload queue was due, None where there is
     none that says so; `oldest_pending` when the oldest chunk was enqueued of which something is
     still to be sent. Without a complete run for `stale_after` the feed is
-    not healthy, unless one comes further. `orphans` are open runs that the lease does not name,
+    not healthy, unless one makes progress. `orphans` are open runs that the lease does not name,
     `strange` chunk rows that this release cannot read, `elsewhere` the indicators that wait for
     another workspace than the present one, and `missing` those of which no message can be found.
     `pause` is the last one, which may be over; `sync_request` and `full_request` are what an

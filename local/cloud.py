@@ -37,7 +37,7 @@ QUICK = {
     "DEFERRAL_DELAY": "0.5",
     "SENTINEL_REQUESTS_PER_MINUTE": "60000",
 }
-"""Settings that make a local run quick: nobody is spared by waiting for a simulator."""
+"""Settings that make a local run quick: waiting spares no simulator."""
 
 
 LONG_DELAY = 60.0
@@ -45,7 +45,7 @@ LONG_DELAY = 60.0
 than any other wait of a local run, and less than the app's two minutes."""
 
 PACE = 0.95
-"""Share of Sentinel's limit that the app is told to use: 95 of the real 100 a minute."""
+"""Share of Sentinel's limit that the app is configured to use: 95 of the real 100 a minute."""
 
 
 class LocalCloud:

@@ -24,7 +24,7 @@ def fresh_directory() -> Path:
 def _is_running(name: str) -> bool:
     try:
         os.kill(int(name), 0)
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's
         return True
     except (ValueError, OverflowError, ProcessLookupError):
         return False

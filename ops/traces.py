@@ -128,7 +128,7 @@ class Reader:
         return [self._judge(one) for one in found]
 
     def _read_rest(self, one: _Found, *, now: datetime) -> None:
-        """Note what no row tells: rejections whose rows are gone, and the version index."""
+        """Add what no row shows: rejections whose rows are gone, and the version index."""
         one.rejections = [
             rejection
             for rejection in self._rejections.values()

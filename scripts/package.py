@@ -4,7 +4,7 @@ The product is listed here by name, and of its folders only Python modules are t
 file that happens to lie about, a key or a dump, is deployed. A link is refused: what it leads to
 may be anything. What .funcignore leaves out for azd and func is left out here, too.
 
-Reproducible: the same files give the same bytes, whoever packs them and when. Names are sorted,
+Reproducible: the same files give the same bytes, on any machine at any time. Names are sorted,
 times and permissions are fixed. Dependencies are not in it: Azure's remote build installs
 requirements.txt. Needs no git, so that a downloaded archive can be packed too.
 """

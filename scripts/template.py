@@ -27,7 +27,7 @@ FOLDERS: Final = ("compiled", "examples", "kql", "modules", "texts")
 
 SUFFIXES: Final = (".bicep", ".bicepparam", ".json", ".kql", ".md")
 OWN: Final = "mine"
-"""Start of the name of a parameter file that somebody deploys with: git ignores it, too."""
+"""Start of the name of a user's parameter file: git ignores it, too."""
 
 
 def main(arguments: list[str] | None = None) -> int:

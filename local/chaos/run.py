@@ -37,7 +37,7 @@ SETTINGS = {"RUN_LEASE": "5", "MAX_PAGES": "6", "CHUNK_SIZE": "25"}
 """A dead instance is noticed soon, no run is done in one tick, and many chunks are on their way."""
 
 SHOWN_RUNS = 50
-"""Runs that the app's status tells of: the timer fires so often that no more come about."""
+"""Runs that the app's status lists: the timer does not fire often enough for more."""
 
 LEAST_BETWEEN_TICKS = 1.0
 LOOK_EVERY = 0.5

@@ -1,6 +1,6 @@
 """Carries out what a chaos plan says on a running local cloud: instances, and faults of all kinds.
 
-Every fault can be lifted again. Instances that died are started anew by a thread of their own, one
+Every fault can be lifted again. A separate thread restarts instances that died, one
 at a time, so that the plan goes on meanwhile. They also end themselves when storage is away for too
 long, as Azure's do. It must not judge.
 """
@@ -86,11 +86,11 @@ class Stage:
         return [host for host in self._hosts if host.alive]
 
     def revive(self) -> None:
-        """Start the instances anew that have died; returns at once."""
+        """Restart the instances that have died; returns at once."""
         self._starter.submit(self._revive)
 
     def revive_all(self) -> None:
-        """Start the instances anew that have died, and wait for them."""
+        """Restart the instances that have died, and wait for them."""
         self._starter.submit(self._revive).result()
 
     def fire(self, host: HostProcess) -> None:
@@ -127,7 +127,7 @@ class Stage:
         return None
 
     def calm(self) -> None:
-        """Lift every fault and start every instance anew that has died."""
+        """Lift every fault and restart every instance that has died."""
         self._cloud.lumen.clear_faults()
         self._cloud.sentinel.clear_faults()
         if self._cloud.proxy is not None:

@@ -43,7 +43,7 @@ class OneLineFormatter(logging.Formatter):
 
 
 def main() -> NoReturn:
-    """Run until told to stop; never returns."""
+    """Run until stopped; never returns."""
     arguments = parse_arguments()
     app_dir = arguments.app.resolve()
     start_logging()
@@ -101,7 +101,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def options_from(arguments: argparse.Namespace) -> HostOptions:
-    """The host's options; a key that was not given is one nobody knows."""
+    """The host's options; a key that was not given is random."""
     patience = timedelta(seconds=arguments.storage_patience)
     status = arguments.timer_status
     return HostOptions(

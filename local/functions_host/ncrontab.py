@@ -3,7 +3,7 @@
 Six fields: second, minute, hour, day, month, weekday (0 = Sunday), in UTC; of five fields the first
 is the minute, and the second is 0. Unlike Unix cron, day *and* weekday must both match. Stricter
 than the real one in two places, on purpose: a range that runs backwards (`50-10`) and a step of 0
-are refused, as nobody means what NCrontab makes of them. Pure: no clock, no settings.
+are refused, because NCrontab reads them in an unexpected way. Pure: no clock, no settings.
 
 Source: github.com/atifaziz/NCrontab, NCrontab.Signed 3.4.0 (measured 2026-11-28), and
 learn.microsoft.com/azure/azure-functions/functions-bindings-timer (read 2026-11-22).

@@ -36,7 +36,7 @@ class TimerStatus:
     updated: datetime = NEVER
 
     def follows(self, schedule: str) -> bool:
-        """Whether `due` comes from this schedule; if not, somebody changed the schedule."""
+        """Whether `due` comes from this schedule; if not, the schedule was changed."""
         start = self.updated if self.last == NEVER else self.last
         return self.due == next_occurrence(schedule, start)
 
@@ -60,7 +60,7 @@ def status_after_run(schedule: str, started: datetime) -> TimerStatus:
 
 
 def timer_info(status: TimerStatus, *, past_due: bool = False) -> TypedData:
-    """What the host tells a timer-triggered function: the status before this run."""
+    """What the host passes to a timer-triggered function: the status before this run."""
     document = {
         "Schedule": {"AdjustForDST": True},
         "ScheduleStatus": status.as_document(),

@@ -3,7 +3,7 @@
 Promise: MSAL and azure-identity get tokens from it without knowing the difference (MSAL with
 ``instance_discovery=False``), its errors carry the AADSTS codes that operators meet, and
 :meth:`Entra.token_is_valid` is what a resource asks about the tokens it is shown.
-Not obvious: a token for another audience than the expected one is issued all the same, as Entra
+Not obvious: a token for another audience than the expected one is still issued, as Entra
 would, and turns out invalid at the resource. The clients cache tokens by the wall clock, whatever
 the simulator's clock says.
 It must not keep a token in readable form: only hashes are stored, nothing is logged.
@@ -74,7 +74,7 @@ class Entra(HttpSimulator):
         return f"{self.url}/{self._tenant_id}"
 
     def managed_identity_environment(self) -> dict[str, str]:
-        """The variables by which App Service tells a process where its identity is."""
+        """The variables that name a process's identity endpoint, as in App Service."""
         return {
             "IDENTITY_ENDPOINT": f"{self.url}{MANAGED_IDENTITY_PATH}",
             "IDENTITY_HEADER": self._identity_header,

@@ -56,7 +56,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class DoThenReset:
-    """Let the service do its work, then reset the connection: accepted, but nobody is told."""
+    """Let the service do its work, then reset the connection: accepted, but without an answer."""
 
 
 @dataclass(frozen=True, slots=True)

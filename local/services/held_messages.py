@@ -1,7 +1,7 @@
 """Messages that the app has put on its queue long before they are due, and how to have them now.
 
 On Azure a chunk with a newer version of an indicator waits invisible, until no request with an
-older one can be under way. On one machine everybody can see that none is, and nobody wants to wait:
+older one can be under way. On one machine it is visible that none is, so waiting is useless:
 `bring_forward` makes such messages visible at once, by the pop receipt that their sender got. It
 asks the queue itself, so what the app does and when it would have happened stays as it is.
 """
@@ -49,7 +49,7 @@ class HeldMessages:
 
     @property
     def waiting(self) -> list[HeldMessage]:
-        """Those that nobody can have received yet."""
+        """Those that no instance can have received yet."""
         now = time.monotonic()
         with self._lock:
             self._waiting = [message for message in self._waiting if message.due > now]

@@ -1,4 +1,4 @@
-"""A reverse proxy in front of Azurite that counts requests and breaks the ones it is told to.
+"""A reverse proxy in front of Azurite that counts requests and breaks the chosen ones.
 
 Clients reach storage through it by their connection string
 (`azurite.connection_string(account, via=proxy.urls)`); bodies and the values of headers pass
@@ -35,7 +35,7 @@ HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "conten
 
 type Hook = Callable[[StorageRequest], None]
 type Watcher = Callable[[StorageRequest, int, bytes], None]
-"""Is told of a request that storage has answered, with the status and the body of the answer."""
+"""Called for a request that storage has answered, with the status and the body of the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ class StorageProxy:
         self._watchers.append(watcher)
 
     def clear(self) -> None:
-        """Withdraw all rules and start counting anew; watchers stay."""
+        """Withdraw all rules and reset the counts; watchers stay."""
         with self._lock:
             self._injections.clear()
             self._counts.clear()

@@ -1,10 +1,10 @@
 """A throw-away certificate authority for servers on 127.0.0.1.
 
-Promise: whoever trusts :attr:`LocalCertificates.bundle` trusts every local simulator *and* all it
-trusted before, because the bundle is the system's own one with the local CA added.
-Not obvious: ``requests`` reads ``REQUESTS_CA_BUNDLE`` from the environment before it looks at
-``Session.verify``, so a process is made to trust the CA by its environment, not by its code.
-The CA's private key stays in memory; only public certificates reach the disk.
+Promise: a client that trusts :attr:`LocalCertificates.bundle` trusts every local simulator *and*
+all it trusted before, because the bundle is the system's own one with the local CA added. Not
+obvious: ``requests`` reads ``REQUESTS_CA_BUNDLE`` from the environment before it looks at
+``Session.verify``, so a process is made to trust the CA by its environment, not by its code. The
+CA's private key stays in memory; only public certificates reach the disk.
 """
 
 import os

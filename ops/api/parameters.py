@@ -50,7 +50,7 @@ class Nothing(Parameters):
 
 
 class Status(Parameters):
-    """How many runs the status tells of."""
+    """How many runs the status shows."""
 
     runs: Runs = 5
 

@@ -94,5 +94,5 @@ def _why_no_id(found: Answer) -> str:
         )
     return (
         f"no id is known for this {found['kind']}: filtered or never listed, or still on its way; "
-        "the id from Lumen tells more"
+        "ask again with the id from Lumen"
     )

@@ -17,7 +17,7 @@ CHUNK: Final = 100
 """Indicators of one request, at most."""
 
 USUAL_RATE: Final = 95.0
-"""Requests a minute where the queue tells no other: the default of the app."""
+"""Requests a minute if the queue gives no other number: the default of the app."""
 
 LOOKED_AT: Final = 100
 """Runs in which the longest list of Lumen is looked for."""
