@@ -214,6 +214,11 @@ class LocalCloud:
         self.hosts.append(host)
         return host
 
+    def kill_hosts(self) -> None:
+        """SIGKILL every instance, so that the clean-up waits for none; for signal handlers, too."""
+        for host in self.hosts:
+            host.process.kill()
+
     def __enter__(self) -> Self:
         for part in self._services:
             part.start()

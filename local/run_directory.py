@@ -16,12 +16,13 @@ DIRECTORY = PROJECT_ROOT / ".demo"
 def fresh_directory() -> Path:
     """Return a directory of this process's own; those of processes that are over are removed."""
     for old in DIRECTORY.glob("*"):
-        if not _is_running(old.name):
+        if not is_running(old.name):
             shutil.rmtree(old, ignore_errors=True)
     return DIRECTORY / str(os.getpid())
 
 
-def _is_running(name: str) -> bool:
+def is_running(name: str) -> bool:
+    """Whether the process is alive that a folder of this name belongs to."""
     try:
         os.kill(int(name), 0)
     except PermissionError:  # another user's

@@ -9,33 +9,29 @@ Not obvious: the rest is imported only when Ctrl-C and the other ways to be ende
 because importing takes a while.
 """
 
-import signal
+import os
 import sys
 from collections.abc import Sequence
-from types import FrameType
 
-STOPPED = 130
-"""The exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
+from local.demo.stopping import STOPPED, handle_signals
+
+PIPE_CLOSED = 141
+"""The exit status once nobody reads the output, as in `| head`: 128 and SIGPIPE's number."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return the exit status."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the hang-up
-            signal.signal(number, _leave)
+    handle_signals()
     try:
         from local.demo.run import run  # noqa: PLC0415 - see above
 
         return run(arguments)
     except KeyboardInterrupt:
-        print("\nstopped", flush=True)
         return STOPPED
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """End by way of every `with`, so that children and scratch folders go too; only once."""
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
+    except BrokenPipeError:
+        # What is flushed at exit would fail again, with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from local.demo.faults import PLAYS
 
+ANY = 0
+"""`--repair` without a process: the only demo there is."""
+
 LONGEST_LATENCY = 60_000.0
 """Milliseconds. The app waits 100 seconds for an answer of Sentinel's."""
 
@@ -51,7 +54,21 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--fault", choices=sorted(PLAYS), help="play a fault and explain it")
     parser.add_argument(
-        "--keep", action="store_true", help="leave everything running and print the addresses"
+        "--keep",
+        action="store_true",
+        help="go on living: the timer fires every 15 s, the feed changes a little, and a fault "
+        "lasts until you repair it; prints the page's address and the keys",
+    )
+    parser.add_argument(
+        "--repair",
+        type=_natural,
+        nargs="?",
+        const=ANY,
+        metavar="PROCESS",
+        help="in another shell: do what ends the cause of a fault outside of the app",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="write the end as a page with a picture"
     )
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     return parser.parse_args(arguments)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
 
+from local.demo.words import count
+
 FATES = (
     "fetched",
     "filtered",
@@ -104,11 +106,11 @@ def render_table(outcome: Outcome) -> str:
 def render_verdict(outcome: Outcome) -> str:
     """Return the verdict and its reasons."""
     verdict = outcome.verdict
-    rate = f"{outcome.requests:,} requests, {outcome.throttled:,} throttled"
+    rate = f"{count(outcome.requests, 'request')}, {outcome.throttled:,} throttled"
     match verdict:
         case Verdict.PASS:
             told = (
-                f"Sentinel holds all {outcome.expected:,} indicators that should be there, "
+                f"Sentinel holds {_all(outcome.expected)} that should be there, "
                 "nothing else, and the books balance"
             )
         case Verdict.NOT_MET:
@@ -144,11 +146,13 @@ def _faults(outcome: Outcome) -> list[str]:
     if not outcome.balanced:
         faults.append("the books do not balance")
     if outcome.missing:
-        faults.append(f"{outcome.missing:,} of {outcome.expected:,} indicators are missing")
+        of = f"{outcome.missing:,} of {count(outcome.expected, 'indicator')}"
+        faults.append(f"{of} {_are(outcome.missing)} missing")
     if outcome.unexpected:
-        faults.append(f"{outcome.unexpected:,} indicators should not be at Sentinel")
+        faults.append(f"{count(outcome.unexpected, 'indicator')} should not be at Sentinel")
     if outcome.fates["pending"]:
-        faults.append(f"{outcome.fates['pending']:,} are still on the queue")
+        pending = outcome.fates["pending"]
+        faults.append(f"{pending:,} {_are(pending)} still on the queue")
     if outcome.states[-1:] != ("complete",):
         last = outcome.states[-1] if outcome.states else "not started"
         reason = f" ({outcome.reasons[-1]})" if outcome.reasons and outcome.reasons[-1] else ""
@@ -156,6 +160,14 @@ def _faults(outcome: Outcome) -> list[str]:
     if outcome.unmet:
         faults.append(f"the fault was not met: {outcome.unmet}")
     return faults
+
+
+def _all(number: int) -> str:
+    return "the only indicator" if number == 1 else f"all {number:,} indicators"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _law(fates: Mapping[str, int], whole: str, parts: Sequence[str]) -> str:

@@ -1,24 +1,23 @@
 """One demo from its options to its exit status: start, fire, watch, judge, perhaps keep running.
 
 What can be decided without a running cloud is elsewhere: the options, the faults, the words of the
-report.
+report. What is done to the running one is in `watch`.
 """
 
 import argparse
 import json
 import shlex
-import time
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from local.cloud import LocalCloud
-from local.demo.faults import HEAL_AFTER, PLAYS, Heal, Play, Seen
+from local.demo.desk import Desk, NotAskedError, ask_for_repair
+from local.demo.faults import PLAYS, Play
 from local.demo.options import parse_options
+from local.demo.picture import render_page
 from local.demo.report import (
     Outcome,
     Verdict,
@@ -27,54 +26,208 @@ from local.demo.report import (
     render_table,
     render_verdict,
 )
-from local.functions_host.process import PROJECT_ROOT, HostFailedError, HostProcess
+from local.demo.rows import render_plots
+from local.demo.screen import Screen
+from local.demo.stopping import STOPPED, at_once
+from local.demo.watch import FIRE_EVERY, Sight, Watch, World, all_expected
+from local.demo.words import count
+from local.functions_host.process import PROJECT_ROOT, HostFailedError
 from local.run_directory import fresh_directory
 from local.services.azurite import Azurite, AzuriteUnavailableError
-from local.services.feed import Feed, FileFeed, SyntheticFeed, expected_ids, parts_of
+from local.services.feed import Feed, FileFeed, SyntheticFeed, parts_of
+from local.services.living_feed import LivingFeed
 
 PAGE_SIZE = 1000
 THRESHOLD = 65
-STALLED_AFTER = 300.0
-"""Seconds without any progress after which the demo gives up: five times the longest wait that
-a throttled chunk is told."""
-
-LOOK_EVERY = 0.5
-TICK_AFTER = 2.0
-"""Seconds without movement after which the timer is fired again, in place of 15 minutes."""
-FIRE_AT_MOST = 50
-"""Timer ticks: a long feed needs one for every `MAX_PAGES` pages."""
-
-_DIED = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
-"""What the answer of an instance is that is killed before it, or in the middle of it."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return the exit status: 0 after a PASS, 2 where it could not run."""
     options = parse_options(arguments)
     try:
+        if options.repair is not None:
+            return _repair(options.repair)
+        with Screen() as screen:
+            return _Demo(options, screen).run()
+    except BrokenPipeError:
+        raise
+    except (AzuriteUnavailableError, HostFailedError, NotAskedError, OSError, ValueError) as error:
+        print(f"demo: {error}", flush=True)
+        return 2
+
+
+def _repair(process: int) -> int:
+    """Ask a demo that is kept elsewhere to end the cause of its fault."""
+    fault = ask_for_repair(process)
+    repair = PLAYS[fault].repair
+    print(f"done: {repair.outside}")
+    if repair.act is not None:
+        print(f"then, on the page, {repair.act.page!r}; or lumen-sentinel {repair.act.command}")
+    return 0
+
+
+class _Demo:
+    """One run of the demo."""
+
+    def __init__(self, options: argparse.Namespace, screen: Screen) -> None:
+        self._options = options
+        self._screen = screen
+        self._play = PLAYS[options.fault] if options.fault else None
+        self._lasts = options.keep and self._play is not None
+        self._status = 1
+
+    def run(self) -> int:
+        """Run it; return the exit status. Raises what the parts raise."""
+        options, play = self._options, self._play
         feed = _feed(options)
         expected = _expected(feed)
-        play = PLAYS[options.fault] if options.fault else None
+        if options.report is not None:
+            _check_report(options.report)
         directory = fresh_directory()
-        parts = parts_of(feed, play.later) if play and play.later else [feed]
-        with (
-            Azurite() as azurite,
-            LocalCloud(
-                parts[0],
-                azurite=azurite,
-                directory=directory,
-                page_size=play.page_size(len(feed), at_most=PAGE_SIZE) if play else PAGE_SIZE,
-                requests_per_minute=options.limit,
-                latency=options.latency / 1000,
-                seed=options.seed,
-                proxied=play is not None and play.holds,
-                settings=play.settings if play else None,
-            ) as cloud,
-        ):
-            return _run(cloud, parts, expected, play, options)
-    except (AzuriteUnavailableError, HostFailedError, OSError, ValueError) as error:
-        _say(f"demo: {error}")
-        return 2
+        parts: list[Feed] = [feed]
+        if play and play.later and not self._lasts:
+            parts = list(parts_of(feed, play.later))
+        self._screen.begin("starting storage and services")
+        with ExitStack() as stack:
+            azurite = stack.enter_context(Azurite())
+            cloud = stack.enter_context(
+                LocalCloud(
+                    parts[0],
+                    azurite=azurite,
+                    directory=directory,
+                    page_size=play.page_size(len(feed), at_most=PAGE_SIZE) if play else PAGE_SIZE,
+                    requests_per_minute=options.limit,
+                    latency=options.latency / 1000,
+                    seed=options.seed,
+                    proxied=options.keep or (play is not None and play.holds),
+                    settings=play.settings if play else None,
+                )
+            )
+            at_once(cloud.kill_hosts)
+            world = World(
+                cloud=cloud,
+                screen=self._screen,
+                living=LivingFeed(feed, threshold=THRESHOLD, seed=options.seed),
+                expected=expected,
+                threshold=THRESHOLD,
+                play=play,
+                later=parts[1:],
+            )
+            self._start_hosts(cloud)
+            self._play_out(world, parts[0], Desk(directory))
+        return self._status
+
+    def _start_hosts(self, cloud: LocalCloud) -> None:
+        play = self._play
+        hosts = max(self._options.hosts, play.hosts if play else 1)
+        self._screen.say(f"local cloud is up; starting {count(hosts, 'function host')} ...")
+        self._screen.begin("starting function hosts")
+        for _ in range(hosts):
+            cloud.start_host(queue_lease=play.queue_lease if play else None)
+
+    def _play_out(self, world: World, first: Feed, desk: Desk) -> None:
+        """Play the fault, if any, fire, watch and judge; with `--keep` go on after that."""
+        play, screen, cloud = self._play, self._screen, world.cloud
+        heal = None
+        if play is not None:
+            screen.say(f"fault: {play.story}")
+            early = all_expected([first], threshold=THRESHOLD)
+            heal = (play.lasting if self._lasts else play.arm)(cloud, early)
+            if not self._lasts:
+                world.expected -= play.refuses(early)
+        waiting = count(len(first), "object")
+        verb = "is" if len(first) == 1 else "are"
+        screen.say(f"firing the timer: {waiting} {verb} waiting at Lumen")
+        screen.restart_clock()
+        screen.begin("waiting for the first indicators")
+        watch = Watch(world, heal=heal, desk=desk if self._lasts else None)
+        if self._lasts and play is not None:
+            self._say_addresses(cloud)
+            self._say_how(play, desk)
+            self._status = STOPPED
+            watch.fire()
+            with suppress(KeyboardInterrupt):
+                watch.live(has_healed=lambda sight: self._judge(world, watch, sight.runs))
+            return
+        self._judge(world, watch, watch.until_settled())
+        if self._options.keep:
+            self._say_addresses(cloud)
+            with suppress(KeyboardInterrupt):
+                watch.live(has_healed=_nothing_to_heal)
+
+    def _judge(self, world: World, watch: Watch, runs: list[dict[str, Any]]) -> None:
+        """Print the end, and write the report that was asked for."""
+        play, screen = self._play, self._screen
+        outcome = _outcome(
+            world.cloud,
+            world.expected,
+            runs,
+            seconds=screen.elapsed,
+            unmet=play.unmet if play and not play.was_met(watch.seen(runs)) else "",
+        )
+        screen.say("\n" + render_plots(screen.rows, plain=screen.plain))
+        screen.say("\n" + render_table(outcome) + "\n\n" + render_verdict(outcome))
+        passed = outcome.verdict is Verdict.PASS
+        if play is not None and passed:
+            screen.say(f"what you saw: {play.lesson}")
+        self._write_report(outcome)
+        if self._options.json:
+            screen.say(json.dumps(as_json(outcome)))
+        self._status = 0 if passed else 1
+
+    def _write_report(self, outcome: Outcome) -> None:
+        path, play = self._options.report, self._play
+        if path is None:
+            return
+        page = render_page(
+            title="Lumen to Sentinel: a run on this machine",
+            rows=self._screen.rows,
+            outcome=outcome,
+            story=f"{play.story} {play.lesson}" if play else "",
+        )
+        path.write_text(page, encoding="utf-8")
+        self._screen.say(f"report: {path}")
+
+    def _say_addresses(self, cloud: LocalCloud) -> None:
+        host = next((host for host in cloud.hosts if host.alive), cloud.hosts[-1])
+        keys = host.function_keys
+        self._screen.say(
+            f"\nthe cloud goes on living until you press Ctrl-C: the timer fires every "
+            f"{FIRE_EVERY:.0f} s, and Lumen lists a few changes each time\n"
+            f"  page           {host.url}/api/dashboard\n"
+            f"  key that acts  {keys['act']}\n"
+            f"  key that reads {keys['read']}\n"
+            f"  Lumen          {cloud.lumen.url}\n"
+            f"  Sentinel       {cloud.sentinel.url}\n"
+            f"  Entra          {cloud.entra.url}\n"
+            f"  logs           {', '.join(str(_relative(path)) for path in cloud.log_paths)}\n"
+            f"in another shell, `.venv/bin/python -m ops` reaches it as from a laptop:\n"
+            f"  export LUMEN_SENTINEL_URL={host.url} LUMEN_SENTINEL_KEY={keys['act']}\n"
+            f"or next to its storage:\n"
+            f"  export PipelineStorage={shlex.quote(cloud.connection_string)}"
+        )
+
+    def _say_how(self, play: Play, desk: Desk) -> None:
+        """Say what the status will name, and what repairs it."""
+        repair, steps = play.repair, []
+        if repair.outside and not play.passes:
+            desk.open(play.name)
+            steps.append(
+                f"{repair.outside}. Here: .venv/bin/python -m local.demo --repair {desk.name}"
+            )
+        if repair.act is not None:
+            steps.append(
+                f"on the page: {repair.act.page}; or .venv/bin/python -m ops {repair.act.command}"
+            )
+        listed = "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, start=1))
+        self._screen.say(
+            f"\nthe fault lasts until you repair it\n  what you will see: {repair.finding}\n"
+            f"{listed}\n"
+        )
+
+
+def _nothing_to_heal(_sight: Sight) -> None:
+    """Without a fault nothing is judged again."""
 
 
 def _feed(options: argparse.Namespace) -> Feed:
@@ -92,172 +245,26 @@ def _feed(options: argparse.Namespace) -> Feed:
 
 def _expected(feed: Feed) -> set[str]:
     """Return the ids that must arrive. Raises ValueError where there are none: nothing to judge."""
-    expected = expected_ids(feed, threshold=THRESHOLD)
+    expected = all_expected([feed], threshold=THRESHOLD)
     if not expected:
+        objects = count(len(feed), "object")
         raise ValueError(
-            f"of {len(feed):,} objects none should arrive at Sentinel, so there is nothing to "
+            f"of {objects} none should arrive at Sentinel, so there is nothing to "
             f"judge: give it indicators with a confidence of {THRESHOLD} or more"
         )
     return expected
 
 
-def _run(
-    cloud: LocalCloud,
-    parts: Sequence[Feed],
-    expected: set[str],
-    play: Play | None,
-    options: argparse.Namespace,
-) -> int:
-    hosts = max(options.hosts, play.hosts if play else 1)
-    _say(f"local cloud is up; starting {hosts} function host(s) ...")
-    for _ in range(hosts):
-        cloud.start_host(queue_lease=play.queue_lease if play else None)
-    heal = None
-    if play is not None:
-        _say(f"fault: {play.story}")
-        early = expected if len(parts) == 1 else expected_ids(parts[0], threshold=THRESHOLD)
-        heal = play.arm(cloud, early)
-        expected -= play.refuses(early)
-    _say(f"firing the timer: {len(parts[0]):,} objects are waiting at Lumen")
-    started = time.monotonic()
-    watch = _Watch(cloud, heal, parts[1:])
-    runs = watch.until_settled()
-    outcome = _judge(
-        cloud,
-        expected,
-        runs,
-        seconds=time.monotonic() - started,
-        unmet=play.unmet if play and not play.was_met(watch.seen(runs)) else "",
-    )
-    _say("\n" + render_table(outcome) + "\n\n" + render_verdict(outcome))
-    if play is not None and outcome.verdict is Verdict.PASS:
-        _say(f"what you saw: {play.lesson}")
-    if options.keep:
-        _keep(cloud)
-    if options.json:
-        _say(json.dumps(as_json(outcome)))
-    return 0 if outcome.verdict is Verdict.PASS else 1
+def _check_report(path: Path) -> None:
+    """Raise ValueError before anything is started where no report could be written."""
+    try:
+        with path.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise ValueError(f"--report {path}: cannot be written ({error.strerror})") from error
 
 
-class _Watch:
-    """Fires the timer and looks at the pipeline until nothing is left to happen."""
-
-    def __init__(self, cloud: LocalCloud, heal: Heal | None, later: Sequence[Feed]) -> None:
-        """`later` are parts of the feed, for a query each once the one before has come to rest."""
-        self._cloud = cloud
-        self._heal = heal
-        self._later = list(later)
-        self._accepted = 0
-        self._accepted_at = time.monotonic()
-        self._fired = 0
-        self._shown = ""
-        self._problems: list[str] = []
-        self._kinds: set[str] = set()
-        self._met_at: float | None = None
-        self._moved = self._fired_at = time.monotonic()
-
-    def until_settled(self) -> list[dict[str, Any]]:
-        """Return the runs of the last status report, oldest first."""
-        self._fire()
-        while True:
-            time.sleep(LOOK_EVERY)
-            self._heal_in_time()
-            try:
-                report = self._host.get(f"/api/read/status?runs={FIRE_AT_MOST}").json()
-            except _DIED:
-                _say("  an instance died")
-                continue
-            runs = list(reversed(report["runs"]))
-            self._show(runs, report)
-            self._bring_forward(report)
-            if time.monotonic() - self._moved > STALLED_AFTER:
-                _say(f"nothing has moved for {STALLED_AFTER:.0f} s: giving up")
-                return runs
-            state = runs[-1]["state"] if runs else "running"
-            if state in {"running", "interrupted"}:
-                if time.monotonic() - max(self._fired_at, self._moved) > TICK_AFTER:
-                    self._fire()
-            elif state == "complete" and self._later:
-                if time.monotonic() - self._accepted_at > TICK_AFTER:
-                    self._list_more()
-            elif state != "complete" or not any(run["pending"] for run in runs):
-                return runs
-
-    def seen(self, runs: list[dict[str, Any]]) -> Seen:
-        """What has shown itself of a fault, up to these runs."""
-        return Seen(
-            throttled=self._cloud.sentinel.throttled,
-            rejected=add_runs(runs)["rejected"],
-            problems=frozenset(self._kinds),
-            deaths=sum(not host.alive for host in self._cloud.hosts),
-            resumed=sum(run["resumed"] for run in runs),
-        )
-
-    @property
-    def _host(self) -> HostProcess:
-        return next(host for host in self._cloud.hosts if host.alive)
-
-    def _fire(self) -> None:
-        if self._fired < FIRE_AT_MOST:
-            self._fired += 1
-            self._fired_at = time.monotonic()
-            with suppress(*_DIED):  # the next one is fired where another instance lives
-                self._host.invoke_admin("lumen_sync")
-
-    def _list_more(self) -> None:
-        """Let the next query list the next part of the feed."""
-        part = self._later.pop(0)
-        self._cloud.lumen.replace_feed(part)
-        _say(f"firing the timer: {len(part):,} more objects are waiting at Lumen")
-        self._accepted_at = time.monotonic()
-        self._fire()
-
-    def _heal_in_time(self) -> None:
-        if self._heal is None or self._met_at is None:
-            return
-        if time.monotonic() - self._met_at > HEAL_AFTER:
-            self._heal()
-            self._heal = None
-            _say("  the fault is healed")
-
-    def _bring_forward(self, report: dict[str, Any]) -> None:
-        """Bring messages forward that wait out of sight, once nothing else is on the queue.
-
-        They wait on Azure until no request with an older copy can be under way; here none is.
-        """
-        held = self._cloud.held
-        if held is not None and 0 < report["queue_depth"] == len(held.waiting):
-            seconds = max(message.delay for message in held.waiting)
-            _say(
-                f"  {held.bring_forward()} message(s) of pages that were read again wait "
-                f"{seconds:.0f} s: the demo brings them forward"
-            )
-
-    def _show(self, runs: list[dict[str, Any]], report: dict[str, Any]) -> None:
-        """Print one line whenever something has moved, and one for each new problem."""
-        fates = add_runs(runs)
-        line = (
-            f"  pages {sum(run['pages'] for run in runs):>5,}   "
-            f"enqueued {fates['enqueued']:>9,}   accepted {fates['accepted']:>9,}   "
-            f"queue depth {report['queue_depth']:>6,}   "
-            f"throttled {self._cloud.sentinel.throttled:>4,}"
-        )
-        if fates["accepted"] != self._accepted:
-            self._accepted, self._accepted_at = fates["accepted"], time.monotonic()
-        problems = [problem["what"] for problem in report["problems"]]
-        if line != self._shown or problems != self._problems:
-            _say(line)
-            self._shown, self._moved = line, time.monotonic()
-        for problem in problems:
-            if problem not in self._problems:
-                _say(f"  problem: {problem}")
-        self._problems = problems
-        self._kinds.update(problem["kind"] for problem in report["problems"])
-        if problems and self._met_at is None:
-            self._met_at = time.monotonic()
-
-
-def _judge(
+def _outcome(
     cloud: LocalCloud,
     expected: set[str],
     runs: list[dict[str, Any]],
@@ -280,28 +287,5 @@ def _judge(
     )
 
 
-def _keep(cloud: LocalCloud) -> None:
-    host = next((host for host in cloud.hosts if host.alive), cloud.hosts[0])
-    _say(
-        f"\nleft running until you press Ctrl-C:\n"
-        f"  function host  {host.url}/api/read/status?code={host.host_key}\n"
-        f"  Lumen          {cloud.lumen.url}\n"
-        f"  Sentinel       {cloud.sentinel.url}\n"
-        f"  Entra          {cloud.entra.url}\n"
-        f"  logs           {', '.join(str(_relative(path)) for path in cloud.log_paths)}\n"
-        f"its storage, for `python -m ops` in another shell:\n"
-        f"  export PipelineStorage={shlex.quote(cloud.connection_string)}"
-    )
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        _say("")
-
-
 def _relative(path: Path) -> Path:
     return path.relative_to(PROJECT_ROOT) if path.is_relative_to(PROJECT_ROOT) else path
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

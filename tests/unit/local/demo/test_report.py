@@ -56,7 +56,7 @@ def test_a_good_outcome_passes() -> None:
     [
         ({"balanced": False}, "the books do not balance"),
         ({"missing": 2}, "2 of 5 indicators are missing"),
-        ({"unexpected": 1}, "1 indicators should not be at Sentinel"),
+        ({"unexpected": 1}, "1 indicator should not be at Sentinel"),
         ({"fates": {**GOOD.fates, "pending": 4}}, "4 are still on the queue"),
         ({"states": ("failed",), "reasons": ("bad key",)}, "the last sync run is failed (bad key)"),
         ({"states": (), "reasons": ()}, "the last sync run is not started"),
