@@ -28,8 +28,8 @@ CRASH_SETTINGS = {"RUN_LEASE": "3"}
 """On Azure both are ten minutes: the demo does not wait that long for a dead instance."""
 
 POISON_SETTINGS = {"DEFERRAL_DELAY": "0.1", "CHUNK_SIZE": "20"}
-"""Small chunks, so that every instance accepts some of each tick: that is what proves that one chunk
-alone fails."""
+"""Small chunks, so that every instance accepts some of each tick: that proves that one chunk alone
+fails."""
 
 CRASH_AT_PAGE = 4
 CRASH_PAGES = 8
@@ -319,8 +319,8 @@ PLAYS = {
         ),
         Play(
             name="crash",
-            story="The instance that runs the sync is killed (SIGKILL) after three pages, when it asks "
-            "for the next.",
+            story="The instance that runs the sync is killed (SIGKILL) after three pages, when it "
+            "asks for the next.",
             lesson="The next tick took the run over at its last checkpoint. Messages that the dead "
             "instance held come back to the other one; what is sent twice is stored once.",
             arm=_crash,

@@ -190,19 +190,18 @@ class _Demo:
 
     def _say_addresses(self, cloud: LocalCloud) -> None:
         host = next((host for host in cloud.hosts if host.alive), cloud.hosts[-1])
-        keys = host.function_keys
         self._screen.say(
             f"\nthe cloud goes on living until you press Ctrl-C: the timer fires every "
             f"{FIRE_EVERY:.0f} s, and Lumen lists a few changes each time\n"
             f"  page           {host.url}/api/dashboard\n"
-            f"  key that acts  {keys['act']}\n"
-            f"  key that reads {keys['read']}\n"
+            f"  key that acts  {host.host_key}\n"
+            f"  key that reads {host.function_keys['read']}\n"
             f"  Lumen          {cloud.lumen.url}\n"
             f"  Sentinel       {cloud.sentinel.url}\n"
             f"  Entra          {cloud.entra.url}\n"
             f"  logs           {', '.join(str(_relative(path)) for path in cloud.log_paths)}\n"
             f"in another shell, `.venv/bin/python -m ops` reaches it as from a laptop:\n"
-            f"  export LUMEN_SENTINEL_URL={host.url} LUMEN_SENTINEL_KEY={keys['act']}\n"
+            f"  export LUMEN_SENTINEL_URL={host.url} LUMEN_SENTINEL_KEY={host.host_key}\n"
             f"or next to its storage:\n"
             f"  export PipelineStorage={shlex.quote(cloud.connection_string)}"
         )

@@ -151,17 +151,19 @@ def test_what_keep_prints_can_be_pasted_for_ops(tmp_path: Path) -> None:
     """The line that it prints makes `python -m ops` see the run."""
     demo = _start_demo("--indicators", "200", "--keep", scratch=tmp_path)
     try:
-        line = _read_until(demo, "export PipelineStorage=")
-        status = subprocess.run(
-            ["sh", "-c", f"{line.strip()}; {shlex.quote(sys.executable)} -m ops status"],
-            cwd=PROJECT_ROOT,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert "the feed is HEALTHY" in status.stdout, status.stderr
-        assert re.search(r"complete +200 ", status.stdout)
+        over_http = _read_until(demo, "export LUMEN_SENTINEL_URL=")
+        for line in (over_http, _read_until(demo, "export PipelineStorage=")):
+            status = subprocess.run(
+                ["sh", "-c", f"{line.strip()}; {shlex.quote(sys.executable)} -m ops status"],
+                cwd=PROJECT_ROOT,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            assert "the feed is HEALTHY" in status.stdout, status.stderr
+            assert re.search(r"complete +200 ", status.stdout)
+        assert "new" in _read_until(demo, "Lumen lists ")
     finally:
         demo.terminate()
         demo.communicate(timeout=PATIENCE)
@@ -178,6 +180,56 @@ def test_an_end_from_outside_leaves_nothing_behind(number: signal.Signals, tmp_p
         _read_until(demo, "firing the timer")
     finally:
         demo.send_signal(number)
-        demo.communicate(timeout=PATIENCE)
+        told, _ = demo.communicate(timeout=PATIENCE)
+    assert ("stopping ... (again to stop at once)" in told) is (number is signal.SIGINT)
     assert demo.returncode == 128 + number
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("azurite")
+def test_pressed_again_it_waits_for_no_host(tmp_path: Path) -> None:
+    """A second Ctrl-C kills what the first one waits for; nothing is left behind either."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        pytest.skip("ignored here and by what is started here, as under nohup")
+    demo = _start_demo("--indicators", "200", scratch=tmp_path)
+    try:
+        _read_until(demo, "firing the timer")
+        demo.send_signal(signal.SIGINT)
+        _read_until(demo, "stopping ...")
+    finally:
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=PATIENCE)
+    assert demo.returncode == 128 + signal.SIGINT
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("azurite")
+def test_a_closed_pipe_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    """As in `make demo | head`: nothing on standard error, nothing left behind."""
+    with (tmp_path / "errors").open("w+") as errors:
+        demo = subprocess.Popen(
+            [*COMMAND, "--indicators", "200"],
+            cwd=PROJECT_ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        _read_until(demo, "local cloud is up")
+        assert demo.stdout
+        demo.stdout.close()
+        assert demo.wait(timeout=PATIENCE) == 128 + signal.SIGPIPE
+        errors.seek(0)
+        assert errors.read() == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["errors"]
+
+
+@pytest.mark.usefixtures("azurite")
+def test_a_report_shows_what_the_terminal_showed(tmp_path: Path) -> None:
+    """One HTML file with verdict, table and picture."""
+    path = tmp_path / "report.html"
+    done = _demo("--indicators", "200", "--report", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = path.read_text(encoding="utf-8")
+    assert "PASS: Sentinel holds all" in page
+    assert page.count("<polyline") == 2

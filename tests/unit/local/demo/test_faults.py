@@ -11,6 +11,7 @@ MET = {
     "bad-records": Seen(rejected=1),
     "expired-secret": Seen(problems=frozenset({"access"})),
     "crash": Seen(deaths=1, resumed=1),
+    "poison": Seen(poison=1),
 }
 NOT_YET = {
     "outage": Seen(problems=frozenset({"access"}), throttled=1),
@@ -32,6 +33,15 @@ def test_a_fault_is_met_by_its_own_signs(name: str) -> None:
     assert not play.was_met(NOTHING)
     assert not play.was_met(NOT_YET.get(name, NOTHING))
     assert play.unmet
+
+
+@pytest.mark.parametrize("name", PLAYS)
+def test_a_fault_that_lasts_says_what_repairs_it(name: str) -> None:
+    """What is done outside of the app, an act of the page and the CLI, or both."""
+    repair = PLAYS[name].repair
+    assert repair.finding
+    assert repair.outside or repair.act is not None
+    assert not (PLAYS[name].passes and repair.outside)
 
 
 @pytest.mark.parametrize(

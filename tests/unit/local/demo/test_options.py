@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.demo.options import parse_options
+from local.demo.options import ANY, parse_options
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from local.demo.options import parse_options
         ("--hosts", "0", "'0' is not a whole number above 0"),
         ("--limit", "-1", "'-1' is not a whole number above 0"),
         ("--fault", "flood", "invalid choice: 'flood'"),
+        ("--repair", "it", "'it' is not a whole number above 0"),
     ],
 )
 def test_a_wrong_value_is_explained(
@@ -32,3 +33,9 @@ def test_a_wrong_value_is_explained(
 def test_numbers_are_taken() -> None:
     """The ends of the range and fractions of a millisecond are right."""
     assert [parse_options(["--latency", t]).latency for t in ("0", "0.5", "60000")] == [0, 0.5, 6e4]
+
+
+def test_a_demo_to_repair_need_not_be_named() -> None:
+    """Without a process it is the only one there is."""
+    found = [parse_options(given).repair for given in ([], ["--repair"], ["--repair", "12"])]
+    assert found == [None, ANY, 12]

@@ -83,7 +83,7 @@ def test_what_is_wrong_outweighs_a_fault_that_was_not_met() -> None:
     """The verdict is FAIL then, and names both."""
     outcome = replace(GOOD, unmet="no instance died", missing=1)
     assert outcome.verdict is Verdict.FAIL
-    assert "1 of 5 indicators are missing" in render_verdict(outcome)
+    assert "1 of 5 indicators is missing" in render_verdict(outcome)
     assert "the fault was not met: no instance died" in render_verdict(outcome)
 
 
