@@ -391,7 +391,7 @@ class Deliverer:
         halfway: the message is split again; the duplicates end when their records have letters.
         """
         if look.chunk is not None:
-            self._ledger.chunks.record_split(look.chunk)
+            self._ledger.chunks.record_split(look.chunk, parts)
         for indexes in parts:
             self._deferrer.enqueue(part_of(envelope, indexes), self._pacer.come_back(soon=True))
         sizes = [len(indexes) for indexes in parts]

@@ -68,6 +68,9 @@ class Result(StrEnum):
     SUPERSEDED = "superseded"
     UNDECODABLE = "cannot be decoded"
     LATER_RELEASE = "of a later release"
+    CLOSED = "closed: its parts are sent separately"
+    """The message was split before it was given up; indicators in its parts are not discarded."""
+    WOULD_CLOSE = "would be closed: its parts are sent separately"
     GIVEN_UP_AGAIN = "given up again meanwhile"
     GONE = "not there any more"
 
@@ -141,11 +144,12 @@ def discard(
     """Give messages up for good; yield what was done.
 
     Their rows stay as a record. Their indicators are sent again only in a newer version, or by a
-    full sync while Lumen still lists them. Called twice, or dies halfway: as with `replay`.
+    full sync while Lumen still lists them. If a message was split before it was given up, only its
+    record is closed. Called twice, or dies halfway: as with `replay`.
     """
 
     def one(record: PoisonRecord) -> Result | None:
-        return Result.WOULD_DISCARD if dry_run else _discard_kept(record, ledger, clock, decision)
+        return _discard_kept(record, ledger=ledger, clock=clock, dry_run=dry_run, decision=decision)
 
     for entry in entries:
         yield _handle(entry, one, ledger=ledger)
@@ -265,7 +269,7 @@ def _send(envelope: Envelope, *, queue: SendQueue, slot: datetime, clock: Clock)
 
 
 def _discard_kept(
-    record: PoisonRecord, ledger: Ledger, clock: Clock, decision: Decision
+    record: PoisonRecord, *, ledger: Ledger, clock: Clock, dry_run: bool, decision: Decision
 ) -> Result | None:
     """Discard one; return None if the chunk's row, or the record, changed meanwhile.
 
@@ -279,13 +283,23 @@ def _discard_kept(
     chunk = ledger.chunks.get(record.run_id, key)
     if chunk is not None and chunk.state is ChunkState.OTHER:
         return Result.LATER_RELEASE
+    if dry_run:
+        goes_on = _discarded(chunk, part) is Result.CLOSED
+        return Result.WOULD_CLOSE if goes_on else Result.WOULD_DISCARD
     # After the read of the row: a replay that has moved it since shows here, or fails to settle.
     claimed = ledger.poison.claim(record)
     if claimed is None or not _move(ledger, chunk, ChunkState.DISCARDED, clock, part=part):
         return None
-    is_uploaded = chunk is not None and chunk.state_among(part) is ChunkState.UPLOADED
-    done = Result.ALREADY_UPLOADED if is_uploaded else Result.DISCARDED
+    done = _discarded(chunk, part)
     return _settle(ledger, claimed, PoisonState.DISCARDED, clock, decision) or done
+
+
+def _discarded(chunk: Chunk | None, part: tuple[int, ...] | None) -> Result:
+    """Return what discarding a message does, from its chunk's row as it was before. Pure."""
+    if chunk is not None and chunk.state_among(part) is ChunkState.UPLOADED:
+        return Result.ALREADY_UPLOADED
+    goes_on = chunk is not None and chunk.goes_on_without(part)
+    return Result.CLOSED if goes_on else Result.DISCARDED
 
 
 def _move(

@@ -4,7 +4,8 @@ The producer inserts rows only together with the head of their run (`runs`), so 
 overtaken cannot. All others only change existing rows, because a row that is gone was settled. An
 outcome is a compare-and-swap on the row as it was read, so no outcome overwrites another; a
 deferral only overlays its own properties. An ordinary chunk, accepted whole, has a state and two
-counts; a chunk that was split, or has a struck record, has a letter for each record.
+counts; a chunk that was split, or has a struck record, has a letter for each record. If a record is
+in several messages, the smallest message answers for its letter (`Chunk.answered_by`).
 """
 
 import secrets
@@ -80,8 +81,10 @@ class Chunk:
     """A chunk's row. `accepted + rejected == count` once it was accepted whole, else both are 0.
 
     `records` has `RECORD_BYTES` for each indicator, in the order of the body, and `letters` a
-    `Letter` each, or is empty where the state says it of all of them. `destination` is the
-    workspace that it is meant for, and `sample` has accepted indicators (`samples.pack_samples`).
+    `Letter` each, or is empty where the state says it of all of them. `part_sizes` says of each
+    how many records the smallest message has that a split made for it; it is empty before a split.
+    `destination` is the workspace that it is meant for, and `sample` has accepted indicators
+    (`samples.pack_samples`).
     """
 
     run_id: str
@@ -92,6 +95,7 @@ class Chunk:
     state: ChunkState = ChunkState.QUEUED
     void: bool = False
     letters: str = ""
+    part_sizes: bytes = b""
     accepted: int = 0
     rejected: int = 0
     deferrals: int = 0
@@ -124,8 +128,27 @@ class Chunk:
             return self.state
         return state_of("".join(each for index, each in enumerate(self.each) if index in part))
 
+    def answered_by(self, part: Collection[int] | None) -> frozenset[int]:
+        """Return the indexes of the records that no smaller message carries. None: the whole chunk.
+
+        Only their letters move when the message is given up, replayed or discarded. A smaller
+        message may still be on the queue while the larger one is kept as poison: the consumer died
+        between the split and the acknowledgement, and the host gave the larger message up.
+        """
+        indexes = frozenset(range(self.count) if part is None else part)
+        if not self.part_sizes:
+            return indexes
+        return frozenset(index for index in indexes if self.part_sizes[index] >= len(indexes))
+
+    def goes_on_without(self, part: Collection[int] | None) -> bool:
+        """Whether smaller messages answer for something of a message that may still be sent."""
+        others = frozenset(range(self.count) if part is None else part) - self.answered_by(part)
+        return not others.isdisjoint(self.to_send)
+
     def may_move(self, state: ChunkState, *, part: Collection[int] | None) -> bool:
         """Whether an operator may move it, or one part of it at a time."""
+        if not self.answered_by(part):
+            return False
         is_part = part is not None and self.state is ChunkState.QUEUED
         return is_part or state in CHUNK_MOVES[self.state]
 
@@ -271,15 +294,26 @@ class Chunks:
 
         return self._change(chunk.run_id, chunk.key, outcome, read=chunk.row)
 
-    def record_split(self, chunk: Chunk) -> bool:
+    def record_split(self, chunk: Chunk, parts: Iterable[Sequence[int]]) -> bool:
         """Give each record of a chunk a letter, because each part gets its own answer now.
 
-        A settled row stays unchanged: its parts will not be sent. False if the row is gone.
+        `parts` holds the indexes of each new message. A record that only a larger message gave up
+        is pending again. A settled row stays unchanged: its parts will not be sent. Idempotent.
+        False if the row is gone.
         """
+        size_of = {index: len(part) for part in parts for index in part}
 
         def outcome(known: Chunk) -> dict[str, Value]:
             _refuse_other(known)
-            return {} if known.letters or known.is_settled else _lettered(known.each)
+            if known.is_settled:
+                return {}
+            before = known.part_sizes or bytes([known.count]) * known.count
+            sizes = bytes(min(size, size_of.get(i, size)) for i, size in enumerate(before))
+            smaller = [i for i in size_of if sizes[i] < before[i]]
+            if not smaller:  # a copy of the message was split first
+                return {}
+            letters = moved(known.each, smaller, Letter.PENDING)
+            return {**_lettered(letters), "part_sizes": sizes}
 
         return self._change(chunk.run_id, chunk.key, outcome, read=chunk.row)
 
@@ -294,12 +328,13 @@ class Chunks:
     ) -> bool:
         """Record that the unsent records of a chunk, or of a part of it, were given up.
 
-        Returns False when there is no row.
+        Only records that the message answers for. Returns False when there is no row.
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
             _refuse_other(known)
-            if ChunkState.POISONED not in CHUNK_MOVES[known.state]:
+            is_open = ChunkState.POISONED in CHUNK_MOVES[known.state]
+            if not (is_open and known.answered_by(part)):
                 return {}
             change = _turned(known, {Letter.PENDING}, Letter.POISONED, part=part)
             return {**change, "finished_at": at, "reason": cut(reason)}
@@ -331,9 +366,9 @@ class Chunks:
         """Move a chunk, or a part, for an operator; return False if that move is not allowed.
 
         To `QUEUED`: records that were given up are to be sent again. To `DISCARDED`: records that
-        were given up, or whose message is lost, are not. Struck records stay struck.
-        Compare-and-swap against the row that `chunk` was read from: an outcome that came since
-        stays, and the answer is False.
+        were given up, or whose message is lost, are not. Struck records stay struck, and records
+        that a smaller message answers for stay unchanged. Compare-and-swap against the row that
+        `chunk` was read from: an outcome that came since stays, and the answer is False.
         """
         if not chunk.may_move(state, part=part):
             return False
@@ -497,15 +532,12 @@ def _turned(
 ) -> dict[str, Value]:
     """Return the properties of a chunk after its records of some letters moved to another.
 
-    All of them, or those of a part.
+    Only records that the message of the whole chunk, or of a part, answers for.
     """
     if not chunk.letters and part is None:
         return {"state": state_of(to).value}
-    indexes = (
-        index
-        for index, letter in enumerate(chunk.each)
-        if letter in sources and (part is None or index in part)
-    )
+    answered = chunk.answered_by(part)
+    indexes = (i for i, letter in enumerate(chunk.each) if letter in sources and i in answered)
     return _lettered(moved(chunk.each, indexes, to))
 
 
@@ -552,6 +584,7 @@ def chunk_of(row: Row) -> Chunk:
         state=_state(data),
         void=data.get("void", False),
         letters=data.get("letters", ""),
+        part_sizes=data.get("part_sizes", b""),
         accepted=data.get("accepted", 0),
         rejected=data.get("rejected", 0),
         deferrals=data.get("deferrals", 0),
@@ -577,6 +610,7 @@ _TYPES: Final[dict[str, type]] = {
     "destination": str,
     "records": bytes,
     "letters": str,
+    "part_sizes": bytes,
     "enqueued_at": datetime,
     "finished_at": datetime,
 }
@@ -604,6 +638,8 @@ def _contradiction(data: dict[str, Any]) -> str:
     letters = data.get("letters", "")
     if letters and (len(letters) != data["count"] or not set(letters) <= set(LETTER_MOVES)):
         return "the letters are not one for each record"
+    if len(data.get("part_sizes", b"")) not in {0, data["count"]}:
+        return "the sizes of parts are not one for each record"
     return ""
 
 

@@ -198,11 +198,11 @@ def test_an_answer_is_recorded_record_by_record_once_one_was_struck(ledger: Ledg
 def test_the_parts_of_a_split_chunk_have_answers_of_their_own(ledger: Ledger) -> None:
     """Each is accepted, rejected, given up, replayed or discarded without the others."""
     (found,) = write(ledger, new(0, count=6))
+    first, second, third = (0, 1), (2, 3), (4, 5)
     for _ in range(2):
-        assert ledger.chunks.record_split(read(ledger, found))
+        assert ledger.chunks.record_split(read(ledger, found), [first, second, third])
     found = read(ledger, found)
     assert (found.letters, found.state) == ("......", ChunkState.QUEUED)
-    first, second, third = (0, 1), (2, 3), (4, 5)
     assert ledger.chunks.record_uploaded(found, sent=first, rejected={1}, at=START)
     for part in (second, third):
         assert ledger.chunks.record_poisoned(RUN, found.key, at=START, reason="why", part=part)
@@ -224,15 +224,35 @@ def test_the_parts_of_a_split_chunk_have_answers_of_their_own(ledger: Ledger) ->
     assert found.state_among(third) is ChunkState.DISCARDED
 
 
+def test_a_split_makes_pending_what_only_a_larger_message_gave_up(ledger: Ledger) -> None:
+    """Its parts answer for it from then on; what is final, or is poison of a part, stays so."""
+    (found,) = write(ledger, new(0, count=6))
+    assert ledger.chunks.record_poisoned(RUN, found.key, at=START, reason="why")
+    assert ledger.chunks.strike(RUN, found.key, [1])
+    assert ledger.chunks.record_split(read(ledger, found), [(0, 1, 2), (3, 4), (5,)])
+    found = read(ledger, found)
+    assert (found.letters, found.part_sizes) == (".S....", bytes([3, 3, 3, 2, 2, 1]))
+    for part in (None, (3, 4, 5), (5,)):
+        assert ledger.chunks.record_poisoned(RUN, found.key, at=START, reason="why", part=part)
+    assert read(ledger, found).letters == ".S...P"
+    for _ in range(2):
+        assert ledger.chunks.record_split(read(ledger, found), [(3,), (4, 5)])
+    found = read(ledger, found)
+    assert (found.letters, found.part_sizes) == (".S...P", bytes([3, 3, 3, 1, 2, 1]))
+    for part in (None, (3, 4, 5)):
+        assert not ledger.chunks.move(found, ChunkState.DISCARDED, at=LATER, part=part)
+    assert read(ledger, found).letters == ".S...P"
+
+
 def test_a_settled_chunk_is_not_split(ledger: Ledger, other: Ledger, hooked: HookedTables) -> None:
     """A copy was taken whole between the look and the split: its two counts stay."""
     (found,) = write(ledger, new(0, count=4))
     hooked.once("chunks", "replace", lambda: upload(other, found, rejected={2}))
-    assert ledger.chunks.record_split(found)
+    assert ledger.chunks.record_split(found, [(0, 1), (2, 3)])
     after = read(ledger, found)
     assert (after.letters, after.fate) == ("", Fate(accepted=3, rejected=1))
     remove(ledger, after)
-    assert not ledger.chunks.record_split(found)
+    assert not ledger.chunks.record_split(found, [(0, 1), (2, 3)])
 
 
 def test_striking_all_of_a_chunk_settles_it(ledger: Ledger) -> None:
@@ -423,6 +443,7 @@ def test_the_ledger_has_one_id(ledger: Ledger, other: Ledger, hooked: HookedTabl
         {"records": b"cut"},
         {"letters": "A"},
         {"letters": "?" * 100},
+        {"part_sizes": b"\x01"},
         {"count": -1},
         {"epoch": "one"},
         {"state": "invented"},

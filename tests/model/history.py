@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from common.envelope import decode_envelope
+from common.envelope import decode_envelope, encode_envelope
 from common.errors import PipelineError
 from common.fingerprints import id_hash
-from common.ledger.poison import PoisonState
 from common.ledger.runs import Folded, Run
 from common.ledger.states import RunState
 from common.reconciliation import reconcile
+from consumer.poison import MAX_PUT_BACK
 from producer.sync import ASK_WITHIN
 from tests.model.stage import Actor, Stage
 from tests.model.world import (
@@ -177,7 +177,7 @@ class History:
 
     def _rare(self) -> None:
         rng, world = self._rng, self.world
-        match rng.randrange(16):
+        match rng.randrange(18):
             case 0 if world.queue.messages:
                 world.queue.put(rng.choice(world.queue.messages).text)
             case 1:
@@ -196,8 +196,8 @@ class History:
                 self._overtake(rng.choice([0.0, 0.0, rng.choice(STALLS)]))
             case 9:
                 self._refuse_all()
-            case 10:
-                self._answer_a_fold()
+            case 10 | 11 | 12:
+                rng.choice([self._answer_a_fold, self._give_up_after_split])()
             case _:
                 self._operate()
 
@@ -245,6 +245,31 @@ class History:
         self._run("tick", self._tick)
         for _ in range(3):
             self._deliver_one(finish=True)
+
+    def _give_up_after_split(self) -> None:
+        """Let the host give a message up that was refused and may be split; then an operator acts.
+
+        Its sender dies somewhere between the request and the acknowledgement.
+        """
+        world = self.world
+        many = [found for found in world.queue.visible() if decode_envelope(found.text).count > 1]
+        if not many:
+            return
+        message = self._rng.choice(many)
+        receipt = world.queue.receive(message)
+        sender = self._start("deliver", lambda: world.deliver(message, receipt))
+        for _ in range(self._rng.randrange(2, 24)):
+            if not sender.is_over:
+                self._go_on(sender)
+        if not sender.is_over and self._rng.random() < 0.8:
+            self._stage.kill(sender)
+        if message in world.queue.messages:
+            world.queue.messages.remove(message)
+        last = replace(decode_envelope(message.text), put_back=MAX_PUT_BACK)
+        world.poison_queue.put(encode_envelope(last))
+        self._keep_one(finish=True)
+        act = world.discard_one if self._rng.random() < 0.7 else world.replay_all
+        self._act("operator", act, finish=self._rng.random() < 0.7)
 
     def _answer_a_fold(self) -> None:
         """Let an answer come while a tick folds the row: its records were struck by then."""
@@ -341,6 +366,7 @@ class History:
         """Return everything that is wrong with how it ended."""
         return [
             *(offence for workspace in self.world.workspaces for offence in workspace.offences),
+            *self.world.offences,
             *self._books(),
             *self._without_ledger(),
             *self._lost_queries(),
@@ -397,11 +423,14 @@ class History:
             removed = self.world.removed.get(run.run_id, Folded())
             if replace(run.folded, waited=0.0) != replace(removed, waited=0.0):
                 faults.append(f"{run.run_id} counts {run.folded}, its removed rows said {removed}")
-            fate = reconcile(run, ledger.chunks.outcomes(run.run_id))
+            chunks = list(ledger.chunks.outcomes(run.run_id))
+            fate = reconcile(run, chunks)
             if not fate.balanced:
                 faults.append(f"the books of {run.run_id} do not balance: {fate}")
             if fate.pending:
                 faults.append(f"run {run.run_id} has {fate.pending} pending in the end")
+            if any(chunk.fate.poisoned for chunk in chunks if not chunk.void):
+                faults.append(f"run {run.run_id} has poison that no kept record answers for")
         return faults
 
     def _lost_queries(self) -> list[str]:
@@ -540,12 +569,7 @@ class History:
         if id_hash(Version(number=number, modified=0).indicator_id) in self.world.lost_ids:
             self.used["declared lost"] += 1
             return True
-        for record in self.world.ledger.poison.all():
-            if record.state is PoisonState.DISCARDED:
-                body = decode_envelope(record.message).body
-                if f"{number:012d}".encode() in body:
-                    return True
-        return False
+        return number in self.world.discarded.values()
 
 
 def _forgiving(work: object) -> None:

@@ -4,7 +4,7 @@ Each patch leaves out one rule and nothing else. That the model fails without it
 the rule is needed, and that the model looks at it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -190,6 +190,15 @@ def _parts_are_sent_whole(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(consumer.deliver, "part_of", careless)
 
 
+def _every_message_answers(patch: pytest.MonkeyPatch) -> None:
+    """A message that is given up or discarded takes its parts along."""
+
+    def careless(chunk: Chunk, part: Collection[int] | None) -> frozenset[int]:
+        return frozenset(range(chunk.count) if part is None else part)
+
+    patch.setattr(Chunk, "answered_by", careless)
+
+
 def _in_another_order(patch: pytest.MonkeyPatch, *, row_last: bool) -> None:
     """The messages are sent before their rows are written, or before older versions are struck."""
 
@@ -267,6 +276,7 @@ RULES: dict[str, Patch] = {
     "a failure counts behind an acceptance": _failures_always_count,
     "a late acceptance proves nothing": _one_acceptance_is_enough,
     "a part names its records": _parts_are_sent_whole,
+    "the smallest message answers for a record": _every_message_answers,
     "a look is good for seconds": _looks_last_for_ever,
     "a newer version waits": _no_delay,
     "older versions are struck": _no_strike,

@@ -5,7 +5,7 @@ request took effect are remembered, so that a history can be judged in the end.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,13 +20,14 @@ from common.envelope import decode_envelope
 from common.errors import ConflictError, GapError, UnavailableError
 from common.identity import TokenSource
 from common.ledger import Ledger, open_ledger
-from common.ledger.chunks import chunk_of
+from common.ledger.chunks import Chunk, chunk_of
 from common.ledger.partitions import partition_of
 from common.ledger.problems import Problems
 from common.ledger.rejections import RejectedBy
 from common.ledger.runs import Folded
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
+from common.ledger.states import Letter
 from common.ledger.tables import Row
 from common.queues import MAX_PEEKED
 from consumer.poison import PoisonKeeper, handle_poison
@@ -211,6 +212,8 @@ class ModelQueue:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.messages: list[Message] = []
+        self.smallest: dict[tuple[str, int], int] = {}
+        """How many records the smallest message had that carried a record of a chunk."""
         self.fails: Callable[[], bool] = lambda: False
 
     def send(self, text: str, *, delay: float = 0.0) -> None:
@@ -223,6 +226,10 @@ class ModelQueue:
     def put(self, text: str, *, delay: float = 0.0) -> None:
         """Put a message on the queue."""
         self.messages.append(Message(text, self._stage.now + max(delay, 0.0)))
+        envelope = decode_envelope(text)
+        for index in envelope.indexes:
+            record = envelope.name, index
+            self.smallest[record] = min(envelope.count, self.smallest.get(record, envelope.count))
 
     def depth(self) -> int:
         return len(self.messages)
@@ -373,6 +380,12 @@ class World:
     clock: Clock = field(init=False)
     lost_ids: set[int] = field(default_factory=set)
     """Hashes of indicators whose message was cleared, or whose chunk was declared lost."""
+    lost_chunks: set[str] = field(default_factory=set)
+    """Names of chunks that were declared lost, or may have been: the operator's call died."""
+    discarded: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Records that an operator gave up for good, by chunk and index: the numbers of indicators."""
+    offences: list[str] = field(default_factory=list)
+    """Records that were given up though nobody said so."""
     removed: dict[str, Folded] = field(default_factory=dict)
     """By run: what its removed rows said when they were removed."""
     chunk_size: int = 2
@@ -409,8 +422,20 @@ class World:
     def _note_removal(self, table: str, row: Row) -> None:
         if table == "chunks" and "records" in row.data:
             chunk = chunk_of(row)
+            self._look_for_offences(chunk)
             before = self.removed.get(chunk.run_id, Folded())
             self.removed[chunk.run_id] = before + counted([chunk])
+
+    def _look_for_offences(self, chunk: Chunk) -> None:
+        """Note what a row that is removed says was discarded, without an operator's word on it."""
+        name = f"{chunk.run_id}/{chunk.key}"
+        if chunk.void or name in self.lost_chunks:
+            return
+        self.offences += [
+            f"record {index} of {name} was discarded with a message that has smaller ones"
+            for index, letter in enumerate(chunk.each)
+            if letter == Letter.DISCARDED and (name, index) not in self.discarded
+        ]
 
     def lose_ledger(self) -> None:
         """Lose every table, and what they said."""
@@ -532,9 +557,24 @@ class World:
         )
 
     def discard_one(self) -> None:
-        """Discard one of what is kept."""
-        entries = find(self.ledger, Selection(all_kept=True))[:1]
-        self._exhaust(discard(entries, ledger=self.ledger, clock=self.clock))
+        """Discard one of what is kept, and remember which indicators that gives up.
+
+        Not those of which a smaller message was on the queue: it answers for them.
+        """
+        entries = find(self.ledger, Selection(all_kept=True))
+        if not entries:
+            return
+        entry = self.stage.rng.choice(entries)
+        record = self.ledger.poison.get(entry.run_id, entry.poison_id)
+        if record is not None:
+            envelope = decode_envelope(record.message)
+            objects = zip(envelope.indexes, orjson.loads(envelope.body), strict=True)
+            self.discarded |= {
+                (envelope.name, index): version_of(one).number
+                for index, one in objects
+                if self.queue.smallest[envelope.name, index] >= envelope.count
+            }
+        self._exhaust(discard([entry], ledger=self.ledger, clock=self.clock))
 
     def retry_all(self) -> None:
         """Ask for everything that Sentinel refused to be sent once more."""
@@ -547,17 +587,29 @@ class World:
         """Declare lost what waits without a message, and remember which indicators it was about."""
         ledger = self.ledger
         waiting = {f"{c.run_id}/{c.key}": c for c in ledger.chunks.all()}
-        for handled in lost.declare_lost(
-            lost.candidates(ledger),
+        names = lost.candidates(ledger)
+        handled = lost.declare_lost(
+            names,
             ledger=ledger,
             traces=lost.look_for_messages(ledger, (self.queue, self.poison_queue)),
             at=self.clock.now(),
             by="model",
             older_than=LOST_AFTER,
-        ):
-            chunk = waiting.get(handled.name)
-            if handled.result is lost.Result.LOST and chunk is not None:
-                self.lost_ids |= {record.id_hash for record in chunk.unpacked()}
+        )
+        try:
+            for one in handled:
+                if one.result is lost.Result.LOST:
+                    self._note_lost(one.name, waiting)
+        except BaseException:  # it may have been in the middle of one
+            for name in names:
+                self._note_lost(name, waiting)
+            raise
+
+    def _note_lost(self, name: str, chunks: Mapping[str, Chunk]) -> None:
+        """Remember a chunk that was declared lost, or may have been."""
+        self.lost_chunks.add(name)
+        if name in chunks:
+            self.lost_ids |= {record.id_hash for record in chunks[name].unpacked()}
 
     @staticmethod
     def _exhaust(handled: Iterator[object]) -> None:

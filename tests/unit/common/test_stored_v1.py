@@ -178,7 +178,11 @@ def test_the_rows_of_chunks(ledger: Ledger) -> None:
         (5, "000005-3", ChunkState.UPLOADED, False, "SR"),
         (6, "000006-3", ChunkState.QUEUED, True, ".."),
         (7, "000007-3", ChunkState.QUEUED, False, ".."),
+        (8, "000008-3", ChunkState.QUEUED, False, ".P"),
     ]
+    assert [bool(chunk.part_sizes) for chunk in chunks] == [False] * 8 + [True]
+    assert [chunk.answered_by(None) for chunk in chunks[5::3]] == [{0, 1}, frozenset()]
+    assert chunks[8].answered_by((1,)) == {1}
     assert chunks[1].fate == Fate(accepted=1, rejected=1)
     assert (chunks[2].reason, chunks[7].reason) == ("503 ten times", "429: told to wait")
     assert (chunks[7].deferrals, chunks[7].enqueued_at) == (1, START)
@@ -190,7 +194,7 @@ def test_the_rows_of_chunks(ledger: Ledger) -> None:
     assert unpack_samples(chunks[0].sample) == ()
     assert list(ledger.chunks.samples()) == [(RUN, (SAMPLE,))]
     assert ledger.chunks.known_ledger_id() == LEDGER
-    assert len(list(ledger.chunks.outcomes())) == 8
+    assert len(list(ledger.chunks.outcomes())) == 9
 
 
 def test_the_version_index(tables: FakeTables) -> None:
@@ -310,7 +314,7 @@ def test_an_unknown_state_is_listed_and_left_alone(name: str) -> None:
     else:
         chunk = next(ledger.chunks.all())
         assert chunk.state is ChunkState.OTHER
-        assert (chunk.count, chunk.is_settled, len(list(ledger.chunks.outcomes()))) == (2, False, 8)
+        assert (chunk.count, chunk.is_settled, len(list(ledger.chunks.outcomes()))) == (2, False, 9)
         with pytest.raises(ConflictError, match="later release"):  # the message waits
             ledger.chunks.record_uploaded(chunk, sent=[0, 1], rejected=(), at=START)
         with pytest.raises(ConflictError, match="later release"):

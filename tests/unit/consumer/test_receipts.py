@@ -181,8 +181,9 @@ def test_the_parts_of_a_chunk_have_one_sample() -> None:
     """The two lowest of all that was accepted."""
     bench, sent = Bench(), sampled(*range(9))
     bench.enqueue(sent)
-    bench.ledger.chunks.record_split(bench.row(sent))
-    for indexes in ((0, 1, 2), (3, 4, 5, 6), (7, 8)):
+    parts = ((0, 1, 2), (3, 4, 5, 6), (7, 8))
+    bench.ledger.chunks.record_split(bench.row(sent), parts)
+    for indexes in parts:
         part = part_of(sent, indexes)
         write(bench, part, Done(sent=indexes), bench.row(sent))
     assert ids_of(bench.row(sent)) == lowest(range(9))
