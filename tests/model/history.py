@@ -22,6 +22,7 @@ from tests.model.world import (
     LOST_AFTER,
     MAX_RECEIVES,
     THRESHOLDS,
+    UNDER_WAY,
     Message,
     Query,
     Version,
@@ -30,6 +31,8 @@ from tests.model.world import (
 )
 
 STALLS = (0.5, 3.0, 20.0, 130.0, 700.0)
+FOLDS_WITHIN = 12
+"""Gates that a tick passes from its read of the rows to the removal of a few of them."""
 OTHER = 8
 """Number of an indicator that changes only in the end, so that something is accepted."""
 
@@ -256,8 +259,7 @@ class History:
         if not many:
             return
         message = self._rng.choice(many)
-        receipt = world.queue.receive(message)
-        sender = self._start("deliver", lambda: world.deliver(message, receipt))
+        sender = self._deliver(message)
         for _ in range(self._rng.randrange(2, 24)):
             if not sender.is_over:
                 self._go_on(sender)
@@ -272,24 +274,34 @@ class History:
         self._act("operator", act, finish=self._rng.random() < 0.7)
 
     def _answer_a_fold(self) -> None:
-        """Let an answer come while a tick folds the row: its records were struck by then."""
-        waiting = [actor for actor in self._stage.actors if actor.delivers is not None]
-        if not waiting:
+        """Let an answer come while a tick folds the row: its records were struck by then.
+
+        The run of the row has to be closed, and the answer to come behind the tick's look at it.
+        """
+        slow = self._under_way()
+        if slow is None or slow.delivers is None:
             return
-        slow = self._rng.choice(waiting)
-        assert slow.delivers is not None
         for record in orjson.loads(slow.delivers.body):
             self._change(number=version_of(record).number)
-        self._run("tick", self._tick)
-        for _ in range(3):
-            self._deliver_one(finish=True)
+        for _ in range(2):
+            self._run("tick", self._tick)
         tick = self._start("tick", self._tick)
-        for _ in range(self._rng.randrange(3, 12)):
-            if not tick.is_over:
-                self._go_on(tick)
-        if not slow.is_over:
-            self._finish(slow)
-        self._finish(tick)
+        for gate in ("versions replace done", "chunks query done"):
+            self._stage.play_to(tick, gate)
+        self._stage.play_on(tick, self._rng.randrange(FOLDS_WITHIN))
+        for actor in (slow, tick):
+            if not actor.is_over:
+                self._finish(actor)
+
+    def _under_way(self) -> Actor | None:
+        """Return who waits for Sentinel's answer; deliver something where nobody does."""
+        waiting = [actor for actor in self._stage.actors if actor.at == UNDER_WAY]
+        visible = self.world.queue.visible()
+        if waiting or not visible:
+            return self._rng.choice(waiting) if waiting else None
+        actor = self._deliver(self._rng.choice(visible))
+        self._stage.play_to(actor, UNDER_WAY)
+        return None if actor.is_over else actor
 
     def _change(self, number: int | None = None) -> None:
         rng = self._rng
@@ -323,9 +335,15 @@ class History:
             world.queue.messages.remove(message)
             world.poison_queue.put(message.text)
             return True
-        receipt = world.queue.receive(message)
-        self._act("deliver", lambda: world.deliver(message, receipt), finish=finish)
+        actor = self._deliver(message)
+        if finish:
+            self._finish(actor)
         return True
+
+    def _deliver(self, message: Message) -> Actor:
+        """Let an instance begin to deliver a message."""
+        receipt = self.world.queue.receive(message)
+        return self._start("deliver", lambda: self.world.deliver(message, receipt))
 
     def _keep_one(self, *, finish: bool) -> bool:
         world = self.world

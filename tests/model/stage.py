@@ -32,6 +32,8 @@ class Actor:
         """The message that it is delivering."""
         self.destination = ""
         """What its settings name; empty where that does not matter."""
+        self.at = ""
+        """The gate at which it stands."""
         self.is_over = False
         self.is_dying = False
         self.bug: BaseException | None = None
@@ -117,13 +119,27 @@ class Stage:
         actor.is_dying = True
         self.play(actor)
 
-    def gate(self, _what: str) -> None:
+    def play_to(self, actor: Actor, gate: str) -> None:
+        """Let an actor go on until it stands at a gate, or is at its end."""
+        while not actor.is_over and actor.at != gate:
+            self.play_on(actor)
+
+    def play_on(self, actor: Actor, gates: int = 1) -> None:
+        """Let an actor go on by some gates, or to its end."""
+        before, self.stops = self.stops, 1.0
+        for _ in range(gates):
+            if not actor.is_over:
+                self.play(actor)
+        self.stops = before
+
+    def gate(self, what: str) -> None:
         """A call of whoever is on stage: it may have to wait for its next turn, or end."""
         actor = self.current
         if actor is None or getcurrent() is not actor.stack:
             return
         if actor.is_dying:
             raise Killed
+        actor.at = what
         if not self.is_quiet and self.rng.random() < self.stops:
             self._director.switch()
             if actor.is_dying:

@@ -56,6 +56,8 @@ DOMAIN = "domain-name"
 HERE = "model/workspace"
 THERE = "model/another"
 """To which an operator may move the app, once."""
+UNDER_WAY = "under way"
+"""The gate behind which Sentinel's answer comes."""
 WRITTEN_AGAIN = frozenset({"replace", "transact"})
 """Calls that the storage client repeats when their answer is lost: they find their own write."""
 
@@ -302,7 +304,7 @@ class ModelSentinel:
             return Unavailable(reason="Sentinel is out")
         request = InFlight(versions=versions, until=self._stage.now + REQUEST_WITHIN - 1)
         self._in_flight.append(request)
-        self._stage.gate("under way")
+        self._stage.gate(UNDER_WAY)
         answer = self._apply(request)
         self._stage.gate("answered")
         if self.fails():
