@@ -1,9 +1,9 @@
 """The border to the workspace: KQL queries by Log Analytics' query API, and their errors.
 
-`azure-monitor-query` is imported on the first call: no other work of the app needs it, and its
-import would slow every cold start. A query has no parameters, so a value goes into a text only by
-`fill`, which encodes it. Nothing of the package passes this module; `explain_failure` is the one
-table of what an answer other than a result means, a pure function.
+`azure-monitor-query` is imported on the first call: nothing else in the app needs it, and its
+import would slow every cold start. A query has no parameters, so a value gets into a text only by
+`fill`, which encodes it. Only this module knows the package; `explain_failure` is the only table of
+failed answers, a pure function.
 """
 
 import io
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from azure.monitor.query import LogsQueryClient
 
 QUERY_WITHIN: Final = 20.0
-"""Seconds for a query as a whole: the token, the way there and back, the reading of the answer."""
+"""Seconds for a whole query: the token, the request, and the reading of the answer."""
 
 SERVER_TIMEOUT: Final = 15
-"""Seconds that the service may work on a query; left alone, it takes three minutes
+"""Seconds that the service may work on a query; its default is three minutes
 (learn.microsoft.com/azure/azure-monitor/logs/api/timeouts, read 2026-11-29)."""
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -76,10 +76,10 @@ Row = Mapping[str, Any]
 
 
 class Workspace(Protocol):
-    """The workspace as those who ask it see it."""
+    """The workspace, for those who ask it."""
 
     def query(self, text: str, *, span: timedelta) -> Sequence[Row]:
-        """Return the rows that the text finds among those of the last `span`, by `TimeGenerated`.
+        """Return the rows that the query finds in the last `span`, by `TimeGenerated`.
 
         Over within `QUERY_WITHIN` seconds. Raises, each with what to do about it:
         `CredentialError` (no token, token or role refused); `QueryRefusedError` (private network

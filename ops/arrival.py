@@ -1,8 +1,8 @@
 """Did it arrive? A check looks in the workspace for samples of what Sentinel accepted.
 
-One check makes at most one query, about the samples of the last day that were not found yet. What
-follows is worked out in `plan_check`, `judge_sample` and `summarize`, which are pure. A workspace
-that cannot be asked is no fault of the feed: that is noted, and the next check asks again.
+One check makes at most one query, about the samples of the last day that were not found yet.
+`plan_check`, `judge_sample` and `summarize` decide, and are pure. A workspace that cannot be asked
+is not a fault of the feed: that is recorded, and the next check asks again.
 """
 
 from collections import defaultdict
@@ -37,17 +37,17 @@ from common.ledger.samples import Sample, of_run
 from common.workspace import Row, Workspace, fill
 
 MAX_IDS: Final = 1000
-"""Ids in a query: those of 50 runs. Those that were accepted last come first."""
+"""Ids in a query: those of 50 runs. The latest accepted ones come first."""
 
 LOOKS_BACK: Final = ASKED_FOR + timedelta(days=2)
-"""The rows that a query looks at: those since the oldest sample that is looked for, and of before
-that as many as may tell that an indicator was there already."""
+"""How far a query looks back before the oldest open sample: rows from before the acceptance show
+that an indicator was already there."""
 
 CLOCKS_DIFFER: Final = timedelta(minutes=5)
-"""By so much a row may seem to arrive before it was accepted."""
+"""A row may seem to arrive this long before its acceptance, because clocks differ."""
 
 _SAME_TIME: Final = timedelta(seconds=1)
-"""Two times that differ by less are the same: the table may keep fewer digits."""
+"""Times that differ by less count as equal, because the table may keep fewer digits."""
 
 _RUNS: Final = 192
 """Heads that are read: those of two days."""
@@ -66,7 +66,7 @@ Samples = Mapping[str, Sequence[Sample]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrivalTools:
-    """What a check works with. `destination` is the workspace that is asked."""
+    """The parts that a check needs. `destination` is the workspace that is asked."""
 
     ledger: Ledger
     workspace: Callable[[], Workspace]
@@ -76,7 +76,7 @@ class ArrivalTools:
 
 
 def run_check(tools: ArrivalTools, *, is_on: bool) -> None:
-    """Check once, or keep that nothing is asked, as `ARRIVAL_CHECK` is false."""
+    """Check once; or record that the check is off, because `ARRIVAL_CHECK` is false."""
     if is_on:
         check_arrival(tools)
     else:
@@ -84,7 +84,7 @@ def run_check(tools: ArrivalTools, *, is_on: bool) -> None:
 
 
 def check_arrival(tools: ArrivalTools) -> None:
-    """Look for open samples, and keep what was found; nothing is asked where none is open.
+    """Look for open samples, and record those found; without open samples nothing is asked.
 
     Called twice: the same. Raises only what the ledger's storage raises.
     """
@@ -112,9 +112,9 @@ def check_arrival(tools: ArrivalTools) -> None:
 
 
 def samples_of_runs(ledger: Ledger, *, destination: str, now: datetime) -> dict[str, list[Sample]]:
-    """Return the sample of each run of which something was accepted in the last day.
+    """Return the sample of each run that had acceptances in the last day.
 
-    Rows before heads: what is folded in between is in both, and counts once.
+    Rows are read before heads: a sample that is folded in between is in both, and counts once.
     """
     found: dict[str, list[Sequence[Sample]]] = defaultdict(list)
     for run_id, some in ledger.chunks.samples():
@@ -134,7 +134,7 @@ def samples_of_runs(ledger: Ledger, *, destination: str, now: datetime) -> dict[
 
 
 def plan_check(samples: Samples, book: ArrivalBook, *, now: datetime) -> list[str]:
-    """Return the ids to ask for: of samples not found yet, those accepted last first. Pure."""
+    """Return the ids to ask for: samples not found yet, the latest accepted first. Pure."""
     accepted: dict[str, datetime] = {}
     for run_id, some in samples.items():
         found = _found_in(book.of(run_id))
@@ -145,10 +145,10 @@ def plan_check(samples: Samples, book: ArrivalBook, *, now: datetime) -> list[st
 
 
 def judge_sample(sample: Sample, row: Row | None) -> Found | None:
-    """Return how a sample has arrived; None without a row, and for that of an older version. Pure.
+    """Return how a sample has arrived; None without a row, or with an older version. Pure.
 
-    The values of a later version are not compared. Of a row that was there before the acceptance
-    it is not known how long it took.
+    The values of a later version are not compared. If the row was there before the acceptance, its
+    delay is unknown.
     """
     if row is None:
         return None
@@ -178,9 +178,9 @@ def summarize(
     *,
     now: datetime,
 ) -> RunArrival:
-    """Return what is known of the sample of a run, from rows by id and what was found before. Pure.
+    """Return the result for a run's sample, from rows by id and earlier findings. Pure.
 
-    A row of an older version that came after the acceptance means that it came last.
+    If a row of an older version came after the acceptance, that version came last.
     """
     found, lacking = _sorted_out(samples, rows, _found_in(before))
     older = sum(_came_after(rows.get(one.id), one) for one in lacking)
@@ -226,7 +226,7 @@ def _found_in(arrival: RunArrival | None) -> dict[tuple[str, int], Found]:
 def _sorted_out(
     samples: Iterable[Sample], rows: Mapping[str, Row], known: Mapping[tuple[str, int], Found]
 ) -> tuple[list[Found], list[Sample]]:
-    """Return what was found, now or before, and the samples that were not."""
+    """Return the samples found, now or earlier, and those not found."""
     found: list[Found] = []
     lacking: list[Sample] = []
     for one in samples:
@@ -252,7 +252,7 @@ def _is_missing(row: Row | None, sample: Sample, *, now: datetime) -> bool:
 
 
 def _differences(sample: Sample, row: Row) -> Iterator[str]:
-    """Yield the names of the values that are not those sent; an empty column says nothing."""
+    """Yield the names of the values that differ from those sent; empty columns are ignored."""
     confidence, until, revoked = (row.get(n) for n in ("Confidence", "ValidUntil", "Revoked"))
     if None not in (confidence, sample.confidence) and confidence != sample.confidence:
         yield "confidence"

@@ -1,9 +1,9 @@
 """Find one address, domain or indicator: what Sentinel holds of it, and what the ledger knows.
 
-The ledger knows indicators by a hash of their id. So an address or a domain is looked up in the
-workspace first, and among rejections, for its ids. Where the workspace cannot be asked, the answer
-says why, and an id still gets the ledger's part. Both parts have a time of their own: a workspace
-that never answers does not cost the rest.
+The ledger knows indicators by a hash of their id. So the ids of an address or a domain are first
+looked up in the workspace, and among rejections. If the workspace cannot be asked, the answer says
+why, and an id still gets the ledger's part. Each part has its own time limit, so a workspace that
+never answers does not cost the other part.
 """
 
 import re
@@ -23,17 +23,17 @@ from ops.toolbox import Toolbox
 from ops.traces import Reader, Whereabouts
 
 SPAN: Final = timedelta(days=30)
-"""How far back the workspace is asked. What is valid was written again within 10 days
+"""How far back the workspace is asked. Sentinel writes valid indicators again within 10 days
 (learn.microsoft.com/azure/sentinel/work-with-stix-objects-indicators, read 2026-11-29)."""
 
 MAX_HELD: Final = 20
 """Indicators of one answer; `find.kql` returns one more, which says that there are more."""
 
 WORKSPACE_WITHIN: Final = 9.0
-"""Seconds for the workspace, a token for it included."""
+"""Seconds for the workspace, including its token."""
 
 SPARE: Final = 4.0
-"""Seconds that are left for the rest when no further row of the ledger is read."""
+"""Seconds reserved for the rest: with fewer seconds left no further row of the ledger is read."""
 
 _STIX_ID: Final = re.compile(r"[a-z][a-z0-9-]*--[0-9a-f-]{36}", re.IGNORECASE)
 """An identifier of STIX 2.1, section 2.9: a type, two dashes, a UUID."""
@@ -49,7 +49,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """The newest row that Sentinel holds of an indicator; None of what the row does not have.
+    """The newest row of an indicator in Sentinel; None for missing columns.
 
     `seen_at` is when that row was written, and `is_republished` whether Sentinel did so by itself.
     """
@@ -77,7 +77,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Everything that is known of a value."""
+    """Everything that is known about a value."""
 
     asked: str
     kind: Kind
@@ -90,7 +90,7 @@ class Finding:
 def find(toolbox: Toolbox, text: str) -> Finding:
     """Return what is known of an address, a domain or an indicator id.
 
-    Raises what the storage raises; what the workspace raises is a part of the answer.
+    Raises what the storage raises; errors of the workspace are part of the answer.
     """
     asked = refanged(text)
     kind = kind_of(asked)
@@ -113,7 +113,7 @@ def find(toolbox: Toolbox, text: str) -> Finding:
 
 
 def refanged(text: str) -> str:
-    """Return a value as it is, of one that reports spell `192[.]0[.]2[.]1`. Pure."""
+    """Return the plain value of one that reports spell like `192[.]0[.]2[.]1`. Pure."""
     return text.strip().replace("[.]", ".").rstrip(".")
 
 
@@ -141,7 +141,7 @@ def ask(workspace: Callable[[], Workspace], asked: str) -> Holding:
 
 
 def held_of(row: Row) -> Held:
-    """Return a row of the workspace; a column of another type than its own is left out. Pure."""
+    """Return a row of the workspace, without columns of the wrong type. Pure."""
     return Held(
         indicator=_typed(row, "StixId", str) or "",
         value=_typed(row, "ObservableValue", str) or "",

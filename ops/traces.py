@@ -1,8 +1,8 @@
-"""What the ledger knows of an indicator: each row that holds a version of it, and what that means.
+"""What the ledger knows about an indicator: each row that holds a version of it, and its meaning.
 
-Rows of chunks are read once for all ids that are asked about; the version index is asked for one
-id at a time, which costs a row or two of each segment. Nothing here writes. Where the time is over
-before all rows are read, the answer says so: *not found* is then no news.
+Chunk rows are read once for all ids; the version index is asked for each id, which costs a row or
+two of each segment. Nothing here writes. If the time ends before all rows are read, the answer says
+so, and *not found* then proves nothing.
 """
 
 import json
@@ -28,7 +28,7 @@ MAX_CONTENTS: Final = 5
 
 
 class Place(StrEnum):
-    """Where an indicator is, as the ledger knows it."""
+    """Where an indicator is, according to the ledger."""
 
     ON_ITS_WAY = "on its way"
     KNOWN = "known"
@@ -53,9 +53,9 @@ _OF_LETTER: Final[Mapping[str, Place]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """One place where the ledger has a version of an indicator, and what is known of it.
+    """One place where the ledger has a version of an indicator, and its state there.
 
-    `where` names it as operators do; `modified` is the version's, None where it is not known.
+    `where` names it as operators do; `modified` is the version's, None if unknown.
     """
 
     place: Place
@@ -66,7 +66,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """What the ledger knows of one indicator: what counts, and every trace, the newest first."""
+    """What the ledger knows about one indicator: its state, and every trace, the newest first."""
 
     indicator: str
     place: Place
@@ -76,7 +76,7 @@ class Whereabouts:
 
 @dataclass(slots=True)
 class _Found:
-    """What was found of one indicator so far."""
+    """The traces of one indicator found so far."""
 
     indicator: str
     hashes: frozenset[int]
@@ -84,10 +84,10 @@ class _Found:
     """Traces in rows that are not void, each with the order of its version."""
     void: list[Trace] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
-    """Those of which no row is left."""
+    """Traces whose chunk has no row any more."""
     known: list[KnownEntry] = field(default_factory=list)
     lost: list[Trace] = field(default_factory=list)
-    """In messages that were given up and have no row: the ledger was lost since."""
+    """Traces in poison without a chunk row: the ledger was lost since."""
 
     @property
     def is_somewhere(self) -> bool:
@@ -96,7 +96,7 @@ class _Found:
 
 
 class Reader:
-    """Reads what the ledger knows, as long as there is time; `is_whole` says whether it was enough.
+    """Reads the ledger while there is time; `is_whole` says whether the time was enough.
 
     `is_late` is asked before each row.
     """
@@ -148,7 +148,7 @@ class Reader:
             yield row
 
     def _read_rows(self, found: Sequence[_Found]) -> set[str]:
-        """Note the traces in chunk rows; return the names of all chunks that have one."""
+        """Add the traces in chunk rows; return the names of all chunks with one."""
         wanted = [(pack_fingerprints([h]), one) for one in found for h in sorted(one.hashes)]
         names = set()
         for chunk in self._while_in_time(self._ledger.chunks.all()):
@@ -159,7 +159,7 @@ class Reader:
         return names
 
     def _note(self, one: _Found, chunk: Chunk, index: int) -> None:
-        """Note the trace of a record of a chunk's row."""
+        """Add the trace of one record of a chunk's row."""
         begin = index * RECORD_BYTES
         (record,) = unpack_records(chunk.records[begin : begin + RECORD_BYTES])
         name = f"{chunk.run_id}/{chunk.key}"
@@ -167,7 +167,7 @@ class Reader:
         rejection = self._rejections.pop(f"{chunk.run_id}/chunk-{chunk.key}-{index}", None)
         letter = Letter(chunk.each[index])
         if rejection is not None and letter is Letter.ACCEPTED and not chunk.letters:
-            letter = Letter.REJECTED  # a chunk that was taken whole only counts those refused
+            letter = Letter.REJECTED  # a chunk without letters only counts refused records
         if chunk.void:
             what = "its page was read again: this chunk is not sent"
             one.void.append(Trace(place=Place.VOID, where=name, what=what, modified=modified))
@@ -212,7 +212,7 @@ class Reader:
         return f"given up in chunk {chunk.key} of run {chunk.run_id}{_because(chunk.reason)}"
 
     def _read_lost(self, found: Sequence[_Found], rowed: Collection[str]) -> None:
-        """Look into messages that were given up and whose chunk has no row."""
+        """Read the poison whose chunk has no row."""
         for entry in self._while_in_time(self._ledger.poison.entries()):
             if f"{entry.run_id}/{_chunk_key(entry)}" in rowed:
                 continue
@@ -224,7 +224,7 @@ class Reader:
                     one.lost.append(Trace(place=Place.POISONED, where=entry.name, what=what))
 
     def _judge(self, one: _Found) -> Whereabouts:
-        """Return what counts of all that was found: the newest version, wherever it is."""
+        """Return the trace that counts: the newest version, wherever it is."""
         rows = [trace for _, trace in sorted(one.rows, key=lambda row: row[0], reverse=True)]
         known = [_of_index(entry, here=self._destination) for entry in one.known]
         refused = [self._of_rejection(rejection) for rejection in one.rejections[:MAX_CONTENTS]]
@@ -249,10 +249,10 @@ class Reader:
 
 
 def _ordered(known: list[Trace], refused: list[Trace]) -> list[Trace]:
-    """Return what the index knows and what was refused, what counts first. Pure.
+    """Return the traces of index and refusals, the one that counts first. Pure.
 
-    The index has the version that was refused, too; a refusal of a version that it does not have is
-    older, or of a record that was invalid and never got that far.
+    The index also has a refused version. So a refusal of a version that is not in the index is
+    older, or its record was invalid and never got that far.
     """
     versions = {trace.modified for trace in known}
     is_of_known = [trace.modified is not None and trace.modified in versions for trace in refused]
@@ -284,7 +284,7 @@ def places(records: bytes, packed: bytes) -> Iterator[int]:
 
 
 def _hashes(indicator: str) -> frozenset[int]:
-    """Return the hashes under which an id may be known: as it is, and in lower case."""
+    """Return the hashes under which an id may be known: unchanged, and in lower case."""
     return frozenset({id_hash(indicator), id_hash(indicator.lower())})
 
 
@@ -301,7 +301,7 @@ def _said(rejection: Rejection) -> str:
 
 
 def _contents(record: PoisonRecord) -> dict[int, str]:
-    """Return the id of each indicator of a message, by its index in the chunk; none of rubbish."""
+    """Return the id of each readable indicator of a message, by its index in the chunk."""
     try:
         envelope = decode_envelope(record.message)
     except PipelineError:
@@ -310,7 +310,7 @@ def _contents(record: PoisonRecord) -> dict[int, str]:
 
 
 def _chunk_key(entry: PoisonEntry) -> str:
-    """Return the key of the chunk that a message was of: a part's own key goes on behind it."""
+    """Return the key of a message's chunk, which a part's own key begins with."""
     return "-".join(entry.poison_id.split("-")[:2])
 
 

@@ -1,6 +1,6 @@
 """The workspace as operators' tools ask it, made from the few settings that it takes.
 
-So it can be asked while other settings are wrong, and who only looks at the ledger needs none.
+So it can be asked while other settings are wrong; reading only the ledger needs none of them.
 """
 
 import os

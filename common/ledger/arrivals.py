@@ -1,8 +1,7 @@
-"""Arrivals: one row a run says what of its sample was found in the workspace, and when.
+"""Arrivals: one row a run says how much of its sample was found in the workspace, and when.
 
-Written by the timer `arrival_check`, read by everything that shows the feed. One more row says how
-the last check went. Rows are kept for `KEPT_FOR`: by then all of a sample has arrived, or never
-will.
+Written by the timer `arrival_check`, read by everything that shows the feed. One more row has the
+result of the last check. Rows are kept for `KEPT_FOR`: by then a sample has arrived, or never will.
 """
 
 import json
@@ -18,7 +17,7 @@ from common.text import cut
 
 _PARTITION: Final = "arrival"
 _LAST_KEY: Final = "last-check"
-"""Behind the rows of all runs, whose keys begin with a digit."""
+"""Sorts behind the rows of all runs, whose keys begin with a digit."""
 
 KEPT_FOR: Final = timedelta(days=2)
 """How long the row of a run is kept: 192 rows by the default schedule."""
@@ -37,8 +36,8 @@ _MAX_TIME: Final = 2**48
 class Found:
     """A sample that was found: the `modified` that it was sent with, and when its row arrived.
 
-    `after` is in seconds from acceptance to arrival, None where that is not known: a later version
-    has come, or the row was there before. `differs` names the values that are not those sent.
+    `after` is in seconds from acceptance to arrival, None if unknown: a later version has come, or
+    the row was there before. `differs` names the values that differ from those sent.
     """
 
     id: str
@@ -50,11 +49,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunArrival:
-    """What of a run's sample has arrived, as the check at `checked_at` saw it.
+    """How much of a run's sample has arrived, by the check at `checked_at`.
 
-    `missing` were accepted long ago and are not there; of `older` the workspace got an older
-    version last; `different` have arrived with other values than they were sent with. The times are
-    in seconds, None while none is known; `accepted_at` is the last acceptance in the sample.
+    `missing` were accepted long ago and are not there; for `older` ones the workspace got an older
+    version last; `different` have arrived with other values than were sent. The times are in
+    seconds, None while unknown; `accepted_at` is the last acceptance in the sample.
     """
 
     run_id: str
@@ -72,7 +71,7 @@ class RunArrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastCheck:
-    """How the last check went: why nothing could be learnt, if so, or that it is switched off."""
+    """The last check: why it could not ask, if so, or that it is switched off."""
 
     at: datetime
     trouble: str = ""
@@ -87,18 +86,18 @@ class ArrivalBook:
     runs: tuple[RunArrival, ...] = ()
 
     def of(self, run_id: str) -> RunArrival | None:
-        """Return what is known of a run."""
+        """Return the arrival of a run's sample, if known."""
         return next((run for run in self.runs if run.run_id == run_id), None)
 
     @property
     def latest(self) -> RunArrival | None:
-        """The newest run of whose sample something has arrived, or should have."""
+        """The newest run whose sample has begun to arrive, or should have."""
         told = (run for run in self.runs if run.arrived or run.missing or run.older)
         return next(told, None)
 
     @property
     def median_seconds(self) -> float | None:
-        """From accepted to arrived, of the newest run of which that is known."""
+        """From accepted to arrived, for the newest run for which that is known."""
         known = (run.median_seconds for run in self.runs if run.median_seconds is not None)
         return next(known, None)
 
@@ -110,9 +109,9 @@ class Arrivals:
         self._table: Table = tables.table(TABLE)
 
     def read(self, *, whole: bool = False) -> ArrivalBook:
-        """Return the book, with what was `found` of each run only if it is to be `whole`.
+        """Return all rows; with the samples `found` of each run only if `whole`.
 
-        Rows that are damaged are left out.
+        Damaged rows are left out.
         """
         last: LastCheck | None = None
         runs: list[RunArrival] = []
@@ -124,7 +123,7 @@ class Arrivals:
         return ArrivalBook(last=last, runs=tuple(runs))
 
     def write(self, arrival: RunArrival) -> None:
-        """Keep what is known of a run. Called again: the later call counts."""
+        """Record the arrival of a run's sample. Called again: the later call counts."""
         data: dict[str, Value] = {
             item.name: getattr(arrival, item.name)
             for item in fields(RunArrival)
@@ -134,7 +133,7 @@ class Arrivals:
         self._table.merge(Row(partition=_PARTITION, key=newest_first(arrival.run_id), data=data))
 
     def note(self, last: LastCheck) -> None:
-        """Keep how a check went."""
+        """Record the result of a check."""
         data: dict[str, Value] = {
             "at": last.at,
             "trouble": cut(last.trouble),
@@ -181,7 +180,7 @@ _TYPES: Final[Mapping[Any, tuple[type, ...]]] = {
 
 
 def _run_of(row: Row) -> RunArrival | None:
-    """Return the arrival of a row; None of one that is damaged. Unknown properties are ignored."""
+    """Return the arrival of a row; None if it is damaged. Unknown properties are ignored."""
     known: dict[str, Any] = {}
     for item in fields(RunArrival):
         value = row.data.get(item.name)
@@ -210,7 +209,7 @@ def _pack(found: Iterable[Found]) -> bytes:
 
 
 def _unpack(stored: object) -> tuple[Found, ...]:
-    """Return what was found; nothing where that is damaged: it is looked for once more."""
+    """Return the samples found; none if they are damaged: they are looked for again."""
     if not isinstance(stored, bytes):
         return ()
     try:

@@ -1,9 +1,9 @@
 """Samples: a few accepted indicators of a run, in clear, to look for in the workspace.
 
 The consumer writes up to `OF_A_CHUNK` of them into a chunk's row with the receipt; the fold carries
-them into the run's head, which keeps up to `OF_A_RUN`. Which ones is decided by hashes alone, so
-neither order nor repetition changes a sample, and it is spread over the chunks. What is stored may
-be damaged: such a sample is ignored, and stops nothing.
+them into the run's head, which keeps up to `OF_A_RUN`. Hashes alone choose them, so neither order
+nor repetition changes a sample, and it is spread over the chunks. A damaged stored sample is
+ignored, and stops nothing.
 """
 
 import json
@@ -21,10 +21,10 @@ OF_A_CHUNK: Final = 2
 OF_A_RUN: Final = 20
 
 MAX_ID: Final = 200
-"""Characters of an id in a sample; those of Lumen have 47."""
+"""Characters of an id in a sample; Lumen's ids have 47."""
 
 MAX_BYTES: Final = 16 * 1024
-"""Of stored samples: many times what `OF_A_RUN` of them take. What is larger is not read."""
+"""Size of stored samples: many times what `OF_A_RUN` of them take. Larger ones are not read."""
 
 _MAX_TIME: Final = 2**48
 _MAX_CONFIDENCE: Final = 100
@@ -35,8 +35,8 @@ _MAX_HASH: Final = 2**64 - 1
 class Sample:
     """One accepted indicator, as it was sent.
 
-    `modified` and `valid_until` are in milliseconds since 1970, None where it has no end;
-    `confidence` is None where it has none. `destination` is a hash of the workspace that accepted
+    `modified` and `valid_until` are in milliseconds since 1970, `valid_until` is None if it has no
+    end; `confidence` is None if it has none. `destination` is a hash of the workspace that accepted
     it, and `rank` its place in the sample of its chunk.
     """
 
@@ -55,7 +55,7 @@ def samples_of(
 ) -> tuple[Sample, ...]:
     """Return the sample of indicators that `destination` accepted: those with the lowest hashes.
 
-    What has no usable id or `modified` is passed over.
+    Indicators without a usable id or `modified` are skipped.
     """
     named = [(id_hash(one["id"]), one) for one in indicators if _is_named(one)]
     named.sort(key=itemgetter(0))
@@ -73,7 +73,8 @@ def of_chunk(*samples: Iterable[Sample]) -> tuple[Sample, ...]:
 def of_run(*samples: Iterable[Sample]) -> tuple[Sample, ...]:
     """Return the sample of a run from those of its chunks and of its head. Pure.
 
-    The first of each chunk come before the second ones, so it is spread as widely as it can be.
+    The first sample of each chunk comes before the second ones, so it is spread as widely as
+    possible.
     """
     newest = _by_id(samples)
     chosen = sorted(newest.values(), key=lambda one: (one.rank, id_hash(one.id)))
@@ -145,7 +146,7 @@ def _read(stored: Mapping[str, Any]) -> Sample | None:
 
 
 def _by_id(samples: Iterable[Iterable[Sample]]) -> dict[str, Sample]:
-    """Return samples by id; of one that was accepted more than once the last."""
+    """Return samples by id; if one was accepted more than once, the last."""
     newest: dict[str, Sample] = {}
     for some in samples:
         for one in some:
