@@ -1,5 +1,7 @@
 """The doctor on the local cloud: all is well, then what each service really answers to a fault."""
 
+from datetime import timedelta
+
 import pytest
 
 from local.services.feed import ListFeed
@@ -7,6 +9,7 @@ from local.services.tls import BUNDLE_VARIABLES
 from ops.checks import examine_all
 from ops.doctor import State
 from tests.scenarios.conftest import NewWorld
+from tests.scenarios.versions import version
 from tests.scenarios.world import World
 
 NOWHERE = (
@@ -17,7 +20,7 @@ NOWHERE = (
 
 def examined(world: World, **changes: str) -> dict[str, tuple[State, str]]:
     """Examine a world with some settings changed; return state and words by line."""
-    found = examine_all({**world.cloud.app_settings(), "ARRIVAL_CHECK": "false", **changes})
+    found = examine_all({**world.cloud.app_settings(), **changes})
     return {line.name: (line.state, f"{line.text}; {line.remedy}") for line in found}
 
 
@@ -33,6 +36,8 @@ def test_the_doctor_asks_the_real_services(
     assert found["upload"][0] is State.OK
     assert "accepted (404" in found["key for Lumen"][1]
     assert "a row was written" in found["writing to a table"][1]
+    assert found["asking the workspace"][0] is State.OK
+    assert "too early to say" in found["republished rows"][1]
     assert world.cloud.lumen.queries_started == 0
     assert not world.cloud.sentinel.accepted
     assert world.slots.next_free() is not None
@@ -47,5 +52,19 @@ def test_the_doctor_asks_the_real_services(
         found = examined(world, **changes)
         assert found[name][0] is State.PROBLEM
         assert told in found[name][1]
+    world.cloud.workspace.behaviour.role_granted = False
+    found = examined(world)
+    assert found["asking the workspace"][0] is State.PROBLEM
+    assert "Sentinel Contributor" in found["asking the workspace"][1]
+    assert found["republished rows"][0] is State.NOT_ASKED
+    found = examined(world, ARRIVAL_CHECK="false")
+    assert found["asking the workspace"][0] is State.NOT_ASKED
+    world.cloud.workspace.behaviour.role_granted = True
+    world.cloud.workspace.ingest([version(1)])
+    world.cloud.workspace.ahead = timedelta(days=15).total_seconds()
     world.cloud.sentinel.behaviour.role_granted = False
-    assert "Sentinel Contributor" in examined(world)["upload"][1]
+    found = examined(world)
+    assert "Sentinel Contributor" in found["upload"][1]
+    assert "set REUPLOAD_AFTER_DAYS to 7" in found["republished rows"][1]
+    world.cloud.workspace.republish()
+    assert "REUPLOAD_AFTER_DAYS may stay 0" in examined(world)["republished rows"][1]
