@@ -188,7 +188,7 @@ def test_a_bill_is_named_where_it_is_chosen() -> None:
 
 def test_only_a_list_of_numbers_takes_no_variable() -> None:
     """The sentence names each such parameter; one with a list of words is read as it is."""
-    (sentence,) = re.findall(r"Only one\nwith a list of numbers, (.*?), takes none", TEXT)
+    (sentence,) = re.findall(r"Only\s(.*?), with a list of numbers, takes no", TEXT)
     numbers = {n for n, item in PARAMETERS.items() if item.get("type") == "int"}
     listed = {name for name in numbers if "allowedValues" in PARAMETERS[name]}
     assert set(re.findall(r"`(\w+)`", sentence)) == listed
