@@ -149,14 +149,23 @@ class Reader:
 
     def _read_rows(self, found: Sequence[_Found]) -> set[str]:
         """Add the traces in chunk rows; return the names of all chunks with one."""
-        wanted = [(pack_fingerprints([h]), one) for one in found for h in sorted(one.hashes)]
+        wanted = [pack_fingerprints([number]) for one in found for number in one.hashes]
         names = set()
-        for chunk in self._while_in_time(self._ledger.chunks.all()):
-            names.add(f"{chunk.run_id}/{chunk.key}")
-            for packed, one in wanted:
-                for index in places(chunk.records, packed):
-                    self._note(one, chunk, index)
+        for run_id, key, records in self._while_in_time(self._ledger.chunks.records()):
+            names.add(f"{run_id}/{key}")
+            if not any(True for packed in wanted for _ in places(records, packed)):
+                continue
+            chunk = self._ledger.chunks.get(run_id, key)
+            if chunk is not None:  # else it was folded: the version index is read later
+                self._note_all(found, chunk)
         return names
+
+    def _note_all(self, found: Sequence[_Found], chunk: Chunk) -> None:
+        """Add the traces of every record of a chunk's row that is asked about."""
+        for one in found:
+            for number in one.hashes:
+                for index in places(chunk.records, pack_fingerprints([number])):
+                    self._note(one, chunk, index)
 
     def _note(self, one: _Found, chunk: Chunk, index: int) -> None:
         """Add the trace of one record of a chunk's row."""
@@ -234,7 +243,10 @@ class Reader:
         elif self.is_whole:
             place, what = Place.NOT_LISTED, "no run has put it into a chunk since it is on record"
         else:
-            place, what = Place.NOT_READ, "not everything could be read: ask again"
+            place, what = (
+                Place.NOT_READ,
+                "not all could be read in time, or a row is damaged",
+            )
         return Whereabouts(indicator=one.indicator, place=place, what=what, traces=traces)
 
     def _of_rejection(self, rejection: Rejection) -> Trace:

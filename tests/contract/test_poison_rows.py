@@ -337,3 +337,19 @@ def test_what_is_no_name_names_no_poison(tables: Tables, name: str) -> None:
     poison = open_ledger(tables).poison
     assert poison.get(RUN, name) is None
     assert poison.get(name, "0-1") is None
+
+
+def test_the_poison_of_a_chunk_is_that_of_its_parts_and_of_no_other(ledger: Ledger) -> None:
+    """By the beginning of the key, not that of another epoch; what is settled is no part of it."""
+    poison = ledger.poison
+    ids = ("000002-1", "000002-1-abcdef012345", "000002-1-0123456789ab", "000002-10", "000003-1")
+    for poison_id in ids:
+        poison.keep(replace(raw(poison_id), run_id=RUN, poison_id=poison_id))
+    poison.keep(replace(raw("other"), run_id="another", poison_id="000002-1"))
+    settled = poison.get(RUN, "000002-1-0123456789ab")
+    assert settled is not None
+    assert poison.settle(settled, PoisonState.DISCARDED, at=LATER)
+    found = list(poison.of_chunk(RUN, "000002-1"))
+    assert [record.poison_id for record in found] == ["000002-1", "000002-1-abcdef012345"]
+    assert [record.message for record in found] == ["000002-1", "000002-1-abcdef012345"]
+    assert list(poison.of_chunk(RUN, "000004-1")) == []
