@@ -1,11 +1,12 @@
 """The commands that only look: status, runs, problems, acts, doctor."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter, validators
 
-from common.clock import SystemClock
+from common.clock import Clock, SystemClock
 from ops.cli.choosing import Flag, one_run
 from ops.cli.connecting import Connection
 from ops.cli.ending import BAD_NEWS, GOOD, Failure
@@ -77,22 +78,35 @@ def status(
     if watch and not is_table:
         raise Failure("--watch is for people: without --json and --csv")
     transport = connection.open()
-    clock = SystemClock()
-    while True:
-        if watch:
+    if history is None:
+        look = partial(_status, transport, runs=runs, as_json=output.json)
+    else:
+        look = partial(_history, transport, hours=history, output=output)
+    return _watch(look, clock=SystemClock()) if watch else look()
+
+
+def _watch(look: Callable[[], int], *, clock: Clock) -> int:
+    """Look again and again until Ctrl-C; return the status of the last look.
+
+    If the first look fails, the command ends. A later failure is shown, and the next look follows.
+    """
+    status = None
+    try:
+        while True:
             clear()
-        result = (
-            _status(transport, runs=runs, as_json=output.json)
-            if history is None
-            else _history(transport, hours=history, output=output)
-        )
-        if not watch:
-            return result
-        note(f"every {WATCH_EVERY:.0f} s; Ctrl-C ends it")
-        try:
+            try:
+                status = look()
+            except Failure as failure:
+                if status is None:
+                    raise
+                note(f"lumen-sentinel: {plain(str(failure))}")
+                status = failure.status
+            note(f"every {WATCH_EVERY:.0f} s; Ctrl-C ends it")
             clock.sleep(WATCH_EVERY)
-        except KeyboardInterrupt:
-            return result
+    except KeyboardInterrupt:
+        if status is None:
+            raise
+        return status
 
 
 def _status(transport: Transport, *, runs: int, as_json: bool) -> int:

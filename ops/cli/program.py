@@ -54,7 +54,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return GOOD
     except OSError as error:
         _forget_output()
-        note(f"{PROGRAM}: the output cannot be written: {error.strerror or error}")
+        what = plain(str(error.filename)) if error.filename else "the output"
+        note(f"{PROGRAM}: {what} cannot be written: {error.strerror or error}")
         return BAD_NEWS
     return status
 

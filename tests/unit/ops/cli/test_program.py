@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import MappingProxyType
@@ -15,12 +15,14 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from common.errors import UnavailableError
 from common.ledger.states import RunState
 from ops.cli import direct
 from ops.cli.direct import DirectTransport
 from ops.cli.ending import BAD_NEWS, GOOD, WRONG
+from tests.fakes.clock import FakeClock
 from tests.patience import PATIENCE
-from tests.unit.ops.cli.program import KEY, operate, served
+from tests.unit.ops.cli.program import KEY, directly, operate, served
 from tests.unit.ops.samples import Bench
 
 ROOT = Path(__file__).parents[4]
@@ -206,6 +208,80 @@ def test_the_help_has_the_exit_statuses_and_the_version() -> None:
     assert "Exit status: 0 all is well" in help_text
     assert "--install-completion" in help_text
     assert start("", "--version").stdout.strip().count(".") == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_completion_is_installed(shell: str, tmp_path: Path) -> None:
+    """In the home folder: commands, their commands and their options."""
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    done = start("", "--install-completion", "--shell", shell, more=home)
+    assert (done.returncode, done.stderr) == (GOOD, "")
+    texts = [path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file()]
+    (script,) = [text for text in texts if "rejections" in text]
+    assert all(word in script for word in ("lumen-sentinel", "replay", "dry-run", "watch"))
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """In one message."""
+    (tmp_path / "file").write_text("")
+    home = {"HOME": str(tmp_path / "file"), "XDG_CONFIG_HOME": str(tmp_path / "file")}
+    done = start("", "--install-completion", "--shell", "bash", more=home)
+    assert (done.returncode, done.stderr.count("\n")) == (BAD_NEWS, 1)
+    assert f"{tmp_path / 'file'}" in done.stderr
+
+
+class Interrupted(FakeClock):
+    """A clock: `waits` happen in its first waits, and in the one after them comes a Ctrl-C."""
+
+    def __init__(self, *waits: Callable[[], object]) -> None:
+        super().__init__()
+        self._waits = iter(waits)
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        wait = next(self._waits, None)
+        if wait is None:
+            raise KeyboardInterrupt
+        wait()
+
+
+def test_watching_goes_on_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look shows how the feed is then; one that fails is said; the last one's status stays."""
+    bench = Bench()
+
+    def fail(_table: str, _operation: str) -> None:
+        raise UnavailableError("table runs is away")
+
+    def storage_goes() -> None:
+        bench.tables.before = fail
+
+    def storage_comes() -> None:
+        bench.tables.before = lambda _table, _operation: None
+
+    clock = Interrupted(bench.run, storage_goes, storage_comes)
+    monkeypatch.setattr("ops.cli.looking.SystemClock", lambda: clock)
+    ended = directly(bench.toolbox, "status", "--watch")
+    looks = [line for line in ended.out.splitlines() if line.startswith("the feed is")]
+    assert looks == ["the feed is DOWN", *["the feed is HEALTHY"] * 2]
+    assert ended.err.count("every 15 s; Ctrl-C ends it") == 4
+    assert ended.err.count("table runs is away") == 1
+    assert ended.status == GOOD
+
+
+def test_watching_history_shows_the_pulses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again, too; the first look fails at once if it cannot be had."""
+    bench = Bench()
+    monkeypatch.setattr("ops.cli.looking.SystemClock", Interrupted)
+    ended = directly(bench.toolbox, "status", "--history", "1", "--watch")
+    assert (ended.status, ended.out) == (GOOD, "no pulse was written in that time\n")
+
+    def fail(_table: str, _operation: str) -> None:
+        raise UnavailableError("table pulses is away")
+
+    bench.tables.before = fail
+    ended = directly(bench.toolbox, "status", "--history", "1", "--watch")
+    assert (ended.status, ended.out) == (WRONG, "")
+    assert "every 15 s" not in ended.err
 
 
 def test_storage_that_never_answers_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
