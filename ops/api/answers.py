@@ -50,7 +50,7 @@ class Health(Given):
 
 
 class Problem(Given):
-    """What stops or slows the whole feed, or a gap; `until` is when it ends unless met again."""
+    """What stops or slows the whole feed, or a gap; `until` is when it ends unless it recurs."""
 
     kind: ProblemKind
     subject: str
@@ -202,7 +202,7 @@ class PoisonAttempt(Given):
 
 
 class PoisonIndicator(Given):
-    """An indicator of a message, what became of it (`is`), and Sentinel's words on it."""
+    """An indicator of a message, its outcome (`is`), and Sentinel's words on it."""
 
     index: int
     indicator: str
@@ -290,7 +290,7 @@ class FoundIndicator(Given):
 
 
 class FoundInLedger(Given):
-    """What the ledger knows; `is_whole` tells whether there was time for all of it."""
+    """What the ledger knows; `is_whole`: there was time for all of it."""
 
     is_whole: bool
     indicators: list[FoundIndicator]
