@@ -487,7 +487,7 @@ def _part(entity: Any, select: Sequence[str]) -> Row:
 
 
 def _plain(value: Any) -> Any:
-    """Return a time without what the SDK attaches to it, which is most of its memory."""
+    """Return a plain time: the SDK's object carries more, and most of its memory is that."""
     return datetime.combine(value, value.timetz()) if isinstance(value, datetime) else value
 
 

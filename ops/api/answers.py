@@ -67,7 +67,7 @@ class Problems(Given):
 
 
 class Arrived(Given):
-    """What the workspace was seen to hold of a run's sample; null where nothing was asked."""
+    """How much of a run's sample was found in the workspace; null if it was not asked."""
 
     sampled: int | None
     arrived: int | None
@@ -115,7 +115,7 @@ class Run(Arrived):
 
 
 class Status(Given):
-    """The verdict, what is not as it should be, the backlog, problems and the latest runs."""
+    """The verdict, what is wrong, the backlog, problems and the latest runs."""
 
     health: Verdict
     findings: list[str]
@@ -213,7 +213,7 @@ class PoisonIndicator(Given):
 
 
 class OnePoison(PoisonEntry):
-    """Everything about a message; of one that cannot be read `records` is empty."""
+    """Everything about a message; `records` is empty if it cannot be read."""
 
     history: list[PoisonAttempt]
     records: list[PoisonIndicator]
@@ -263,7 +263,7 @@ class HeldIndicator(Given):
 
 
 class FoundInWorkspace(Given):
-    """What the workspace holds; where it was not asked, why not."""
+    """What the workspace holds; if it was not asked, why not."""
 
     was_asked: bool
     why_not: str
@@ -323,7 +323,7 @@ class RecordedActs(Given):
 
 
 class DoctorLine(Given):
-    """One thing that was looked at, what was found, and what to do about a problem."""
+    """One thing that was checked, what was found, and what to do about a problem."""
 
     name: str
     state: State
@@ -332,7 +332,7 @@ class DoctorLine(Given):
 
 
 class Doctor(Given):
-    """Everything that the feed needs; it is well while no line is a problem."""
+    """Everything that the feed needs; all is well while no line is a problem."""
 
     is_well: bool
     lines: list[DoctorLine]
@@ -409,7 +409,7 @@ class Rescued(Given):
 
 
 class Purged(Given):
-    """How many records of each kind went, and at least how many are left: call again for these."""
+    """How many records of each kind were removed, and at least how many are left: call again for these."""
 
     runs: int
     rejections: int
@@ -436,7 +436,7 @@ class Adopted(Given):
 
 
 class SyncAsked(Given):
-    """When a run was asked for; or whether what was asked for was taken back."""
+    """When a run was asked for; or whether the request was withdrawn."""
 
     requested_at: Time | None
     full: bool
