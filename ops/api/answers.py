@@ -409,7 +409,7 @@ class Rescued(Given):
 
 
 class Purged(Given):
-    """How many records of each kind were removed, and at least how many are left: call again for these."""
+    """How many records of each kind were removed; at least how many are left: call again."""
 
     runs: int
     rejections: int
