@@ -89,6 +89,8 @@ class Watch:
         self._accepted = 0
         self._fired = 0
         self._listed = 0
+        self._asked_before = 0
+        """Queries that Lumen had got when it began to list the present part of the feed."""
         self._unlisted: list[bytes] = []
         self._shown: tuple[int, ...] = ()
         self._problems: list[str] = []
@@ -106,6 +108,7 @@ class Watch:
         """Return the runs of the last status report, oldest first."""
         self.fire()
         while True:
+            asked = self._cloud.lumen.queries_started  # before the look, which then shows its run
             sight = self.look()
             if sight is None:
                 continue
@@ -113,7 +116,7 @@ class Watch:
             if time.monotonic() - self._moved > STALLED_AFTER:
                 self._screen.say(f"nothing has moved for {STALLED_AFTER:.0f} s: giving up")
                 return sight.runs
-            if not self._goes_on(sight):
+            if not self._goes_on(sight, asked):
                 return sight.runs
 
     def live(self, *, has_healed: Callable[[Sight], None], fire_every: float = FIRE_EVERY) -> None:
@@ -214,10 +217,15 @@ class Watch:
         feed = ListFeed(change.objects)
         self._world.expected |= expected_ids(feed, threshold=self._world.threshold)
 
-    def _goes_on(self, sight: Sight) -> bool:
-        """Fire the timer or list more where it is time; return whether there is more to come."""
+    def _goes_on(self, sight: Sight, asked: int) -> bool:
+        """Fire the timer or list more where it is time; return whether there is more to come.
+
+        `asked` queries had started before the look. A part that none of them asked for is not
+        replaced by the next one.
+        """
         state = sight.runs[-1]["state"] if sight.runs else "running"
-        if state in {"running", "interrupted"}:
+        is_unasked = state == "complete" and asked <= self._asked_before
+        if is_unasked or state in {"running", "interrupted"}:
             if time.monotonic() - max(self._fired_at, self._moved) > TICK_AFTER:
                 self._fire_again()
             return True
@@ -240,6 +248,7 @@ class Watch:
         if self._world.later:
             part = self._world.later.pop(0)
             self._cloud.lumen.replace_feed(part)
+            self._asked_before = self._cloud.lumen.queries_started
             waiting = count(len(part), "more object")
             self._screen.say(f"firing the timer: {waiting} {_wait(len(part))} at Lumen")
         elif self._must_flow():
