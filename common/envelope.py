@@ -296,7 +296,7 @@ def _fields(text: str) -> dict[str, Any]:
     version = fields.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise UndecodableError(f"envelope version {str(version)[:20]!r} is unknown")
-    if version > VERSION:
+    if version > VERSION:  # put back for the release that can read it, and not kept as poison
         raise LaterVersionError(
             f"the envelope has version {version}, of a later release; this one reads {VERSION}"
         )
@@ -320,6 +320,7 @@ def _check_whole(envelope: Envelope) -> None:
 def _decompress(packed: bytes) -> bytes:
     inflater = zlib.decompressobj()
     try:
+        # One byte more than allowed is enough to refuse it: a bomb is not unpacked any further.
         body = inflater.decompress(packed, MAX_BODY_BYTES + 1)
     except zlib.error as error:
         raise UndecodableError("the body is not zlib data: it is damaged") from error

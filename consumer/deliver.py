@@ -147,7 +147,7 @@ class Deliverer:
 
     def _deliver(self, envelope: Envelope, message: str) -> None:
         pause = self._pauses.current()
-        if pause is not None:
+        if pause is not None:  # first of all: a paused message takes no slot and asks for no token
             self._deferrer.hold(envelope, pause)
             return
         if not self._pacer.is_on_time(envelope.slot):
@@ -190,6 +190,7 @@ class Deliverer:
             case _:
                 return found
         with suppress(*_OUR_TROUBLE):
+            # A slot far away is not waited for here: waiting is billed, the queue waits for free.
             if self._pacer.near_permit() is not None:
                 return self._send(envelope, token)
         return found

@@ -163,6 +163,7 @@ def _merged(older: Entries, newer: Entries) -> Entries:
         older.fingerprints[at] == newer.fingerprints[in_both]
     )
     kept = newer.kept[in_both]
+    # Void only as long as all entries of the version are: one row that stands makes it known.
     kept[is_equal & ((older.kept[at] & VOID) == 0)] &= np.uint16(LAST_DAY)
     wins = newer.modified[in_both] >= older.modified[at]
     winners, at = in_both[wins], at[wins]
@@ -360,7 +361,7 @@ def foldable(records: RowRecords, candidates: Sequence[bool]) -> list[bool]:
     """
     may = list(candidates)
     if all(may) or not len(records):
-        return may
+        return may  # no row stays, so none holds another back
     starts = np.searchsorted(records.row, np.arange(len(may) + 1)).tolist()
     staying: set[int] = set()
     for row, is_candidate in enumerate(candidates):

@@ -182,8 +182,9 @@ class _Sync:
 
     def do_what_is_due(self) -> Run:
         """Resume open runs, else start one; return the last one worked on."""
-        asked = self._ledger.control.sync_request()
+        asked = self._ledger.control.sync_request()  # one that comes later is for the next tick
         run = self.resume_open_runs()
+        # After a gap at once: only a new query can list what the lost one would have listed.
         if run is None or run.state is RunState.GAP:
             run = self.start_new_run()
         if asked is not None:
@@ -227,7 +228,7 @@ class _Sync:
         """
         now = self._clock.now()
         for latest in self._ledger.runs.latest(1):
-            if latest.state is not RunState.OTHER:
+            if latest.state is not RunState.OTHER:  # whose start is unknown
                 now = max(now, latest.started_at + timedelta(seconds=1))
         run = self._ledger.runs.create(
             Run(
@@ -317,9 +318,11 @@ class _Sync:
             self._ledger.wishes.remove(head.run.wishes)
             if head.run.full_request is not None:
                 self._ledger.control.full_done(head.run.full_request)
+        # A closed run reads no more pages, so it needs no trail of them.
         trail = b"" if state in CLOSED_RUNS else head.run.trail
         run = head.save(state=state, reason=reason, trail=trail)
         self._note_lumen()
+        # After the head: until then the next tick finds this run by the lease.
         if not run.is_open and run.run_id == self._lease.open_run:
             self._lease = self._ledger.control.set_open_run(self._lease, None)
         # Only the tick ended, at one of its limits, after the run made progress.
@@ -338,7 +341,7 @@ class _Sync:
 
         Raises `BacklogError` if a new query would only lengthen the queue.
         """
-        if run.cache_id is None and run.cursor is None:
+        if run.cache_id is None and run.cursor is None:  # a resumed run must go on: tokens expire
             self._check_backlog()
         config = self._config
         found = survey(
@@ -499,6 +502,7 @@ class _Sync:
     def _check_time(self) -> None:
         """Renew the lease; raise `OutOfTimeError` if the time is used up, or a pause began."""
         now = self._clock.monotonic()
+        # Four times a lease, so that one slow write does not lose it.
         if now - self._renewed > self._config.lease / 4:
             pause = _pause(self._ledger, self._clock)
             if pause is not None:

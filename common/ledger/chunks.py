@@ -273,6 +273,7 @@ class Chunks:
                     f"{known.destination}"
                 )
             change = _sampled(known, sample)
+            # The usual case: one answer for all records, so counts say as much as letters.
             if not known.letters and len(sent) == known.count:
                 refused = len(rejected) + stray
                 if known.state is ChunkState.UPLOADED and known.accepted >= len(sent) - refused:
@@ -335,7 +336,7 @@ class Chunks:
             _refuse_other(known)
             is_open = ChunkState.POISONED in CHUNK_MOVES[known.state]
             if not (is_open and known.answered_by(part)):
-                return {}
+                return {}  # an outcome was faster, or its parts answer for the records
             change = _turned(known, {Letter.PENDING}, Letter.POISONED, part=part)
             return {**change, "finished_at": at, "reason": cut(reason)}
 
@@ -349,7 +350,7 @@ class Chunks:
 
         def outcome(known: Chunk) -> dict[str, Value]:
             if known.state is ChunkState.OTHER:
-                return {}
+                return {}  # its letters, if it has any, cannot be read: left alone
             letters = moved(known.each, indexes, Letter.STRUCK)
             return {} if letters == known.each else _lettered(letters)
 
@@ -474,7 +475,7 @@ class Chunks:
             try:
                 self._table.replace(replace(row, data={**row.data, **changes}))
             except ConflictError:
-                read = None
+                read = None  # the row has changed: decide again on what it is now
                 continue
             return True
         raise ConflictError(f"row of chunk {key} kept changing; try again")
@@ -571,7 +572,7 @@ def row_of(envelope: Envelope, *, destination: str, at: datetime, records: bytes
 def chunk_of(row: Row) -> Chunk:
     """Return the chunk of a row; a damaged row gives a chunk of the state `OTHER`."""
     data: dict[str, Any] = dict(row.data)
-    whole = row if row.etag else None
+    whole = row if row.etag else None  # one that was read in part must not be written back
     fault = _fault(data)
     if fault:
         return Chunk(

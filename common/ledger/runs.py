@@ -195,6 +195,7 @@ class Head:
         written the head since: the run is that tick's now. `ValueError` as in `Runs.save`.
         """
         now = self._clock.now()
+        # Only a cursor that moves is progress: a run may fail at the same page for ever.
         if changes.get("cursor", self.run.cursor) != self.run.cursor:
             changes |= {"progress_at": now, "stalled": 0, "stalled_for": 0.0}
         if "reason" in changes:
@@ -305,6 +306,7 @@ class Runs:
         """Return the runs that have something left to do, the newest first."""
         heads = self._table.query(key=HEAD_KEY, select=("state",))
         names = [row.partition for row in heads if row.data.get("state") in OPEN_RUNS]
+        # Each is read again, whole: the list has no age, which the takeover needs.
         found = [self.get(run_id_of(partition)) for partition in names]
         return [run for run in found if run is not None and run.is_open]
 

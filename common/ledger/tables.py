@@ -255,6 +255,7 @@ class AzureTable:
             except HttpResponseError as error:
                 if not is_absent(error) or is_unmade(error):
                     raise
+                # To a compare-and-swap, a row that is gone is a row that has changed.
                 raise ConflictError(
                     f"row {row.key} of {self._client.table_name} is gone"
                 ) from error
@@ -366,7 +367,7 @@ class AzureTable:
             except HttpResponseError as error:
                 if not is_unmade(error):
                     raise
-                with already_exists():
+                with already_exists():  # another instance met the same at the same moment
                     self._client.create_table()
                 return operation()
 
@@ -452,6 +453,7 @@ def _transactions(
         pending: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         size = 0
         for row in batch:
+            # Twice: the service stores text as UTF-16, and a batch carries binary as base64.
             weight = sum(len(v) for v in row.data.values() if isinstance(v, str | bytes)) * 2
             if pending and size + weight > MAX_BATCH_BYTES:
                 yield pending
