@@ -1,7 +1,7 @@
 """What is read to judge the feed: the latest runs with their books, and the obstacles.
 
-`look` reads ledger and queues and writes nothing; `common.health` judges its result. The producer
-calls it at the end of each tick, operators whenever they ask.
+`read_view` reads ledger and queues and writes nothing; `common.health` judges its result. The
+producer calls it at the end of each tick, operators whenever they ask.
 """
 
 from collections import defaultdict
@@ -117,7 +117,7 @@ class View:
         return since if self.now - since > SILENT_AFTER else None
 
 
-def look(
+def read_view(
     ledger: Ledger,
     problems: Problems,
     *,

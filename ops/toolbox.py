@@ -27,7 +27,7 @@ from common.queues import (
 )
 from common.schedule import read_stale_after
 from common.settings import read_destination, read_setting, read_storage_settings
-from common.view import View, look
+from common.view import View, read_view
 from common.workspace import Workspace
 from ops.workspace import open_workspace
 
@@ -51,9 +51,9 @@ class Toolbox:
     destination: str = ""
     """The present workspace; empty if the environment does not name it."""
 
-    def look(self, *, runs: int) -> View:
+    def view(self, *, runs: int) -> View:
         """Read the state of the pipeline, with its latest `runs` runs."""
-        return look(
+        return read_view(
             self.ledger,
             self.problems,
             queue=self.queue,

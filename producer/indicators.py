@@ -153,7 +153,7 @@ class Filters:
 class Lookup(Protocol):
     """The known versions of indicators."""
 
-    def look(self, id_hashes: Sequence[int]) -> Mapping[int, KnownVersion]:
+    def find(self, id_hashes: Sequence[int]) -> Mapping[int, KnownVersion]:
         """Return the known version of each id, by position; unknown ids are left out."""
         ...
 
@@ -219,7 +219,7 @@ class _Page:
     def look_up(self, known: Lookup) -> None:
         """Look up each known version, and render the indicators that may be sent."""
         places = range(len(self.passes))
-        self.versions = list(map(known.look(self.id_hashes).get, places))
+        self.versions = list(map(known.find(self.id_hashes).get, places))
         self._twins = self._find_twins()
         self._rendered = self._render([at for at in places if self.left_out(at) is None])
 

@@ -42,7 +42,7 @@ class Known:
         self._latest: dict[int, KnownVersion] = {}
         self._pending: list[Chunk] = []
 
-    def look(self, id_hashes: Sequence[int]) -> dict[int, KnownVersion]:
+    def find(self, id_hashes: Sequence[int]) -> dict[int, KnownVersion]:
         """Return the known version of each id, by position; unknown ids are left out.
 
         A version given to `remember` wins.

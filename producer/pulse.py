@@ -19,7 +19,7 @@ from common.ledger.problems import ProblemKind, Problems
 from common.ledger.pulses import Account, Books, Pulse
 from common.ledger.states import RunState
 from common.queues import SendQueue, WatchedQueue
-from common.view import RunView, View, look
+from common.view import RunView, View, read_view
 
 _SUMS: Final = (
     "fetched",
@@ -76,7 +76,7 @@ def take_pulse(tools: PulseTools, *, tick: str, run: str = "") -> Pulse:
 def _write(tools: PulseTools, now: datetime, signed: Mapping[str, Any]) -> Pulse:
     """Look, and keep the pulse with its signature: tick, run and template."""
     before = tools.ledger.pulses.last_books()
-    view = look(
+    view = read_view(
         tools.ledger,
         tools.problems,
         queue=tools.queue,

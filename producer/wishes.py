@@ -36,7 +36,7 @@ _EVERYTHING: Final = Filters(threshold=0, unknown_revoked=True)
 class _Nothing:
     """Knows no version: for judging only what a record is."""
 
-    def look(self, id_hashes: Sequence[int]) -> Mapping[int, KnownVersion]:  # noqa: ARG002
+    def find(self, id_hashes: Sequence[int]) -> Mapping[int, KnownVersion]:  # noqa: ARG002
         return {}
 
     def remember(self, id_hash: int, version: KnownVersion) -> None:
@@ -67,7 +67,7 @@ def judge_wishes(
 
 
 def _judge(indicator: Indicator, known: Lookup) -> Verdict:
-    version = known.look([indicator.id_hash]).get(0)
+    version = known.find([indicator.id_hash]).get(0)
     decision = decide_wish(
         modified=indicator.modified, fingerprint=indicator.fingerprint, known=version
     )

@@ -29,12 +29,12 @@ type Answer = dict[str, Any]
 
 def status(toolbox: Toolbox, asked: parameters.Status) -> Answer:
     """Return verdict, findings, queue, problems and the latest runs with their books."""
-    return describe(toolbox.look(runs=asked.runs))
+    return describe(toolbox.view(runs=asked.runs))
 
 
 def runs(toolbox: Toolbox, asked: parameters.RunList) -> Answer:
     """Return the latest runs with their books."""
-    view = toolbox.look(runs=asked.limit)
+    view = toolbox.view(runs=asked.limit)
     return {"runs": [describe_run(one) for one in view.runs]}
 
 

@@ -44,7 +44,7 @@ def checked(world: World, host: HostProcess) -> RunArrival:
 
 def findings(world: World) -> dict[str, str]:
     """Return what is said of the feed, by its code."""
-    return {reason.code.value: reason.text for reason in judge_health(world.look()).reasons}
+    return {reason.code.value: reason.text for reason in judge_health(world.view()).reasons}
 
 
 def test_all_arrive_before_and_after_the_fold(new_world: NewWorld) -> None:
@@ -81,7 +81,7 @@ def test_an_ingestion_rule_drops_some(new_world: NewWorld) -> None:
     dropped = run.sampled - run.arrived
     assert checked(world, later(world, 2.1)).missing == dropped
     assert f"{dropped} of a sample of {run.sampled}" in findings(world)[Cause.NOT_ARRIVED]
-    assert judge_health(world.look()).verdict is Verdict.DEGRADED
+    assert judge_health(world.view()).verdict is Verdict.DEGRADED
 
 
 def test_a_rule_that_changes_values_is_seen(new_world: NewWorld) -> None:
@@ -99,7 +99,7 @@ def test_another_workspace(new_world: NewWorld) -> None:
     world.cloud.workspace.move_to(str(uuid.uuid4()))
     assert world.check_arrival(host).runs == ()
     assert "correct WORKSPACE_ID" in findings(world)[Cause.ARRIVAL_UNKNOWN]
-    assert judge_health(world.look()).verdict is Verdict.HEALTHY
+    assert judge_health(world.view()).verdict is Verdict.HEALTHY
 
 
 def test_nothing_shows_at_all(new_world: NewWorld) -> None:
@@ -130,7 +130,7 @@ def test_a_workspace_that_cannot_be_asked(new_world: NewWorld, trouble: str, sai
     for _ in range(2):
         world.check_arrival(host)
     assert said in findings(world)[Cause.ARRIVAL_UNKNOWN]
-    assert judge_health(world.look()).verdict is Verdict.HEALTHY
+    assert judge_health(world.view()).verdict is Verdict.HEALTHY
     setattr(behaviour, trouble, well)
     run = checked(world, host)
     assert (run.arrived, findings(world)) == (run.sampled, {})

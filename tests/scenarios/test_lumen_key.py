@@ -20,7 +20,7 @@ def test_a_refused_key_shows_at_once_and_ends_when_lumen_answers(new_world: NewW
     host = world.cloud.start_host()
     run = world.sync(host)
     world.deliver_all()
-    assert judge_health(world.look()).verdict is Verdict.HEALTHY
+    assert judge_health(world.view()).verdict is Verdict.HEALTHY
 
     ticks = host.log_text().count("Executed 'Functions.lumen_sync'")
     refusal = world.cloud.lumen.inject(
@@ -29,9 +29,9 @@ def test_a_refused_key_shows_at_once_and_ends_when_lumen_answers(new_world: NewW
     world.now_lists(MORE)
     world.fire_timer(host)
     wait_for_tick(host, ticks + 1)
-    newest, *_ = world.look().recent
+    newest, *_ = world.view().recent
     assert (newest.state, newest.run_id != run.run_id) == (RunState.FAILED, True)
-    report = describe(world.look())
+    report = describe(world.view())
     assert report["health"] == "down"
     (problem,) = report["problems"]
     assert problem["kind"] == "lumen-access"
@@ -42,5 +42,5 @@ def test_a_refused_key_shows_at_once_and_ends_when_lumen_answers(new_world: NewW
     world.sync(host)
     world.deliver_all()
     assert world.problem_is_over(ProblemKind.LUMEN_ACCESS)
-    assert judge_health(world.look()).verdict is Verdict.HEALTHY
+    assert judge_health(world.view()).verdict is Verdict.HEALTHY
     assert_conserved(world, also=MORE)

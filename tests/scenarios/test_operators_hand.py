@@ -36,7 +36,7 @@ def test_a_paused_feed_sends_nothing_and_goes_on_where_it_was(new_world: NewWorl
     world.fire_timer(producer)
     until(lambda: log_lines(producer, "sync-skipped"), "the tick is skipped")
     until(lambda: '"verdict":"paused"' in producer.log_text(), "the pulse says so")
-    assert judge_health(world.look()).verdict is Verdict.PAUSED
+    assert judge_health(world.view()).verdict is Verdict.PAUSED
     assert not world.cloud.sentinel.accepted
     (first,) = world.runs()
 
@@ -50,5 +50,5 @@ def test_a_paused_feed_sends_nothing_and_goes_on_where_it_was(new_world: NewWorl
     assert all(chunk.deferrals == 0 for chunk in world.chunks())
     pulse = next(world.ledger.pulses.latest(1))
     assert (pulse.tick, pulse.run) == ("complete", world.runs()[1].run_id)
-    assert judge_health(world.look()).verdict is Verdict.HEALTHY
+    assert judge_health(world.view()).verdict is Verdict.HEALTHY
     assert_conserved(world)

@@ -31,7 +31,7 @@ from common.ledger.tables import AzureTables
 from common.queues import POISON_QUEUE, UPLOAD_QUEUE, AzureQueue
 from common.reconciliation import Reconciliation, reconcile
 from common.settings import Secret, StorageSettings, destination_of
-from common.view import View, look
+from common.view import View, read_view
 from consumer.poison import MAX_PUT_BACK
 from local.cloud import LocalCloud
 from local.functions_host.process import HostProcess
@@ -137,9 +137,9 @@ class World:
         kinds = {problem.kind for problem in self.problems.ended()}
         return kind in kinds and self.problem(kind) is None
 
-    def look(self) -> View:
+    def view(self) -> View:
         """What an operator sees."""
-        return look(
+        return read_view(
             self.ledger,
             self.problems,
             queue=self.queue,

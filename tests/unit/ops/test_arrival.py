@@ -95,7 +95,7 @@ class World:
 
     def report(self) -> dict[str, Any]:
         """Return the status."""
-        return describe(self.bench.toolbox.look(runs=5))
+        return describe(self.bench.toolbox.view(runs=5))
 
     @property
     def codes(self) -> set[str]:
@@ -105,7 +105,7 @@ class World:
     @property
     def reasons(self) -> list[Reason]:
         """The findings about arrivals: as time passes without a sync, there is another one."""
-        found = judge_health(self.bench.toolbox.look(runs=5)).reasons
+        found = judge_health(self.bench.toolbox.view(runs=5)).reasons
         return [one for one in found if one.code is not Cause.NO_COMPLETE_RUN]
 
 
@@ -198,7 +198,7 @@ def test_a_workspace_that_cannot_be_asked_is_said_once_and_is_no_fault(
     world.check()
     world.bench.clock.advance(900)
     world.check()
-    diagnosis = judge_health(world.bench.toolbox.look(runs=5))
+    diagnosis = judge_health(world.bench.toolbox.view(runs=5))
     assert diagnosis.verdict is Verdict.HEALTHY
     (finding,) = diagnosis.findings
     assert str(trouble) in finding

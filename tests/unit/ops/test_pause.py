@@ -37,7 +37,7 @@ def test_a_paused_feed_is_paused_and_not_down(late: float) -> None:
     bench.clock.advance(late)
     bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "give the role")
     paused(bench)
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     diagnosis = judge_health(view)
     assert diagnosis.verdict is Verdict.PAUSED
     assert [reason.code for reason in diagnosis.reasons] == [Cause.PAUSED, ProblemKind.ACCESS]
@@ -58,12 +58,12 @@ def test_a_feed_has_time_to_come_back_after_a_pause() -> None:
     bench.enqueue(0)
     paused(bench, MAX_PAUSE)
     bench.clock.advance(MAX_PAUSE.total_seconds())
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.HEALTHY
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.HEALTHY
     bench.clock.advance(SILENT_AFTER.total_seconds() + 1)
-    codes = [reason.code for reason in judge_health(bench.toolbox.look(runs=5)).reasons]
+    codes = [reason.code for reason in judge_health(bench.toolbox.view(runs=5)).reasons]
     assert codes == [Cause.SILENCE]
     bench.clock.advance(bench.toolbox.stale_after.total_seconds())
-    codes = [reason.code for reason in judge_health(bench.toolbox.look(runs=5)).reasons]
+    codes = [reason.code for reason in judge_health(bench.toolbox.view(runs=5)).reasons]
     assert codes == [Cause.NO_COMPLETE_RUN, Cause.SILENCE]
 
 
@@ -71,9 +71,9 @@ def test_a_feed_that_never_ran_is_paused_and_then_down() -> None:
     """A pause before the first run is no success."""
     bench = Bench()
     paused(bench)
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.PAUSED
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.PAUSED
     bench.clock.advance(86_400)
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.DOWN
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_resume_ends_a_pause_once() -> None:
     paused(bench)
     ledger, now = bench.toolbox.ledger, bench.clock.now()
     assert (resume(ledger, now=now), resume(ledger, now=now)) == (True, False)
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.HEALTHY
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.HEALTHY
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -111,7 +111,7 @@ def test_a_request_shows_until_it_is_served_or_taken_back(full: bool) -> None:
     box = bench.toolbox
     request_sync(box.ledger, box.sync_queue, full=full, now=START, decision=ANN)
     assert [sent.text for sent in bench.sync_queue.sent] == [SYNC_MESSAGE]
-    report = describe(box.look(runs=5))
+    report = describe(box.view(runs=5))
     assert (report["sync_requested_at"], report["sync_requested_by"]) == (
         START.isoformat(),
         "ann: a repair",
@@ -122,5 +122,5 @@ def test_a_request_shows_until_it_is_served_or_taken_back(full: bool) -> None:
     assert ("a full run was asked for" in said) is full
     assert take_back(box.ledger) == TakenBack(sync=True, full=full)
     assert take_back(box.ledger) == TakenBack(sync=False, full=False)
-    report = describe(box.look(runs=5))
+    report = describe(box.view(runs=5))
     assert (report["sync_requested_at"], report["full_requested_at"]) == (None, None)

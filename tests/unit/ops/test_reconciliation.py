@@ -14,7 +14,7 @@ from common.ledger.problems import Problems
 from common.ledger.runs import Counts, Cursor, Folded, Run
 from common.ledger.states import ChunkState, Letter, RunState, state_of
 from common.reconciliation import Reconciliation, reconcile
-from common.view import look
+from common.view import read_view
 from ops.status import describe
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.queue import FakeQueue
@@ -244,7 +244,7 @@ def test_the_report_is_plain_json_with_the_newest_runs_first() -> None:
     queue.send("message", delay=60)
 
     def report_of(runs: int) -> dict[str, Any]:
-        view = look(
+        view = read_view(
             ledger,
             Problems(tables, clock=clock),
             queue=queue,

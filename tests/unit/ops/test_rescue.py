@@ -27,11 +27,11 @@ def test_the_status_names_the_command() -> None:
     bench = Bench()
     bench.run()
     stuck(bench)
-    (finding,) = judge_health(bench.toolbox.look(runs=1)).findings
+    (finding,) = judge_health(bench.toolbox.view(runs=1)).findings
     assert "not kept yet: 4" in finding
     assert "`poison rescue`" in finding
     assert directly(bench.toolbox, "poison", "rescue").status == GOOD
-    assert judge_health(bench.toolbox.look(runs=1)).findings == ()
+    assert judge_health(bench.toolbox.view(runs=1)).findings == ()
 
 
 def test_one_command_brings_all_of_them_back() -> None:
@@ -127,7 +127,7 @@ def test_a_rescued_message_says_on_when_it_was_due() -> None:
     bench.poison_queue.send(encode_envelope(replace(chunk(), slot=due.timestamp())))
     assert directly(bench.toolbox, "poison", "rescue").status == GOOD
     bench.clock.advance(SILENT_AFTER.total_seconds() + 1)
-    view = bench.toolbox.look(runs=1)
+    view = bench.toolbox.view(runs=1)
     assert view.oldest_due == due
     assert judge_health(view).verdict is Verdict.DOWN
 

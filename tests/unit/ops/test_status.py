@@ -28,7 +28,7 @@ LONG = SILENT_AFTER / timedelta(seconds=1) + 1
 
 def test_a_feed_that_never_synced_is_down() -> None:
     """Before the first complete run nothing can be called healthy."""
-    diagnosis = judge_health(Bench().toolbox.look(runs=5))
+    diagnosis = judge_health(Bench().toolbox.view(runs=5))
     assert diagnosis.verdict is Verdict.DOWN
     assert "has not fired yet" in diagnosis.findings[0]
 
@@ -39,18 +39,18 @@ def test_the_first_runs_have_as_long_as_later_ones() -> None:
     bench.run(RunState.FAILED, reason="Lumen refused the API key (401)")
     bench.clock.advance(bench.toolbox.stale_after / timedelta(seconds=1))
     bench.run(RunState.FAILED, reason="Lumen refused the API key (401)")
-    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    diagnosis = judge_health(bench.toolbox.view(runs=5))
     assert diagnosis.verdict is Verdict.DEGRADED
     assert "none of the last 2 sync runs is complete: Lumen refused" in diagnosis.findings[0]
     bench.clock.advance(1)
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.DOWN
 
 
 def test_a_fresh_complete_run_is_healthy() -> None:
     """A complete run, no problem, no poison, no backlog: healthy, and nothing to say."""
     bench = Bench()
     bench.run()
-    assert judge_health(bench.toolbox.look(runs=5)).findings == ()
+    assert judge_health(bench.toolbox.view(runs=5)).findings == ()
 
 
 def test_a_run_that_is_too_long_ago_is_down_with_the_last_reason() -> None:
@@ -59,7 +59,7 @@ def test_a_run_that_is_too_long_ago_is_down_with_the_last_reason() -> None:
     bench.run()
     bench.clock.advance(bench.toolbox.stale_after / timedelta(seconds=1) + 1)
     bench.run(RunState.FAILED, reason="Lumen refused the API key (401)")
-    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    diagnosis = judge_health(bench.toolbox.view(runs=5))
     assert diagnosis.verdict is Verdict.DOWN
     assert "45 minutes ago: Lumen refused the API key (401)" in diagnosis.findings[0]
 
@@ -69,10 +69,10 @@ def test_an_open_problem_is_down_and_closes() -> None:
     bench = Bench()
     bench.run()
     bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "role missing: give it")
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
-    assert describe(bench.toolbox.look(runs=5))["problems"][0]["what"] == "role missing: give it"
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.DOWN
+    assert describe(bench.toolbox.view(runs=5))["problems"][0]["what"] == "role missing: give it"
     bench.toolbox.problems.note_success(bench.clock.now())
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.HEALTHY
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.HEALTHY
 
 
 def test_poison_gaps_and_a_long_queue_are_degraded() -> None:
@@ -86,7 +86,7 @@ def test_poison_gaps_and_a_long_queue_are_degraded() -> None:
         bench.queue.send("x")
     for _ in range(60 * 24 * 59):
         bench.queue.sent.append(bench.queue.sent[0])
-    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    diagnosis = judge_health(bench.toolbox.view(runs=5))
     assert diagnosis.verdict is Verdict.DEGRADED
     told = " ".join(diagnosis.findings)
     assert "messages given up: 1" in told
@@ -100,7 +100,7 @@ def test_the_diagnosis_does_not_depend_on_how_many_runs_are_shown() -> None:
     bench.run()
     bench.clock.advance(60)
     bench.run(RunState.RUNNING)
-    view = bench.toolbox.look(runs=1)
+    view = bench.toolbox.view(runs=1)
     assert len(view.runs) == 1
     assert judge_health(view).verdict is Verdict.HEALTHY
 
@@ -124,9 +124,9 @@ def test_a_long_run_that_comes_further_is_healthy(ticks: int) -> None:
     """A first load of days, over many ticks: neither limit of a tick is anything to tell."""
     bench = Bench()
     _long_run(bench, cursor=Cursor(), ticks=ticks)
-    assert judge_health(bench.toolbox.look(runs=5)).findings == ()
+    assert judge_health(bench.toolbox.view(runs=5)).findings == ()
     bench.clock.advance(bench.toolbox.stale_after.total_seconds())
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.HEALTHY
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.HEALTHY
 
 
 def test_a_long_run_that_comes_no_further_is_told() -> None:
@@ -139,7 +139,7 @@ def test_a_long_run_that_comes_no_further_is_told() -> None:
         run = Head(bench.toolbox.ledger.runs, run, tick="t", clock=bench.clock).save(
             reason="Lumen is unavailable (503)"
         )
-    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    diagnosis = judge_health(bench.toolbox.view(runs=5))
     assert diagnosis.verdict is Verdict.DOWN
     assert diagnosis.findings == (
         "none of the last 1 sync runs is complete: Lumen is unavailable (503)",
@@ -150,9 +150,9 @@ def test_a_run_that_was_not_answered_yet_is_not_at_work() -> None:
     """Its query may never complete: nothing was fetched."""
     bench = Bench()
     bench.run(RunState.RUNNING)
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DEGRADED
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.DEGRADED
     bench.clock.advance(bench.toolbox.stale_after.total_seconds() + 1)
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.DOWN
 
 
 @pytest.mark.parametrize("state", list(RunState))
@@ -169,7 +169,7 @@ def test_an_open_run_that_no_lease_names_is_told(
     if named:
         bench.lease(run)
     is_told = run.is_open and not named and not is_newest
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     assert view.orphans == ((run.run_id,) if is_told else ())
     told = [finding for finding in judge_health(view).findings if "run lease" in finding]
     assert len(told) == is_told
@@ -185,7 +185,7 @@ def test_rows_that_cannot_be_read_are_told_and_counted_nowhere_else() -> None:
     bench.set_row(0, state="sent-twice", destination="another")
     bench.set_row(1, count="two")
     bench.clock.advance(LONG)
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     assert (view.strange, view.elsewhere, view.missing) == (2, 0, 0)
     (finding,) = [text for text in judge_health(view).findings if "cannot read" in text]
     assert "chunk rows that this release cannot read: 2" in finding
@@ -207,7 +207,7 @@ def test_what_waits_for_another_workspace_is_told(settled: str) -> None:
         case "struck":
             bench.toolbox.ledger.chunks.strike(RUN, chunk(1).key, {1})
     expected = {"": 2, "struck": 1}.get(settled, 0)
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     assert view.elsewhere == expected
     told = [text for text in judge_health(view).findings if "destination adopt" in text]
     assert len(told) == bool(expected)
@@ -220,7 +220,7 @@ def test_without_the_settings_of_a_workspace_nothing_is_elsewhere() -> None:
     bench.run()
     bench.write_row(0)
     bench.queue.send("one")
-    assert replace(bench.toolbox, destination="").look(runs=5).elsewhere == 0
+    assert replace(bench.toolbox, destination="").view(runs=5).elsewhere == 0
 
 
 @pytest.mark.parametrize("queue", ["empty", "one", "one given up"])
@@ -236,7 +236,7 @@ def test_chunks_without_a_message_are_told(queue: str, seconds: float) -> None:
     if queue != "empty":
         (bench.queue if queue == "one" else bench.poison_queue).send("message")
     is_told = queue == "empty" and seconds == LONG
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     assert view.missing == (2 if is_told else 0)
     told = [text for text in judge_health(view).findings if "no message is on the queue" in text]
     assert len(told) == is_told
@@ -259,7 +259,7 @@ def test_a_consumer_that_is_dead_is_down_however_short_the_queue() -> None:
     _accept(bench)
     bench.clock.advance(3600)
     _silent(bench)
-    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    diagnosis = judge_health(bench.toolbox.view(runs=5))
     assert diagnosis.verdict is Verdict.DOWN
     (finding,) = diagnosis.findings
     assert "messages are due and Sentinel has accepted nothing since 01 Jan 01:00 UTC" in finding
@@ -270,7 +270,7 @@ def test_a_consumer_that_never_worked_is_down() -> None:
     """There need not have been a success before."""
     bench = Bench()
     _silent(bench)
-    assert judge_health(bench.toolbox.look(runs=5)).verdict is Verdict.DOWN
+    assert judge_health(bench.toolbox.view(runs=5)).verdict is Verdict.DOWN
 
 
 def test_later_runs_do_not_hide_a_dead_consumer() -> None:
@@ -279,7 +279,7 @@ def test_later_runs_do_not_hide_a_dead_consumer() -> None:
     _silent(bench)
     bench.enqueue(2)
     bench.clock.advance(2)
-    assert judge_health(bench.toolbox.look(runs=1)).verdict is Verdict.DOWN
+    assert judge_health(bench.toolbox.view(runs=1)).verdict is Verdict.DOWN
 
 
 def test_a_dead_consumer_shows_behind_a_long_queue() -> None:
@@ -288,7 +288,7 @@ def test_a_dead_consumer_shows_behind_a_long_queue() -> None:
     bench.enqueue(*range(4000))
     bench.clock.advance(LONG)
     bench.run()
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     assert view.oldest_due == START
     assert judge_health(view).verdict is Verdict.DOWN
     assert describe(view)["drain_minutes"] is None
@@ -380,7 +380,7 @@ def test_what_is_no_silence(happen: Callable[[Bench], None]) -> None:
     bench.clock.advance(3600)
     happen(bench)
     bench.run()
-    assert judge_health(bench.toolbox.look(runs=5)).findings == ()
+    assert judge_health(bench.toolbox.view(runs=5)).findings == ()
 
 
 def test_a_deferred_chunk_that_is_not_taken_up_is_silence() -> None:
@@ -390,7 +390,7 @@ def test_a_deferred_chunk_that_is_not_taken_up_is_silence() -> None:
     _defer(bench, 600)
     bench.clock.advance(600 + LONG)
     bench.run()
-    (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
+    (finding,) = judge_health(bench.toolbox.view(runs=5)).findings
     assert "accepted nothing since 01 Jan 00:10 UTC" in finding
 
 
@@ -400,7 +400,7 @@ def test_each_problem_is_told_with_its_remedy(kind: ProblemKind) -> None:
     bench = Bench()
     bench.run()
     bench.toolbox.problems.raise_problem(kind, "do this", subject="run/1")
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     diagnosis = judge_health(view)
     stops = kind in STOPS_THE_FEED
     assert diagnosis.verdict is (Verdict.DOWN if stops else Verdict.DEGRADED)
@@ -418,7 +418,7 @@ def test_records_that_wait_for_proof_are_one_sentence() -> None:
     bench.run()
     for number in range(3):
         bench.toolbox.problems.raise_problem(ProblemKind.UNPROVEN, "1", subject=f"run/{number}")
-    (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
+    (finding,) = judge_health(bench.toolbox.view(runs=5)).findings
     assert "3 records wait for proof" in finding
 
 
@@ -427,7 +427,7 @@ def test_a_problem_of_lumen_does_not_explain_silence() -> None:
     bench = Bench()
     _silent(bench)
     bench.toolbox.problems.raise_problem(ProblemKind.LUMEN_ACCESS, "403 at Lumen")
-    findings = judge_health(bench.toolbox.look(runs=5)).findings
+    findings = judge_health(bench.toolbox.view(runs=5)).findings
     assert [finding.split()[0] for finding in findings] == ["403", "messages"]
 
 
@@ -444,7 +444,7 @@ def test_a_gap_counts_until_it_is_acknowledged_or_old(days: float, is_acknowledg
     if is_acknowledged:
         assert runs.acknowledge(gap.run_id, at=bench.clock.now(), by="ann: asked Lumen")
         assert not runs.acknowledge(gap.run_id, at=bench.clock.now(), by="bob")
-    diagnosis = judge_health(bench.toolbox.look(runs=5))
+    diagnosis = judge_health(bench.toolbox.view(runs=5))
     counts = not is_acknowledged and days < 14
     assert diagnosis.verdict is (Verdict.DEGRADED if counts else Verdict.HEALTHY)
     assert len(diagnosis.findings) == counts
@@ -475,7 +475,7 @@ def test_an_open_problem_explains_the_silence() -> None:
     bench = Bench()
     _silent(bench)
     bench.toolbox.problems.raise_problem(ProblemKind.ACCESS, "role missing: give it")
-    (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
+    (finding,) = judge_health(bench.toolbox.view(runs=5)).findings
     assert finding.startswith("role missing")
 
 
@@ -484,7 +484,7 @@ def test_messages_that_nobody_has_kept_yet_are_told() -> None:
     bench = Bench()
     bench.run()
     bench.poison_queue.send("given up")
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     diagnosis = judge_health(view)
     assert diagnosis.verdict is Verdict.DEGRADED
     assert "not kept yet: 1; if this stays" in diagnosis.findings[0]
@@ -528,7 +528,7 @@ def test_the_report_reads_no_more_of_many_rows_than_it_needs() -> None:
             runs.save(unbalanced, reason="looked at again")
 
     tables.before = change_in_between
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     assert (view.poison_kept, view.runs[0].run.reason) == (1, "looked at again")
     whole = {table for table, fields in tables.selected if fields is None}
     assert whole.isdisjoint({"chunks", "poison"})
@@ -547,7 +547,7 @@ def test_the_schedule_says_when_a_run_is_missing() -> None:
     bench = Bench()
     bench.run()
     bench.clock.advance(2 * 3600)
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     assert judge_health(view).verdict is Verdict.DOWN
     patient = replace(view, stale_after=timedelta(hours=9))
     assert judge_health(patient).verdict is Verdict.HEALTHY
@@ -588,7 +588,7 @@ def test_a_fold_while_the_books_are_read_is_no_imbalance(at: int) -> None:
             _fold(bench)
 
     bench.tables.before = fold_in_between
-    view = bench.toolbox.look(runs=5)
+    view = bench.toolbox.view(runs=5)
     assert len(calls) == at
     assert not list(ledger.chunks.all())
     assert judge_health(view).findings == ()
@@ -602,5 +602,5 @@ def test_books_that_do_not_balance_are_told_though_they_are_read_again() -> None
     bench.toolbox.ledger.runs.save(
         run, cursor=Cursor(sequence=1), counts=Counts(fetched=2, enqueued=2)
     )
-    (finding,) = judge_health(bench.toolbox.look(runs=5)).findings
+    (finding,) = judge_health(bench.toolbox.view(runs=5)).findings
     assert "do not balance" in finding

@@ -15,7 +15,7 @@ class DictKnown:
     def __init__(self, versions: dict[int, KnownVersion] | None = None) -> None:
         self.versions = dict(versions or {})
 
-    def look(self, id_hashes: Sequence[int]) -> dict[int, KnownVersion]:
+    def find(self, id_hashes: Sequence[int]) -> dict[int, KnownVersion]:
         return {at: self.versions[i] for at, i in enumerate(id_hashes) if i in self.versions}
 
     def remember(self, id_hash: int, version: KnownVersion) -> None:

@@ -224,7 +224,7 @@ def test_settled_rows_of_a_closed_run_become_entries_and_go() -> None:
     assert head is not None
     assert head.folded == Folded(accepted=3, rejected=1, struck=1, discarded=1)
     assert books.balanced()
-    assert found.known.look([1, 7]) == {0: KnownVersion(11, 5, is_recent=True)}
+    assert found.known.find([1, 7]) == {0: KnownVersion(11, 5, is_recent=True)}
 
 
 @pytest.mark.parametrize(
@@ -345,11 +345,11 @@ def test_what_only_another_destination_answered_is_unknown_here(*, open_before: 
         books.chunk(run, 0, [(5, 55, 4)], "queued", destination=THERE)
     books.chunk(run, 1, [(1, 11, 5), (2, 22, 5), (3, 33, 5), (5, 56, 5)], "ARSA", destination=THERE)
     for _ in range(2):
-        found = books.survey(destination=HERE).known.look([1, 2, 3, 5])
+        found = books.survey(destination=HERE).known.find([1, 2, 3, 5])
         assert {at: version.fingerprint for at, version in found.items()} == (
             {2: 33, 3: 55} if open_before else {2: 33}
         )
-    at_home = books.survey(destination=THERE).known.look([1, 2, 3, 5])
+    at_home = books.survey(destination=THERE).known.find([1, 2, 3, 5])
     assert [version.fingerprint for version in at_home.values()] == [11, 22, 33, 56]
 
 
@@ -377,7 +377,7 @@ def test_what_was_folded_is_known_to_the_tick_that_folded_it() -> None:
     books.chunk(run, 0, [(1, 11, 5)], "discarded")
     books.chunk(run, 1, [(2, 22, 5)], "queued")
     known = books.survey().known
-    assert known.look([1, 2]) == {
+    assert known.find([1, 2]) == {
         0: KnownVersion(11, 5, is_recent=True),
         1: KnownVersion(22, 5, is_on_its_way=True, is_recent=True),
     }

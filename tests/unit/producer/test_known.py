@@ -165,7 +165,7 @@ def chunk(number: int, row: PlainRow) -> Chunk:
 
 def check(known: Known, expected: Facts, all_rows: list[PlainRow]) -> None:
     """Compare everything that can be asked."""
-    found = known.look(ASKED)
+    found = known.find(ASKED)
     assert found == {at: expected[i] for at, i in enumerate(ASKED) if i in expected}
     for number in (*IDS, UNKNOWN):
         assert list(known.places(number)) == open_places(all_rows, number)
@@ -218,12 +218,12 @@ def test_what_waits_for_its_chunk_counts_most_until_its_row_is_written() -> None
     known = known_of([(10_000.0, {1: KnownVersion(5, 9, entered_on=3)})], [])
     waiting = KnownVersion(6, 9, is_on_its_way=True)
     known.remember(1, waiting)
-    assert known.look([1, 2]) == {0: waiting}
+    assert known.find([1, 2]) == {0: waiting}
     assert list(known.places(1)) == []
     known.add_chunks([chunk(0, PlainRow(((2, 0, 0),), "."))])
-    assert known.look([1]) == {0: waiting}
+    assert known.find([1]) == {0: waiting}
     known.add_chunks([chunk(1, PlainRow(((1, 6, 9),), "."))])
-    assert known.look([1]) == {0: KnownVersion(6, 9, is_on_its_way=True, is_recent=True)}
+    assert known.find([1]) == {0: KnownVersion(6, 9, is_on_its_way=True, is_recent=True)}
     assert list(known.places(1)) == [Place(run_id="run", key="1", index=0)]
 
 
@@ -234,15 +234,15 @@ def test_a_newer_version_that_waits_is_not_forgotten_when_an_older_one_has_its_r
     known.remember(1, KnownVersion(5, 9, is_on_its_way=True))
     known.remember(1, newer)
     known.add_chunks([chunk(0, PlainRow(((1, 5, 9),), "."))])
-    assert known.look([1]) == {0: newer}
+    assert known.find([1]) == {0: newer}
     known.add_chunks([chunk(1, PlainRow(((1, 6, 10),), "."))])
-    assert known.look([1]) == {0: newer}
+    assert known.find([1]) == {0: newer}
 
 
 def test_nothing_is_known_of_nothing() -> None:
     """An empty ledger knows no id, and a page may be empty."""
     known = known_of([], [])
-    assert known.look([]) == known.look([1, 2]) == {}
+    assert known.find([]) == known.find([1, 2]) == {}
     assert list(known.places(1)) == []
 
 
@@ -252,4 +252,4 @@ def test_many_batches_stay_few_tables() -> None:
     for number in range(300):
         known.add_chunks([chunk(number, PlainRow(((number, 0, 0),), "."))])
     assert len(known._tables) < 12
-    assert [fact.fingerprint for fact in known.look(list(range(300))).values()] == [0] * 300
+    assert [fact.fingerprint for fact in known.find(list(range(300))).values()] == [0] * 300

@@ -35,7 +35,7 @@ def test_a_newer_version_that_waits_is_known_after_the_row_of_the_older_one() ->
     known.remember(7, _version(2))
     known.add_chunks([_chunk(Record(id_hash=7, fingerprint=1, modified=1))])
     assert [place.index for place in known.places(7)] == [0]
-    assert known.look([7]) == {0: _version(2)}
+    assert known.find([7]) == {0: _version(2)}
 
 
 def test_rows_are_known_and_found_however_many_there_are() -> None:
@@ -48,8 +48,8 @@ def test_rows_are_known_and_found_however_many_there_are() -> None:
             known.remember(one, _version(1))
         records = [Record(id_hash=one, fingerprint=1, modified=1) for one in some]
         known.add_chunks([_chunk(*records, sequence=sequence)])
-        assert known.look(some) == dict.fromkeys(range(50), _version(1))
-    assert known.look(ids) == dict.fromkeys(ids, _version(1))
+        assert known.find(some) == dict.fromkeys(range(50), _version(1))
+    assert known.find(ids) == dict.fromkeys(ids, _version(1))
     places = [place for one in ids for place in known.places(one)]
     assert [place.index for place in places] == np.resize(np.arange(50), len(ids)).tolist()
-    assert known.look(ids) == dict.fromkeys(ids, _version(1))
+    assert known.find(ids) == dict.fromkeys(ids, _version(1))

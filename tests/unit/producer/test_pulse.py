@@ -106,7 +106,7 @@ def test_how_long_it_took_from_listed_to_accepted() -> None:
     bench.clock.advance(70)
     bench.upload(2)
     assert pulse(bench).accepted_after_seconds == 100.0
-    assert describe(bench.toolbox.look(runs=1))["runs"][0]["accepted_after_seconds"] == 46.7
+    assert describe(bench.toolbox.view(runs=1))["runs"][0]["accepted_after_seconds"] == 46.7
 
 
 def test_a_clock_that_is_behind_counts_nothing_twice() -> None:
