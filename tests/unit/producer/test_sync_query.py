@@ -1,5 +1,6 @@
 """A sync run and its query: polled, failed, expired, forgotten by Lumen, never answered."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from common.errors import (
 from common.events import Event
 from common.ledger.runs import Cursor, Run
 from common.ledger.states import RunState
-from producer.lumen import QueryState
+from producer.lumen import Page, QueryState
 from producer.sync import (
     is_told,
 )
@@ -32,6 +33,7 @@ from tests.unit.producer.sync_ticks import (
 from tests.unit.producer.sync_world import (
     TICK,
     FailAt,
+    World,
     wanted_ids,
 )
 
@@ -97,44 +99,51 @@ def test_polling_stops_when_the_time_budget_is_used_up() -> None:
     assert found.clock.elapsed <= 105
 
 
-def test_paging_in_circles_is_a_gap_and_keeps_what_was_read() -> None:
-    """A repeated token ends the run; the indicators read before it are on the queue."""
-    found = world()
+def circle(found: World) -> None:
+    """Let the fifth page name the third as the next one."""
     real = found.lumen.fetch_page
 
-    def circling(token: str, **options: Any) -> object:
+    def circling(token: str, **options: Any) -> Page:
         page = real(token, **options)
-        if token == "query-1/4":
-            return type(page)(objects=page.objects, next_token="query-1/2")
-        return page
+        return replace(page, next_token="query-1/2") if token == "query-1/4" else page
 
-    found.lumen.fetch_page = circling  # type: ignore[method-assign, assignment]
-    run = ended(found.tick(chunk_size=5), RunState.GAP)
-    assert "repeats a token" in run.reason
-    assert found.enqueued_ids == wanted_ids(PAGES[:5])
-    assert found.lumen.count("page") == 5
-    found.settle()
-    assert found.fates()[0].balanced
+    found.lumen.fetch_page = circling  # type: ignore[method-assign]
 
 
-def test_a_page_that_lumen_forgets_is_a_gap_and_keeps_what_was_read() -> None:
-    """What waits for its chunk to fill is sent: nobody will read those pages again."""
+def forget(page: int) -> Callable[[World], None]:
+    """Let Lumen not know a page of the query."""
+    gone = fail_on("page", f"query-1/{page}", GapError("no such token (404)"))
+    return lambda found: setattr(found.lumen, "before", gone)
+
+
+def find_nothing(page: int) -> Callable[[World], None]:
+    """Let Lumen have no results for a page, which was announced: the feed is not empty."""
+    return lambda found: setattr(found.lumen, "no_results_at", f"query-1/{page}")
+
+
+BREAKS: dict[str, tuple[Callable[[World], None], str, int]] = {
+    "pages in a circle": (circle, "repeats a token", 5),
+    "a page forgotten": (forget(3), "404", 3),
+    "no results for the second page": (find_nothing(1), "", 1),
+    "no results for the fourth page": (find_nothing(3), "", 3),
+    "no results for the last page": (find_nothing(len(PAGES) - 1), "", len(PAGES) - 1),
+}
+"""How a query breaks off, what the reason says, and how many pages were read before."""
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_query_that_breaks_off_is_a_gap_and_keeps_what_was_read(what: str) -> None:
+    """What waits for its chunk to fill is sent, too: nobody will read those pages again."""
+    break_off, told, pages = BREAKS[what]
     found = world()
-    found.lumen.before = fail_on("page", "query-1/3", GapError("no such token (404)"))
+    break_off(found)
     run = ended(found.tick(chunk_size=5), RunState.GAP)
-    assert "404" in run.reason
-    assert found.enqueued_ids == wanted_ids(PAGES[:3])
+    assert told in run.reason
+    assert found.enqueued_ids == wanted_ids(PAGES[:pages])
     found.settle()
-    assert found.fates()[0].balanced
-    assert found.fates()[0].fetched == 12
-
-
-@pytest.mark.parametrize("index", [1, 3, len(PAGES) - 1])
-def test_no_results_for_a_page_behind_the_first_is_a_gap(index: int) -> None:
-    """The page was announced, so the feed is not empty: Lumen has forgotten the query."""
-    found = world(no_results_at=f"query-1/{index}")
-    ended(found.tick(chunk_size=5), RunState.GAP)
-    assert found.enqueued_ids == wanted_ids(PAGES[:index])
+    (fate,) = found.fates()
+    assert fate.balanced
+    assert fate.fetched == sum(map(len, PAGES[:pages]))
 
 
 @pytest.mark.parametrize("index", [0, 1])
