@@ -61,6 +61,7 @@ class MemoryTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_above: str | None = None,
         partitions_below: str | None = None,
         before_key: str | None = None,
         earlier: tuple[str, datetime] | None = None,
@@ -73,6 +74,7 @@ class MemoryTable:
             if partition in (None, row.partition)
             and key in (None, row.key)
             and (from_key is None or row.key >= from_key)
+            and (partitions_above is None or row.partition > partitions_above)
             and (partitions_below is None or row.partition < partitions_below)
             and (before_key is None or row.key < before_key)
             and (earlier is None or _is_earlier(row.data.get(earlier[0]), earlier[1]))

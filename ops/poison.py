@@ -84,16 +84,25 @@ class Handled:
     count: int
 
 
-def find(ledger: Ledger, selection: Selection) -> list[PoisonEntry]:
-    """Return the entries that `selection` picks, the oldest first; reads no message text."""
-    if selection.names:
-        split = (name.partition("/") for name in dict.fromkeys(selection.names))
-        records = (ledger.poison.get(run_id, poison_id) for run_id, _, poison_id in split)
-        found = [_entry_of(record) for record in records if record is not None]
-    else:
-        entries = ledger.poison.entries(settled=selection.settled)
-        found = list(filter(selection.picks, entries))
-    return sorted(found, key=lambda entry: entry.first_at)
+def find(ledger: Ledger, selection: Selection, *, after: str = "") -> list[PoisonEntry]:
+    """Return the entries that `look_for` yields."""
+    return list(look_for(ledger, selection, after=after))
+
+
+def look_for(ledger: Ledger, selection: Selection, *, after: str = "") -> Iterator[PoisonEntry]:
+    """Yield the entries that `selection` picks, the oldest run first; reads no message text.
+
+    In the order of their names: those up to the name `after` are not read.
+    """
+    if not selection.names:
+        entries = ledger.poison.entries(settled=selection.settled, after=after)
+        yield from filter(selection.picks, entries)
+    for name in sorted(set(selection.names)):
+        if name > after:
+            run_id, _, poison_id = name.partition("/")
+            record = ledger.poison.get(run_id, poison_id)
+            if record is not None:
+                yield _entry_of(record)
 
 
 def _entry_of(record: PoisonRecord) -> PoisonEntry:

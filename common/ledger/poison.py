@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from heapq import merge
+from itertools import chain
 from typing import Any, Final
 
 from common.envelope import Attempt, Envelope
@@ -193,23 +195,40 @@ class Poison:
         except ConflictError:
             return None
 
-    def entries(self, *, settled: bool = False) -> Iterator[PoisonEntry]:
+    def entries(self, *, settled: bool = False, after: str = "") -> Iterator[PoisonEntry]:
         """Yield an entry of every kept record, or of every record; no message text is read.
 
-        A record with a state of a later release is among the kept ones. A message that was kept
-        again after it was settled has one entry.
+        In the order of their names, so by run; those up to the name `after` are not even read. A
+        record with a state of a later release is among the kept ones. A message that was kept again
+        after it was settled has one entry.
         """
-        kept = set()
-        for row in self._table.query(partitions_below=_BEHIND_THE_KEPT, select=_ENTRY):
-            entry = PoisonEntry(**_entry_fields(row))
-            if settled:
-                kept.add(entry.name)
-            if settled or entry.state not in SETTLED_POISON:
-                yield entry
+        last, found = "", self._kept(after)
         if settled:
-            rows = self._table.query(_SETTLED, select=(*_ENTRY, "run_id", "poison_id"))
-            others = (PoisonEntry(**_entry_fields(row)) for row in rows)
-            yield from (entry for entry in others if entry.name not in kept)
+            found = merge(found, self._settled(after), key=_name)
+        for entry in found:
+            if entry.name <= after or entry.name == last:
+                continue
+            if settled or entry.state not in SETTLED_POISON:
+                last = entry.name
+                yield entry
+
+    def _kept(self, after: str) -> Iterator[PoisonEntry]:
+        """Yield the entries that lie among the kept ones, from a name on."""
+        run_id, poison_id = _split(after)
+        rows = self._table.query(
+            partitions_above=run_id, partitions_below=_BEHIND_THE_KEPT, select=_ENTRY
+        )
+        if run_id is not None:
+            rows = chain(self._table.query(run_id, from_key=poison_id, select=_ENTRY), rows)
+        return (PoisonEntry(**_entry_fields(row)) for row in rows)
+
+    def _settled(self, after: str) -> Iterator[PoisonEntry]:
+        """Yield the entries that were moved when they were settled, from a name on."""
+        run_id, poison_id = _split(after)
+        start = None if run_id is None else _settled_key(run_id, poison_id)
+        select = (*_ENTRY, "run_id", "poison_id")
+        rows = self._table.query(_SETTLED, from_key=start, select=select)
+        return (PoisonEntry(**_entry_fields(row)) for row in rows)
 
     def of_chunk(self, run_id: str, key: str) -> Iterator[PoisonRecord]:
         """Yield what is kept of a chunk: of the whole, or of each part that was given up."""
@@ -289,6 +308,17 @@ def poison_of_raw(
 
 def _state(row: Row) -> PoisonState:
     return member_of(PoisonState, row.data.get("state"), PoisonState.OTHER)
+
+
+def _name(entry: PoisonEntry) -> str:
+    return entry.name
+
+
+def _split(name: str) -> tuple[str | None, str]:
+    """Return run and id of a name; no run where it is none, so that all is read. Pure."""
+    run_id, _, poison_id = name.partition("/")
+    is_name = _RECORD_ID.fullmatch(run_id) and _RECORD_ID.fullmatch(poison_id)
+    return (run_id, poison_id) if is_name else (None, "")
 
 
 def _settled_key(run_id: str, poison_id: str) -> str:

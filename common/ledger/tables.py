@@ -141,6 +141,7 @@ class Table(Protocol):
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_above: str | None = None,
         partitions_below: str | None = None,
         before_key: str | None = None,
         earlier: tuple[str, datetime] | None = None,
@@ -150,10 +151,11 @@ class Table(Protocol):
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
         With `key` only those of that row key, with `from_key` those at or after it, with
-        `before_key` those before it, and with `partitions_below` those whose partition comes before
-        it. With `earlier`, a property and a moment, only those that have a time in it before that
-        one, to the millisecond: the storage filters. With `select` only these properties are read;
-        such a part of a row has no ETag, so that it cannot be written back as if it were whole.
+        `before_key` those before it, with `partitions_above` and `partitions_below` those whose
+        partition comes behind or before one. With `earlier`, a property and a moment, only those
+        that have a time in it before that one, to the millisecond: the storage filters. With
+        `select` only these properties are read; such a part of a row has no ETag, so that it cannot
+        be written back as if it were whole.
         """
         ...
 
@@ -287,6 +289,7 @@ class AzureTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_above: str | None = None,
         partitions_below: str | None = None,
         before_key: str | None = None,
         earlier: tuple[str, datetime] | None = None,
@@ -298,6 +301,7 @@ class AzureTable:
             return
         wanted: dict[str, str | datetime | None] = {
             "PartitionKey eq": partition,
+            "PartitionKey gt": partitions_above,
             "PartitionKey lt": partitions_below,
             "RowKey eq": key,
             "RowKey ge": from_key,

@@ -12,7 +12,7 @@ from typing import Any
 from common.ledger.rejections import RejectedBy, Rejection
 from ops import lost, poison, rejections
 from ops.api import parameters
-from ops.api.reading import Answer, poison_token, rejection_token
+from ops.api.reading import Answer, rejection_token
 from ops.api.refusals import BadRequest, NotFound
 from ops.api.slices import COUNT, MARGIN, SLICE, slice_of, time_for
 from ops.callers import Caller
@@ -51,8 +51,9 @@ def _handle_poison(
     """Do something with the poison that was chosen, in slices."""
     _one_way(asked)
     chosen = poison.Selection(names=tuple(asked.names), reason=asked.reason, all_kept=asked.all)
-    found = poison.find(toolbox.ledger, chosen)
-    _all_there("poison", asked.names, [entry.name for entry in found])
+    found = poison.find(toolbox.ledger, chosen, after=asked.after)
+    wanted = [name for name in asked.names if name > asked.after]
+    _all_there("poison", wanted, [entry.name for entry in found])
     handle = partial(
         do,
         ledger=toolbox.ledger,
@@ -62,7 +63,7 @@ def _handle_poison(
     )
     return slice_of(
         found,
-        token=poison_token,
+        token=lambda entry: entry.name,
         after=asked.after,
         handle=handle,
         describe=lambda item: {

@@ -185,10 +185,13 @@ class PoisonGroup(Given):
 
 
 class PoisonPage(Given):
-    """A page of poison, the oldest first; `total`, `indicators` and `groups` are of all pages."""
+    """A page of poison, the oldest run first.
 
-    total: int
-    indicators: int
+    `total`, `indicators` and `groups` are of all pages, and on the first page only.
+    """
+
+    total: int | None
+    indicators: int | None
     groups: list[PoisonGroup]
     poison: list[PoisonEntry]
     next: str | None

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from common.ledger.acts import Act
@@ -81,16 +82,19 @@ def problems(toolbox: Toolbox, asked: parameters.ProblemList) -> Answer:
 
 
 def poison_list(toolbox: Toolbox, asked: parameters.PoisonList) -> Answer:
-    """Return a page of what was given up, the oldest first, and all of it grouped by reason."""
+    """Return a page of what was given up, the oldest run first; the first page groups all of it."""
     chosen = poison.Selection(reason=asked.reason, all_kept=True, settled=asked.settled)
-    found = poison.find(toolbox.ledger, chosen)
-    page = page_of(found, token=poison_token, after=asked.after, limit=asked.limit)
+    is_first = not asked.after
+    rows = poison.look_for(toolbox.ledger, chosen, after=asked.after)
+    # A page costs what it shows; only the first one reads everything.
+    found = list(rows if is_first else islice(rows, asked.limit + 1))
+    shown = found[: asked.limit]
     return {
-        "total": page.total,
-        "indicators": sum(entry.count for entry in found),
-        "groups": _groups(found),
-        "poison": [describe_entry(entry) for entry in page.rows],
-        "next": page.next,
+        "total": len(found) if is_first else None,
+        "indicators": sum(entry.count for entry in found) if is_first else None,
+        "groups": _groups(found) if is_first else [],
+        "poison": [describe_entry(entry) for entry in shown],
+        "next": shown[-1].name if len(found) > len(shown) else None,
     }
 
 
@@ -149,11 +153,6 @@ def find_one(toolbox: Toolbox, asked: parameters.Search) -> Answer:
 def act_list(toolbox: Toolbox, asked: parameters.ActList) -> Answer:
     """Return what operators did, the newest first."""
     return {"acts": [describe_act(act) for act in toolbox.ledger.acts.latest(asked.limit)]}
-
-
-def poison_token(entry: PoisonEntry) -> str:
-    """Return the place of poison in a list. Pure."""
-    return token_of(entry.first_at, entry.name)
 
 
 def rejection_token(rejection: Rejection) -> str:

@@ -80,7 +80,7 @@ def listing(
         How many; else 100 in a table, and all in JSON and CSV.
     """
     is_table = output.is_table
-    rows, last = read_list(
+    rows, first = read_list(
         connection.open(),
         "poison",
         rows="poison",
@@ -89,10 +89,10 @@ def listing(
         settled=settled,
     )
     if is_table:
-        _print_groups(last["groups"], rows, settled=settled)
-        hidden = last["total"] - len(rows)
+        _print_groups(first["groups"], rows, settled=settled)
+        hidden = first["total"] - len(rows)
         if hidden:
-            note(f"{hidden:,} more: --limit {last['total']} shows all, --reason fewer")
+            note(f"{hidden:,} more: --limit {first['total']} shows all, --reason fewer")
     else:
         print_rows(rows, output=output, empty="")
     return GOOD

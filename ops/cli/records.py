@@ -87,7 +87,7 @@ def listing(
     """
     is_table = output.is_table
     transport = connection.open()
-    rows, last = read_list(
+    rows, first = read_list(
         transport,
         "rejections",
         rows="rejections",
@@ -108,10 +108,10 @@ def listing(
         say_wrapped(words, first="    ", then="    ")
     if not rows:
         say("no rejection")
-    hidden = last["total"] - len(rows)
+    hidden = first["total"] - len(rows)
     if hidden:
         fewer = "--run, --reason, --indicator fewer"
-        note(f"{hidden:,} more: --limit {last['total']} shows all, {fewer}")
+        note(f"{hidden:,} more: --limit {first['total']} shows all, {fewer}")
     return GOOD
 
 

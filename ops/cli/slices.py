@@ -23,16 +23,18 @@ SHOWN: Final = 100
 def read_list(
     transport: Transport, path: str, *, rows: str, limit: int | None, **params: object
 ) -> tuple[list[Answer], Answer]:
-    """Return up to `limit` rows of a list (None: all), and the last page's answer."""
+    """Return up to `limit` rows of a list (None: all), and the first page's answer."""
     found: list[Answer] = []
+    first: Answer = {}
     after = ""
     while True:
         wanted = PAGE if limit is None else min(PAGE, limit - len(found))
         page = read(transport, path, limit=wanted, after=after, **params)
+        first = first or page
         found += page[rows]
         after = page.get("next") or ""
         if not after or (limit is not None and len(found) >= limit):
-            return found, page
+            return found, first
 
 
 def carry_out(

@@ -280,6 +280,8 @@ def test_a_query_may_end_before_a_partition(table: Table) -> None:
     assert found == ["20260101T000000-0badcafe", "unknown", "zz"]
     assert len(list(table.query(partitions_below="unknown"))) == 2
     assert len(list(table.query(partitions_below="~", limit=5))) == 5
+    between = table.query(partitions_above="unknown", partitions_below="~", key="l")
+    assert [part.partition for part in between] == ["zz"]
 
 
 @pytest.mark.parametrize("select", [None, ["a"]])

@@ -135,6 +135,7 @@ class FakeTable:
         *,
         key: str | None = None,
         from_key: str | None = None,
+        partitions_above: str | None = None,
         partitions_below: str | None = None,
         before_key: str | None = None,
         earlier: tuple[str, datetime] | None = None,
@@ -147,6 +148,7 @@ class FakeTable:
             if partition in (None, owner)
             and key in (None, name)
             and (from_key is None or name >= from_key)
+            and (partitions_above is None or owner > partitions_above)
             and (partitions_below is None or owner < partitions_below)
             and (before_key is None or name < before_key)
             and (earlier is None or _is_earlier(row.data.get(earlier[0]), earlier[1]))

@@ -7,6 +7,7 @@ import socket
 import time
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,42 @@ def test_poison_is_listed_by_pages_and_grouped_by_reason() -> None:
     assert {row["reason"]: row["messages"] for row in first["groups"]} == {"even": 3, "odd": 2}
     shown = [*first["poison"], *second["poison"], *third["poison"]]
     assert len({row["poison"] for row in shown}) == 5
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_page_of_poison_costs_what_it_shows(settled: bool) -> None:
+    """Only the first one reads everything, to group it: a long list is read twice, not again."""
+    bench = Bench()
+    count, limit = 300, 10
+    for number in range(count):
+        bench.poison(number)
+    if settled:
+        body(ask(bench, "POST", "act/poison/discard", reason="broken"))
+        bench.poison(7)  # kept once more: one entry all the same
+    bench.tables.rows_read = 0
+    names, token, read = [], "", []
+    while token is not None:
+        page = body(ask(bench, "GET", "read/poison", limit=limit, after=token, settled=settled))
+        names += [row["poison"] for row in page["poison"]]
+        token = page["next"]
+        read.append(bench.tables.rows_read)
+    assert names == sorted(set(names))
+    assert len(names) == count
+    # The fake reads a query whole; what is read behind the token falls from page to page.
+    assert all(later - before <= count + 2 for before, later in pairwise(read))
+    assert read[-1] - read[-2] <= limit + 2
+
+
+def test_a_slice_does_not_look_at_what_was_done_before() -> None:
+    """Neither at entries nor at names before its token."""
+    bench = Bench()
+    names = [bench.poison(number).name for number in range(50)]
+    for choice in ({"all": True}, {"names": names}):
+        bench.tables.rows_read = 0
+        given: dict[str, Any] = {**choice, "after": names[44], "dryRun": True}
+        done = body(ask(bench, "POST", "act/poison/replay", **given))
+        assert [row["poison"] for row in done["handled"]] == names[45:]
+        assert bench.tables.rows_read <= 6
 
 
 def test_long_work_is_done_in_slices() -> None:
