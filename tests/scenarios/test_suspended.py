@@ -55,12 +55,13 @@ class Suspension:
 
 
 def outcomes(lasted: float) -> set[tuple[int, int]]:
-    """Return what may have been accepted and struck; near the limit a busy machine decides."""
+    """Return what may have been accepted and struck after a look that is `lasted` seconds old.
+
+    A younger one may grow too old behind the suspension, too: a busy machine decides.
+    """
     size = len(NUMBERS)
     both_sent, one_struck = (2 * size, 0), (size, size)
-    if lasted > LOOK_IS_GOOD_FOR:
-        return {one_struck}
-    return {both_sent} if lasted < LOOK_IS_GOOD_FOR / 2 else {both_sent, one_struck}
+    return {one_struck} if lasted > LOOK_IS_GOOD_FOR else {both_sent, one_struck}
 
 
 @pytest.mark.parametrize("seconds", [0.0, LOOK_IS_GOOD_FOR], ids=["shortly", "for long"])
