@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from common.ledger.rejections import RejectedBy, Rejection
@@ -14,7 +15,7 @@ from ops import lost, poison, rejections
 from ops.api import parameters
 from ops.api.reading import Answer, rejection_token
 from ops.api.refusals import BadRequest, NotFound
-from ops.api.slices import COUNT, MARGIN, SLICE, slice_of, time_for
+from ops.api.slices import COUNT, LOOK_AHEAD, MARGIN, SLICE, slice_of, time_for
 from ops.callers import Caller
 from ops.decisions import Decision
 from ops.destination import adopt
@@ -51,7 +52,9 @@ def _handle_poison(
     """Do something with the poison that was chosen, in slices."""
     _one_way(asked)
     chosen = poison.Selection(names=tuple(asked.names), reason=asked.reason, all_kept=asked.all)
-    found = poison.find(toolbox.ledger, chosen, after=asked.after)
+    rows = poison.look_for(toolbox.ledger, chosen, after=asked.after)
+    # Only the first slice counts everything that is left; the others read what one can handle.
+    found = list(islice(rows, LOOK_AHEAD + 1) if asked.after else rows)
     wanted = [name for name in asked.names if name > asked.after]
     _all_there("poison", wanted, [entry.name for entry in found])
     handle = partial(
@@ -72,6 +75,7 @@ def _handle_poison(
             "result": item.result.value,
         },
         clock=toolbox.clock,
+        at_most=LOOK_AHEAD,
     )
 
 

@@ -342,7 +342,10 @@ class Doctor(Given):
 
 
 class Slice(Given):
-    """What was done in this call, and how many are left: go on with `after` as `next`."""
+    """What was done in this call, and how many are left: go on with `after` as `next`.
+
+    Of poison, `remaining` is exact in the first slice; behind it, it is at least so many.
+    """
 
     totals: dict[str, int]
     remaining: int

@@ -18,6 +18,10 @@ from common.transport import time_left
 SLICE: Final = 18.0
 """Seconds after which a slice begins no further item."""
 
+LOOK_AHEAD: Final = 1000
+"""Items that a slice reads behind the first slice: what the storage gives in one answer, and more
+than there is time for, as each takes several calls to the storage."""
+
 COUNT: Final = 3.0
 """Seconds for counting what is left, behind the slice."""
 
@@ -81,12 +85,13 @@ def slice_of[T](
     handle: Callable[[Sequence[T]], Iterator[Any]],
     describe: Callable[[Any], dict[str, Any]],
     clock: Clock,
+    at_most: int | None = None,
 ) -> dict[str, Any]:
     """Handle the chosen items, oldest first, until the time is up; return the answer.
 
-    One item at least. `handle` yields one result an item, in order; `describe` returns it with its
-    `result`. A fault after the first item ends the slice, so that the answer says what was done;
-    the next call meets the fault first.
+    One item at least, and `at_most` so many. `handle` yields one result an item, in order;
+    `describe` returns it with its `result`. A fault after the first item ends the slice, so that
+    the answer says what was done; the next call meets the fault first.
     """
     todo = page_of(chosen, token=token, after=after, limit=len(chosen) or 1).rows
     go_on = time_for(clock)
@@ -95,7 +100,7 @@ def slice_of[T](
     try:
         for item in chain.from_iterable(handle(batch) for batch in batches):
             done.append(describe(item))
-            if not go_on():
+            if len(done) == at_most or not go_on():
                 break
     except (HaltError, TryLaterError):
         if not done:

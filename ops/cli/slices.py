@@ -46,6 +46,7 @@ def carry_out(
     """
     handled: list[Answer] = []
     after: Any = ""
+    total = 0
     with progress(what) as bar:
         while True:
             try:
@@ -58,7 +59,8 @@ def carry_out(
             left = int(answer.get("remaining") or 0)
             if not left:
                 return handled, None
-            bar.show(done=len(handled), total=len(handled) + left)
+            total = max(total, len(handled) + left)  # a later slice may count less far
+            bar.show(done=len(handled), total=total)
             after = answer["next"]
 
 

@@ -400,7 +400,7 @@ async function work(path, chosen, all, turn) {
       add(totals, answer.totals);
       rows.push(...answer.handled);
       progress.value = rows.length;
-      $("dialog-text").textContent = `${whole.format(rows.length)} of ${whole.format(rows.length + answer.remaining)} …`;
+      $("dialog-text").textContent = `${whole.format(rows.length)} of ${whole.format(Math.max(all, rows.length + answer.remaining))} …`;
     });
     $("dialog-text").textContent = `${words(totals)}.`;
   } catch (error) {

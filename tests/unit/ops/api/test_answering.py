@@ -205,6 +205,27 @@ def test_a_page_of_poison_costs_what_it_shows(settled: bool) -> None:
     assert read[-1] - read[-2] <= limit + 2
 
 
+@pytest.mark.parametrize("count", [1, 3, 4, 6, 7, 12])
+def test_a_later_slice_reads_no_more_than_it_can_handle(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one counts all that is left; nothing is left out, and nothing done twice."""
+    monkeypatch.setattr("ops.api.acting.LOOK_AHEAD", 3)
+    bench = Bench()
+    for number in range(count):
+        bench.poison(number)
+    handled: list[str] = []
+    token, left = "0", []
+    while token is not None:
+        found = body(ask(bench, "POST", "act/poison/replay", all=True, after=token))
+        handled += [row["poison"] for row in found["handled"]]
+        left.append(found["remaining"])
+        token = found["next"]
+    assert len(handled) == len(set(handled)) == len(bench.queue.sent) == count
+    assert len(left) == -(-count // 3)
+    assert left == [1] * (len(left) - 1) + [0]
+
+
 def test_a_slice_does_not_look_at_what_was_done_before() -> None:
     """Neither at entries nor at names before its token."""
     bench = Bench()
