@@ -107,8 +107,8 @@ var all = [
   }
   {
     name: 'nothing-arrived'
-    title: 'Sentinel has accepted nothing for a day'
-    what: 'Runs may be complete all the same. See docs/runbook.md: Nothing arrives.'
+    title: 'nothing arrives in Sentinel'
+    what: 'It has accepted nothing for a day, or its table lacks what it accepted. See docs/runbook.md: Nothing arrives.'
     query: loadTextContent('../kql/log/alerts/nothing-arrived.kql')
     severity: 2
     window: threeTicks

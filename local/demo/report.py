@@ -58,6 +58,8 @@ class Verdict(StrEnum):
 class Outcome:
     """How a demo ended. `fates` sums the runs; `expected` ids should be at Sentinel.
 
+    Of `sampled` accepted indicators, `arrived` were found in the workspace by the app itself.
+
     `unmet` says what did not happen of the fault that was to be played; empty when it did.
     """
 
@@ -71,13 +73,16 @@ class Outcome:
     requests: int
     throttled: int
     seconds: float
+    sampled: int = 0
+    arrived: int = 0
     unmet: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """PASS where everything balances, Sentinel holds what it should, and the fault was met."""
         settled = self.fates["pending"] == 0 and self.states[-1:] == ("complete",)
-        if not (self.balanced and settled) or self.missing or self.unexpected:
+        lost = self.missing or self.unexpected or self.arrived < self.sampled
+        if not (self.balanced and settled) or lost:
             return Verdict.FAIL
         return Verdict.NOT_MET if self.unmet else Verdict.PASS
 
@@ -89,7 +94,7 @@ def add_runs(runs: list[dict[str, Any]]) -> dict[str, int]:
 
 def render_table(outcome: Outcome) -> str:
     """Return the reconciliation table."""
-    fates = outcome.fates
+    fates, sampled, arrived = outcome.fates, outcome.sampled, outcome.arrived
     width = max(len(f"{count:,}") for count in fates.values())
     lines = []
     for fate in FATES:
@@ -99,6 +104,7 @@ def render_table(outcome: Outcome) -> str:
         "",
         f"  {_law(fates, 'fetched', READ)}  fetched  = {' + '.join(READ)}",
         f"  {_law(fates, 'enqueued', SENT)}  enqueued = {' + '.join(SENT)}",
+        f"  {_sign(arrived - sampled)}  accepted → arrived (sample): {arrived:,} of {sampled:,}",
     ]
     return "\n".join(lines)
 
@@ -134,6 +140,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "expected": outcome.expected,
         "missing": outcome.missing,
         "unexpected": outcome.unexpected,
+        "sampled": outcome.sampled,
+        "arrived": outcome.arrived,
         "requests": outcome.requests,
         "throttled": outcome.throttled,
         "seconds": round(outcome.seconds, 2),
@@ -150,6 +158,11 @@ def _faults(outcome: Outcome) -> list[str]:
         faults.append(f"{of} {_are(outcome.missing)} missing")
     if outcome.unexpected:
         faults.append(f"{count(outcome.unexpected, 'indicator')} should not be at Sentinel")
+    if outcome.arrived < outcome.sampled:
+        lost = outcome.sampled - outcome.arrived
+        faults.append(
+            f"{lost:,} of a sample of {outcome.sampled:,} {_are(lost)} not in the workspace"
+        )
     if outcome.fates["pending"]:
         pending = outcome.fates["pending"]
         faults.append(f"{pending:,} {_are(pending)} still on the queue")
@@ -171,5 +184,8 @@ def _are(number: int) -> str:
 
 
 def _law(fates: Mapping[str, int], whole: str, parts: Sequence[str]) -> str:
-    left, right = fates[whole], sum(fates[part] for part in parts)
-    return "ok      " if left == right else f"OFF {left - right:+d}"
+    return _sign(fates[whole] - sum(fates[part] for part in parts))
+
+
+def _sign(off: int) -> str:
+    return f"OFF {off:+d}" if off else "ok      "

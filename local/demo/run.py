@@ -99,6 +99,7 @@ class _Demo:
                     requests_per_minute=options.limit,
                     latency=options.latency / 1000,
                     seed=options.seed,
+                    shows=True,
                     proxied=options.keep or (play is not None and play.holds),
                     settings=play.settings if play else None,
                 )
@@ -158,6 +159,7 @@ class _Demo:
     def _judge(self, world: World, watch: Watch, runs: list[dict[str, Any]]) -> None:
         """Print the end, and write the report that was asked for."""
         play, screen = self._play, self._screen
+        runs = watch.until_arrived(runs)
         outcome = _outcome(
             world.cloud,
             world.expected,
@@ -199,6 +201,7 @@ class _Demo:
             f"  Lumen          {cloud.lumen.url}\n"
             f"  Sentinel       {cloud.sentinel.url}\n"
             f"  Entra          {cloud.entra.url}\n"
+            f"  Log Analytics  {cloud.workspace.url}\n"
             f"  logs           {', '.join(str(_relative(path)) for path in cloud.log_paths)}\n"
             f"in another shell, `.venv/bin/python -m ops` reaches it as from a laptop:\n"
             f"  export LUMEN_SENTINEL_URL={host.url} LUMEN_SENTINEL_KEY={host.host_key}\n"
@@ -282,6 +285,8 @@ def _outcome(
         requests=cloud.sentinel.count(method="POST"),
         throttled=cloud.sentinel.throttled,
         seconds=seconds,
+        sampled=sum(run["sampled"] or 0 for run in runs),
+        arrived=sum(run["arrived"] or 0 for run in runs),
         unmet=unmet,
     )
 

@@ -41,6 +41,9 @@ FIRE_AT_MOST = 50
 FIRE_EVERY = 15.0
 """Seconds between two ticks of a cloud that is kept, in place of 15 minutes."""
 
+ARRIVES_WITHIN = 60.0
+"""Seconds in which the app finds a sample in the workspace, where rows come at once here."""
+
 LISTED = 200
 """Runs that are added up: the most that the app's status lists."""
 
@@ -118,6 +121,22 @@ class Watch:
                 return sight.runs
             if not self._goes_on(sight, asked):
                 return sight.runs
+
+    def until_arrived(self, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Have the app ask the workspace; return the runs once their whole sample has arrived.
+
+        Or as they are after `ARRIVES_WITHIN` seconds.
+        """
+        deadline = time.monotonic() + ARRIVES_WITHIN
+        while time.monotonic() < deadline:
+            with suppress(*DIED):  # another instance is asked then
+                self.host.invoke_admin("arrival_check")
+            sight = self.look()
+            if sight is not None:
+                runs = sight.runs
+                if all(map(_has_arrived, runs)):
+                    break
+        return runs
 
     def live(self, *, has_healed: Callable[[Sight], None], fire_every: float = FIRE_EVERY) -> None:
         """Go on until the process ends; call `has_healed` once, when the fault is repaired."""
@@ -367,3 +386,8 @@ def _wait(number: int) -> str:
 def all_expected(parts: Sequence[Feed], *, threshold: int) -> set[str]:
     """Return the ids of every part that must arrive."""
     return {one for part in parts for one in expected_ids(part, threshold=threshold)}
+
+
+def _has_arrived(run: dict[str, Any]) -> bool:
+    """Whether all of a run's sample has arrived: there is one where something was accepted."""
+    return run["arrived"] == run["sampled"] and (run["sampled"] is not None or not run["accepted"])

@@ -20,7 +20,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
+
+import orjson
 
 from local.services.http_simulator import HttpSimulator, Request, Response, json_response
 from local.services.tls import LocalCertificates
@@ -65,11 +68,17 @@ class LogAnalyticsBehaviour:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row: the object, when its row was written, and by what."""
+    """One row: the object in little space, when its row was written, and by what."""
 
-    found: Mapping[str, Any]
+    packed: bytes
     at: float
     method: str = ""
+
+    @property
+    def found(self) -> Mapping[str, Any]:
+        """The object."""
+        found: dict[str, Any] = orjson.loads(self.packed)
+        return found
 
 
 class LogAnalyticsApi(HttpSimulator):
@@ -107,17 +116,18 @@ class LogAnalyticsApi(HttpSimulator):
             for found in objects:
                 if behaviour.drop is None or not behaviour.drop(found):
                     changed = behaviour.change(found) if behaviour.change else found
-                    self._write(TableRow(changed, self._now + behaviour.delay))
+                    row = TableRow(orjson.dumps(changed), self._now + behaviour.delay)
+                    self._write(changed["id"], row)
             self._changed.notify_all()
 
     def republish(self, *, originals_stay: bool = True) -> None:
         """Write everything again, as Sentinel does every 7 to 10 days."""
         with self._changed:
-            for rows in list(self._rows.values()):
+            for identifier, rows in list(self._rows.items()):
                 newest = rows[-1]
                 if not originals_stay:
                     rows.clear()
-                self._write(TableRow(newest.found, self._now, REPUBLISHER))
+                self._write(identifier, TableRow(newest.packed, self._now, REPUBLISHER))
 
     def answer(self, request: Request) -> Response:
         """See :class:`HttpSimulator`."""
@@ -135,8 +145,8 @@ class LogAnalyticsApi(HttpSimulator):
     def _now(self) -> float:
         return self._wall_clock() + self.ahead
 
-    def _write(self, row: TableRow) -> None:
-        rows = self._rows[row.found["id"]]
+    def _write(self, identifier: str, row: TableRow) -> None:
+        rows = self._rows[identifier]
         rows.append(row)
         rows.sort(key=lambda one: one.at)
         del rows[:-ROWS_OF_AN_ID]
@@ -170,14 +180,21 @@ class LogAnalyticsApi(HttpSimulator):
             )
         with self._changed:
             since, now = self._now - float(span[1]), self._now
-            shown = [row for rows in self._rows.values() for row in rows if since <= row.at <= now]
+            shown = {
+                identifier: [row for row in rows if since <= row.at <= now]
+                for identifier, rows in self._rows.items()
+            }
         value = _VALUE.search(text)
         if value is None:
-            return self._result(_counts(text, shown, now=now))
-        if f'!= "{REPUBLISHER}"' in text:
-            shown = [row for row in shown if row.method != REPUBLISHER]
+            return self._result(_counts(text, chain(*shown.values()), now=now))
+        left_out = REPUBLISHER if f'!= "{REPUBLISHER}"' in text else None
         wanted = json.loads(base64.b64decode(value[1]))
-        found = _newest(row for row in shown if _is_asked(row, wanted))
+        found = [
+            rows[-1]
+            for identifier, all_rows in shown.items()
+            if (rows := [row for row in all_rows if row.method != left_out])
+            and _is_asked(identifier, rows, wanted)
+        ]
         columns = [name.strip() for name in _PROJECT.findall(text)[-1].split(",")]
         values = [[COLUMNS[name][1](row, now) for name in columns] for row in found]
         return self._result(_table([(name, COLUMNS[name][0]) for name in columns], values))
@@ -190,21 +207,14 @@ class LogAnalyticsApi(HttpSimulator):
         return json_response(result)
 
 
-def _is_asked(row: TableRow, wanted: object) -> bool:
+def _is_asked(identifier: str, rows: Iterable[TableRow], wanted: object) -> bool:
+    """Whether rows of an id, the oldest first, are among what a value asks for."""
     if isinstance(wanted, list):
-        return row.found["id"] in wanted
+        return identifier in wanted
     asked = str(wanted).lower()
-    return asked in {str(row.found["id"]).lower(), _observable(row).lower().rstrip(".")}
-
-
-def _newest(rows: Iterable[TableRow]) -> list[TableRow]:
-    """The newest of the rows of each id."""
-    newest: dict[str, TableRow] = {}
-    for row in rows:
-        known = newest.get(row.found["id"])
-        if known is None or row.at >= known.at:
-            newest[row.found["id"]] = row
-    return list(newest.values())
+    return asked == identifier.lower() or any(
+        asked == _observable(row).lower().rstrip(".") for row in rows
+    )
 
 
 def _counts(text: str, rows: Iterable[TableRow], *, now: float) -> dict[str, Any]:

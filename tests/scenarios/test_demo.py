@@ -33,6 +33,8 @@ KEYS = {
     "expected",
     "missing",
     "unexpected",
+    "sampled",
+    "arrived",
     "requests",
     "throttled",
     "seconds",
@@ -111,6 +113,7 @@ def test_a_feed_of_odd_objects_passes_and_ends_with_one_json_line(tmp_path: Path
     assert set(numbers) == KEYS
     assert (numbers["verdict"], numbers["balanced"]) == ("PASS", True)
     assert numbers["accepted"] == numbers["enqueued"] == numbers["expected"]
+    assert numbers["arrived"] == numbers["sampled"] > 0
     found = {name: numbers[name] for name in ("fetched", "invalid", "filtered", "accepted")}
     assert found == {"fetched": 8, "invalid": 4, "filtered": 1, "accepted": 3}
 

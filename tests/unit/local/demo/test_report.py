@@ -42,6 +42,8 @@ GOOD = Outcome(
     requests=1,
     throttled=0,
     seconds=1.0,
+    sampled=2,
+    arrived=2,
 )
 
 
@@ -57,6 +59,7 @@ def test_a_good_outcome_passes() -> None:
         ({"balanced": False}, "the books do not balance"),
         ({"missing": 2}, "2 of 5 indicators are missing"),
         ({"unexpected": 1}, "1 indicator should not be at Sentinel"),
+        ({"arrived": 1}, "1 of a sample of 2 is not in the workspace"),
         ({"fates": {**GOOD.fates, "pending": 4}}, "4 are still on the queue"),
         ({"states": ("failed",), "reasons": ("bad key",)}, "the last sync run is failed (bad key)"),
         ({"states": (), "reasons": ()}, "the last sync run is not started"),
@@ -99,6 +102,13 @@ def test_the_table_shows_a_broken_law() -> None:
         assert "OFF +1  fetched" in render_table(off)
     corrected = replace(GOOD, fates={**GOOD.fates, "corrections": 8})
     assert "OFF" not in render_table(corrected), "a part of what is enqueued"
+
+
+def test_the_last_line_of_the_table_is_what_arrived() -> None:
+    """As a sample, with what is missing of it."""
+    assert render_table(GOOD).endswith("ok        accepted → arrived (sample): 2 of 2")
+    off = render_table(replace(GOOD, arrived=0))
+    assert off.endswith("OFF -2    accepted → arrived (sample): 0 of 2".replace("    ", "  "))
 
 
 def test_every_fate_of_the_pipeline_has_its_line() -> None:
