@@ -6,6 +6,7 @@ read: compare-and-swap by ETag), `transact` (several of them in one partition, a
 A missing table is made on first use. Nothing of azure-data-tables passes this module.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,10 @@ MAX_BINARY_PROPERTY: Final = 64 * 1024
 """A binary property holds at most 64 KiB
 (learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model,
 read 2026-11-22)."""
+
+_NO_KEY: Final = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f]")
+"""What no key of a row may hold (same source): asking for such a row is refused as a bad request,
+and nothing is there."""
 
 _RETRIES: Final = 3
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE", "POST"})
@@ -206,6 +211,8 @@ class AzureTable:
         self._client = client
 
     def get(self, partition: str, key: str) -> Row | None:
+        if _NO_KEY.search(partition) or _NO_KEY.search(key):
+            return None
         answered: list[str] = []
         with _translated(self._client.table_name):
             try:

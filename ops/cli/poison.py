@@ -47,6 +47,10 @@ FINAL: Final = (
     "only what it still lists."
 )
 
+NOT_REPLAYED: Final = NOT_DONE | {"already discarded"}
+NOT_DISCARDED: Final = NOT_DONE | {"already replayed"}
+"""Those of each command: somebody else did the opposite before."""
+
 MAX_NAMES: Final = 500
 """Names of one call; the API takes 1,000."""
 
@@ -177,7 +181,7 @@ def replay(
     if "replayed" in results and is_table:
         say_wrapped(NEWER_VERSIONS)
     say_what_is_left(failure)
-    return BAD_NEWS if failure or results & NOT_DONE else GOOD
+    return BAD_NEWS if failure or results & NOT_REPLAYED else GOOD
 
 
 @poison.command
@@ -224,7 +228,7 @@ def discard(
             handled += done
     print_rows(handled, output=output, empty="nothing to do")
     say_what_is_left(failure)
-    is_bad = failure or {row["result"] for row in handled} & NOT_DONE
+    is_bad = failure or {row["result"] for row in handled} & NOT_DISCARDED
     return BAD_NEWS if is_bad else GOOD
 
 

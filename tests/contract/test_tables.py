@@ -218,6 +218,14 @@ def test_keys_may_hold_quotes_and_any_letter(table: Table) -> None:
         assert keys(table, key) == []
 
 
+@pytest.mark.parametrize("key", ["a/b", "a\\b", "#", "?", "\x00", "\n", "\x9f"])
+def test_no_row_has_a_key_that_no_row_may_have(table: Table, key: str) -> None:
+    """What an operator types is looked for, and not refused."""
+    table.insert(row("k"))
+    assert table.get("p", key) is None
+    assert table.get(key, "k") is None
+
+
 def test_rows_come_in_the_order_of_their_keys(table: Table) -> None:
     """A partition is read by key, character by character; a table by partition, then key."""
     unordered = ["b", "10", "a", "B", "2", "a-1", "A", "9"]

@@ -41,7 +41,7 @@ def states(bench: Bench) -> list[PoisonState]:
 def test_the_words_of_results_are_those_of_the_code() -> None:
     """The program over HTTP cannot import them; each is known, and good or bad as it was."""
     ends = {str(result) for result in poison.Result}
-    assert ends > poison_commands.NOT_DONE
+    assert ends > poison_commands.NOT_REPLAYED | poison_commands.NOT_DISCARDED
     assert {str(result) for result in rejections.Result} > record_commands.NOT_WISHED
     assert {str(lost.Result.LOST), str(lost.Result.WOULD_BE_LOST)} == record_commands.LOST
     assert str(poison.Result.REPLAYED) == "replayed"
@@ -69,6 +69,25 @@ def test_discarding_asks(
     assert "discard 1 messages with 2 indicators?" in ended.err
     assert "final" in ended.err
     assert states(bench) == [state]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "status"),
+    [
+        (["discard", "--yes"], ["replay"], BAD_NEWS),
+        (["replay"], ["discard", "--yes"], BAD_NEWS),
+        (["discard", "--yes"], ["discard", "--yes"], GOOD),
+        (["replay"], ["replay"], GOOD),
+    ],
+)
+def test_what_somebody_else_settled_otherwise_was_not_done(
+    first: list[str], then: list[str], status: int
+) -> None:
+    """The exit status says so; the same thing twice is done."""
+    bench = Bench()
+    name = bench.poison().name
+    assert directly(bench.toolbox, "poison", *first, name).status == GOOD
+    assert directly(bench.toolbox, "poison", *then, name).status == status
 
 
 def test_what_is_agreed_to_is_discarded_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
