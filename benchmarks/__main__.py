@@ -37,6 +37,7 @@ MODULES: Final = {
     "11": "outage",
     "12": "bad_records",
     "13": "freshness",
+    "14": "first_verdict",
 }
 """The module of each row; its `measure(scale, feed)` returns the lines of that row."""
 
@@ -77,7 +78,7 @@ def _run(row: str, scale: Scale, feed: Path | None) -> Sequence[Figure | Failure
 def _heading(scale: Scale, feed: Path | None) -> str:
     source = "the synthetic feed"
     if feed is not None:
-        source = "indicators from a file (rows 3, 7, 9, 12 and 13: made up)"
+        source = "indicators from a file (rows 3, 7, 9, 12, 13 and 14: made up)"
     return f"{scale.value.capitalize()} scale, {source}"
 
 

@@ -12,9 +12,10 @@ const kept = (name) => sessionStorage.getItem(name) ?? "";
 // --- the API -------------------------------------------------------------------------------
 
 class ApiError extends Error {
-  constructor(status, text) {
+  constructor(status, text, byApp = false) {
     super(text);
     this.status = status;
+    this.byApp = byApp; // the app's own words; the host refuses a key without any
   }
 }
 
@@ -44,7 +45,7 @@ async function call(method, path, given = {}, accept = "application/json") {
   } catch {
     /* the host's own answers have no body */
   }
-  throw new ApiError(response.status, said || `the app answered ${response.status}`);
+  throw new ApiError(response.status, said || `the app answered ${response.status}`, Boolean(said));
 }
 
 // --- making elements -----------------------------------------------------------------------
@@ -107,16 +108,17 @@ const button = (text, onclick, kind = null) => make("button", { type: "button", 
 // --- what is shown -------------------------------------------------------------------------
 
 let acts = new Set(); // what this key may do
+let known = Promise.resolve(); // ends once that is known
 
 const may = (path) => acts.has(`act/${path}`);
 
 // Shows what is so now; returns false where the key does not let in.
 async function refresh() {
   try {
-    const [status, pulses] = await Promise.all([
-      call("GET", "read/status", { runs: RUNS }),
-      call("GET", "read/pulses", { hours: DAY }),
-    ]);
+    const early = call("GET", "read/pulses", { hours: DAY });
+    if (!$("word").textContent) showLastPulse((await early).pulses);
+    const [status, pulses] = await Promise.all([call("GET", "read/status", { runs: RUNS }), early, known]);
+    showFeed();
     showVerdict(status, pulses.pulses);
     showRuns(status.runs, status.now);
     showFlow(pulses.pulses);
@@ -133,18 +135,43 @@ async function refresh() {
     showActs(done.acts);
   } catch (error) {
     if (error.status === 401 || error.status === 403) {
-      askForKey(kept("key") ? "This key is not valid for this app, or was changed." : "");
+      if (error.byApp) askToSignIn(error);
+      else askForKey(kept("key") ? "This key is not valid for this app, or was changed." : "");
       return false;
     }
+    if (error.status === 0 && $("feed").hidden) {
+      askForKey(error.message);
+      return false;
+    }
+    showFeed();
     $("trouble").textContent = `Not up to date: ${error.message}`;
   }
   return true;
 }
 
+function showFeed() {
+  $("sign-in").hidden = true;
+  $("feed").hidden = false;
+  $("forget").hidden = !kept("key");
+}
+
+// The status of a full ledger takes seconds, the newest pulse does not: it comes first.
+function showLastPulse(pulses) {
+  if (!pulses.length || $("word").textContent) return;
+  showWord(pulses[0].verdict);
+  $("as-of").replaceChildren("as of the last tick, ", time(pulses[0].at));
+  $("findings").replaceChildren(make("li", {}, "Asking why …"));
+  showFeed();
+}
+
+function showWord(verdict) {
+  $("verdict").dataset.word = verdict;
+  $("word").textContent = verdict.toUpperCase();
+  document.title = `${verdict} · Lumen to Sentinel`;
+}
+
 function showVerdict(status, pulses) {
-  $("verdict").dataset.word = status.health;
-  $("word").textContent = status.health.toUpperCase();
-  document.title = `${status.health} · Lumen to Sentinel`;
+  showWord(status.health);
   $("findings").replaceChildren(...status.findings.map((finding) => make("li", {}, finding)));
   $("as-of").replaceChildren("as of ", time(status.now));
   const day = (name) => pulses.reduce((sum, pulse) => sum + (pulse[name] ?? 0), 0);
@@ -377,7 +404,12 @@ async function repair(verb, path, chosen) {
   const turn = open(verb, "Looking what would happen …");
   const totals = new Map();
   try {
-    await slices(path, { ...chosen, dryRun: true }, turn, (answer) => add(totals, answer.totals));
+    let looked = 0;
+    await slices(path, { ...chosen, dryRun: true }, turn, (answer) => {
+      add(totals, answer.totals);
+      looked += answer.handled.length;
+      if (turn === closed) $("dialog-text").textContent = `Looking what would happen: ${whole.format(looked)} of ${whole.format(looked + answer.remaining)} …`;
+    });
     if (turn !== closed) return;
     const all = [...totals.values()].reduce((sum, some) => sum + some, 0);
     const final = verb === "Discard" ? " This is final: only a newer version, or a full sync while Lumen still lists them, brings the indicators back." : "";
@@ -472,13 +504,27 @@ function tree(value) {
 
 // --- start ---------------------------------------------------------------------------------
 
-function askForKey(said) {
+function hideFeed(said) {
   sessionStorage.removeItem("key");
   clearInterval(timer);
+  $("word").textContent = "";
   $("feed").hidden = true;
   $("forget").hidden = true;
   $("sign-in").hidden = false;
   $("key-error").textContent = said;
+}
+
+// With Entra the app asks for no key: App Service signs people in and comes back.
+function askToSignIn(error) {
+  hideFeed(error.status === 403 ? error.message : "");
+  $("by-key").hidden = true;
+  $("by-entra").hidden = false;
+}
+
+function askForKey(said) {
+  hideFeed(said);
+  $("by-key").hidden = false;
+  $("by-entra").hidden = true;
   $("operator").value = kept("operator");
   $("key").value = "";
   $("key").focus();
@@ -486,17 +532,17 @@ function askForKey(said) {
 
 let timer = 0;
 
-async function start() {
+async function learnActs() {
   try {
     acts = new Set((await call("GET", "act")).acts);
-  } catch (error) {
-    acts = new Set(); // a reading key: what it may read comes next
-    if (error.status === 0) return askForKey(error.message);
+  } catch {
+    acts = new Set(); // a reading key
   }
+}
+
+async function start() {
+  known = learnActs();
   if (!(await refresh())) return;
-  $("sign-in").hidden = true;
-  $("feed").hidden = false;
-  $("forget").hidden = !kept("key");
   clearInterval(timer);
   timer = setInterval(refresh, EVERY);
 }

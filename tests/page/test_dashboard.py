@@ -4,18 +4,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.fingerprints import id_hash
-from common.ledger.chunks import insertion
-from common.records import Record, pack_records
-from local.functions_host.process import HostProcess
-from tests.page.conftest import (
+from benchmarks.full_ledger import (
     EVIL,
-    HERE,
     POISON,
     REPLAYED,
     given_up,
@@ -23,36 +17,24 @@ from tests.page.conftest import (
     poisoned,
     reason_of,
     row_of,
-    run_of_poison,
 )
-from tests.patience import PATIENCE
-from tests.scenarios.world import World
+from common.fingerprints import id_hash
+from common.ledger.chunks import insertion
+from common.records import Record, pack_records
+from local.functions_host.process import HostProcess
+from tests.page.conftest import HERE, run_of_poison
+from tests.page.tabs import open_tab, sign_in, wait_while_it_goes_on
+from tests.scenarios.world import World, until
 
 Full = tuple[World, HostProcess]
-MILLISECONDS = 1000 * PATIENCE
 SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture
 def tab(browser: Any, full: Full) -> Iterator[Any]:
     """A tab at the page, which has logged no error in the end."""
-    _, host = full
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
-    context.set_default_timeout(MILLISECONDS)
-    tab = context.new_page()
-    errors: list[str] = []
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.goto(f"{host.url}/api/dashboard")
-    yield tab
-    context.close()
-    assert errors == []
-
-
-def sign_in(tab: Any, key: str) -> None:
-    """Type a key, as an operator does."""
-    tab.get_by_label("Function key").fill(key)
-    tab.get_by_label("Your name").fill("Ada")
-    tab.get_by_role("button", name="Show the feed").click()
+    with open_tab(browser, full[1].url) as tab:
+        yield tab
 
 
 def shown(tab: Any, host: HostProcess) -> Any:
@@ -72,6 +54,22 @@ def test_the_verdict_and_its_reasons_are_on_top(tab: Any, full: Full) -> None:
         assert step in tab.locator("#pipeline").inner_text()
     assert tab.locator("#runs rect").count() > 90 * 4
     assert world.ledger.poison.count_kept() == POISON
+
+
+def test_the_last_pulse_is_shown_until_the_status_comes(tab: Any, full: Full) -> None:
+    """The verdict does not wait for ten thousand rows; whose it is stands beside it."""
+    held: list[Any] = []
+    tab.route("**/api/read/status?**", held.append)
+    sign_in(tab, full[1].host_key)
+    tab.get_by_text("as of the last tick").wait_for()
+    assert tab.locator("#word").inner_text() == "DEGRADED"
+    assert tab.locator("#findings").inner_text() == "Asking why …"
+    until(lambda: held, "the status is asked for")
+    tab.unroute("**/api/read/status?**")
+    for route in held:
+        route.continue_()
+    tab.locator("#findings").get_by_text("messages given up").wait_for()
+    assert "last tick" not in tab.locator("#as-of").inner_text()
 
 
 def test_a_wrong_key_is_said_in_words(tab: Any) -> None:
@@ -199,9 +197,9 @@ def test_three_thousand_messages_are_replayed_with_progress(tab: Any, full: Full
     assert 0 < left < REPLAYED
     row = tab.get_by_role("row", name=re.compile("500 ten times"))
     row.get_by_role("button", name="Replay these").click()
-    tab.locator("#dialog-yes").wait_for()
+    wait_while_it_goes_on(tab, tab.locator("#dialog-yes").is_visible)
     tab.locator("#dialog-yes").click()
-    tab.get_by_text("Result of each").wait_for()
+    wait_while_it_goes_on(tab, tab.get_by_text("Result of each").is_visible)
     assert tab.locator("#dialog-text").inner_text().endswith("replayed.")
     assert world.queue.depth() - before >= REPLAYED
     acts = list(world.ledger.acts.latest())
@@ -212,16 +210,8 @@ def begin_replay(tab: Any, messages: int) -> None:
     """Ask for the replay of one reason, look at the number, say yes."""
     row = tab.get_by_role("row", name=re.compile(re.escape(reason_of(0))))
     row.get_by_role("button", name="Replay these").click()
-    tab.locator("#dialog-yes").wait_for()
+    wait_while_it_goes_on(tab, tab.locator("#dialog-yes").is_visible)
     said = tab.locator("#dialog-text").inner_text()
     assert re.sub(r"\D", "", said) == str(messages)
     assert "would be replayed" in said
     tab.locator("#dialog-yes").click()
-
-
-def test_a_picture_for_the_documents(tab: Any, full: Full, tmp_path: Path) -> None:
-    """The whole page as an image; `TEST_PAGE` may name where it is kept."""
-    shown(tab, full[1])
-    path = tmp_path / "page.png"
-    tab.screenshot(path=path, full_page=True)
-    assert path.stat().st_size > 10_000

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import (
     cold_start,
     first_load,
+    first_verdict,
     freshness,
     losses,
     outage,
@@ -21,6 +22,7 @@ from benchmarks import (
 from benchmarks.cold_start import Spent
 from benchmarks.feeds import Changed
 from benchmarks.first_load import Steady
+from benchmarks.first_verdict import Load
 from benchmarks.freshness import Delta
 from benchmarks.losses import TROUBLES, Loss
 from benchmarks.scale_out import Phase
@@ -279,3 +281,14 @@ def test_freshness_is_judged_by_the_slow_ones(last: float, *, met: bool) -> None
     assert "1.0 s from the page" in main.note
     assert told.value == "2.0 s"
     assert told.met is None
+
+
+@pytest.mark.parametrize(("slowest", "met"), [(0.9, True), (1.0, False)])
+def test_the_first_verdict_is_judged_by_the_slowest_load(slowest: float, *, met: bool) -> None:
+    """No load takes a second; how long the status takes is shown beside it."""
+    loads = [Load(verdict=seconds, status=3.0) for seconds in (0.2, 0.4, slowest)]
+    verdict, status = first_verdict.judge(loads)
+    assert verdict.met is met
+    assert "median 0.40 s" in verdict.value
+    assert status.value == "median 3.00 s"
+    assert status.met is None

@@ -66,7 +66,7 @@ def test_the_heading_names_the_rows_that_no_file_feeds(
     runner.main(["--only", "2", "--feed", str(path)])
     shown = capsys.readouterr().out
     assert shown.startswith(
-        "Full scale, indicators from a file (rows 3, 7, 9, 12 and 13: made up); "
+        "Full scale, indicators from a file (rows 3, 7, 9, 12, 13 and 14: made up); "
     )
 
 
