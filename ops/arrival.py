@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from statistics import median
 from typing import Final
 
 from common.clock import Clock
@@ -195,7 +194,7 @@ def summarize(
         missing=late,
         older=older,
         different=sum(bool(hit.differs) for hit in found),
-        median_seconds=round(median(times), 1) if times else None,
+        median_seconds=_median(times),
         longest_seconds=max(times, default=None),
         found=tuple(found),
     )
@@ -240,6 +239,13 @@ def _sorted_out(
 
 def _times(found: Iterable[Found]) -> list[float]:
     return [hit.after for hit in found if hit.after is not None]
+
+
+def _median(times: Iterable[float]) -> float | None:
+    """Return the middle value; `statistics` would cost each cold start an import."""
+    ordered = sorted(times)
+    middle = len(ordered) // 2
+    return round((ordered[middle] + ordered[~middle]) / 2, 1) if ordered else None
 
 
 def _came_after(row: Row | None, sample: Sample) -> bool:
