@@ -19,6 +19,7 @@ from producer.sync import ASK_WITHIN
 from tests.model.stage import Actor, Stage
 from tests.model.world import (
     DOMAIN,
+    LEASE,
     LOST_AFTER,
     MAX_RECEIVES,
     THRESHOLDS,
@@ -255,7 +256,7 @@ class History:
         Its sender dies somewhere between the request and the acknowledgement.
         """
         world = self.world
-        many = [found for found in world.queue.visible() if decode_envelope(found.text).count > 1]
+        many = [found for found in self._visible() if decode_envelope(found.text).count > 1]
         if not many:
             return
         message = self._rng.choice(many)
@@ -276,14 +277,16 @@ class History:
     def _answer_a_fold(self) -> None:
         """Let an answer come while a tick folds the row: its records were struck by then.
 
-        The run of the row has to be closed, and the answer to come behind the tick's look at it.
+        The answer comes behind the look that the tick takes at the row.
         """
         slow = self._under_way()
         if slow is None or slow.delivers is None:
             return
-        for record in orjson.loads(slow.delivers.body):
-            self._change(number=version_of(record).number)
-        for _ in range(2):
+        for _ in range(3):
+            if self.world.may_fold(slow.delivers):
+                break
+            for record in orjson.loads(slow.delivers.body):
+                self._change(number=version_of(record).number)
             self._run("tick", self._tick)
         tick = self._start("tick", self._tick)
         for gate in ("versions replace done", "chunks query done"):
@@ -293,12 +296,29 @@ class History:
             if not actor.is_over:
                 self._finish(actor)
 
+    def _visible(self) -> list[Message]:
+        """Return messages that can be received; where there are none, a tick sends some."""
+        queue = self.world.queue
+        for pause in (0.0, LEASE):  # a tick that was killed leaves its lease
+            if queue.messages:
+                break
+            self._stage.advance(pause)
+            for _ in range(3):
+                self._change()
+            self._run("tick", self._tick)
+        if queue.messages and not queue.visible():
+            soonest = min(message.visible_at for message in queue.messages)
+            self._stage.advance(soonest - self._stage.now)
+        return queue.visible()
+
     def _under_way(self) -> Actor | None:
         """Return who waits for Sentinel's answer; deliver something where nobody does."""
         waiting = [actor for actor in self._stage.actors if actor.at == UNDER_WAY]
-        visible = self.world.queue.visible()
-        if waiting or not visible:
-            return self._rng.choice(waiting) if waiting else None
+        if waiting:
+            return self._rng.choice(waiting)
+        visible = self._visible()
+        if not visible:
+            return None
         actor = self._deliver(self._rng.choice(visible))
         self._stage.play_to(actor, UNDER_WAY)
         return None if actor.is_over else actor

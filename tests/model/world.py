@@ -16,18 +16,18 @@ import orjson
 from common.backoff import Backoff
 from common.clock import Clock
 from common.delivery import LOOK_IS_GOOD_FOR, REQUEST_WITHIN
-from common.envelope import decode_envelope
+from common.envelope import Envelope, decode_envelope
 from common.errors import ConflictError, GapError, UnavailableError
 from common.identity import TokenSource
 from common.ledger import Ledger, open_ledger
 from common.ledger.chunks import Chunk, chunk_of
-from common.ledger.partitions import partition_of
+from common.ledger.partitions import HEAD_KEY, partition_of
 from common.ledger.problems import Problems
 from common.ledger.rejections import RejectedBy
 from common.ledger.runs import Folded
 from common.ledger.sends import Sends
 from common.ledger.slots import Slots
-from common.ledger.states import Letter
+from common.ledger.states import CLOSED_RUNS, Letter
 from common.ledger.tables import Row
 from common.queues import MAX_PEEKED
 from consumer.poison import PoisonKeeper, handle_poison
@@ -465,6 +465,14 @@ class World:
         allowed = {version_of(records[index]) for index in chunk.to_send if index in records}
         wrong = [version for version in versions if version not in allowed]
         return f"{envelope.name} was sent with {wrong}, which are void or settled" if wrong else ""
+
+    def may_fold(self, envelope: Envelope) -> bool:
+        """Whether the row of a message is settled and its run closed, by the judge's own look."""
+        row, _ = self.tables.peek("chunks", partition_of(envelope.run_id), envelope.key)
+        head, _ = self.tables.peek("chunks", partition_of(envelope.run_id), HEAD_KEY)
+        if row is None or head is None:
+            return True
+        return chunk_of(row).is_settled and head.data["state"] in CLOSED_RUNS
 
     def move(self) -> None:
         """Set the app for another workspace; who is at work goes on with the one before."""
