@@ -196,9 +196,10 @@ def test_killed_host_loses_nothing(world: World, eventually: Eventually) -> None
     world.start(queue_lease=LEASE)
     eventually(lambda: world.queue_length() == 0)
     starts, ends = world.journal("start"), world.journal("end")
-    assert [start["count"] for start in starts] == [1, 2]
-    assert starts[0]["pid"] != starts[1]["pid"]
-    assert len(ends) == 1
+    # More than twice where a busy machine kept a host from renewing its lease.
+    assert [start["count"] for start in starts] == list(range(1, len(starts) + 1))
+    _, alive = dict.fromkeys(start["pid"] for start in starts)
+    assert 0 < len(ends) <= sum(start["pid"] == alive for start in starts)
 
 
 def test_poison_queue_never_dead_letters(world: World, eventually: Eventually) -> None:

@@ -236,7 +236,7 @@ def test_a_lost_lease_is_not_renewed_again(
         )
     )
     host = start(queue_lease=2)
-    eventually(lambda: len(broken_world.journal("start")) == 2)
+    eventually(lambda: len(broken_world.journal("start")) >= 2)  # a late renewal loses it, too
     broken_world.release()
     eventually(lambda: broken_world.queue_length() == 0)
     assert lost.hits == 1

@@ -15,6 +15,7 @@ from common.ledger.arrivals import RunArrival
 from common.ledger.samples import OF_A_RUN
 from local.functions_host.process import PROJECT_ROOT, HostProcess
 from local.services.feed import SyntheticFeed
+from tests.patience import PATIENCE
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.versions import feed_of, version
 from tests.scenarios.world import CONSUMER, PRODUCER, World
@@ -61,7 +62,7 @@ def test_all_arrive_before_and_after_the_fold(new_world: NewWorld) -> None:
         env={**os.environ, **world.cloud.app_settings()},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     ).stdout
     assert f"{OF_A_RUN} of {OF_A_RUN}, median" in shown

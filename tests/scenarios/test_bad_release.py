@@ -50,4 +50,4 @@ def test_what_is_refused_without_exception_is_kept_on_the_queue(
     end()
     world.deliver_all()
     assert_conserved(world)
-    until(lambda: world.problems.open() == [], "the problem is closed")
+    world.wait_until_calm()

@@ -74,5 +74,6 @@ def test_a_laptop_finds_and_repairs_what_is_wrong(new_world: NewWorld) -> None:
     assert "replayed" in done.stdout
     world.deliver_all()
     assert_conserved(world)
+    world.wait_until_healthy()
     assert reader("status").returncode == 0
     assert "ann: poison replay" in reader("acts").stdout

@@ -1,6 +1,5 @@
 """Lumen refuses the API key: an operator is needed, and health says so at once."""
 
-from common.health import Verdict, judge_health
 from common.ledger.problems import ProblemKind
 from common.ledger.states import RunState
 from local.services.faults import Answer, Fault
@@ -20,7 +19,7 @@ def test_a_refused_key_shows_at_once_and_ends_when_lumen_answers(new_world: NewW
     host = world.cloud.start_host()
     run = world.sync(host)
     world.deliver_all()
-    assert judge_health(world.view()).verdict is Verdict.HEALTHY
+    world.wait_until_healthy()
 
     ticks = host.log_text().count("Executed 'Functions.lumen_sync'")
     refusal = world.cloud.lumen.inject(
@@ -41,6 +40,6 @@ def test_a_refused_key_shows_at_once_and_ends_when_lumen_answers(new_world: NewW
     refusal.remove()
     world.sync(host)
     world.deliver_all()
+    world.wait_until_healthy()
     assert world.problem_is_over(ProblemKind.LUMEN_ACCESS)
-    assert judge_health(world.view()).verdict is Verdict.HEALTHY
     assert_conserved(world, also=MORE)

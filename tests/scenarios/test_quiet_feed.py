@@ -27,6 +27,6 @@ def test_a_bad_record_of_a_quiet_feed_waits_and_is_no_outage(new_world: NewWorld
     (kept,) = world.ledger.rejections.of_run(run.run_id)
     assert kept.indicator_id == id_of(BAD)
     assert not world.poison()
-    assert world.problems.open() == []
+    world.wait_until_calm()
     assert set(world.cloud.sentinel.accepted) >= {id_of(number) for number in GOOD}
     assert [fate.balanced for fate in world.fates()] == [True] * len(world.fates())

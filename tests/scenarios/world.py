@@ -18,6 +18,7 @@ from azure.storage.queue import QueueClient
 
 from common.clock import SystemClock
 from common.envelope import decode_envelope, encode_envelope
+from common.health import Verdict, judge_health
 from common.ledger import Ledger, open_ledger
 from common.ledger.arrivals import ArrivalBook
 from common.ledger.chunks import Chunk
@@ -136,6 +137,22 @@ class World:
         """Whether there was such a problem and it has ended."""
         kinds = {problem.kind for problem in self.problems.ended()}
         return kind in kinds and self.problem(kind) is None
+
+    def wait_until_calm(self) -> None:
+        """Wait until no problem is open.
+
+        A call that should end one may fail on a busy machine; the next success, or the problem's
+        own end, makes up for it. So this is never asserted right after a delivery.
+        """
+        until(lambda: not self.problems.open(), "no problem is open")
+
+    def wait_until_healthy(self) -> None:
+        """Wait until an operator sees a healthy feed."""
+
+        def is_healthy() -> bool:
+            return judge_health(self.view()).verdict is Verdict.HEALTHY
+
+        until(is_healthy, "the feed is healthy")
 
     def view(self) -> View:
         """What an operator sees."""
