@@ -12,6 +12,8 @@ QUICK_TO_NOTICE = (
     "a tick takes over before it goes on",
     "a failure counts behind an acceptance",
     "a part names its records",
+    "the smallest message answers for a record",
+    "rows are removed as they were read",
 )
 """Rules whose absence shows soon. The others take rarer histories: `make model ARGS=--rules` looks
 for them."""
