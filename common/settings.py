@@ -1,9 +1,9 @@
 """Every setting of the pipeline: name, meaning, default, check.
 
-All faults are reported in one error, each with the setting's name, what is wrong and the remedy;
-a secret's value is never shown, not even in a `repr`, whatever setting it was pasted into: an
-error shows a value only if it is short and looks like a value of that setting. Nothing is read at
-import: call `read_settings` on the first invocation.
+One error reports all faults, each with the setting's name, what is wrong and the remedy. A secret
+is never shown, not even in a `repr`. It may have been pasted into another setting, so an error
+shows a value only if it is short and looks like a value of that setting. Nothing is read at import:
+call `read_settings` on the first invocation.
 """
 
 import os
@@ -35,7 +35,7 @@ _UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A value that must never be shown; `reveal()` where it is used, nowhere else."""
+    """A value that must never be shown. Call `reveal()` only where the value is used."""
 
     _value: str = field(repr=False)
 
@@ -51,7 +51,7 @@ class Secret:
 
 
 class StorageSignIn(StrEnum):
-    """Who asks for the storage by its endpoints: the app's identity, or who did `az login`."""
+    """Who signs in to the storage's endpoints: the app's identity, or the user of `az login`."""
 
     MANAGED_IDENTITY = "managedidentity"
     AZURE_CLI = "azurecli"
@@ -69,19 +69,19 @@ class StorageSettings:
 
 
 class _Fault(ValueError):
-    """A fault of one value, with the remedy; never the value of a secret."""
+    """A fault of one value, with the remedy; the text never shows a secret."""
 
 
 def _secret(value: str) -> Secret:
     if not re.fullmatch(r"[!-~]+", value):
-        raise _Fault(  # a header cannot carry it, and the error that says so would show it
+        raise _Fault(  # an HTTP header cannot carry it, and the HTTP client's error would show it
             "holds a blank, a line break or a letter outside ASCII; copy the bare value again"
         )
     return Secret(value)
 
 
 _GUID: Final = re.compile(r"\{?([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\}?")
-"""With its dashes: 32 digits without them may be a key."""
+"""The dashes are required: 32 digits without them may be a key."""
 
 
 def _guid(value: str) -> str:
@@ -98,7 +98,7 @@ def _is_address(value: str, *, schemes: frozenset[str]) -> bool:
         url = urlsplit(value)
         host = (url.hostname or "").removesuffix(".")
         port = url.port
-    except ValueError:  # a host or port that no one can write: brackets, look-alike letters
+    except ValueError:  # no valid host or port: brackets, look-alike letters
         return False
     checks = (
         url.scheme in schemes,
@@ -115,7 +115,7 @@ _NUMBER: Final = re.compile(r"[-+]?\d{1,9}(\.\d{0,6})?")
 _EXPRESSION: Final = re.compile(
     r"(?=\S+(\s+\S+){3,6}\Z)([*/,\s-]|(?<!\w)(\d{1,2}|[A-Za-z]{3})(?!\w))+"
 )
-"""The form of a value meant for a setting; a value of another form may be a secret."""
+"""The four forms of values that an error may show; a value of another form may be a secret."""
 
 
 def _redacted(value: str, alphabet: re.Pattern[str]) -> str:
@@ -174,7 +174,7 @@ _SCHEDULE: Final = re.compile(rf"(?:{_TIMES}\s+){{4}}{_NAMES}\s+{_NAMES}")
 def _schedule(value: str) -> str:
     if not _SCHEDULE.fullmatch(value):
         raise _Fault(
-            f"{_redacted(value, _EXPRESSION)} has not the six fields of an NCRONTAB expression "
+            f"{_redacted(value, _EXPRESSION)} does not have the six fields of NCRONTAB "
             f"(second minute hour day month weekday); for every 15 minutes: {DEFAULT_SCHEDULE!r}"
         )
     return value
@@ -201,7 +201,7 @@ def _setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The validated settings; docs/settings.md has the same table in words."""
+    """The validated settings; docs/settings.md lists them, too."""
 
     lumen_api_key: Secret = _setting(
         "LUMEN_API_KEY", _secret, "Lumen Defender Threat Feed API key, bare"
@@ -246,7 +246,7 @@ class Settings:
     lumen_poll_interval: float = _setting(
         "LUMEN_POLL_INTERVAL",
         _number(0.01, 300),
-        "Seconds between two looks at a running query",
+        "Seconds between two polls of a running query",
         default="5",
     )
     lumen_poll_timeout: float = _setting(
@@ -258,13 +258,13 @@ class Settings:
     max_pages: int = _setting(
         "MAX_PAGES",
         _integer(1, 1_000_000),
-        "Most pages fetched in one tick; the next one goes on",
+        "Most pages fetched in one tick; the next tick continues",
         default="1000",
     )
     chunk_size: int = _setting(
         "CHUNK_SIZE",
         _integer(1, MAX_OBJECTS_PER_REQUEST),
-        "Indicators a chunk, so a request to Sentinel (1-100)",
+        "Indicators per chunk, and so per request to Sentinel (1-100)",
         default=str(MAX_OBJECTS_PER_REQUEST),
     )
     max_retries: int = _setting(
@@ -301,20 +301,20 @@ class Settings:
     reupload_after_days: int = _setting(
         "REUPLOAD_AFTER_DAYS",
         _integer(0, 3650),
-        "Days after which an unchanged indicator is sent again; 0: never, as Sentinel republishes "
-        "what it holds by itself",
+        "Days after which an unchanged indicator is sent again; 0: never, because Sentinel "
+        "itself republishes what it holds",
         default="0",
     )
     known_for_days: int = _setting(
         "KNOWN_FOR_DAYS",
         _integer(1, 3650),
-        "Days for which the version of an indicator is known at least, after it was settled",
+        "Days for which a version of an indicator stays known, at least, after it was settled",
         default="90",
     )
     known_max: int = _setting(
         "KNOWN_MAX",
         _integer(1000, 100_000_000),
-        "Most versions that are known; beyond it those that end first are forgotten",
+        "Most versions that are known; beyond this, those whose time ends first are forgotten",
         default="10000000",
     )
     send_unknown_revoked: bool = _setting(
@@ -327,8 +327,8 @@ class Settings:
     deferral_delay: float = _setting(
         "DEFERRAL_DELAY",
         _number(0.1, 3600),
-        "Seconds before a deferred chunk is tried again; doubles up to 15 times this while an "
-        "operator is needed, else up to 60 times",
+        "Seconds before a deferred chunk is tried again; doubles each time, to at most 15 times "
+        "this value while an operator is needed, else 60 times",
         default="60",
     )
     template_version: str | None = _setting(
@@ -462,7 +462,7 @@ def is_unresolved(value: str) -> bool:
 
 
 def read_destination(environ: Mapping[str, str] | None = None) -> str:
-    """Return the present workspace; empty where the settings do not say: the rest works."""
+    """Return the destination that the settings name; empty if they are missing or wrong."""
     try:
         return destination_of(
             read_setting("SENTINEL_BASE_URL", environ), read_setting("WORKSPACE_ID", environ)
@@ -472,10 +472,10 @@ def read_destination(environ: Mapping[str, str] | None = None) -> str:
 
 
 def schedule_for_trigger(environ: Mapping[str, str] | None = None) -> str:
-    """Return the schedule that the timer is made with, when importing: the default for a wrong one.
+    """Return the schedule for the timer trigger, at import; the default if the setting is wrong.
 
-    The run that starts then says what is wrong. The host would show the value instead, which may
-    be a secret in the wrong setting, and would have no timer.
+    The run that starts by the default reports the fault. With the wrong value the host would start
+    no timer, and would show the value, which may be a secret in the wrong setting.
     """
     try:
         return str(read_setting("LUMEN_SCHEDULE", environ))
@@ -491,10 +491,10 @@ def read_storage_settings(
     With `queues_only` a fault of the tables' endpoint is ignored: a message can still be kept safe
     on the queue.
 
-    `PipelineStorage` holds a connection string, or `PipelineStorage__queueServiceUri`,
+    Either `PipelineStorage` holds a connection string, or `PipelineStorage__queueServiceUri`,
     `__tableServiceUri`, `__credential` (`managedidentity`) and `__clientId` describe an
-    identity-based connection: the names that the Functions host reads too. `azurecli` as the
-    credential is for operators, and nothing that the host knows. Empty values count as unset.
+    identity-based connection. The Functions host reads the same names. The credential `azurecli` is
+    for operators; the host does not know it. Empty values count as unset.
     """
     environ = os.environ if environ is None else environ
     prefix = STORAGE_CONNECTION + "__"
@@ -512,7 +512,7 @@ def read_storage_settings(
 def _identity_based(
     environ: Mapping[str, str], *, queue: str, table: str, queues_only: bool
 ) -> StorageSettings:
-    """Return storage by its two addresses, and who signs in; raises `SettingsError`."""
+    """Return storage settings of two addresses and a sign-in; raises `SettingsError`."""
     prefix = STORAGE_CONNECTION + "__"
     endpoints = {"queueServiceUri": queue} | ({} if queues_only else {"tableServiceUri": table})
     faults = [  # the value is not shown: it may be a connection string, or have a SAS

@@ -2,9 +2,9 @@
 
 Returning acknowledges the message. Raising means a bug, a crash, or an unreachable queue; the host
 counts it. A failure that is not the message's fault defers it: a delayed copy is enqueued first,
-then this delivery is acknowledged. The parts of a split chunk are enqueued in the same order. A
-crash between the two steps leaves duplicates. They do no harm: each delivery reads the chunk's row
-right before its request, and sends no settled record.
+then this delivery is acknowledged. The parts of a split chunk, too, are enqueued before the
+acknowledgement. A crash between the two steps leaves duplicates. They do no harm: each delivery
+reads the chunk's row right before its request, and sends no settled record.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ from consumer.split import is_flawed, objects_of, part_of
 NOT_THE_RECORDS: Final = "the body does not hold the records that the envelope counts"
 
 LOOKS: Final = 2
-"""Looks at a row for one request."""
+"""Most looks at a row for one request."""
 
 _OUR_TROUBLE = (TryLaterError, HaltError)
 
@@ -113,7 +113,7 @@ class Deliverer:
         self._clock = clock
         self._refused_in_a_row = 0
         self._refused_at = 0
-        """The acceptance number at these refusals: another one ends the row."""
+        """The acceptance number at these refusals; when it changes, the count starts again."""
         self._failing: set[str] = set()
         """The messages that failed since the last acceptance, two at most."""
         self._failing_at = 0
@@ -142,7 +142,7 @@ class Deliverer:
                 self._deliver(envelope, message)
             except _OUR_TROUBLE as error:
                 # No slot, no token, no row, or the outcome was not recorded: Sentinel did not fail,
-                # so nothing counts. The message waits on the queue, with this reason.
+                # so this is no attempt. The message waits on the queue, with this reason.
                 self._deferrer.defer(envelope, defer_for_operator(envelope, str(error)))
 
     def _deliver(self, envelope: Envelope, message: str) -> None:
@@ -151,7 +151,7 @@ class Deliverer:
             self._deferrer.hold(envelope, pause)
             return
         if not self._pacer.is_on_time(envelope.slot):
-            look = self._look(envelope)  # nothing to send: take no slot
+            look = self._look(envelope)  # if there is nothing to send, take no slot
             if not isinstance(look, Sendable):
                 self._record_unsent(look, envelope)
                 return
@@ -190,7 +190,7 @@ class Deliverer:
             case _:
                 return found
         with suppress(*_OUR_TROUBLE):
-            # A slot far away is not waited for here: waiting is billed, the queue waits for free.
+            # Only a near slot: waiting here is billed, waiting on the queue is free.
             if self._pacer.near_permit() is not None:
                 return self._send(envelope, token)
         return found
@@ -282,7 +282,7 @@ class Deliverer:
                 self._problems.raise_problem(kind, reason_of(answer), no_try_for=wait)
 
     def _is_throttled_on(self, envelope: Envelope, wait: timedelta) -> bool:
-        """Whether all requests have been throttled for minutes, or will be for its `wait`."""
+        """Whether all requests have been throttled for minutes, or must `wait` for minutes."""
         now, last = self._clock.now(), self._problems.last_success()
         first = self._throttled_at
         if first is None or (last is not None and last >= first):
@@ -294,7 +294,7 @@ class Deliverer:
         return last is None or now - last >= THROTTLED_FOR
 
     def _fails_alone(self, name: str) -> bool:
-        """Whether no other message failed on this instance since the last acceptance anywhere."""
+        """Whether no other message failed on this instance since any instance had an acceptance."""
         number = self._acceptance.read().number
         if number != self._failing_at:
             self._failing_at, self._failing = number, set()
@@ -305,13 +305,13 @@ class Deliverer:
     def _decide(
         self, found: Exchange, envelope: Envelope, mark: Mark | None
     ) -> tuple[Outcome, Envelope]:
-        """Return what follows, and the envelope with the acceptance number of a failure.
+        """Return the outcome, and the envelope with the acceptance number of a failure.
 
-        The number read before the request is compared; the number read after the answer is stored.
-        So an acceptance between the two counts as lying between two failures. The stored number
-        stays until a failure counts. Refusals and other failures do not prove each other: when the
-        kind changes, the comparison starts again. A refused message of many may also be split by a
-        grant.
+        A failure stores the number read after its answer. A later failure compares it with the
+        number read before its own request, and counts if enough was accepted in between. The stored
+        number stays until a failure counts. Refusals and other failures do not prove each other:
+        when the kind changes, the comparison starts again. A refused message of many records may
+        also be split by a grant (`Acceptance.may_split`).
         """
         answer, sent = found.answer, found.look.indexes
         if isinstance(answer, Refused) and is_flawed(envelope):
@@ -337,12 +337,12 @@ class Deliverer:
             accepted_since = mark.number >= failed + ENOUGH_RAISES
             failed = None if accepted_since else min(failed, mark.number)
         if failed is None:
-            with suppress(*_OUR_TROUBLE):  # without a number it is not counted
+            with suppress(*_OUR_TROUBLE):  # without a stored number no later failure counts
                 failed = self._acceptance.read().number
         return accepted_since, replace(envelope, failed=failed, refused=refused)
 
     def _is_granted(self) -> bool:
-        """Whether a message of many may be split although no acceptance proves it at fault."""
+        """Whether a message of many records may be split without a proof that it is at fault."""
         with suppress(*_OUR_TROUBLE):
             return self._acceptance.may_split()
         return False
@@ -355,14 +355,14 @@ class Deliverer:
     def _end_of(self, envelope: Envelope) -> None:
         """End the problems of this one message: it has an outcome now.
 
-        An acceptance ends a problem only if its request was sent after the problem was raised.
+        `note_success` does not suffice: it ends only problems raised before the accepted request.
         """
         if envelope.refused or envelope.failed is not None:
             with suppress(*_OUR_TROUBLE):
                 self._problems.end(OF_ONE_MESSAGE, subject=envelope.message_name)
 
     def _record_unsent(self, look: Settled | NotNow, envelope: Envelope) -> None:
-        """Record that there was nothing to send, or nothing yet."""
+        """Record that there is nothing to send, or that nothing may be sent yet."""
         if isinstance(look, NotNow):
             self._deferrer.defer(envelope, defer_for_operator(envelope, look.reason))
             return
@@ -389,7 +389,7 @@ class Deliverer:
         """Put parts on the queue, each at a slot ahead of the backlog where one is free.
 
         The letters are written first, because each part gets an answer of its own. If it dies
-        halfway: the message is split again; the duplicates end when their records have letters.
+        halfway: the message is split again; the duplicates end when their records are settled.
         """
         if look.chunk is not None:
             self._ledger.chunks.record_split(look.chunk, parts)

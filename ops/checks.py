@@ -1,8 +1,8 @@
 """The doctor's checks: settings, storage, Entra, Sentinel, its workspace, Lumen, clock, versions.
 
-Each check is a function of the border, behind which everything foreign is; it returns lines and
-never a secret. Checks change nothing but one send slot, and one row that is written and removed
-again to test the right to write.
+Each check is a function of the `Border`, which gives access to everything outside the process. It
+returns lines, which never show a secret. Checks change two things only: they take one send slot,
+and they write and remove one row, to test the permission to write.
 """
 
 import base64
@@ -68,7 +68,7 @@ ASKING: Final = "asking the workspace"
 REPUBLISHED: Final = "republished rows"
 
 CYCLE: Final = timedelta(days=10)
-"""Sentinel writes what is valid again every 7 to 10 days
+"""Every 7 to 10 days Sentinel republishes the indicators that are still valid
 (learn.microsoft.com/azure/sentinel/work-with-stix-objects-indicators, read 2026-11-29)."""
 
 NO_SUCH_QUERY: Final = "doctor-asks-for-a-query-that-does-not-exist"
@@ -89,12 +89,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Border:
-    """Everything foreign that a check may use.
+    """Everything outside the process that a check may use.
 
     `ask` sends one request; it raises `requests.exceptions.SSLError` if TLS fails, and
-    `UnavailableError` without an answer. `resolve` returns the addresses of a host's name and
-    raises `OSError`. `token` returns a token for Sentinel. `workspace` opens the one that `environ`
-    names, and raises `SettingsError`.
+    `UnavailableError` without an answer. `resolve` returns the addresses of a host's name; it
+    raises `OSError` if there are none. `token` returns a token for Sentinel. `workspace` opens the
+    workspace that `environ` names; it raises `SettingsError` if the settings are wrong.
     """
 
     environ: Mapping[str, str]
@@ -118,7 +118,7 @@ class Border:
 
 
 def checks(border: Border) -> list[Check]:
-    """Return all checks, in the order in which their lines are read."""
+    """Return all checks, in the order in which their lines are shown."""
     named: dict[str, Callable[[Border], Sequence[Line]]] = {
         "seen from": seen_from,
         "settings": settings,
@@ -169,7 +169,7 @@ def settings(border: Border) -> list[Line]:
 
 
 def _together(border: Border, alone: Sequence[Line]) -> Iterator[Line]:
-    """Yield faults of settings in combination; each in `alone` is right by itself."""
+    """Yield faults of settings in combination, if each by itself (`alone`) is right."""
     if all(line.state is State.OK for line in alone):
         try:
             read_settings(border.environ)
@@ -208,7 +208,7 @@ def storage_settings(border: Border) -> list[Line]:
 
 
 def storage_names(border: Border) -> list[Line]:
-    """Say which addresses the storage's names have; private ones belong to an endpoint."""
+    """Say to which addresses the storage's names resolve; private ones mean private endpoints."""
     storage = border.storage
     if storage.connection_string is not None:
         return [not_asked("storage names", "a connection string names no private endpoint")]
@@ -217,7 +217,7 @@ def storage_names(border: Border) -> list[Line]:
 
 
 def _name(border: Border, name: str, url: str) -> Line:
-    """Look one host up."""
+    """Look up one host."""
     host = urlsplit(url).hostname or ""
     try:
         addresses = border.resolve(host)
@@ -242,7 +242,7 @@ def queues(border: Border) -> list[Line]:
 
 
 def _each(asked: Mapping[str, Callable[[], str]], *, role: str) -> Iterator[Line]:
-    """Ask one after the other; yield a line each. Without an answer the rest is not asked."""
+    """Ask one after the other; yield a line each. After one without an answer, ask no more."""
     is_away = False
     for name, ask in asked.items():
         if is_away:
@@ -260,7 +260,7 @@ def _each(asked: Mapping[str, Callable[[], str]], *, role: str) -> Iterator[Line
 
 
 def tables(border: Border) -> list[Line]:
-    """Read from each table; write and remove a row in one, to test the right to write."""
+    """Read from each table; write and remove a row in one, to test the permission to write."""
     source = border.tables(border.storage)
 
     def read(table_name: str) -> str:
@@ -311,7 +311,7 @@ def entra_and_sentinel(border: Border) -> list[Line]:
 
 
 def _remedy_of(error: PipelineError) -> str:
-    """Return what follows the colon of an error's text, which is what to do."""
+    """Return the remedy in an error's text: what follows the first colon."""
     return str(error).partition(": ")[2] or "check Entra's settings"
 
 
@@ -319,9 +319,9 @@ def _audience(token: str, audience: str) -> Line:
     """Compare the audience in a token with the one that was asked for."""
     claims = _claims(token)
     if claims is None:
-        return ok("token", "given; what is in it cannot be read")
+        return ok("token", "given, but its content cannot be read")
     given = str(claims.get("aud", "")).rstrip("/")
-    # Either its address or, in newer tokens, an application id, which says nothing here.
+    # An address or, in newer tokens, an application id, which cannot be compared with `audience`.
     if urlsplit(given).scheme and given != audience:
         remedy = "set SENTINEL_AUDIENCE to the one of your cloud, or unset it"
         return problem("token", f"for the audience {given}, not {audience}", remedy)
@@ -367,7 +367,7 @@ def _upload_line(name: str, status: int) -> Line:
         case _ if status in {400, 422} or 200 <= status <= 299:  # noqa: PLR2004 - HTTP statuses
             return ok(name, f"permitted ({status} to an upload without indicators)")
         case 401:
-            remedy = "check TENANT_ID and SENTINEL_AUDIENCE: the workspace is in another tenant?"
+            remedy = "check TENANT_ID and SENTINEL_AUDIENCE: is the workspace in another tenant?"
             return problem(name, "Sentinel does not accept the token (401)", remedy)
         case 403:
             remedy = "give the application the role Microsoft Sentinel Contributor on the workspace"
@@ -376,14 +376,14 @@ def _upload_line(name: str, status: int) -> Line:
             remedy = "correct WORKSPACE_ID, or SENTINEL_BASE_URL for another cloud"
             return problem(name, "Sentinel does not know the workspace (404)", remedy)
         case 429:
-            remedy = "nothing if it passes; else another program uploads with this identity"
+            remedy = "nothing if it passes; else look for another program with this identity"
             return problem(name, "Sentinel asks to slow down (429)", remedy)
         case _:
             return problem(name, f"Sentinel answered {status}", "check Azure's service health")
 
 
 def asking(border: Border) -> list[Line]:
-    """Ask the workspace how much of it Sentinel has written again by itself."""
+    """Ask the workspace how many of its rows Sentinel has republished by itself."""
     if not border.setting("ARRIVAL_CHECK"):
         why = "ARRIVAL_CHECK is false"
         return [not_asked(ASKING, why), not_asked(REPUBLISHED, why)]
@@ -409,23 +409,24 @@ def asking(border: Border) -> list[Line]:
 def republished(*, recent: int, again: int, older: int, reupload_after: int) -> Line:
     """Say what the share of republished rows means for `REUPLOAD_AFTER_DAYS`. Pure.
 
-    Of the last 10 days: `recent` rows, `again` of them republished by Sentinel. `older` rows are of
-    the 10 days before, and of what was still valid then: they must have been written again.
+    `recent` is the number of rows of the last 10 days; Sentinel republished `again` of them.
+    `older` is the number of rows of the 10 days before whose indicators were still valid 10 days
+    ago: Sentinel must have republished these.
     """
     name = REPUBLISHED
     if again:
         share = f"{again:,} of {recent:,} rows of ten days ({again / recent:.0%})"
         may = "may stay 0" if reupload_after == 0 else "may be 0, which saves requests"
-        return ok(name, f"{share} are Sentinel's own repetition: REUPLOAD_AFTER_DAYS {may}")
+        return ok(name, f"{share} were republished by Sentinel: REUPLOAD_AFTER_DAYS {may}")
     if reupload_after:
         return ok(name, f"none in ten days; indicators are sent again after {reupload_after} days")
     if not older:
-        return ok(name, "none in ten days, and no older row could be repeated: too early to say")
+        return ok(name, "none in ten days, and no older row to republish: too early to say")
     remedy = (
         "set REUPLOAD_AFTER_DAYS to 7, so that rules with a look-back of 14 days find them; a "
         "transformation of the table that drops LastUpdateMethod looks the same"
     )
-    text = f"none in ten days, though {older:,} older rows were valid: Sentinel repeats nothing"
+    text = f"none in ten days, though {older:,} older rows were valid: Sentinel republishes nothing"
     return problem(name, text, remedy)
 
 
@@ -441,7 +442,7 @@ def _slot(border: Border) -> str:
     free = slots.next_free()
     if free is not None and free - now > SLOT_WITHIN:
         wait = (free - now).total_seconds()
-        return f"chunks wait for the send slots of the next {wait:.0f} s: their lines say it"
+        return f"chunks hold the send slots of the next {wait:.0f} s: see their log lines instead"
     taken = slots.reserve(1).slot(0)
     border.clock.sleep(max(0.0, (taken - border.clock.now()).total_seconds()))
     return ""
@@ -455,7 +456,7 @@ def lumen(border: Border) -> list[Line]:
     try:
         reply = border.ask("GET", url, headers={"Authorization": key.reveal()})
     except requests.exceptions.SSLError:
-        remedy = "check the CA bundle (REQUESTS_CA_BUNDLE), proxies, and that no device breaks TLS"
+        remedy = "check the CA bundle (REQUESTS_CA_BUNDLE) and proxies; no device may inspect TLS"
         return [
             named,
             problem("TLS to Lumen", "Lumen's certificate is not trusted", remedy),

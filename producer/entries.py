@@ -26,7 +26,11 @@ _MODIFIED_MASK: Final = np.uint64((1 << 48) - 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """How long an entry is kept, in days: after its entry, after its end, or without an end."""
+    """How many days an entry is kept.
+
+    At least `known_for` after it was entered. Also at least `behind_end` after the indicator's end;
+    if it has no end, at least `without_end` after it was entered.
+    """
 
     known_for: int = 90
     behind_end: int = 7
@@ -63,12 +67,15 @@ class Entries:
         return Entries(**{name: getattr(self, name)[chosen] for name in _COLUMNS})
 
     def alive(self, today: int) -> "Entries":
-        """Return the entries that have not ended."""
+        """Return the entries that are still to be kept `today`."""
         lives = (self.kept & LAST_DAY) >= today
         return self if lives.all() else self.take(lives)
 
     def ends_late(self, count: int, *, today: int) -> NDArray[np.bool_]:
-        """Return which entries stay if the `count` that end first are dropped, none of today."""
+        """Return which entries stay if the `count` that end first are dropped.
+
+        Entries of today and yesterday always stay, so fewer may be dropped.
+        """
         # Calendar days: what was entered late yesterday may be younger than a day.
         until = np.where(self.entered >= today - 1, np.uint16(LAST_DAY), self.kept & LAST_DAY)
         stays = np.ones(len(self), dtype=bool)
@@ -96,7 +103,7 @@ def unpack_entries(packed: bytes) -> Entries:
     """Return the entries that `pack` packed; raises `ValueError` if they are truncated."""
     count, odd = divmod(len(packed), ENTRY_BYTES)
     if odd:
-        raise ValueError("packed entries are cut")
+        raise ValueError("packed entries are truncated")
     modified = np.zeros((count, 8), dtype=np.uint8)
     modified[:, :6] = np.frombuffer(packed, np.uint8, count * 6, count * 16).reshape(-1, 6)
     return Entries(
@@ -114,7 +121,7 @@ def no_entries() -> Entries:
 
 
 def concatenate(parts: Sequence[Entries]) -> Entries:
-    """Return the entries of `parts`, whose ids follow each other in order."""
+    """Return the entries of `parts`, whose ids ascend from part to part."""
     if len(parts) == 1:
         return parts[0]
     parts = parts or [no_entries()]
@@ -124,7 +131,7 @@ def concatenate(parts: Sequence[Entries]) -> Entries:
 
 
 def gather(parts: Iterable[Entries], *, count: int) -> Entries:
-    """Return the entries of `parts`, whose ids follow each other in order; `count` at most.
+    """Return the entries of `parts`, whose ids ascend from part to part; at most `count`.
 
     Each part is freed at once, so an index of ten million is in memory once, not twice.
     """
@@ -163,7 +170,7 @@ def _merged(older: Entries, newer: Entries) -> Entries:
         older.fingerprints[at] == newer.fingerprints[in_both]
     )
     kept = newer.kept[in_both]
-    # Void only as long as all entries of the version are: one row that stands makes it known.
+    # A version is void only if all its entries are: one row that is not void makes it known.
     kept[is_equal & ((older.kept[at] & VOID) == 0)] &= np.uint16(LAST_DAY)
     wins = newer.modified[in_both] >= older.modified[at]
     winners, at = in_both[wins], at[wins]
@@ -185,7 +192,7 @@ def _merged(older: Entries, newer: Entries) -> Entries:
 
 
 def _newest(entries: Entries) -> Entries:
-    """The same for entries in any order; later entries win ties."""
+    """Do as `newest` does, for entries in any order; later entries win ties."""
     if not len(entries):
         return entries
     order = np.lexsort((entries.modified, entries.ids))  # stable: later ones stay behind
@@ -232,7 +239,7 @@ class RowRecords:
     ends_on: Halves
     is_answered: NDArray[np.bool_]
     is_void: NDArray[np.bool_]
-    """Void, and Sentinel gave no answer to it."""
+    """Its row is void, and Sentinel gave no answer to it."""
     is_on_its_way: NDArray[np.bool_]
     row: NDArray[np.uint32]
     index: NDArray[np.uint8]
@@ -251,7 +258,7 @@ def row_records(
 ) -> RowRecords:
     """Return the records of chunk rows, oldest first.
 
-    `packed` and `letters` are those of all rows, joined; `counts` and `void` have an item a row.
+    `packed` and `letters` are those of all rows, joined; `counts` and `void` have one item per row.
     """
     raw = np.frombuffer(packed, _RECORD)
     row = np.repeat(np.arange(len(counts), dtype=np.uint32), counts)
@@ -354,10 +361,10 @@ def row_table(rows: Sequence[tuple[str, str]], records: RowRecords) -> RowTable:
 
 
 def foldable(records: RowRecords, candidates: Sequence[bool]) -> list[bool]:
-    """Return which rows may be folded: candidates with no id of an earlier row that stays.
+    """Return which rows may be folded: candidates that share no id with an earlier row that stays.
 
-    Rows are in the order of `records`. A row that stays holds back every later row that shares an
-    id with it.
+    Rows are in the order of `records`. A candidate that is held back stays, too, and so may hold
+    back later rows.
     """
     may = list(candidates)
     if all(may) or not len(records):
@@ -398,7 +405,7 @@ def words(values: Sequence[int]) -> Words:
 
 
 def milliseconds_of_all(texts: Sequence[str]) -> list[int]:
-    """Return `milliseconds_of` each text; much faster if all are usual times."""
+    """Return `milliseconds_of` each text; much faster if all have the usual form."""
     times = _usual_times(texts)
     if times is None:
         return [milliseconds_of(text) for text in texts]
@@ -407,7 +414,7 @@ def milliseconds_of_all(texts: Sequence[str]) -> list[int]:
 
 
 def days_of_all(texts: Sequence[str]) -> list[int]:
-    """Return `day_of` each text; much faster if all are usual times."""
+    """Return `day_of` each text; much faster if all have the usual form."""
     times = _usual_times(texts)
     if times is None:
         return [day_of(text) for text in texts]
@@ -416,7 +423,7 @@ def days_of_all(texts: Sequence[str]) -> list[int]:
 
 
 def _usual_times(texts: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return times in milliseconds since 1970; None if any text has another form, or is no time."""
+    """Return times in milliseconds since 1970; None if any text is not a time in the usual form."""
     lines = "\n".join(texts)
     if lines.count("\n") != len(texts) - 1 or not _USUAL_TIMES(lines):
         return None

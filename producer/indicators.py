@@ -1,9 +1,8 @@
 """Judge one object of Lumen's feed: sent, left out, or invalid. Pure.
 
 An indicator is sent as its canonical JSON: keys sorted, no spaces, whole numbers as integers. The
-same bytes are hashed to its fingerprint and posted to Sentinel, so the fingerprint is of exactly
-the bytes that were sent, and key order and number format do not matter. This module does no I/O and
-knows neither pages nor chunks.
+fingerprint is a hash of exactly the bytes that are posted to Sentinel. So it does not depend on the
+key order and number format of Lumen's answer. This module does no I/O and knows no chunks.
 """
 
 import re
@@ -32,7 +31,7 @@ _INDICATOR_ID = re.compile(r"indicator--[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?\d{1,9}(\.\d*)?\s*")
 _WHOLE_FLOAT = re.compile(rb"\.0[,}\]]")
 _EXACT: Final = 2.0**53
-"""Up to here a float names one integer."""
+"""Up to this number, floats represent every integer exactly."""
 
 TOO_LARGE: Final = "does not fit in a queue message of 64 KiB, even alone and compressed"
 
@@ -49,13 +48,13 @@ class PatternKind(StrEnum):
 
 _KINDS: Final = re.compile(
     r"""
-    '(?:[^'\\]|\\.)*+(?:'|\\?\Z)                           # a string, or what is cut in one
+    '(?:[^'\\]|\\.)*+(?:'|\\?\Z)                           # a string, also one without its end
     | /\*.*?(?:\*/|\Z) | //[^\n]*                            # a comment
     | (?<![\w-])(ipv4-addr|domain-name)\s*+:\s*+(?:value\b|'value')
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""Strings and comments of a pattern are skipped; the rest matches the object path of a comparison
+"""Strings and comments are skipped; the last alternative matches the object path of a comparison
 (docs.oasis-open.org/cti/stix/v2.1, section 9, read 2026-11-28). Blanks may surround the colon."""
 
 
@@ -64,9 +63,10 @@ _ONE_COMPARISON: Final = re.compile(r"\[(ipv4-addr|domain-name):value = '[^'\\]*
 
 
 class Listed(msgspec.Struct, frozen=True, gc=False):
-    """A valid indicator as Lumen lists it, not yet rendered: most are not sent.
+    """A valid indicator as Lumen lists it, without its canonical JSON: most are not sent.
 
-    `passes` the operator's filters or not. `record` is what `render` takes.
+    `passes`: the operator's filters let it pass. `other_kind`: it is neither IPv4 nor domain.
+    `record` is what the canonical JSON is made from.
     """
 
     id: str
@@ -97,8 +97,8 @@ class Indicator(msgspec.Struct, frozen=True, gc=False):
 class LeftOut(Enum):
     """Why a valid indicator is not sent.
 
-    Filtered: nothing is known of it, and the operator does not want it. Unchanged: this version is
-    known. Older: a newer one is.
+    Filtered: no version of it is known, and the filters drop it. Unchanged: this version is known.
+    Older: a newer version is known.
     """
 
     FILTERED = "filtered"
@@ -126,9 +126,9 @@ Verdict = Indicator | LeftOut | Invalid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """The operator's choice: lowest confidence (0-100), and the kinds that are sent.
+    """The operator's choice: the lowest confidence (0-100), and the kinds that are sent.
 
-    `unknown_revoked`: an indicator that is revoked is sent although nothing is known of it.
+    `unknown_revoked`: a revoked indicator passes, too, if no version of it is known.
     """
 
     threshold: int
@@ -199,7 +199,7 @@ def judge_page(
 
 
 class _Page:
-    """The valid indicators of a page, column by column: that halves the time.
+    """The valid indicators of a page, in columns: that takes half the time.
 
     `order` follows the page: for each object an index into the columns, or what is wrong with it.
     """
@@ -224,7 +224,7 @@ class _Page:
         self._rendered = self._render([at for at in places if self.left_out(at) is None])
 
     def left_out(self, at: int) -> LeftOut | None:
-        """Return why one is not sent, if that is known without canonical JSON, the slow part."""
+        """Return why one is left out, if that shows without its canonical JSON, the slow part."""
         version = self.versions[at]
         if version is None:
             return None if self.passes[at] else FILTERED
@@ -235,12 +235,15 @@ class _Page:
         return self._rendered.get(at) or self._render([at])[at]
 
     def supersede(self, at: int, sent: KnownVersion) -> None:
-        """Compare later objects of the same indicator with this one, as it is sent."""
+        """Note `sent`, so that later objects with the same id are compared with it."""
         for later in self._twins.get(at, ()):
             self.versions[later] = sent
 
     def _find_twins(self) -> dict[int, list[int]]:
-        """Return the position of the next object with the same id, for each that has one."""
+        """Return, for each object, the positions of later objects with the same id.
+
+        Empty if all ids differ.
+        """
         places: dict[int, list[int]] = {}
         if len(set(self.id_hashes)) == len(self.id_hashes):
             return {}
@@ -251,7 +254,7 @@ class _Page:
         }
 
     def _render(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
-        """Return some in the form they are sent in, by position; some may be invalid."""
+        """Return the `chosen` in the form they are sent in, by position; some may be invalid."""
         try:
             bodies = [_canonical(self._records[at]) for at in chosen]
         except _NO_JSON:
@@ -269,7 +272,7 @@ class _Page:
         return dict(zip(chosen, rendered, strict=True))
 
     def _render_each(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
-        """Do the same if JSON cannot represent one of them."""
+        """Do what `_render` does, one by one, because JSON cannot represent one of them."""
         rendered: dict[int, Indicator | Invalid] = {}
         for at in chosen:
             record = self._records[at]
@@ -344,7 +347,7 @@ _LEFT_OUT: Final = {
 def examine(record: object, filters: Filters) -> Listed | Invalid:
     """Return one decoded object of a page as an indicator, or why it is not one.
 
-    A missing confidence counts as 0, as STIX leaves it optional. Fractions are cut.
+    A missing confidence counts as 0, because STIX leaves it optional. Decimals are cut off.
     """
     if type(record) is OrdinaryIndicator:
         listed = _examine_in_order([record], filters)
@@ -387,7 +390,7 @@ def refused(indicator: Indicator, reason: str) -> Invalid:
 def canonical_json(record: dict[str, Any]) -> bytes:
     """Return `record` as JSON in UTF-8 with sorted keys and no spaces; 1.0 is written as 1.
 
-    Raises `TypeError` or `ValueError` for other values (lone surrogates, huge numbers).
+    Raises `TypeError` or `ValueError` for what it cannot hold (lone surrogates, huge numbers).
     """
     body = orjson.dumps(record, option=orjson.OPT_SORT_KEYS)
     if _WHOLE_FLOAT.search(body):
@@ -401,14 +404,14 @@ def fingerprint_of(body: bytes) -> int:
 
 
 def _examine_in_order(records: Sequence[Any], filters: Filters) -> list[Listed] | None:
-    """Examine ordinary records that are all valid; None if the general way must decide."""
+    """Examine ordinary records together; None if one may be invalid or has an unusual form."""
     texts: list[Any] = []
     for one in records:
         texts += _CHECKED_TEXTS(one)
     try:
         lines = "\n".join(texts)
         confidences = [_CONFIDENCES[one.confidence] for one in records]
-    except (TypeError, KeyError):  # one is unset, or has an unusual form
+    except (TypeError, KeyError):  # a text is unset, or a confidence has an unusual form
         return None
     if lines.count("\n") != len(texts) - 1 or not _IN_ORDER(lines):
         return None
@@ -449,8 +452,8 @@ _ONE_IN_ORDER: Final = (
     r"\[(?:ipv4-addr|domain-name):value = '[0-9A-Za-z_.-]*+'\]"
 )
 _IN_ORDER: Final = re.compile(rf"{_ONE_IN_ORDER}(?:\n{_ONE_IN_ORDER})*+").fullmatch
-"""Type, id, four texts that are not blank, and a pattern of one comparison, a line each. A text
-with a line break adds a line, so that there are more lines than texts, which shows."""
+"""Type, id, four texts that are not blank, and a pattern of one comparison, a line each. A line
+break within a text shows, because there are then more lines than texts."""
 
 
 def _whole(value: Any) -> Any:
@@ -530,7 +533,7 @@ def _not_carried(error: Exception) -> str:
 
 def _content(record: object) -> bytes:
     """Return the record as JSON; as its Python form if JSON cannot represent it."""
-    # Two libraries, because only one of them writes numbers of any size, at any depth. Sorted, so
+    # Two libraries, because only the second writes numbers of any size, at any depth. Sorted, so
     # that equal records are kept once.
     try:
         return orjson.dumps(record, option=orjson.OPT_SORT_KEYS)

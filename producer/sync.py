@@ -1,11 +1,11 @@
 """One tick of the timer: resume the unfinished run, or else start one, and drain its pages.
 
-Three facts must not be lost. Which run is open is written before Lumen is asked. That Lumen is
-about to be asked is written at most seconds before. Lumen's `cache_id` is written before anything
-waits for the query. A tick first raises the epoch of every open run, so that an earlier tick fails
-at its next write, and makes the rows beyond the checkpoint void. Every exit leaves the run's head
-with a state and a reason; `classify_exit` alone decides what they mean for the next tick. `drain`
-turns pages into messages.
+Three facts must survive a crash. Which run is open: written before Lumen is asked. That Lumen is
+about to be asked: written at most `ASK_WITHIN` seconds before. Lumen's `cache_id`: written before
+anything waits for the query. A tick first raises the epoch of every open run: an earlier tick then
+fails at its next write. It also makes the rows beyond the checkpoint void. Every exit leaves the
+run's head with a state and a reason; after an error, `classify_exit` alone chooses the state.
+`drain` turns pages into messages.
 """
 
 import secrets
@@ -50,14 +50,15 @@ from producer.wishes import WISHES_A_RUN, put_in_front
 
 MAX_STALL: Final = timedelta(hours=24)
 """A run whose checkpoint has not moved for this long is closed as a gap, so that a new query can
-start; how long Lumen's tokens live is not documented."""
+start. How long Lumen's tokens live is not documented."""
 
 MIN_RESUMPTIONS: Final = 3
-"""Resumptions without progress before that, because `LUMEN_SCHEDULE` may be daily, or rarer."""
+"""`MAX_STALL` closes a run only after this many resumptions without progress, because
+`LUMEN_SCHEDULE` may be daily, or rarer."""
 
 NOTHING_LISTED: Final = ""
-"""The page token of a query that listed nothing: there may be wishes to send before its end. No
-token of Lumen's is empty."""
+"""The page token of a query that listed nothing: the run may still have wishes to send. No token of
+Lumen's is empty."""
 
 ASK_WITHIN: Final = 5.0
 """Most seconds between the write that Lumen is about to be asked and each request, by a clock that
@@ -65,7 +66,8 @@ counts suspended time. An instance that stalled for longer writes again; that wr
 tick has overtaken it."""
 
 _RUNS_LOOKED_BACK: Final = 200
-"""Two days of ticks: how far back gaps are compared, to report an outage of Lumen only once."""
+"""How many earlier runs are searched for a gap that already reports an outage of Lumen: two days of
+ticks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,7 @@ def _pause(ledger: Ledger, clock: Clock) -> Pause | None:
 
 
 def classify_exit(error: PipelineError, *, resumable: bool) -> RunState:
-    """Return the state in which a run ends after `error`; `resumable` when Lumen's id is kept."""
+    """Return the state in which a run ends after `error`; `resumable` if Lumen's id is stored."""
     match error:
         case GapError():
             return RunState.GAP
@@ -152,7 +154,8 @@ def is_stalled(run: Run) -> bool:
 def is_told(runs: Iterable[Run]) -> bool:
     """Whether an earlier gap already reports a query whose id we never learned.
 
-    `runs` are the earlier ones, newest first. Lumen has answered none of them since that gap.
+    `runs` are the earlier ones, newest first. An earlier gap counts only if Lumen has answered no
+    run since.
     """
     for run in runs:
         if run.cache_id is not None or run.cursor is not None:
@@ -163,7 +166,7 @@ def is_told(runs: Iterable[Run]) -> bool:
 
 
 class _Sync:
-    """A tick at work: the lease, the deadline, and the moves of a run."""
+    """One tick: its lease, its deadline, and all that it does to a run."""
 
     def __init__(self, config: SyncConfig, tools: SyncTools, lease: Lease, *, tick: str) -> None:
         self._config = config
@@ -184,7 +187,7 @@ class _Sync:
         """Resume open runs, else start one; return the last one worked on."""
         asked = self._ledger.control.sync_request()  # one that comes later is for the next tick
         run = self.resume_open_runs()
-        # After a gap at once: only a new query can list what the lost one would have listed.
+        # Also after a gap: only a new query can list what the lost one would have listed.
         if run is None or run.state is RunState.GAP:
             run = self.start_new_run()
         if asked is not None:
@@ -297,8 +300,8 @@ class _Sync:
             error = stop
         except Exception as unforeseen:  # noqa: BLE001 - raised again below
             bug = unforeseen
-        # Closed outside the handler: an error while closing must not carry the first one along,
-        # whose traceback may show what must not be logged.
+        # Closed outside the handler: otherwise an error while closing would be chained to the first
+        # one, whose traceback may show what must not be logged.
         if bug is None:
             return self._close(head, error)
         with suppress(PipelineError):  # the bug says more
@@ -314,7 +317,8 @@ class _Sync:
         if state in {RunState.GAP, RunState.FAILED}:
             reason += self._lose_the_rest(head)
         elif state is RunState.COMPLETE:
-            # First, so that a crash here leaves a run to resume, and not an extra one.
+            # Before the head: after a crash here this run is resumed. If the head came first, a
+            # crash would leave the requests, and so cause an extra run.
             self._ledger.wishes.remove(head.run.wishes)
             if head.run.full_request is not None:
                 self._ledger.control.full_done(head.run.full_request)
@@ -325,13 +329,13 @@ class _Sync:
         # After the head: until then the next tick finds this run by the lease.
         if not run.is_open and run.run_id == self._lease.open_run:
             self._lease = self._ledger.control.set_open_run(self._lease, None)
-        # Only the tick ended, at one of its limits, after the run made progress.
+        # True if only the tick ended, at one of its limits, and the run made progress.
         is_going_on = isinstance(error, OutOfTimeError) and run.is_open and run.stalled == 0
         _announce(run, is_going_on=is_going_on)
         return run
 
     def _lose_the_rest(self, head: Head) -> str:
-        """Make rows beyond the checkpoint void; return what to say of indicators lost with them."""
+        """Make rows beyond the checkpoint void; return a text on indicators lost with them."""
         self._void_beyond(head)
         lost = ids_without_fate(self._ledger.chunks.beyond(head.run.run_id, 0))
         return f"; {lost} indicators of void chunks belong to it" if lost else ""
@@ -407,7 +411,7 @@ class _Sync:
         return self._lumen.fetch_page(status.token, is_first=True, give_up_at=self._deadline)
 
     def _with_wishes(self, head: Head, first: Page | None) -> Page | None:
-        """Return the run's first page with its wishes in front; anything else unchanged."""
+        """Return the run's first page with its wishes in front; otherwise `first`."""
         run = head.run
         if not run.wishes or run.cursor is None or run.cursor.page > 0:
             return first
@@ -415,7 +419,7 @@ class _Sync:
         return put_in_front(page, [self._ledger.wishes.content(ref.key) for ref in run.wishes])
 
     def _write_asked(self, head: Head) -> None:
-        """Record that Lumen is about to be asked; on return, less than `ASK_WITHIN` s ago."""
+        """Record that Lumen is about to be asked; on return, that is at most `ASK_WITHIN` s old."""
         while True:
             began = self._clock.boottime()
             head.save(asked=True)
@@ -424,9 +428,10 @@ class _Sync:
             self._check_time()
 
     def _start_query(self, head: Head) -> str | None:
-        """Start the query; raises `GapError` if it may run, but only for the first such end.
+        """Start the query; raises `GapError` if it may run under an id that we never learned.
 
-        While Lumen answers no start, one gap reports all of them.
+        If an earlier gap already reports such a query, raises `UnavailableError` instead: until
+        Lumen answers a start, one gap reports all of them.
         """
         lost: GapError
         try:
@@ -502,7 +507,7 @@ class _Sync:
     def _check_time(self) -> None:
         """Renew the lease; raise `OutOfTimeError` if the time is used up, or a pause began."""
         now = self._clock.monotonic()
-        # Four times a lease, so that one slow write does not lose it.
+        # Renewed after a quarter of its time, so that one slow write does not lose it.
         if now - self._renewed > self._config.lease / 4:
             pause = _pause(self._ledger, self._clock)
             if pause is not None:

@@ -1,11 +1,12 @@
 """Chunks: one row each, written by the producer before the message is put on the queue.
 
-The producer inserts rows only together with the head of their run (`runs`), so a producer that was
-overtaken cannot. All others only change existing rows, because a row that is gone was settled. An
-outcome is a compare-and-swap on the row as it was read, so no outcome overwrites another; a
-deferral only overlays its own properties. An ordinary chunk, accepted whole, has a state and two
-counts; a chunk that was split, or has a struck record, has a letter for each record. If a record is
-in several messages, the smallest message answers for its letter (`Chunk.answered_by`).
+The producer inserts rows only in a transaction with the head of their run (`runs`), so a producer
+that was overtaken cannot insert any. All others only change existing rows: a row that is gone was
+settled. An outcome is a compare-and-swap on the row as it was read, so no outcome overwrites
+another. A deferral only overlays its own properties. Most rows have one state for all records, and
+two counts after the answer. A chunk that was split, or has a struck record, has a letter for each
+record. If a record is in several messages, the smallest message answers for its letter
+(`Chunk.answered_by`).
 """
 
 import secrets
@@ -38,8 +39,8 @@ from common.tally import Tally
 from common.text import cut
 
 _LEDGER: Final = ("ledger", "id")
-"""Keys of the row that names the ledger. Its partition sorts behind all runs, its row key behind
-all chunks."""
+"""Keys of the row with the ledger id. Its partition sorts behind all runs, its row key behind all
+chunks."""
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _CAS_TRIES: Final = 8
@@ -57,7 +58,7 @@ _OUTCOME: Final = (
     "enqueued_at",
     "finished_at",
 )
-"""The properties that the books need: without the records, which are most of the row."""
+"""The properties that counting needs: not the records, which are most of a row's bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +79,15 @@ class Fate(Tally):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A chunk's row. `accepted + rejected == count` once it was accepted whole, else both are 0.
+    """A chunk's row.
 
-    `records` has `RECORD_BYTES` for each indicator, in the order of the body, and `letters` a
-    `Letter` each, or is empty where the state says it of all of them. `part_sizes` says of each
-    how many records the smallest message has that a split made for it; it is empty before a split.
-    `destination` is the workspace that it is meant for, and `sample` has accepted indicators
+    `accepted + rejected == count` if one answer covered all records and the row has no letters;
+    else both are 0.
+
+    `records` has `RECORD_BYTES` for each indicator, in the order of the body. `letters` has a
+    `Letter` for each, or is empty: then `state` is the state of all of them. `part_sizes` has a
+    byte for each: the number of records in the smallest message that carries it. It is empty before
+    a split. `destination` is where the chunk is to be sent. `sample` has a few accepted indicators
     (`samples.pack_samples`).
     """
 
@@ -115,25 +119,26 @@ class Chunk:
 
     @property
     def is_settled(self) -> bool:
-        """Whether none of it may be sent any more."""
+        """Whether none of its records may be sent any more."""
         return self.is_over(None)
 
     def is_over(self, part: Collection[int] | None) -> bool:
-        """Whether none of a part may be sent any more; None is the whole chunk."""
+        """Whether no record of a part may be sent any more; None: of the whole chunk."""
         return self.void or self.state_among(part) in SETTLED_CHUNKS
 
     def state_among(self, part: Collection[int] | None) -> ChunkState:
-        """Return the state of a part: of the records at these indexes."""
+        """Return the state of a part, given as indexes of records; None: of the whole chunk."""
         if part is None or self.state is ChunkState.OTHER:  # its letters may not be readable
             return self.state
         return state_of("".join(each for index, each in enumerate(self.each) if index in part))
 
     def answered_by(self, part: Collection[int] | None) -> frozenset[int]:
-        """Return the indexes of the records that no smaller message carries. None: the whole chunk.
+        """Return the indexes of those records of a message that no smaller message carries.
 
-        Only their letters move when the message is given up, replayed or discarded. A smaller
-        message may still be on the queue while the larger one is kept as poison: the consumer died
-        between the split and the acknowledgement, and the host gave the larger message up.
+        `part` None: the message of the whole chunk. Only the letters of these records move when the
+        message is given up, replayed or discarded. A smaller message may still be on the queue
+        while the larger one is kept as poison: if the consumer died between the split and the
+        acknowledgement, and the host gave the larger message up.
         """
         indexes = frozenset(range(self.count) if part is None else part)
         if not self.part_sizes:
@@ -141,12 +146,12 @@ class Chunk:
         return frozenset(index for index in indexes if self.part_sizes[index] >= len(indexes))
 
     def goes_on_without(self, part: Collection[int] | None) -> bool:
-        """Whether smaller messages answer for something of a message that may still be sent."""
+        """Whether a message has records that may be sent, for which smaller messages answer."""
         others = frozenset(range(self.count) if part is None else part) - self.answered_by(part)
         return not others.isdisjoint(self.to_send)
 
     def may_move(self, state: ChunkState, *, part: Collection[int] | None) -> bool:
-        """Whether an operator may move it, or one part of it at a time."""
+        """Whether an operator may move the chunk, or a part of it, to `state`."""
         if not self.answered_by(part):
             return False
         is_part = part is not None and self.state is ChunkState.QUEUED
@@ -167,7 +172,7 @@ class Chunk:
         return tuple(i for i, letter in enumerate(self.letters) if letter in ON_ITS_WAY)
 
     def waits_elsewhere(self, destination: str) -> bool:
-        """Whether something of it waits for another destination than this one."""
+        """Whether any of its records waits for a destination other than this one."""
         return bool(self.to_send) and self.destination != destination
 
     @property
@@ -258,11 +263,11 @@ class Chunks:
     ) -> bool:
         """Record the upload receipt on `chunk` as it was read; return False when its row is gone.
 
-        Accepted are the records at the indexes in `sent`, without those in `rejected`, and without
-        one for each of the answer's `stray` errors. An answer is a fact: it is also recorded on a
-        void chunk, and on records that were struck or discarded meanwhile. Raises `ConflictError`
-        if the chunk was meanwhile turned over to another destination, about which the answer says
-        nothing. `sample` has some of the accepted.
+        `sent` and `rejected` are indexes. What was sent and not rejected was accepted, less one
+        record for each of the answer's `stray` errors, which name no record. An answer is a fact:
+        it is also recorded on a void chunk, and on records that were struck or discarded meanwhile.
+        Raises `ConflictError` if the chunk was meanwhile turned over to another destination, about
+        which the answer says nothing. `sample` has a few of the accepted indicators.
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
@@ -288,7 +293,7 @@ class Chunks:
                 }
             letters = moved(known.each, rejected, Letter.REJECTED)
             taken = [index for index in sent if index not in rejected]
-            # It is unknown which records the stray errors mean, so that many count as rejected.
+            # Which records the stray errors mean is unknown: the last ones count as rejected.
             letters = moved(letters, taken[: len(taken) - stray], Letter.ACCEPTED)
             letters = moved(letters, taken[len(taken) - stray :], Letter.REJECTED)
             return {**_lettered(letters), "finished_at": at, "reason": "", **change}
@@ -298,9 +303,9 @@ class Chunks:
     def record_split(self, chunk: Chunk, parts: Iterable[Sequence[int]]) -> bool:
         """Give each record of a chunk a letter, because each part gets its own answer now.
 
-        `parts` holds the indexes of each new message. A record that only a larger message gave up
-        is pending again. A settled row stays unchanged: its parts will not be sent. Idempotent.
-        False if the row is gone.
+        `parts` holds the indexes of each new message. A record that was given up with a larger
+        message is pending again. A settled row stays unchanged: its parts will not be sent.
+        Idempotent. Returns False if the row is gone.
         """
         size_of = {index: len(part) for part in parts for index in part}
 
@@ -327,16 +332,17 @@ class Chunks:
         reason: str,
         part: Collection[int] | None = None,
     ) -> bool:
-        """Record that the unsent records of a chunk, or of a part of it, were given up.
+        """Record that a message was given up: the one of a whole chunk, or of a part.
 
-        Only records that the message answers for. Returns False when there is no row.
+        Its pending records are poisoned, except those for which a smaller message answers. Returns
+        False when there is no row.
         """
 
         def outcome(known: Chunk) -> dict[str, Value]:
             _refuse_other(known)
             is_open = ChunkState.POISONED in CHUNK_MOVES[known.state]
             if not (is_open and known.answered_by(part)):
-                return {}  # an outcome was faster, or its parts answer for the records
+                return {}  # an outcome was faster, or smaller messages answer for all records
             change = _turned(known, {Letter.PENDING}, Letter.POISONED, part=part)
             return {**change, "finished_at": at, "reason": cut(reason)}
 
@@ -367,9 +373,9 @@ class Chunks:
         """Move a chunk, or a part, for an operator; return False if that move is not allowed.
 
         To `QUEUED`: records that were given up are to be sent again. To `DISCARDED`: records that
-        were given up, or whose message is lost, are not. Struck records stay struck, and records
-        that a smaller message answers for stay unchanged. Compare-and-swap against the row that
-        `chunk` was read from: an outcome that came since stays, and the answer is False.
+        were given up, or whose message is lost, must not be sent. Struck records stay struck.
+        Records for which a smaller message answers stay unchanged. Compare-and-swap against the row
+        that `chunk` was read from: an outcome recorded since then stays, and this returns False.
         """
         if not chunk.may_move(state, part=part):
             return False
@@ -383,7 +389,7 @@ class Chunks:
         """Discard the pending records of a chunk whose message cannot be found.
 
         Returns False if nothing is pending, or the row changed since it was read. Records that were
-        given up stay: their message is kept.
+        given up stay unchanged: their message is kept.
         """
         pending = [i for i, letter in enumerate(chunk.each) if letter == Letter.PENDING]
         if chunk.void or chunk.state is ChunkState.OTHER or not pending:
@@ -406,7 +412,7 @@ class Chunks:
         turned = [replace(row, data={**row.data, "destination": destination}) for row in rows]
         try:
             self._table.transact([Operation(action=Action.REPLACE, row=row) for row in turned])
-        except ConflictError:  # for one of them none was written
+        except ConflictError:  # one row had changed, so none was written: try each alone
             return [chunk for chunk in chunks if self.turn_over(chunk, destination)]
         return list(chunks)
 
@@ -422,23 +428,23 @@ class Chunks:
         return map(chunk_of, self._table.query(before_key=HEAD_KEY))
 
     def of_run(self, run_id: str, *, from_key: str) -> Iterator[Chunk]:
-        """Yield the chunks of a run from one on."""
+        """Yield the chunks of a run, from the one with `from_key` on."""
         rows = self._table.query(partition_of(run_id), from_key=from_key, before_key=HEAD_KEY)
         return map(chunk_of, rows)
 
     def records(self) -> Iterator[tuple[str, str, bytes]]:
         """Yield run, key and records of every chunk that has a row, the newest run first.
 
-        Nothing else of a row is read, which takes a third of the time.
+        Reads nothing else of a row, and so needs a third of the time.
         """
         for row in self._table.query(before_key=HEAD_KEY, select=("records",)):
             found = row.data.get("records")
             yield run_id_of(row.partition), row.key, found if isinstance(found, bytes) else b""
 
     def outcomes(self, run_id: str | None = None) -> Iterator[Chunk]:
-        """Yield every chunk, run by run, or those of one run: only its place, counts and state.
+        """Yield every chunk, run by run, or those of one run; read only place, counts and state.
 
-        Without records and reason, which are most of a row, and without an ETag.
+        The chunks have no records and no reason, which are most of a row, and no ETag.
         """
         partition = None if run_id is None else partition_of(run_id)
         rows = self._table.query(partition, before_key=HEAD_KEY, select=_OUTCOME)
@@ -459,10 +465,10 @@ class Chunks:
         *,
         read: Row | None = None,
     ) -> bool:
-        """Overlay the `outcome` of the current chunk on its row; return False without a row.
+        """Overlay what `outcome` returns for the current chunk on its row.
 
-        Compare-and-swap, first on the row as it was `read`, so that an outcome recorded at the same
-        moment is never overwritten.
+        Returns False if there is no row. Compare-and-swap, first on the row as it was `read`, so
+        that an outcome recorded at the same moment is never overwritten.
         """
         for _ in range(_CAS_TRIES):
             row = read or self._table.get(partition_of(run_id), key)
@@ -510,7 +516,7 @@ def voiding(chunk: Chunk) -> Operation:
 
 
 def removal(chunk: Chunk) -> Operation:
-    """Return the removal of a chunk's row as it was read, for such a transaction."""
+    """Return the removal of a chunk's row, for a transaction; it fails if the row has changed."""
     return Operation(action=Action.DELETE, row=replace(_row(chunk, {}), etag=chunk.etag))
 
 
@@ -519,7 +525,7 @@ def _row(chunk: Chunk, data: dict[str, Value]) -> Row:
 
 
 def _refuse_other(chunk: Chunk) -> None:
-    """Raise `ConflictError` for a row of a later release, or a damaged one: no one changes it."""
+    """Raise `ConflictError` for a row of a later release, or a damaged one: it must not change."""
     if chunk.state is ChunkState.OTHER:
         raise ConflictError(
             f"row of chunk {chunk.key} is of a later release, or damaged: it is left alone"
@@ -527,7 +533,7 @@ def _refuse_other(chunk: Chunk) -> None:
 
 
 def _sampled(chunk: Chunk, more: Sequence[Sample]) -> dict[str, Value]:
-    """Return the property with the sample of a chunk, together with `more`; none without any."""
+    """Return the property that holds a chunk's sample and `more`; empty if both are empty."""
     found = of_chunk(unpack_samples(chunk.sample), more)
     return {"sample": pack_samples(found)} if found else {}
 
@@ -540,9 +546,9 @@ def _lettered(letters: str) -> dict[str, Value]:
 def _turned(
     chunk: Chunk, sources: Collection[Letter], to: Letter, *, part: Collection[int] | None
 ) -> dict[str, Value]:
-    """Return the properties of a chunk after its records of some letters moved to another.
+    """Return the properties of a chunk whose records with letters in `sources` move to `to`.
 
-    Only records that the message of the whole chunk, or of a part, answers for.
+    Only records move for which the message answers: that of the whole chunk, or of a part.
     """
     if not chunk.letters and part is None:
         return {"state": state_of(to).value}
@@ -556,7 +562,7 @@ def _state(data: Any) -> ChunkState:
 
 
 def row_of(envelope: Envelope, *, destination: str, at: datetime, records: bytes = b"") -> Chunk:
-    """Return the new row of the chunk that a message carries; `records` as `Chunk` has them."""
+    """Return the new row of the chunk that a message carries; `records` as in `Chunk`."""
     return Chunk(
         run_id=envelope.run_id,
         key=envelope.key,
@@ -644,21 +650,21 @@ def _contradiction(data: dict[str, Any]) -> str:
     if data["count"] > MAX_OBJECTS_PER_REQUEST:
         return f"it counts more than {MAX_OBJECTS_PER_REQUEST} records"
     if len(data.get("records", b"")) not in {0, data["count"] * RECORD_BYTES}:
-        return "the records are not as many as it counts"
+        return "it has more or fewer records than it counts"
     letters = data.get("letters", "")
     if letters and (len(letters) != data["count"] or not set(letters) <= set(LETTER_MOVES)):
-        return "the letters are not one for each record"
+        return "it has no valid letter for each record"
     if len(data.get("part_sizes", b"")) not in {0, data["count"]}:
-        return "the sizes of parts are not one for each record"
+        return "it does not have one size of a part for each record"
     return ""
 
 
 def ids_without_fate(chunks: Iterable[Chunk]) -> int:
     """Return how many indicators of a run are only in void chunks. Pure.
 
-    Without those that have an answer, and without those of which another chunk, not void, has the
-    same or a newer version. `chunks` are in the order of their keys; with equal `modified` the last
-    one counts.
+    An indicator does not count if the same or a newer version of it has an answer, or is in a chunk
+    that is not void. `chunks` are in the order of their keys; with equal `modified` the last one
+    counts.
     """
     kept: set[Record] = set()
     newest: dict[int, int] = {}

@@ -1,9 +1,9 @@
-"""Sync runs: each has a head, a row with all that resuming, fencing and reconciling it need.
+"""Sync runs: each has a head, the row by which it is resumed, fenced and reconciled.
 
 The head is in the partition of the run's chunk rows. Every write of a producer replaces it by its
-ETag, in one transaction with the chunk rows of that write. So storage refuses an instance that was
-overtaken, whatever its clock says. `cursor` and `counts` are the checkpoint: the first object
-without a stored outcome, and the counts before it.
+ETag, in one transaction with the chunk rows of that write. So storage refuses the writes of an
+instance that was overtaken, whatever its clock says. `cursor` and `counts` are the checkpoint: the
+first object without a stored outcome, and the counts before it.
 """
 
 import json
@@ -75,7 +75,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folded(Tally):
-    """The counts of a run's chunks whose rows were folded away, in indicators.
+    """Counts of indicators: those in a run's chunks whose rows were folded.
 
     `waited` as in `Fate`: the sum of seconds from listed to accepted.
     """
@@ -115,16 +115,16 @@ class Run:
     """One sync run. `cursor` None: Lumen's query has not completed yet.
 
     `epoch` rises with every tick that works on the run; `tick` names the tick that last wrote the
-    head, and `step` numbers its writes. `full_request` is when an operator made the request for a
-    full run that this run serves: it sends known versions, too. `asked`: Lumen was asked to start
-    the query, or was about to be. `trail` is what `producer.paging` remembers of the tokens.
+    head, and `step` numbers its writes. `full_request`: the run serves an operator's request for
+    a full run, made at that time, so it sends known versions, too. `asked`: Lumen was asked to
+    start the query, or was about to be. `trail` is what `producer.paging` remembers of the tokens.
 
     `acknowledged_at` is when an operator acknowledged its gap, and `acknowledged_by` who, with a
     note.
 
-    `stalled` counts the resumptions since the cursor last moved, at `progress_at`, and
-    `stalled_for` the seconds of waiting before them, by the storage's clock. `age` is how long ago
-    the head was last written, by that clock; it is known only if a single run was read.
+    `progress_at` is when the cursor last moved. `stalled` counts the resumptions since then, and
+    `stalled_for` is how many seconds the run waited before them, in all, by the storage's clock.
+    `age` is how long ago the head was last written, by that clock; only `Runs.get` knows it.
     """
 
     run_id: str
@@ -180,7 +180,7 @@ class Run:
 
 
 class Head:
-    """A run's head as one tick knows it, and the way to write the next one."""
+    """The head of one run, as this tick knows it; `save` writes the next one."""
 
     def __init__(self, runs: "Runs", run: Run, *, tick: str, clock: Clock) -> None:
         self._runs = runs
@@ -189,10 +189,10 @@ class Head:
         self.run = run
 
     def save(self, *, rows: Sequence[Operation] = (), **changes: Any) -> Run:
-        """Write `changes`, the time, and progress if there is any, with operations on chunk `rows`.
+        """Write `changes`, the time, and any progress, together with operations on chunk `rows`.
 
         All or nothing, at most `ROWS_A_WRITE` rows. Raises `LeaseLostError` if another tick has
-        written the head since: the run is that tick's now. `ValueError` as in `Runs.save`.
+        written the head since: the run is that tick's now. Raises `ValueError` as `Runs.save` does.
         """
         now = self._clock.now()
         # Only a cursor that moves is progress: a run may fail at the same page for ever.
@@ -223,7 +223,7 @@ class Runs:
         self._table: Table = tables.table(TABLE)
 
     def create(self, run: Run) -> Run:
-        """Write a new run's head; raises `ConflictError` when the id is another run's."""
+        """Write a new run's head; raises `ConflictError` if another run has the id."""
         try:
             return replace(run, etag=self._table.insert(_to_row(run)))
         except ConflictError:
@@ -233,7 +233,7 @@ class Runs:
             return replace(run, etag=found.etag)  # our own: its answer was lost
 
     def save(self, run: Run, *, rows: Sequence[Operation] = (), **changes: Any) -> Run:
-        """Write `run` with `changes` over the head that `run` was read from, and `rows` with it.
+        """Write `run` with `changes` over its head as it was read, in one transaction with `rows`.
 
         Raises `ConflictError` if another tick has written the head since, or a row's operation
         fails, and `ValueError` for a move that `RUN_MOVES` does not allow. A conflict with an
@@ -293,7 +293,7 @@ class Runs:
         raise ConflictError(f"the head of run {run_id} kept changing; try again")
 
     def with_rows(self) -> set[str]:
-        """Return the ids of the runs of which a chunk has a row."""
+        """Return the ids of the runs that still have a chunk row."""
         rows = self._table.query(before_key=HEAD_KEY, select=("state",))
         return {run_id_of(row.partition) for row in rows}
 
@@ -394,7 +394,7 @@ _GAP: Final = ("state", "reason", "updated_at", "acknowledged_at", "acknowledged
 
 
 def _gap_of(row: Row) -> Gap | None:
-    """Return the gap of a head; None if the head is damaged, which is listed as such."""
+    """Return the gap of a head; None if the head is damaged, which `_from_row` reports."""
     data: dict[str, Any] = dict(row.data)
     try:
         since = _checked(data)["updated_at"]
@@ -426,7 +426,7 @@ _TYPES: Final[dict[str, type | tuple[type, ...]]] = {
 
 
 def _checked(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the properties of a head; raises `TypeError` naming one that is of a wrong type."""
+    """Return the properties of a head; raises `TypeError` that names one of a wrong type."""
     for name, wanted in _TYPES.items():
         if data.get(name) is not None and not isinstance(data[name], wanted):
             raise TypeError(f"{name} is of another type")
@@ -434,7 +434,7 @@ def _checked(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_folded(data: dict[str, Any]) -> Folded:
-    """Return the sums of folded rows in a head; sums that a later release added may be missing."""
+    """Return the sums of folded rows in a head; one of an older release may lack some of them."""
     later = {"folded_waited": 0.0}
     return Folded(**{f.name: {**later, **data}[f"folded_{f.name}"] for f in fields(Folded)})
 

@@ -3,7 +3,7 @@
 Every write names what it promises: `insert` (only if absent), `merge` (create or overlay the
 given properties), `update` (overlay, only if present), `replace` (only if unchanged since it was
 read: compare-and-swap by ETag), `transact` (several of them in one partition, all or none).
-A missing table is made on first use. Nothing of azure-data-tables passes this module.
+A missing table is made on first use. No type and no error of azure-data-tables leaves this module.
 """
 
 import re
@@ -44,8 +44,8 @@ MAX_BINARY_PROPERTY: Final = 64 * 1024
 read 2026-11-22)."""
 
 _NO_KEY: Final = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f]")
-"""What no key of a row may hold (same source): asking for such a row is refused as a bad request,
-and nothing is there."""
+"""Characters that no key of a row may hold (same source). The service answers a request for such a
+row with 400, and no such row can exist."""
 
 _RETRIES: Final = 3
 _SAFE_TO_REPEAT: Final = frozenset({"GET", "HEAD", "PUT", "PATCH", "DELETE", "POST"})
@@ -86,7 +86,7 @@ class Action(Enum):
     UPDATE = "update"
     """Overlays properties; fails when the row is gone."""
     DELETE = "delete"
-    """Fails as a replacement does."""
+    """Fails when the row changed since it was read, or is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,8 @@ class Table(Protocol):
     def insert(self, row: Row) -> str:
         """Create the row and return its ETag; `ConflictError` when it exists.
 
-        A lost answer raises `UnavailableError`; after a 500 the row may be our own.
+        A lost answer raises `UnavailableError`. After a 500 the SDK sends the insert again, so the
+        conflict may be with our own row.
         """
         ...
 
@@ -155,17 +156,19 @@ class Table(Protocol):
     ) -> Iterator[Row]:
         """Yield the rows of a partition (or all) in key order, at most `limit`.
 
-        With `key` only those of that row key, with `from_key` those at or after it, with
-        `before_key` those before it, with `partitions_above` and `partitions_below` those whose
-        partition comes behind or before one. With `earlier`, a property and a moment, only those
-        that have a time in it before that one, to the millisecond: the storage filters. With
-        `select` only these properties are read; such a part of a row has no ETag, so that it cannot
-        be written back as if it were whole.
+        Each argument narrows the query, and the service filters. `key`: only that row key;
+        `from_key`: only keys from it on; `before_key`: only keys before it. `partitions_above`:
+        only partitions that sort after it; `partitions_below`: only those before it. `earlier`, a
+        property and a moment: only rows in which the property's time is before the moment, to the
+        millisecond.
+
+        With `select` only these properties are read; such a part of a row has no ETag, so that it
+        cannot be written back as if it were whole.
         """
         ...
 
     def merge_all(self, rows: Sequence[Row]) -> None:
-        """`merge` every row, in transactions; rows of the same keys overlay each other in order."""
+        """`merge` every row, in transactions; rows with the same keys overlay in their order."""
         ...
 
 
@@ -183,7 +186,7 @@ class AzureTables:
     def __init__(
         self, storage: StorageSettings, *, credential: TokenCredential | None = None
     ) -> None:
-        # Four tries with 5 s of waits, because waiting is billed. The SDK's own default is ten.
+        # Four tries with 5 s of waits, because waiting is billed. The SDK's default is ten retries.
         options = client_options() | {"retry_total": _RETRIES}
         if storage.connection_string is not None:
             try:
@@ -304,7 +307,7 @@ class AzureTable:
         select: Sequence[str] | None = None,
     ) -> Iterator[Row]:
         count = 0
-        if limit == 0:  # pages without entities would never end
+        if limit == 0:  # pages of 0 entities would never end
             return
         wanted: dict[str, str | datetime | None] = {
             "PartitionKey eq": partition,
@@ -355,7 +358,7 @@ class AzureTable:
                     return None
                 return [_row(one) if select is None else _part(one, select) for one in page]
             except HttpResponseError as error:
-                # A table that was deleted meanwhile was not read whole.
+                # If the table was deleted between two pages, what was read is incomplete.
                 if not is_first or not is_absent(error):
                     raise
                 return None
@@ -378,7 +381,7 @@ class AzureTable:
             except HttpResponseError as error:
                 if not is_unmade(error):
                     raise
-                with already_exists():  # another instance met the same at the same moment
+                with already_exists():  # another instance may make it at the same moment
                     self._client.create_table()
                 return operation()
 
@@ -396,8 +399,8 @@ def put_over(table: Table, row: Row, *, known: Row | None) -> str:
 def remove_all(table: Table, rows: Iterable[Row]) -> int:
     """Remove `rows` if unchanged since they were read, in transactions; return how many.
 
-    A row that changed stays; neither that nor a missing row raises. One such row fails a whole
-    transaction; then each row is tried alone.
+    A row that changed stays. A changed or missing row raises no error: it fails its transaction,
+    and then each row of that transaction is tried alone.
     """
     removed = 0
     for _, group in groupby(rows, key=lambda row: row.partition):
@@ -464,7 +467,7 @@ def _transactions(
         pending: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
         size = 0
         for row in batch:
-            # Twice: the service stores text as UTF-16, and a batch carries binary as base64.
+            # Doubled: the service stores text as UTF-16, and a batch carries binary as base64.
             weight = sum(len(v) for v in row.data.values() if isinstance(v, str | bytes)) * 2
             if pending and size + weight > MAX_BATCH_BYTES:
                 yield pending
@@ -494,13 +497,13 @@ def _row(entity: Any) -> Row:
 
 
 def _part(entity: Any, select: Sequence[str]) -> Row:
-    """Return the selected properties of an entity; missing ones may come as None."""
+    """Return the selected properties of an entity; those missing, or None, are left out."""
     data = {name: _plain(entity[name]) for name in select if entity.get(name) is not None}
     return Row(partition=entity["PartitionKey"], key=entity["RowKey"], data=data)
 
 
 def _plain(value: Any) -> Any:
-    """Return a plain time: the SDK's object carries more, and most of its memory is that."""
+    """Return a time as a plain `datetime`: the SDK's own type takes much more memory."""
     return datetime.combine(value, value.timetz()) if isinstance(value, datetime) else value
 
 

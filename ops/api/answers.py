@@ -1,6 +1,6 @@
-"""What each operation answers: the fields of a good answer, for the OpenAPI document.
+"""What each operation answers: the fields of a successful answer, for the OpenAPI document.
 
-The answers themselves are plain JSON values; tests hold every one of them to its type here, field
+The answers themselves are plain JSON values; tests compare each of them with its type here, field
 by field. A client ignores fields that it does not know: a later release may add some.
 """
 
@@ -27,7 +27,7 @@ type Time = Annotated[datetime, Meta(tz=True)]
 
 
 class Given(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Base of all: every field is there."""
+    """Base of all answers: no field is optional."""
 
 
 class Error(Given):
@@ -37,7 +37,7 @@ class Error(Given):
 
 
 class Acts(Given):
-    """Who the caller is for the records, and the acts that they may do."""
+    """The name under which the caller's acts are recorded, and the acts that they may do."""
 
     name: str
     acts: list[str]
@@ -50,7 +50,7 @@ class Health(Given):
 
 
 class Problem(Given):
-    """What stops or slows the whole feed, or a gap; `until` is when it ends unless it recurs."""
+    """What stops or slows the whole feed, or a gap; it ends at `until`, unless it recurs."""
 
     kind: ProblemKind
     subject: str
@@ -67,7 +67,7 @@ class Problems(Given):
 
 
 class Arrived(Given):
-    """How much of a run's sample was found in the workspace; null if it was not asked."""
+    """How much of a run's sample was found in the workspace; null if this was not checked."""
 
     sampled: int | None
     arrived: int | None
@@ -76,7 +76,10 @@ class Arrived(Given):
 
 
 class Arrival(Arrived):
-    """The last check of the workspace, and the newest run of whose sample something arrived."""
+    """The last check of the workspace, and how much of a run's sample has arrived.
+
+    `run` is the newest run whose sample has begun to arrive, or should have.
+    """
 
     checked_at: Time | None
     off: bool
@@ -88,7 +91,7 @@ class Arrival(Arrived):
 
 
 class Run(Arrived):
-    """A sync run and the fate of its indicators."""
+    """A sync run and the outcomes of its indicators."""
 
     run: str
     state: RunState
@@ -187,7 +190,7 @@ class PoisonGroup(Given):
 class PoisonPage(Given):
     """A page of poison, the oldest run first.
 
-    `total`, `indicators` and `groups` are of all pages, and on the first page only.
+    `total`, `indicators` and `groups` count all pages, and are only on the first page.
     """
 
     total: int | None
@@ -205,7 +208,7 @@ class PoisonAttempt(Given):
 
 
 class PoisonIndicator(Given):
-    """An indicator of a message, its outcome (`is`), and Sentinel's words on it."""
+    """An indicator of a message, its outcome (`is`), and Sentinel's reason (`words`)."""
 
     index: int
     indicator: str
@@ -266,7 +269,7 @@ class HeldIndicator(Given):
 
 
 class FoundInWorkspace(Given):
-    """What the workspace holds; if it was not asked, why not."""
+    """What the workspace holds; if it was not asked, `why_not` says why."""
 
     was_asked: bool
     why_not: str
@@ -293,7 +296,7 @@ class FoundIndicator(Given):
 
 
 class FoundInLedger(Given):
-    """What the ledger knows; `is_whole`: there was time for all of it."""
+    """What the ledger knows; `is_whole`: there was time to read all of it."""
 
     is_whole: bool
     indicators: list[FoundIndicator]
@@ -309,7 +312,7 @@ class Found(Given):
 
 
 class RecordedAct(Given):
-    """What an operator did; without a result it is under way, or was cut short."""
+    """What an operator did; while `result` is empty, it is under way, or was cut short."""
 
     at: Time
     by: str
@@ -335,16 +338,16 @@ class DoctorLine(Given):
 
 
 class Doctor(Given):
-    """Everything that the feed needs; all is well while no line is a problem."""
+    """Checks of everything that the feed needs; `is_well`: no line is a problem."""
 
     is_well: bool
     lines: list[DoctorLine]
 
 
 class Slice(Given):
-    """What was done in this call, and how many are left: go on with `after` as `next`.
+    """What was done in this call, and how many are left: call again with `next` as `after`.
 
-    Of poison, `remaining` is exact in the first slice; behind it, it is at least so many.
+    For poison, `remaining` is exact in the first slice. In later slices it is a lower bound.
     """
 
     totals: dict[str, int]
@@ -408,14 +411,20 @@ class GapSlice(Slice):
 
 
 class Rescued(Given):
-    """How many messages were brought back, and about how many are left: call again for these."""
+    """How many messages were brought back to the upload queue, and about how many are left.
+
+    If `remaining` is above 0, call again.
+    """
 
     count: int
     remaining: int
 
 
 class Purged(Given):
-    """How many records of each kind were removed; at least how many are left: call again."""
+    """How many records of each kind were removed.
+
+    If `remaining` is above 0, at least that many are left: call again.
+    """
 
     runs: int
     rejections: int
@@ -426,10 +435,11 @@ class Purged(Given):
 
 
 class Adopted(Given):
-    """What was turned over to `destination`, from which ones (`left`); or why nothing was.
+    """What was turned over to `destination`; if nothing was, `waits` may say why.
 
-    `changed` are chunks whose rows changed at that moment, and `remaining` says at least how many
-    chunks wait still: call again for these.
+    `left` has the number of chunks of each earlier destination. `changed` is the number of chunks
+    that were skipped, because their rows changed at that moment. At least `remaining` chunks were
+    not reached. Call again for both.
     """
 
     destination: str
