@@ -5,8 +5,8 @@ against one whose index is empty: what it ever held at once is VmHWM as Linux co
 compared with a bare query through azure-data-tables that reads the same rows. Folding reads the
 rows of settled chunks, enters their records and removes them; the reference does the same three
 through the bare client, which knows beforehand what to write. Merging rewrites a whole index with a
-twentieth of it entered anew, without storage: it is for information, and rare, as a segment is
-merged only when it has doubled.
+twentieth of it entered anew, without storage: it is for information, and rare: a segment is merged
+only once the later ones together are more than half as large.
 
 Not obvious: of the fold's wall time Azurite takes most. So the processor time of this process
 alone has a goal, too.

@@ -20,7 +20,7 @@ from common.ledger.tables import Row
 class Purged:
     """How many records were removed, or would be.
 
-    `remaining` is 0 where nothing is left, else about how many.
+    `remaining` is 0 if nothing is left, else in how many of its steps time ran out.
     """
 
     runs: int = 0

@@ -108,7 +108,7 @@ class VersionIndex:
 
         `known` are the segments of `manifest`. The smaller, latest ones are merged with the new
         entries, so that there are few. If there may be more than `limit` entries, all segments are
-        merged, and the entries that end first are dropped, but none of today. Raises
+        merged, and the entries that end first are dropped, but none of today or yesterday. Raises
         `LeaseLostError` if another tick has the index now.
         """
         if not len(entries):

@@ -136,9 +136,9 @@ def test_instances_are_counted_by_scale_group() -> None:
     """No description says that the limit is the app's; the quota is reckoned with the defaults."""
     words = PARAMETERS["maximumInstanceCount"]["metadata"]["description"]
     assert words.startswith("Most instances of a scale group: ")
-    ((*factors, product),) = re.findall(r"(4) . (\d+) . ([\d,]+) MB = ([\d,]+) MB", TEXT)
+    ((*factors, product),) = re.findall(r"(6) . (\d+) . ([\d,]+) MB = ([\d,]+) MB", TEXT)
     reckoned = [
-        4,
+        6,
         PARAMETERS["maximumInstanceCount"]["defaultValue"],
         PARAMETERS["instanceMemoryMB"]["defaultValue"],
     ]

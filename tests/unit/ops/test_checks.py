@@ -358,7 +358,7 @@ def test_what_waits_comes_before_the_doctor() -> None:
     world = World()
     Slots(world.tables, clock=world.clock, requests_per_minute=95).reserve(1000)
     line = world.lines()["upload"]
-    assert (line.state, "chunks wait" in line.text) == (State.NOT_ASKED, True)
+    assert (line.state, "chunks hold" in line.text) == (State.NOT_ASKED, True)
     assert not [asked for asked in world.asked if asked.startswith("POST")]
 
     world = World()
