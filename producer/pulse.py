@@ -4,7 +4,7 @@ A pulse is taken after every tick, even if the tick was skipped, failed, or coul
 settings. `pulse_of` computes it, and is pure. Nothing here fails a tick.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -38,6 +38,10 @@ _SUMS: Final = (
 """What the books of a run count, in the order of an `Account`."""
 
 _MINUTE: Final = timedelta(minutes=1)
+
+_APART: Final = frozenset({ProblemKind.GAP, ProblemKind.UNPROVEN})
+"""Kinds that the alert on problems leaves out: a gap has an alert of its own, and records that wait
+for proof need nobody in a quiet feed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +154,17 @@ def _standing(view: View) -> Pulse:
         last_accepted_minutes=_age(view, view.last_success),
         last_complete_minutes=_age(view, max(complete, default=None)),
         problems=len(view.problems),
-        oldest_problem_minutes=_age(view, min((p.since for p in view.problems), default=None)),
+        oldest_problem_minutes=_age(view, min(_urgent_since(view), default=None)),
         gaps=[problem.kind for problem in view.problems].count(ProblemKind.GAP),
         books_balance=all(each.fate.balanced for each in view.runs),
         paused_until=view.paused_until,
         arrived_after_seconds=view.arrival.median_seconds,
     )
+
+
+def _urgent_since(view: View) -> Iterator[datetime]:
+    """Yield since when each problem is open that an alert on problems is about."""
+    return (problem.since for problem in view.problems if problem.kind not in _APART)
 
 
 def _come(runs: tuple[RunView, ...], earlier: Books) -> Mapping[str, float]:

@@ -108,7 +108,7 @@ var all = [
   {
     name: 'nothing-arrived'
     title: 'nothing arrives in Sentinel'
-    what: 'It has accepted nothing for a day, or its table lacks what it accepted. See docs/runbook.md: Nothing arrives.'
+    what: 'Nothing was accepted for a day, or the table lacks it. See docs/runbook.md: Nothing arrives.'
     query: loadTextContent('../kql/log/alerts/nothing-arrived.kql')
     severity: 2
     window: threeTicks

@@ -73,6 +73,7 @@ class Pulse:
     problems: int | None = None
     """Problems that count, gaps among them."""
     oldest_problem_minutes: float | None = None
+    """Since the oldest of them began; gaps and records that wait for proof left out."""
     gaps: int | None = None
     """Gaps that no operator has acknowledged."""
     books_balance: bool | None = None

@@ -13,9 +13,9 @@ import os
 import secrets
 import signal
 import sys
-import threading
 from datetime import timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NoReturn
 
 from local.functions_host.host import Host, HostOptions
@@ -47,19 +47,25 @@ def main() -> NoReturn:
     arguments = parse_arguments()
     app_dir = arguments.app.resolve()
     start_logging()
-    stopping = threading.Event()
+    # Not an Event: its `set` takes the lock that this thread may hold in `wait` as a signal comes.
+    # `put` of a SimpleQueue may interrupt anything, `get` included.
+    stopping: SimpleQueue[None] = SimpleQueue()
+
+    def stop(*_: object) -> None:
+        stopping.put(None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
     try:
         enter_app(app_dir)
-        host = Host(app_dir, options_from(arguments), stop=stopping.set)
+        host = Host(app_dir, options_from(arguments), stop=stop)
     except (SettingsError, IndexingError, OSError) as error:
         leave(1, f"functions host: cannot run {app_dir}: {error}")
     host.start()
     names = [function.name for function in host.functions]
     ready = {"ready": True, "port": host.port, "functions": names, "keys": host.function_keys}
     print(json.dumps(ready), flush=True)
-    stopping.wait()
+    stopping.get()
     log.info("stopping")
     drain = min(arguments.drain, AZURE_SHUTDOWN_SECONDS) if host.failed else arguments.drain
     if not host.drain(timedelta(seconds=drain)):

@@ -212,11 +212,11 @@ class Pipeline:
         return found
 
 
-def test_a_producer_killed_behind_any_write_loses_nothing(storage: StorageSettings) -> None:
-    """Resumed with another chunk size: the books balance, and all is there to be sent.
-
-    With the same size, which is easier, the histories of `tests/model` resume.
-    """
+@pytest.mark.parametrize("next_chunk_size", [2, 3], ids=["same size", "another size"])
+def test_a_producer_killed_behind_any_write_loses_nothing(
+    storage: StorageSettings, next_chunk_size: int
+) -> None:
+    """Resumed with the same chunk size or another: books balance, and all is there to be sent."""
     whole = Pipeline(storage, suffix="0")
     whole.begin()
     writes = whole.tick(chunk_size=2)
@@ -228,7 +228,7 @@ def test_a_producer_killed_behind_any_write_loses_nothing(storage: StorageSettin
         with pytest.raises(Crash):
             pipeline.tick(chunk_size=2, at=at)
         for _ in range(2):
-            pipeline.tick(chunk_size=3)
+            pipeline.tick(chunk_size=next_chunk_size)
         faults, has_gap = pipeline.faults()
         gaps += has_gap
         if faults:

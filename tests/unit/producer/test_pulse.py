@@ -142,8 +142,20 @@ def test_the_verdict_and_what_stands_behind_it() -> None:
     found = pulse(bench)
     assert (found.verdict, found.reasons) == (Verdict.DOWN, "access gap")
     assert found.reason.startswith("give the role")
-    assert (found.problems, found.gaps, found.oldest_problem_minutes) == (2, 1, 15.0)
+    assert (found.problems, found.gaps, found.oldest_problem_minutes) == (2, 1, 0.0)
     assert found.drain_minutes is None
+    bench.clock.advance(60.0)
+    assert pulse(bench).oldest_problem_minutes == 1.0
+
+
+@pytest.mark.parametrize("kind", [ProblemKind.GAP, ProblemKind.UNPROVEN])
+def test_a_problem_that_no_alert_on_problems_is_about_has_no_age(kind: ProblemKind) -> None:
+    """A gap has an alert of its own and stands for days; a record that waits needs nobody."""
+    bench = Bench()
+    bench.toolbox.problems.raise_problem(kind, "what", subject="run/1")
+    bench.clock.advance(60.0)
+    found = pulse(bench)
+    assert (found.problems, found.oldest_problem_minutes) == (1, None)
 
 
 def test_a_pause_is_in_the_pulse() -> None:
