@@ -24,7 +24,7 @@ TICK = 1.0
 SEEN = {
     "throttle": "",  # a finding only after five minutes: before, the queue tells it
     "outage": "Sentinel is unavailable (503)",
-    "bad-records": "waits for proof",
+    "bad-records": "",  # waiting for proof may be over between two looks: the rejection tells it
     "expired-secret": "CLIENT_SECRET has expired",
     "crash": "",  # a run that comes no further is one after 45 minutes: before, its state tells it
     "poison": "messages given up: 1",
