@@ -28,6 +28,7 @@ def test_the_worker_indexes_every_function(new_world: NewWorld) -> None:
     """Names, triggers, schedule, queues and connection are what the template deploys."""
     bindings = _bindings(new_world().cloud.start_host())
     assert set(bindings) == {
+        "arrival_check",
         "lumen_sync",
         "sync_now",
         "sentinel_upload",
