@@ -25,6 +25,9 @@ MAX_DAY: Final = 2**16 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
+MAX_TIME: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+"""The last moment that a datetime holds, in milliseconds since 1970: of the year 9999."""
+
 
 class Recordable(Protocol):
     """Whatever has the four values of a record."""
@@ -83,6 +86,11 @@ def milliseconds_of(text: str) -> int:
     if moment is None:
         return 0
     return max(0, (moment - _EPOCH) // _MILLISECOND)
+
+
+def moment_of(milliseconds: int) -> datetime:
+    """Return the moment of milliseconds since 1970; raises `OverflowError` beyond `MAX_TIME`."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def day_of(text: str | None) -> int:

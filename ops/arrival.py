@@ -8,7 +8,7 @@ is not a fault of the feed: that is recorded, and the next check asks again.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from common.clock import Clock
@@ -33,6 +33,7 @@ from common.ledger.arrivals import (
     RunArrival,
 )
 from common.ledger.samples import Sample, of_run
+from common.records import moment_of
 from common.workspace import Row, Workspace, fill
 
 MAX_IDS: Final = 1000
@@ -154,7 +155,7 @@ def judge_sample(sample: Sample, row: Row | None) -> Found | None:
     modified, arrived_at = row.get("Modified"), row.get("ArrivedAt")
     if not isinstance(arrived_at, datetime):
         return None
-    sent = _moment(sample.modified)
+    sent = moment_of(sample.modified)
     if isinstance(modified, datetime) and modified < sent - _SAME_TIME:
         return None
     is_later = isinstance(modified, datetime) and modified > sent + _SAME_TIME
@@ -269,8 +270,4 @@ def _differences(sample: Sample, row: Row) -> Iterator[str]:
 
 
 def _is_until(until: datetime, sent: int | None) -> bool:
-    return sent is None or abs(until - _moment(sent)) <= _SAME_TIME
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return sent is None or abs(until - moment_of(sent)) <= _SAME_TIME

@@ -7,12 +7,13 @@ result of the last check. Rows are kept for `KEPT_FOR`: by then a sample has arr
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.ledger.control import TABLE
 from common.ledger.partitions import newest_first
 from common.ledger.tables import Row, Table, Tables, Value, remove_all
+from common.records import moment_of
 from common.text import cut
 
 _PARTITION: Final = "arrival"
@@ -28,8 +29,6 @@ MISSING_AFTER: Final = timedelta(hours=2)
 
 ASKED_FOR: Final = timedelta(days=1)
 """How long after its acceptance a sample is looked for, and its absence counts."""
-
-_MAX_TIME: Final = 2**48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +222,7 @@ def _found_of(stored: Mapping[str, Any]) -> Found:
     return Found(
         id=str(stored["id"]),
         modified=int(stored["modified"]),
-        arrived_at=datetime.fromtimestamp(min(stored["arrived"], _MAX_TIME) / 1000, UTC),
+        arrived_at=moment_of(stored["arrived"]),
         after=None if after is None else float(after),
         differs=str(stored["differs"]),
     )

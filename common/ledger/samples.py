@@ -9,13 +9,13 @@ ignored, and stops nothing.
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Final
 
 from common.fingerprints import id_hash
-from common.records import milliseconds_of
+from common.records import MAX_TIME, milliseconds_of, moment_of
 
 OF_A_CHUNK: Final = 2
 OF_A_RUN: Final = 20
@@ -26,7 +26,6 @@ MAX_ID: Final = 200
 MAX_BYTES: Final = 16 * 1024
 """Size of stored samples: many times what `OF_A_RUN` of them take. Larger ones are not read."""
 
-_MAX_TIME: Final = 2**48
 _MAX_CONFIDENCE: Final = 100
 _MAX_HASH: Final = 2**64 - 1
 
@@ -136,7 +135,7 @@ def _read(stored: Mapping[str, Any]) -> Sample | None:
     return Sample(
         id=stored["id"],
         modified=stored["modified"],
-        accepted_at=datetime.fromtimestamp(stored["accepted"] / 1000, UTC),
+        accepted_at=moment_of(stored["accepted"]),
         confidence=confidence if _is_number(confidence, _MAX_CONFIDENCE) else None,
         valid_until=until if _is_time(until) else None,
         revoked=stored.get("revoked") is True,
@@ -173,7 +172,7 @@ def _is_id(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    return _is_number(value, _MAX_TIME) and value != 0
+    return _is_number(value, MAX_TIME) and value != 0
 
 
 def _is_number(value: object, limit: int) -> bool:

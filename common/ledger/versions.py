@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from common.ledger.tables import Row, Table, Tables
+from common.records import moment_of
 
 TABLE: Final = "versions"
 MANIFESTS: Final = "manifest"
@@ -155,7 +156,7 @@ def _known(destination: str, entry: _Entry) -> KnownEntry:
 def time_of(modified: int) -> datetime | None:
     """Return a version's `modified`, which is in milliseconds since 1970; None for 0. Pure."""
     try:
-        return _EPOCH + timedelta(milliseconds=modified) if modified else None
+        return moment_of(modified) if modified else None
     except OverflowError:  # 48 bits reach further than a datetime
         return None
 

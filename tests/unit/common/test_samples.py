@@ -124,6 +124,7 @@ def test_stored_samples_come_back() -> None:
      b'[{"id": "a", "modified": true, "accepted": 1}]',
      b'[{"id": "a", "modified": 1, "accepted": 1e400}]',
      b'[{"id": "a", "modified": 1, "accepted": 999999999999999999}]',
+     b'[{"id": "a", "modified": 1, "accepted": 260000000000000}]',  # the year 10,209
      b'[{"id": "a\\u0000", "modified": 1, "accepted": 1}]'],
 )  # fmt: skip
 def test_a_damaged_sample_is_ignored(stored: object) -> None:
