@@ -19,7 +19,7 @@ from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.samples import Sample, samples_of
 from consumer.outcomes import Done
 from consumer.sentinel import RecordError
-from consumer.split import objects_in
+from consumer.split import records_in
 
 _PROPERTIES: Final = (
     "confidence",
@@ -48,10 +48,14 @@ _PROPERTIES: Final = (
 )
 """The properties of an indicator (STIX 2.1, sections 3.2 and 4.7)."""
 
-_PROPERTY: Final = re.compile(
-    rf"\b({'|'.join(name.replace('_', '[_ ]?') for name in _PROPERTIES)})\b", re.IGNORECASE
-)
 _BARE: Final = str.maketrans("", "", "_ ")
+_BY_BARE: Final = {name.translate(_BARE): name for name in _PROPERTIES}
+_LONGEST_FIRST: Final = sorted(_PROPERTIES, key=len, reverse=True)
+"""So that `pattern type` is not taken for `pattern`."""
+
+_PROPERTY: Final = re.compile(
+    rf"\b({'|'.join(name.replace('_', '[_ ]?') for name in _LONGEST_FIRST)})\b", re.IGNORECASE
+)
 _NO_PROPERTY: Final = "other"
 
 
@@ -110,8 +114,7 @@ def sample_of_receipt(
     if done.stray:
         return ()
     taken = set(done.sent) - {error.index for error in done.rejected}
-    objects = zip(envelope.indexes, objects_in(envelope), strict=False)
-    found = (one for index, one in objects if index in taken)
+    found = (one for index, one in records_in(envelope).items() if index in taken)
     return samples_of(found, at=at, destination=destination)
 
 
@@ -153,5 +156,4 @@ def _property_of(said: str) -> str:
     named = _PROPERTY.search(said)
     if named is None:
         return _NO_PROPERTY
-    bare = named[0].lower().translate(_BARE)
-    return next(name for name in _PROPERTIES if name.translate(_BARE) == bare)
+    return _BY_BARE[named[0].lower().translate(_BARE)]

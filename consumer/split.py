@@ -41,17 +41,22 @@ def objects_of(envelope: Envelope, indexes: Sequence[int]) -> bytes:
     """Return the JSON array of those records at `indexes` of the chunk that the message carries."""
     if tuple(indexes) == envelope.indexes:
         return envelope.body
-    records = dict(zip(envelope.indexes, objects_in(envelope), strict=False))
+    records = records_in(envelope)
     chosen = [records[index] for index in indexes if index in records]
     return orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS)
 
 
 def is_flawed(envelope: Envelope) -> bool:
     """Whether body and envelope disagree on the number of records, so that there are no parts."""
-    return len(objects_in(envelope)) != envelope.count
+    return len(_objects_in(envelope)) != envelope.count
 
 
-def objects_in(envelope: Envelope) -> list[Any]:
+def records_in(envelope: Envelope) -> dict[int, Any]:
+    """Return the objects in the body by their index in the chunk; none if one cannot be written."""
+    return dict(zip(envelope.indexes, _objects_in(envelope), strict=False))
+
+
+def _objects_in(envelope: Envelope) -> list[Any]:
     """Return the objects in the body; an empty list if any of them could not be written again."""
     try:
         objects = orjson.loads(envelope.body)

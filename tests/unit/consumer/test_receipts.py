@@ -49,6 +49,7 @@ def test_odd_texts_of_a_record_are_kept_as_every_store_takes_them() -> None:
             ("valid until is over", "Pattern_Type?", "pattern [x]"),
             "pattern:1 pattern_type:1 valid_until:1",
         ),
+        (("pattern type is missing",), "pattern_type:1"),
         (("pattern too long", "PATTERN", "id is taken"), "id:1 pattern:2"),
     ],
     ids=str,
