@@ -3,9 +3,6 @@
 An instance whose clock is ahead stands for the time that passes: it does nothing but ask.
 """
 
-import os
-import subprocess
-import sys
 import uuid
 
 import pytest
@@ -13,9 +10,8 @@ import pytest
 from common.health import Cause, Verdict, judge_health
 from common.ledger.arrivals import RunArrival
 from common.ledger.samples import OF_A_RUN
-from local.functions_host.process import PROJECT_ROOT, HostProcess
+from local.functions_host.process import HostProcess
 from local.services.feed import SyntheticFeed
-from tests.patience import PATIENCE
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.versions import feed_of, version
 from tests.scenarios.world import CONSUMER, PRODUCER, World
@@ -56,16 +52,7 @@ def test_all_arrive_before_and_after_the_fold(new_world: NewWorld) -> None:
     assert (run.sampled, run.arrived, run.different) == (OF_A_RUN, OF_A_RUN, 0)
     assert run.median_seconds is not None
     assert findings(world) == {}
-    shown = subprocess.run(
-        [sys.executable, "-m", "ops", "status"],
-        cwd=PROJECT_ROOT,
-        env={**os.environ, **world.cloud.app_settings()},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    ).stdout
-    assert f"{OF_A_RUN} of {OF_A_RUN}, median" in shown
+    assert f"{OF_A_RUN} of {OF_A_RUN}, median" in world.operate("status").stdout
     world.fold_all(host)
     assert checked(world, host) == run
     assert world.cloud.workspace.requests == 1

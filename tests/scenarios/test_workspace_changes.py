@@ -1,30 +1,12 @@
 """The app is set for another workspace while chunks wait for the one before."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from local.functions_host.process import PROJECT_ROOT
 from local.services.feed import SyntheticFeed
-from tests.patience import PATIENCE
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import CONSUMER, PRODUCER, World, assert_conserved, until
-
-
-def _ops(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as an operator next to the storage does."""
-    return subprocess.run(
-        [sys.executable, "-m", "ops", *arguments],
-        cwd=PROJECT_ROOT,
-        env={**os.environ, **world.cloud.app_settings()},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 def _wait_elsewhere(world: World) -> None:
@@ -52,22 +34,22 @@ def test_chunks_for_another_workspace_wait_until_an_operator_turns_them_over(
     count = len(world.expected)
     _wait_elsewhere(world)
     assert world.cloud.sentinel.requests == 0
-    report = json.loads(_ops(world, "status", "--json").stdout)
+    report = json.loads(world.operate("status", "--json").stdout)
     assert report["health"] == "degraded"
     (finding,) = [text for text in report["findings"] if "destination adopt" in text]
     assert f"another workspace than the present one: {count};" in finding
     assert not world.poison()
 
-    dry = json.loads(_ops(world, "destination", "adopt", "--dry-run", "--json").stdout)
+    dry = json.loads(world.operate("destination", "adopt", "--dry-run", "--json").stdout)
     assert dry["indicators"] == count
     assert world.destination not in {chunk.destination for chunk in world.chunks()}
-    done = _ops(world, "destination", "adopt")
+    done = world.operate("destination", "adopt")
     assert done.returncode == 0, done.stderr
     assert f"({count} indicators) go to {world.destination}" in " ".join(done.stdout.split())
     world.deliver_all()
     assert_conserved(world)
     assert world.cloud.sentinel.accepted_total == count
-    again = json.loads(_ops(world, "destination", "adopt", "--json").stdout)
+    again = json.loads(world.operate("destination", "adopt", "--json").stdout)
     assert (again["chunks"], again["waits"]) == (0, "")
 
 

@@ -6,6 +6,9 @@ what it holds: the two must tell the same story.
 """
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -35,7 +38,7 @@ from common.settings import Secret, StorageSettings, destination_of
 from common.view import View, read_view
 from consumer.poison import MAX_PUT_BACK
 from local.cloud import LocalCloud
-from local.functions_host.process import HostProcess
+from local.functions_host.process import PROJECT_ROOT, HostProcess
 from local.services.feed import Feed, expected_ids
 from local.services.held_messages import HeldMessages
 from local.services.sentinel_api import digest
@@ -153,6 +156,18 @@ class World:
             return judge_health(self.view()).verdict is Verdict.HEALTHY
 
         until(is_healthy, "the feed is healthy")
+
+    def operate(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as an operator next to the storage does."""
+        return subprocess.run(
+            [sys.executable, "-m", "ops", *arguments],
+            cwd=PROJECT_ROOT,
+            env={**os.environ, **self.cloud.app_settings()},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
 
     def view(self) -> View:
         """What an operator sees."""

@@ -1,4 +1,4 @@
-"""One throw-away CA for the whole test run, and a client that trusts it."""
+"""What simulators are tested with: a throw-away CA, a client that trusts it, a clock."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,21 @@ import pytest
 import requests
 
 from local.services.tls import LocalCertificates
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The simulator's clock."""
+    return Clock()
 
 
 @pytest.fixture(scope="session")

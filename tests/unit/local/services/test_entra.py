@@ -11,26 +11,12 @@ from azure.identity import ManagedIdentityCredential
 from local.services.entra import Entra
 from local.services.tls import LocalCertificates
 from tests.patience import PATIENCE
+from tests.unit.local.conftest import Clock
 
 TENANT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 CLIENT = "99999999-8888-7777-6666-555555555555"
 SCOPE = "https://management.azure.com/.default"
 RESOURCE = "https://management.azure.com"
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """The simulator's clock."""
-    return Clock()
 
 
 @pytest.fixture

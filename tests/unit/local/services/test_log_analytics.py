@@ -11,26 +11,12 @@ import requests
 from local.services.log_analytics import COLUMNS, LogAnalyticsApi
 from local.services.tls import LocalCertificates
 from tests.patience import PATIENCE
+from tests.unit.local.conftest import Clock
 
 WORKSPACE = "11111111-2222-4333-8444-555555555555"
 DAY = "PT86400.0S"
 
 Ask = Callable[..., requests.Response]
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """The simulator's clock."""
-    return Clock()
 
 
 @pytest.fixture

@@ -15,25 +15,11 @@ from local.services.http_simulator import Answer, DoThenReset, DoThenStall, Faul
 from local.services.sentinel_api import SentinelApi, digest, peak_rate
 from local.services.tls import LocalCertificates
 from tests.patience import PATIENCE
+from tests.unit.local.conftest import Clock
 
 WORKSPACE = "11111111-2222-3333-4444-555555555555"
 PATH = f"/workspaces/{WORKSPACE}/threat-intelligence-stix-objects:upload"
 QUERY = "api-version=2024-02-01-preview"
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """The simulator's clock."""
-    return Clock()
 
 
 @pytest.fixture
