@@ -110,7 +110,7 @@ class TokenSource(Protocol):
 
 
 class SignIn(Protocol):
-    """The settings by which the pipeline signs in for Sentinel."""
+    """The settings by which the pipeline signs in, whatever it asks for."""
 
     @property
     def tenant_id(self) -> str: ...
@@ -120,6 +120,11 @@ class SignIn(Protocol):
     def client_secret(self) -> Secret | None: ...
     @property
     def entra_authority_host(self) -> str: ...
+
+
+class SentinelSignIn(SignIn, Protocol):
+    """The same, with what it asks for to upload."""
+
     @property
     def sentinel_audience(self) -> str: ...
 
@@ -131,13 +136,9 @@ class SentinelTokens:
     Raises: `CredentialError` with the remedy; `UnavailableError` when Entra does not answer.
     """
 
-    def __init__(self, settings: SignIn, *, clock: Clock) -> None:
-        self._tokens = _Tokens(
-            lambda: _sentinel_asker(settings, settings.sentinel_audience),
-            clock=clock,
-            asked="Entra" if settings.client_secret else _ENDPOINT,
-            check=_CHECK_SENTINEL if settings.client_secret else _CHECK_IDENTITY,
-        )
+    def __init__(self, settings: SentinelSignIn, *, clock: Clock) -> None:
+        check = _CHECK_SENTINEL if settings.client_secret else _CHECK_IDENTITY
+        self._tokens = _tokens_of(settings, settings.sentinel_audience, clock=clock, check=check)
 
     def token(self) -> str:
         return self._tokens.ask().token
@@ -153,12 +154,7 @@ class QueryTokens:
     """
 
     def __init__(self, settings: SignIn, *, audience: str, clock: Clock) -> None:
-        self._tokens = _Tokens(
-            lambda: _sentinel_asker(settings, audience),
-            clock=clock,
-            asked="Entra" if settings.client_secret else _ENDPOINT,
-            check=_CHECK_QUERY,
-        )
+        self._tokens = _tokens_of(settings, audience, clock=clock, check=_CHECK_QUERY)
         self._last = self._refused = ""
 
     def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
@@ -328,15 +324,25 @@ class _Tokens:
         raise explain_token_error(fields, asked=self._asked, check=self._check)
 
 
-def _sentinel_asker(settings: SignIn, audience: str) -> _Asker:
+def _tokens_of(settings: SignIn, audience: str, *, clock: Clock, check: str) -> _Tokens:
+    """Return the tokens of the pipeline for a service; `check` is the remedy of a failure."""
+    return _Tokens(
+        lambda: _asker_of(settings, audience, check=check),
+        clock=clock,
+        asked="Entra" if settings.client_secret else _ENDPOINT,
+        check=check,
+    )
+
+
+def _asker_of(settings: SignIn, audience: str, *, check: str) -> _Asker:
     if settings.client_secret is None:
-        return _identity_asker(settings.client_id, audience, check=_CHECK_IDENTITY)
+        return _identity_asker(settings.client_id, audience, check=check)
     client = msal.ConfidentialClientApplication(
         settings.client_id,
         client_credential=settings.client_secret.reveal(),
         authority=f"{settings.entra_authority_host}/{settings.tenant_id}",
         instance_discovery=False,
-        http_client=_TokenHttp(PlainSession(), asked="Entra", check=_CHECK_SENTINEL),
+        http_client=_TokenHttp(PlainSession(), asked="Entra", check=check),
     )
     scopes = [f"{audience}/.default"]
     return lambda: client.acquire_token_for_client(scopes=scopes)

@@ -26,7 +26,7 @@ import requests
 
 from common.clock import Clock, SystemClock
 from common.errors import PipelineError, SettingsError, UnavailableError
-from common.identity import SentinelTokens, SignIn, storage_credential
+from common.identity import SentinelSignIn, SentinelTokens, storage_credential
 from common.kql import read_kql
 from common.ledger.control import Control
 from common.ledger.slots import Slots
@@ -101,7 +101,7 @@ class Border:
     clock: Clock
     ask: Callable[..., Reply]
     resolve: Callable[[str], Sequence[str]]
-    token: Callable[[SignIn], str]
+    token: Callable[[SentinelSignIn], str]
     workspace: Callable[[], Workspace]
     tables: Callable[[StorageSettings], Tables]
     queue: Callable[[str, StorageSettings], WatchedQueue]

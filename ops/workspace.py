@@ -21,7 +21,6 @@ class QuerySettings:
     client_id: str
     client_secret: Secret | None
     entra_authority_host: str
-    sentinel_audience: str
     sentinel_query_url: str
     sentinel_query_audience: str
 
@@ -36,7 +35,6 @@ def open_workspace(clock: Clock, environ: Mapping[str, str] | None = None) -> Wo
             client_id=read_setting("CLIENT_ID", environ),
             client_secret=read_setting("CLIENT_SECRET", environ),
             entra_authority_host=read_setting("ENTRA_AUTHORITY_HOST", environ),
-            sentinel_audience=read_setting("SENTINEL_AUDIENCE", environ),
             sentinel_query_url=read_setting("SENTINEL_QUERY_URL", environ),
             sentinel_query_audience=read_setting("SENTINEL_QUERY_AUDIENCE", environ),
         ),

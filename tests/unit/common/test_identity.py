@@ -17,6 +17,7 @@ from common.errors import CredentialError, UnavailableError
 from common.identity import (
     REMEMBER_FAILURE,
     TIME_LIMIT,
+    QueryTokens,
     SentinelTokens,
     StorageIdentity,
     explain_token_error,
@@ -439,6 +440,18 @@ def test_an_identity_that_is_not_assigned_is_a_wrong_setting(entra: Entra) -> No
     """The endpoint answers in its own words that it does not know the client id."""
     with pytest.raises(CredentialError, match="PipelineStorage__clientId"):
         StorageIdentity(TENANT, clock=FakeClock()).get_token(SCOPE)
+
+
+@pytest.mark.parametrize("secret", [SECRET, ""], ids=["secret", "managed-identity"])
+def test_a_query_is_signed_in_for_the_workspace(entra: Entra, secret: str) -> None:
+    """The same identity asks for another audience, and an outage names that one's setting."""
+    audience = "https://api.loganalytics.io"
+    good = settings(entra, CLIENT_SECRET=secret)
+    assert QueryTokens(good, audience=audience, clock=FakeClock()).get_token("any").token
+    assert [scope.removesuffix("/.default") for scope in entra.scopes] == [audience]
+    entra.inject(Fault(effect=Answer(500), times=None))
+    with pytest.raises(UnavailableError, match="SENTINEL_QUERY_AUDIENCE"):
+        QueryTokens(good, audience=audience, clock=FakeClock()).get_token("any")
 
 
 def test_the_storage_clients_pass_the_error_on_as_it_is(
