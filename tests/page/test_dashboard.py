@@ -85,6 +85,29 @@ def test_a_wrong_key_is_said_in_words(tab: Any) -> None:
     assert tab.evaluate("sessionStorage.getItem('key')") is None
 
 
+def test_a_key_that_only_reads_is_offered_no_act(tab: Any, full: Full) -> None:
+    """Everything is shown; what the key may not do is not there to be pressed."""
+    _, host = full
+    sign_in(tab, host.function_keys["read"])
+    tab.locator("#poison table").wait_for()
+    tab.locator("#acts p").wait_for()
+    act = re.compile("^(Sync now|Pause|Resume|Replay|Discard|Retry|Acknowledge)")
+    assert tab.get_by_role("button", name=act).count() == 0
+    assert tab.get_by_role("button", name="Sample").count() > 0
+
+
+def test_a_short_number_or_time_has_its_exact_value(tab: Any, full: Full) -> None:
+    """In the reader's own way on the page; as it is for whoever points at it, or tabs to it."""
+    shown(tab, full[1])
+    times = tab.locator("#as-of .exact")
+    exact = times.get_attribute("data-exact")
+    assert datetime.fromisoformat(exact).tzinfo is not None
+    assert times.inner_text() != exact
+    assert (times.get_attribute("title"), times.get_attribute("tabindex")) == (exact, "0")
+    whole = tab.locator("#pipeline .exact").first
+    assert re.fullmatch(r"\d{1,3}([.,\s]\d{3})+", whole.get_attribute("data-exact"))
+
+
 def test_a_reason_is_text_and_no_markup(tab: Any, full: Full) -> None:
     """Whatever a service says: it is shown as it is, and nothing of it runs."""
     shown(tab, full[1])
