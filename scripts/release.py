@@ -44,12 +44,12 @@ END: Final = "<!-- end of the buttons -->\n"
 RAW: Final = "https://raw." + "githubusercontent.com"  # put together: the check looks for it whole
 PORTAL: Final = "https://portal.azure.com/#create/Microsoft.Template/uri/"
 
-WITHOUT_RELEASE: Final = """\
-There is no release yet, so there are no buttons. The portal takes the template all the same:
-*Deploy a custom template* → *Build your own template in the editor* → load
-[bicep/compiled/main.json](bicep/compiled/main.json). How to use its form:
-[docs/deploy.md](docs/deploy.md#with-the-button-or-the-portals-form).
-"""
+WITHOUT_RELEASE: Final = (
+    "Before the first release there are no buttons, but the portal takes the template: "
+    "*Deploy a custom template* → *Build your own template in\nthe editor* → load "
+    "[bicep/compiled/main.json](bicep/compiled/main.json), then "
+    "[its form](docs/deploy.md#with-the-button-or-the-portals-form).\n"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
