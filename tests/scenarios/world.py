@@ -218,9 +218,11 @@ class World:
         known = {run.run_id for run in self.runs() if run.state is RunState.COMPLETE}
 
         def complete() -> Run | None:
-            ticks = _ticks(host)
+            # An earlier tick may still be ending: its end must not be taken for that of ours.
+            until(lambda: _begun(host) == _ended(host), "no tick is under way")
+            ticks = _ended(host)
             self.fire_timer(host)
-            until(lambda: _ticks(host) > ticks, "the timer's function ends")
+            until(lambda: _ended(host) > ticks, "the timer's function ends")
             done = [run for run in self.runs() if run.state is RunState.COMPLETE]
             return next((run for run in done if run.run_id not in known), None)
 
@@ -336,7 +338,11 @@ def until[T](condition: Callable[[], T | None], what: str) -> T:
     return value
 
 
-def _ticks(host: HostProcess) -> int:
+def _begun(host: HostProcess) -> int:
+    return host.log_text().count("Executing 'Functions.lumen_sync'")
+
+
+def _ended(host: HostProcess) -> int:
     return host.log_text().count("Executed 'Functions.lumen_sync'")
 
 
