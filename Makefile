@@ -4,9 +4,9 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 RUN := .venv/bin/python -m
-# Most tests wait, for processes and services: one worker more than the two cores there are at least.
+# Most tests wait, for processes and services: two workers for each of the two cores there are at least.
 # A file stays on one worker, which shares its services; the quick files come last and fill the gaps.
-WORKERS := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+WORKERS := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 # No function of these takes more than ten ways: grade B of radon at most.
 PRODUCT := function_app.py common producer consumer ops
 # Collecting with kept byte code takes half the time, of each worker. Containers often say: keep none.
