@@ -39,7 +39,10 @@ class Suspension:
         self._at = 0.0
 
     def __call__(self, _request: object) -> None:
-        os.kill(self.host.process.pid, signal.SIGSTOP)
+        pid = self.host.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        # On a busy machine a thread goes on for a while, and might send what it was to hold.
+        os.waitid(os.P_PID, pid, os.WSTOPPED)
         self._at = time.monotonic()
         self.began.set()
 
