@@ -84,6 +84,10 @@ class Deferrer:
         self._rng = rng
         self._first_delay = first_delay
 
+    def longest(self, units: float) -> timedelta:
+        """Return the longest wait of `units`."""
+        return timedelta(seconds=units * self._first_delay * (1.0 + _SPREAD))
+
     def defer(self, envelope: Envelope, defer: Defer) -> None:
         """Enqueue the copy, then record the reason in the ledger; only the copy must succeed.
 

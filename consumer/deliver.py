@@ -30,7 +30,7 @@ from common.ledger.acceptance import ENOUGH_RAISES, Acceptance, Mark
 from common.ledger.poison import PoisonedBy
 from common.ledger.problems import OF_ONE_MESSAGE, ProblemKind, Problems
 from common.ledger.sends import Sends
-from consumer.deferral import Defer, Deferrer, defer_for_operator, stamp
+from consumer.deferral import ATTEMPT_CAP, Defer, Deferrer, defer_for_operator, growing, stamp
 from consumer.look import Look, NotNow, Sendable, Settled, judge_look
 from consumer.outcomes import (
     MANY_REFUSALS,
@@ -46,7 +46,7 @@ from consumer.outcomes import (
     problem_of,
     reason_of,
 )
-from consumer.pacing import ComeBack, Pacer
+from consumer.pacing import ComeBack, Go, Pacer
 from consumer.pausing import PauseWatch
 from consumer.poison import PoisonKeeper
 from consumer.receipts import ReceiptWriter
@@ -160,7 +160,10 @@ class Deliverer:
             self._deferrer.postpone(envelope, permit)
             return
         mark = self._mark(envelope)
-        found = self._request(envelope)
+        found = self._request(envelope, permit)
+        if isinstance(found, ComeBack):
+            self._deferrer.postpone(envelope, found)
+            return
         if not isinstance(found, Exchange):
             self._record_unsent(found, envelope)
             return
@@ -175,13 +178,13 @@ class Deliverer:
             return self._acceptance.before_request(always=had_trouble)
         return None
 
-    def _request(self, envelope: Envelope) -> Exchange | Settled | NotNow:
+    def _request(self, envelope: Envelope, permit: Go) -> Exchange | Settled | NotNow | ComeBack:
         """Send a request; after a server error or a refused token a second one, if a slot is near.
 
         If our own storage prevents the second request, the answer to the first is the outcome.
         """
         token = self._access_token(envelope)
-        found = self._send(envelope, token)
+        found = self._send(envelope, token, permit)
         match found:
             case Exchange(answer=RefreshToken()):
                 token = self._access_token(envelope, refused=token)
@@ -191,8 +194,10 @@ class Deliverer:
                 return found
         with suppress(*_OUR_TROUBLE):
             # Only a near slot: waiting here is billed, waiting on the queue is free.
-            if self._pacer.near_permit() is not None:
-                return self._send(envelope, token)
+            again = self._pacer.near_permit()
+            second = None if again is None else self._send(envelope, token, again)
+            if second is not None and not isinstance(second, ComeBack):
+                return second
         return found
 
     def _access_token(self, envelope: Envelope, *, refused: str = "") -> str:
@@ -203,10 +208,14 @@ class Deliverer:
             self._raise_problem(OperatorNeeded(reason=str(error)), envelope)
             raise
 
-    def _send(self, envelope: Envelope, token: str) -> Exchange | Settled | NotNow:
+    def _send(
+        self, envelope: Envelope, token: str, permit: Go
+    ) -> Exchange | Settled | NotNow | ComeBack:
         """Look at the chunk's row and send what may be sent, if anything.
 
         A look that took too long is repeated once; a second one means that storage is unavailable.
+        A permit that is no longer good is replaced, so that slow storage does not hold requests
+        back and let them go together.
         """
         for _ in range(LOOKS):
             self._sends.note(self._sentinel.destination)
@@ -215,6 +224,11 @@ class Deliverer:
             if not isinstance(look, Sendable):
                 return look
             objects, count = objects_of(envelope, look.indexes), len(look.indexes)
+            if not self._pacer.is_good(permit):
+                other = self._pacer.next_permit(soon=envelope.part is not None)
+                if isinstance(other, ComeBack):
+                    return other
+                permit = other
             at = self._clock.now()
             if self._clock.boottime() - began <= LOOK_IS_GOOD_FOR:
                 answer = self._sentinel.upload(objects, count=count, token=token)
@@ -267,19 +281,30 @@ class Deliverer:
     def _raise_problem(self, answer: Answer, envelope: Envelope) -> None:
         """Raise the problem that an answer means for the whole feed, if any."""
         name = envelope.message_name
-        wait = timedelta(seconds=answer.wait if isinstance(answer, Throttled) else 0.0)
+        wait = self._time_without_try(answer, envelope)
         with suppress(*_OUR_TROUBLE):
             kind = problem_of(
                 answer,
                 refusals_are_many=self._refused_in_a_row >= MANY_REFUSALS,
-                is_throttled_on=bool(wait) and self._is_throttled_on(envelope, wait),
+                is_throttled_on=isinstance(answer, Throttled)
+                and self._is_throttled_on(envelope, wait),
                 fails_alone=isinstance(answer, Unavailable | Drift) and self._fails_alone(name),
             )
             if kind is ProblemKind.FAILING:
                 what = f"{reason_of(answer)}; so far only {name} meets this"
-                self._problems.raise_problem(kind, what, subject=name)
+                self._problems.raise_problem(kind, what, subject=name, no_try_for=wait)
             elif kind is not None:
                 self._problems.raise_problem(kind, reason_of(answer), no_try_for=wait)
+
+    def _time_without_try(self, answer: Answer, envelope: Envelope) -> timedelta:
+        """Return for how long a message may wait beyond the usual longest wait, after `answer`."""
+        match answer:
+            case Throttled(wait=wait):
+                return timedelta(seconds=wait)
+            case Unavailable() | Drift():
+                return self._deferrer.longest(growing(envelope.attempt, cap=ATTEMPT_CAP))
+            case _:
+                return timedelta(0)
 
     def _is_throttled_on(self, envelope: Envelope, wait: timedelta) -> bool:
         """Whether all requests have been throttled for minutes, or must `wait` for minutes."""

@@ -29,7 +29,9 @@ MAX_WAIT: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Go:
-    """The request may leave now."""
+    """The request may leave now, or until `Clock.boottime` is `until`."""
+
+    until: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +43,6 @@ class ComeBack:
 
 
 Permit = Go | ComeBack
-
-GO: Final = Go()
 
 
 class Pacer:
@@ -60,6 +60,10 @@ class Pacer:
         is_late = slot is None or now.timestamp() - slot > LATE_AFTER
         return not is_late and now >= self._closed_until
 
+    def is_good(self, permit: Go) -> bool:
+        """Whether the request of a permit may still leave, after what was done since."""
+        return self._clock.boottime() <= permit.until
+
     def permit(self, slot: float | None, *, soon: bool = False) -> Permit:
         """Return whether the request of a message with this `slot` may leave.
 
@@ -70,7 +74,7 @@ class Pacer:
             if early > EARLY_BEFORE:
                 return ComeBack(slot=slot, delay=early)
             if self.is_on_time(slot):
-                return GO
+                return self._go(late=max(-early, 0.0))
         return self.next_permit(soon=soon)
 
     def next_permit(self, *, soon: bool = False) -> Permit:
@@ -79,7 +83,7 @@ class Pacer:
         if later.delay > MAX_WAIT:
             return later
         self._clock.sleep(later.delay)
-        return GO
+        return self._go()
 
     def near_permit(self) -> Go | None:
         """Reserve the next slot and wait for it, if it is near; else reserve none and return None.
@@ -105,6 +109,9 @@ class Pacer:
             first = self._reserve(soon=soon)
         wait = (first - self._clock.now()).total_seconds()
         return ComeBack(slot=first.timestamp(), delay=max(wait, 0.0))
+
+    def _go(self, *, late: float = 0.0) -> Go:
+        return Go(until=self._clock.boottime() + LATE_AFTER - late)
 
     def _reserve(self, *, soon: bool) -> datetime:
         return (self._slots.reserve_soon() if soon else self._slots.reserve(1)).first

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from common.backoff import retry_after_seconds
@@ -221,11 +222,23 @@ def _read_receipt(body: bytes, count: int) -> Answer:
     errors = _read_errors(body, count)
     if isinstance(errors, Drift):
         return errors
+    if _reports_failure(body):
+        return Drift(reason="Sentinel answered 200 with a body that reports a failure")
     if len(errors.named) + len(errors.stray) < count:
         return Uploaded(rejected=errors.named, stray=errors.stray)
     if errors.stray:
         return Refused(reason=f"{REFUSED_EACH}, and named some that it did not have")
     return Refused(reason=REFUSED_EACH, named=errors.named)
+
+
+def _reports_failure(body: bytes) -> bool:
+    """Whether the JSON body of a 2xx is an object with an error, or with the status of one."""
+    found: Any = json.loads(body) if body.strip() else None
+    if not isinstance(found, dict):
+        return False
+    statuses = (found.get(name) for name in ("statusCode", "status"))
+    is_failed = any(isinstance(one, int) and one >= HTTPStatus.BAD_REQUEST for one in statuses)
+    return is_failed or found.get("error") is not None
 
 
 def _named_records(body: bytes, count: int) -> tuple[RecordError, ...]:

@@ -20,7 +20,8 @@ from common.envelope import (
 )
 from common.ledger.runs import Checkpoint, Counts, Cursor
 from common.records import pack_records
-from producer.indicators import FILTERED, OLDER, UNCHANGED, Indicator, Invalid, Verdict
+from producer.indicators import Indicator, Invalid, Verdict
+from producer.versions import Decision
 
 SURELY_FITS: Final = 32 * 1024
 """An indicator of at most this many bytes fits in an envelope even if it is incompressible."""
@@ -114,11 +115,11 @@ def fill_chunks(
     for end, verdict in enumerate(verdicts, start=page.offset + 1):
         # No `match`: its class patterns take a quarter of the time of all this.
         if type(verdict) is not Indicator:
-            if verdict is FILTERED:
+            if verdict is Decision.FILTERED:
                 tally.filtered += 1
-            elif verdict is UNCHANGED:
+            elif verdict is Decision.UNCHANGED:
                 tally.unchanged += 1
-            elif verdict is OLDER:
+            elif verdict is Decision.OLDER:
                 tally.older += 1
             else:
                 tally.invalid += 1

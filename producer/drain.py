@@ -48,7 +48,7 @@ SENDERS: Final = 8
 """Threads that enqueue a page's chunks side by side."""
 
 MAX_INVALID_KEPT: Final = 1000
-"""Invalid records of one page that are kept with their content. The rest is only counted, so that a
+"""Invalid records of one tick that are kept with their content. The rest is only counted, so that a
 feed of invalid objects does not become a million rows."""
 
 
@@ -131,7 +131,7 @@ class Sender:
                 content=record.content,
                 at=now,
             )
-            for record in records[:MAX_INVALID_KEPT]
+            for record in records
         )
 
     def _strike(self, chunks: Sequence[PackedChunk], rows: Sequence[Chunk], known: Known) -> None:
@@ -312,6 +312,8 @@ class _Store:
         self._sender = sender
         self._pool = pool
         self._give_up_at = give_up_at
+        self._kept = 0
+        """How many invalid records were kept in this tick."""
         self.is_sound = True
         """Whether the last write succeeded; after a failed write no other is tried."""
 
@@ -359,7 +361,9 @@ class _Store:
             pool=self._pool,
             give_up_at=self._give_up_at,
         )
-        self._sender.keep_invalid(filled.invalid)
+        invalid = filled.invalid[: MAX_INVALID_KEPT - self._kept]
+        self._sender.keep_invalid(invalid)
+        self._kept += len(invalid)
         settled = filled.progress.settled
         self._head.save(
             cursor=settled.cursor,

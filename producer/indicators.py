@@ -8,7 +8,7 @@ key order and number format of Lumen's answer. This module does no I/O and knows
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from operator import attrgetter
 from typing import Any, Final, Protocol
 
@@ -94,23 +94,6 @@ class Indicator(msgspec.Struct, frozen=True, gc=False):
     is_recent: bool = False
 
 
-class LeftOut(Enum):
-    """Why a valid indicator is not sent.
-
-    Filtered: no version of it is known, and the filters drop it. Unchanged: this version is known.
-    Older: a newer version is known.
-    """
-
-    FILTERED = "filtered"
-    UNCHANGED = "unchanged"
-    OLDER = "older"
-
-
-FILTERED: Final = LeftOut.FILTERED
-UNCHANGED: Final = LeftOut.UNCHANGED
-OLDER: Final = LeftOut.OLDER
-
-
 @dataclass(frozen=True, slots=True)
 class Invalid:
     """An object that cannot be sent: why, and what could be read of it."""
@@ -121,7 +104,8 @@ class Invalid:
     content: bytes
 
 
-Verdict = Indicator | LeftOut | Invalid
+Verdict = Indicator | Decision | Invalid
+"""A decision other than `ENQUEUED`: the indicator is valid, and is not sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +170,7 @@ def judge_page(
             yield left_out
             continue
         verdict = page.rendered(at)
-        known_version = page.versions[at]
+        known_version = page.version(at)
         if type(verdict) is Indicator and known_version is not None:
             verdict = _judge_known(verdict, known_version, policy, passes=page.passes[at])
         if type(verdict) is Indicator and not fits(verdict):
@@ -211,47 +195,39 @@ class _Page:
         self._other_kind = [one.other_kind for one in listed]
         self.id_hashes = hash_all([one.id.encode() for one in listed])
         self.modified = milliseconds_of_all([one.modified for one in listed])
-        self.versions: list[KnownVersion | None] = []
-        """The known version of each, after the look-up."""
-        self._twins: dict[int, list[int]] = {}
+        self._has_twins = len(set(self.id_hashes)) < len(self.id_hashes)
+        self._versions: list[KnownVersion | None] = []
+        """The known version of each, as it was found by the look-up."""
+        self._sent: dict[int, KnownVersion] = {}
+        """The versions that were sent of ids that are listed more than once."""
         self._rendered: dict[int, Indicator | Invalid] = {}
 
     def look_up(self, known: Lookup) -> None:
         """Look up each known version, and render the indicators that may be sent."""
         places = range(len(self.passes))
-        self.versions = list(map(known.find(self.id_hashes).get, places))
-        self._twins = self._find_twins()
+        self._versions = list(map(known.find(self.id_hashes).get, places))
         self._rendered = self._render([at for at in places if self.left_out(at) is None])
 
-    def left_out(self, at: int) -> LeftOut | None:
+    def left_out(self, at: int) -> Decision | None:
         """Return why one is left out, if that shows without its canonical JSON, the slow part."""
-        version = self.versions[at]
+        version = self.version(at)
         if version is None:
-            return None if self.passes[at] else FILTERED
-        return OLDER if self.modified[at] < version.modified else None
+            return None if self.passes[at] else Decision.FILTERED
+        return Decision.OLDER if self.modified[at] < version.modified else None
 
     def rendered(self, at: int) -> Verdict:
         """Return one in the form it is sent in; invalid if JSON cannot hold it."""
         return self._rendered.get(at) or self._render([at])[at]
 
+    def version(self, at: int) -> KnownVersion | None:
+        """Return the known version: of an earlier object with the same id, else the one found."""
+        found = self._versions[at]
+        return self._sent.get(self.id_hashes[at], found) if self._sent else found
+
     def supersede(self, at: int, sent: KnownVersion) -> None:
         """Note `sent`, so that later objects with the same id are compared with it."""
-        for later in self._twins.get(at, ()):
-            self.versions[later] = sent
-
-    def _find_twins(self) -> dict[int, list[int]]:
-        """Return, for each object, the positions of later objects with the same id.
-
-        Empty if all ids differ.
-        """
-        places: dict[int, list[int]] = {}
-        if len(set(self.id_hashes)) == len(self.id_hashes):
-            return {}
-        for at, id_hash in enumerate(self.id_hashes):
-            places.setdefault(id_hash, []).append(at)
-        return {
-            at: found[number:] for found in places.values() for number, at in enumerate(found, 1)
-        }
+        if self._has_twins:
+            self._sent[self.id_hashes[at]] = sent
 
     def _render(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
         """Return the `chosen` in the form they are sent in, by position; some may be invalid."""
@@ -321,7 +297,7 @@ def _examine_page(records: list[object], filters: Filters) -> _Page:
 
 def _judge_known(
     indicator: Indicator, known: KnownVersion, policy: Policy, *, passes: bool
-) -> Indicator | LeftOut:
+) -> Indicator | Decision:
     """Return the verdict on a known indicator."""
     decision = decide(
         modified=indicator.modified,
@@ -331,17 +307,10 @@ def _judge_known(
         policy=policy,
     )
     if decision is not Decision.ENQUEUED:
-        return _LEFT_OUT[decision]
+        return decision
     return msgspec.structs.replace(
         indicator, correction=not passes, is_known=True, is_recent=known.is_recent
     )
-
-
-_LEFT_OUT: Final = {
-    Decision.FILTERED: FILTERED,
-    Decision.UNCHANGED: UNCHANGED,
-    Decision.OLDER: OLDER,
-}
 
 
 def examine(record: object, filters: Filters) -> Listed | Invalid:

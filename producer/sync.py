@@ -54,7 +54,8 @@ start. How long Lumen's tokens live is not documented."""
 
 MIN_RESUMPTIONS: Final = 3
 """`MAX_STALL` closes a run only after this many resumptions without progress, because
-`LUMEN_SCHEDULE` may be daily, or rarer."""
+`LUMEN_SCHEDULE` may be daily, or rarer. No single wait counts for more than its share of
+`MAX_STALL`: after a long pause Lumen is asked again, before the run is called stalled."""
 
 NOTHING_LISTED: Final = ""
 """The page token of a query that listed nothing: the run may still have wishes to send. No token of
@@ -257,13 +258,13 @@ class _Sync:
     def _take_over(self, run: Run) -> Head:
         """Raise the epoch, so no other tick can write the run; void rows beyond the checkpoint."""
         head = self._head(run)
-        waited = 0.0 if run.age is None else run.age.total_seconds()
+        waited = timedelta() if run.age is None else min(run.age, MAX_STALL / MIN_RESUMPTIONS)
         head.save(
             state=RunState.RUNNING,
             epoch=run.epoch + 1,
             resumed=run.resumed + 1,
             stalled=run.stalled + 1,
-            stalled_for=run.stalled_for + waited,
+            stalled_for=run.stalled_for + waited.total_seconds(),
         )
         self._void_beyond(head)
         return head

@@ -13,8 +13,6 @@ import msgspec
 
 from producer.cutting import Unreadable, decode_object
 from producer.indicators import (
-    OLDER,
-    UNCHANGED,
     Filters,
     Indicator,
     Lookup,
@@ -72,7 +70,7 @@ def _judge(indicator: Indicator, known: Lookup) -> Verdict:
         modified=indicator.modified, fingerprint=indicator.fingerprint, known=version
     )
     if decision is not Decision.ENQUEUED:
-        return OLDER if decision is Decision.OLDER else UNCHANGED
+        return decision
     sent = KnownVersion(indicator.fingerprint, indicator.modified, is_on_its_way=True)
     known.remember(indicator.id_hash, sent)
     if version is None:

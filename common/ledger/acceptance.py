@@ -14,11 +14,11 @@ there are no raises, and only one split a minute.
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from common.clock import Clock
 from common.errors import ConflictError
-from common.ledger.tables import Row, Table, Tables, Value, put_over
+from common.ledger.tables import Row, Table, Tables, Value, put_over, read_value
 
 TABLE: Final = "control"
 _PARTITION: Final = "control"
@@ -73,8 +73,8 @@ class Acceptance:
     def read(self) -> Mark:
         """Return the current number."""
         row = self._table.get(_PARTITION, _KEY)
-        data: dict[str, Any] = {} if row is None else dict(row.data)
-        mark = Mark(number=data.get("number", 0), split=data.get("split", -1), row=row)
+        number, split = (read_value(row, name, int) for name in ("number", "split"))
+        mark = Mark(number=number or 0, split=-1 if split is None else split, row=row)
         self.last_read = mark.number
         return mark
 

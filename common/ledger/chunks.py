@@ -143,7 +143,11 @@ class Chunk:
         indexes = frozenset(range(self.count) if part is None else part)
         if not self.part_sizes:
             return indexes
-        return frozenset(index for index in indexes if self.part_sizes[index] >= len(indexes))
+        return frozenset(
+            index
+            for index in indexes
+            if index < self.count and self.part_sizes[index] >= len(indexes)
+        )
 
     def goes_on_without(self, part: Collection[int] | None) -> bool:
         """Whether a message has records that may be sent, for which smaller messages answer."""
@@ -418,10 +422,7 @@ class Chunks:
 
     def beyond(self, run_id: str, sequence: int) -> list[Chunk]:
         """Return the chunks of a run from `sequence` on, void ones included."""
-        rows = self._table.query(
-            partition_of(run_id), from_key=sequence_key(sequence), before_key=HEAD_KEY
-        )
-        return [chunk_of(row) for row in rows]
+        return list(self.of_run(run_id, from_key=sequence_key(sequence)))
 
     def all(self) -> Iterator[Chunk]:
         """Yield every chunk that has a row, run by run, the newest run first."""

@@ -31,6 +31,7 @@ from common.ledger.tables import (
     Table,
     Tables,
     Value,
+    read_json,
     remove_all,
 )
 from common.text import cut
@@ -355,7 +356,7 @@ def _from_row(row: Row) -> PoisonRecord:
     try:
         raw = b"".join(data[f"message_{index}"] for index in range(data["pieces"]))
         message = raw.decode("utf-8", "surrogatepass")
-        history = tuple(Attempt(at=at, reason=why) for at, why in json.loads(data["history"]))
+        history = tuple(Attempt(at=at, reason=why) for at, why in read_json(data["history"]))
     except (KeyError, TypeError, ValueError) as error:
         message, history = "", ()
         entry |= {"state": PoisonState.OTHER, "reason": f"the row cannot be read: {error}"}

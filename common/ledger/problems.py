@@ -19,7 +19,7 @@ from typing import Any, Final
 from common.clock import Clock
 from common.errors import ConflictError
 from common.ledger.states import member_of
-from common.ledger.tables import Action, Operation, Row, Table, Tables
+from common.ledger.tables import Action, Operation, Row, Table, Tables, read_value
 from common.text import cut
 
 TABLE: Final = "control"
@@ -216,9 +216,7 @@ class Problems:
 
     def last_success(self) -> datetime | None:
         """Return when the last accepted request was sent, or up to `WRITE_EVERY` s earlier."""
-        row = self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY)
-        data: dict[str, Any] = {} if row is None else dict(row.data)
-        return data.get("at")
+        return read_value(self._table.get(_SUCCESS_PARTITION, _SUCCESS_KEY), "at", datetime)
 
     def open(self) -> list[Problem]:
         """Return the problems that count now."""

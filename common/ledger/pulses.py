@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.ledger.partitions import newest_first
-from common.ledger.tables import Row, Table, Tables, Value, remove_all
+from common.ledger.tables import Row, Table, Tables, Value, read_json, remove_all
 from common.text import cut
 from common.version import VERSION
 
@@ -30,6 +30,9 @@ _OLD_A_DAY: Final = 5000
 
 _BOOKS_KEPT: Final = 1000
 """Runs whose books are kept for the next pulse, the newest first: ten days of the default."""
+
+_TRIED: Final = 5
+"""Rows in which a readable pulse is looked for."""
 
 _MAX_INT: Final = 2**31 - 1
 """Largest whole number of a property (`tables.Value`)."""
@@ -141,8 +144,8 @@ class Pulses:
         return _readable(self._table.query(_PARTITION, before_key=_key_before(moment)))
 
     def last_books(self) -> tuple[Pulse, Books] | None:
-        """Return the newest pulse with its writer's books; None if there is no readable one."""
-        for row in self._table.query(_PARTITION, limit=1):
+        """Return the newest pulse with its writer's books; None if the newest few are damaged."""
+        for row in self._table.query(_PARTITION, limit=_TRIED):
             pulse = _pulse_of(row)
             if pulse is not None:
                 return pulse, _books_of(row)
@@ -208,10 +211,10 @@ def _pulse_of(row: Row) -> Pulse | None:
 def _books_of(row: Row) -> Books:
     """Return the books of a row; empty if they are damaged."""
     try:
-        found = json.loads(zlib.decompress(bytes(row.data["books"])))  # type: ignore[arg-type]
+        found = read_json(zlib.decompress(bytes(row.data["books"])))  # type: ignore[arg-type]
         return Books(
             newest=str(found["newest"]),
             accounts={str(run): tuple(map(float, each)) for run, each in found["accounts"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError, zlib.error):
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, zlib.error):
         return Books()

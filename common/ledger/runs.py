@@ -18,7 +18,16 @@ from common.errors import ConflictError, LeaseLostError
 from common.ledger.partitions import HEAD_KEY, TABLE, partition_of, run_id_of
 from common.ledger.samples import Sample, pack_samples, unpack_samples
 from common.ledger.states import OPEN_RUNS, RUN_MOVES, RunState, member_of
-from common.ledger.tables import Action, Operation, Row, Table, Tables, Value, remove_all
+from common.ledger.tables import (
+    Action,
+    Operation,
+    Row,
+    Table,
+    Tables,
+    Value,
+    read_json,
+    remove_all,
+)
 from common.tally import Tally
 from common.text import cut
 
@@ -444,12 +453,12 @@ def _pack_wishes(wishes: Sequence[WishRef]) -> bytes | None:
 
 
 def _read_wishes(text: bytes) -> tuple[WishRef, ...]:
-    return tuple(WishRef(key=str(key), etag=str(etag)) for key, etag in json.loads(text))
+    return tuple(WishRef(key=str(key), etag=str(etag)) for key, etag in read_json(text))
 
 
 def _read_cursor(text: bytes) -> Cursor:
     """Return a stored cursor; fields of a later release are ignored."""
-    known = json.loads(text)
+    known = read_json(text)
     if not isinstance(known, dict):
         raise TypeError("cursor is not an object")
     numbers = [known[name] for name in ("offset", "page", "sequence")]
@@ -457,4 +466,6 @@ def _read_cursor(text: bytes) -> Cursor:
         raise TypeError("cursor does not name a place")
     if not isinstance(known["token"], str | None):
         raise TypeError("cursor does not name a page")
+    if not isinstance(known["done"], bool):
+        raise TypeError("cursor does not say whether it is the last")
     return Cursor(**{f.name: known[f.name] for f in fields(Cursor)})

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from common.clock import Clock
 from common.errors import ConflictError, UnavailableError
-from common.ledger.tables import Row, Table, Tables, put_over
+from common.ledger.tables import Row, Table, Tables, put_over, read_value
+from common.queues import MAX_DELAY
 
 TABLE: Final = "control"
 _PARTITION: Final = "control"
@@ -33,6 +34,10 @@ split chunk finds a slot within seconds behind a backlog of hours. At 95 a minut
 
 SPARE_AT_MOST: Final = 8
 """At a low rate at most every eighth slot is spare."""
+
+_MOST_AHEAD: Final = timedelta(seconds=MAX_DELAY)
+"""A stored slot that is further away comes from a clock that was wrong: the queue delays for no
+longer."""
 
 _NEAR: Final = 1e-3
 """Seconds that rounding may move a slot."""
@@ -121,8 +126,7 @@ class Slots:
 
     def next_free(self) -> datetime | None:
         """Return the next slot that is free; None before the first reservation."""
-        row = self._table.get(_PARTITION, _KEY)
-        return None if row is None else _next_free(row)
+        return read_value(self._table.get(_PARTITION, _KEY), "next_free", datetime)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -139,11 +143,10 @@ class Slots:
             for _ in range(_TRIES):
                 now = self._clock.now()
                 row = self._table.get(_PARTITION, _KEY)
-                known: dict[str, Any] = {} if row is None else dict(row.data)
                 free, times = plan(
                     _Free(
-                        ordinary=max(known.get("next_free", now), now),
-                        spare=max(known.get("next_spare", now), now),
+                        ordinary=_stored(row, "next_free", now=now),
+                        spare=_stored(row, "next_spare", now=now),
                     )
                 )
                 data = {"next_free": free.ordinary, "next_spare": free.spare}
@@ -173,7 +176,7 @@ class Slots:
         return (moment.timestamp() + self._period / 2) % self._period
 
 
-def _next_free(row: Row) -> datetime:
-    data: dict[str, Any] = dict(row.data)
-    moment: datetime = data["next_free"]
-    return moment
+def _stored(row: Row | None, name: str, *, now: datetime) -> datetime:
+    """Return a stored slot, if it is later than `now`, and not unbelievably so."""
+    known = read_value(row, name, datetime)
+    return now if known is None else min(max(known, now), now + _MOST_AHEAD)

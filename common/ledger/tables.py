@@ -6,6 +6,7 @@ read: compare-and-swap by ETag), `transact` (several of them in one partition, a
 A missing table is made on first use. No type and no error of azure-data-tables leaves this module.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -74,6 +75,23 @@ class Row:
     data: Mapping[str, Value] = field(default_factory=dict)
     etag: str = ""
     age: timedelta | None = field(default=None, compare=False)
+
+
+def read_value[T](row: Row | None, name: str, wanted: type[T]) -> T | None:
+    """Return a property of a row; None without the row or the property, or of another type.
+
+    So damage to a row that only helps, such as a counter, stops no delivery.
+    """
+    value: Any = None if row is None else row.data.get(name)
+    return value if type(value) is wanted else None
+
+
+def read_json(stored: bytes | str) -> Any:
+    """Return what stored JSON says; raises `ValueError` if it is none, or nested too deeply."""
+    try:
+        return json.loads(stored)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 class Action(Enum):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from common.ledger.tables import Row, Table, Tables
+from common.ledger.tables import Row, Table, Tables, read_json
 from common.records import moment_of
 
 TABLE: Final = "versions"
@@ -32,6 +32,9 @@ PER_PROPERTY: Final = 2_300
 _PROPERTIES: Final = 10
 ENTRIES_A_ROW: Final = PER_PROPERTY * _PROPERTIES
 """Entries in a row: 598 KB. An entity holds 1 MiB, of which Azurite counts base64."""
+
+MAX_ENTRIES: Final = 100_000_000
+"""Entries of a segment: more than `KNOWN_MAX` allows. A manifest that lists more is damaged."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ID_BITS: Final = 64
@@ -209,7 +212,7 @@ def manifest_of(row: Row) -> Manifest:
             raise TypeError(f"{name} is of another type")
     return Manifest(
         destination=data["destination"],
-        segments=tuple(_listed(*segment) for segment in json.loads(data["segments"])),
+        segments=tuple(_listed(*segment) for segment in read_json(data["segments"])),
         tick=data["tick"],
         step=data["step"],
         etag=row.etag,
@@ -219,6 +222,6 @@ def manifest_of(row: Row) -> Manifest:
 def _listed(name: Any, count: Any, age: Any) -> SegmentInfo:
     if not (isinstance(name, str) and isinstance(count, int) and isinstance(age, int | float)):
         raise TypeError("a segment is of another type")
-    if count < 0:
-        raise ValueError("a segment counts fewer than none")
+    if not 0 <= count <= MAX_ENTRIES:
+        raise ValueError("a segment counts fewer entries than none, or more than there can be")
     return SegmentInfo(name=name, count=count, age=age)

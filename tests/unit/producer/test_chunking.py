@@ -31,14 +31,12 @@ from producer.chunking import (
     flush_chunks,
 )
 from producer.indicators import (
-    FILTERED,
-    OLDER,
-    UNCHANGED,
     Indicator,
     Invalid,
     Verdict,
     fingerprint_of,
 )
+from producer.versions import Decision
 
 RUN = "20260101T000000-0badcafe"
 ORIGIN = Origin(run_id=RUN, epoch=3, ledger_id="0badcafe0badcafe")
@@ -128,10 +126,10 @@ def counted(verdicts: Sequence[Verdict]) -> Counts:
     indicators = [found for found in verdicts if isinstance(found, Indicator)]
     return Counts(
         fetched=len(verdicts),
-        filtered=sum(found is FILTERED for found in verdicts),
+        filtered=sum(found is Decision.FILTERED for found in verdicts),
         invalid=sum(isinstance(found, Invalid) for found in verdicts),
-        unchanged=sum(found is UNCHANGED for found in verdicts),
-        older=sum(found is OLDER for found in verdicts),
+        unchanged=sum(found is Decision.UNCHANGED for found in verdicts),
+        older=sum(found is Decision.OLDER for found in verdicts),
         enqueued=len(indicators),
         corrections=sum(found.correction for found in indicators),
         other_kind=sum(found.other_kind for found in indicators),
@@ -152,7 +150,12 @@ def feeds(draw: st.DrawFn, *, letters: str = "iiiocfuvx") -> list[list[Verdict]]
     """
     shapes = draw(st.lists(st.text(letters, max_size=12), min_size=1, max_size=8))
     numbers = iter(range(10, 1000))
-    left_out: dict[str, Verdict] = {"f": FILTERED, "u": UNCHANGED, "v": OLDER, "x": INVALID}
+    left_out: dict[str, Verdict] = {
+        "f": Decision.FILTERED,
+        "u": Decision.UNCHANGED,
+        "v": Decision.OLDER,
+        "x": INVALID,
+    }
 
     def made(kind: str) -> Verdict:
         if kind in left_out:

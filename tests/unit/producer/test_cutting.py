@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from common.errors import UnavailableError
 from producer import cutting
 from producer.cutting import BEYOND_64_BITS, NESTED_TOO_DEEPLY, Unreadable, decode_object
-from producer.indicators import FILTERED, Filters, Indicator, Invalid
+from producer.indicators import Filters, Indicator, Invalid
 from producer.lumen import Page, decode_answer, read_page
+from producer.versions import Decision
 from tests.unit.producer.samples import EVERYTHING, judge, raw_indicator
 
 NEXT = "bmV4dA=="
@@ -196,7 +197,7 @@ def test_what_is_below_the_threshold_is_filtered_whatever_is_beside_it() -> None
     """A filtered object that could not be sent anyway is no matter of its page either."""
     raw = with_value(b"18446744073709551616").replace(b'"confidence":80', b'"confidence":1')
     for beside in OTHERS.values():
-        assert verdicts(page_of(raw, *beside), Filters(threshold=50))[0] is FILTERED
+        assert verdicts(page_of(raw, *beside), Filters(threshold=50))[0] is Decision.FILTERED
 
 
 @pytest.mark.parametrize("separator", [b"", b" ", b",,", b" , , ", b"\n,\n", b", "], ids=repr)

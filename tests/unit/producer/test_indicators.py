@@ -10,22 +10,18 @@ from hypothesis import strategies as st
 from common.fingerprints import id_hash
 from common.records import NO_END
 from producer.indicators import (
-    FILTERED,
-    OLDER,
     REQUIRED_TEXTS,
     TOO_LARGE,
-    UNCHANGED,
     Filters,
     Indicator,
     Invalid,
-    LeftOut,
     Verdict,
     canonical_json,
     fingerprint_of,
     judge_page,
     kinds_of,
 )
-from producer.versions import KnownVersion, Policy
+from producer.versions import Decision, KnownVersion, Policy
 from tests.unit.producer.samples import (
     EVERYTHING,
     DictKnown,
@@ -128,7 +124,7 @@ def test_a_missing_confidence_counts_as_zero_and_is_not_made_up() -> None:
     """It passes a threshold of 0, without the property being added, and no other."""
     bare = without(raw_indicator(), "confidence")
     assert "confidence" not in sent(judge(bare, EVERYTHING))
-    assert judge(bare, Filters(threshold=1)) is FILTERED
+    assert judge(bare, Filters(threshold=1)) is Decision.FILTERED
 
 
 @pytest.mark.parametrize(
@@ -149,7 +145,7 @@ def test_the_threshold_is_the_lowest_confidence_that_is_sent(
 ) -> None:
     """The comparison is made with the integer that would be sent."""
     verdict = judge(raw_indicator(confidence=confidence), Filters(threshold=threshold))
-    assert isinstance(verdict, Indicator if passes else LeftOut)
+    assert isinstance(verdict, Indicator if passes else Decision)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +170,7 @@ def test_the_switches_leave_out_what_is_only_about_a_kind_switched_off(
     """A pattern about both kinds needs one switch; one about neither needs none."""
     filters = Filters(threshold=0, ipv4=ipv4, domain=domain)
     verdict = judge(raw_indicator(pattern=pattern), filters)
-    assert isinstance(verdict, Indicator if passes else LeftOut)
+    assert isinstance(verdict, Indicator if passes else Decision)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +337,7 @@ def test_a_changed_property_makes_another_fingerprint() -> None:
 @given(record=ANY_JSON)
 def test_judging_never_raises(record: object) -> None:
     """Any value that a parser may return has a verdict."""
-    assert isinstance(judge(record, EVERYTHING), Indicator | LeftOut | Invalid)
+    assert isinstance(judge(record, EVERYTHING), Indicator | Decision | Invalid)
 
 
 @given(name=st.sampled_from(sorted(raw_indicator())), value=ANY_JSON)
@@ -441,8 +437,8 @@ def test_the_same_and_older_versions_are_left_out(filters: Filters) -> None:
     record = raw_indicator(modified="2026-01-02T00:00:00.001Z")
     known = known_as(record)
     before = dict(known.versions)
-    assert judged(record, known=known, filters=filters) == [UNCHANGED]
-    assert judged(raw_indicator(name="x"), known=known, filters=filters) == [OLDER]
+    assert judged(record, known=known, filters=filters) == [Decision.UNCHANGED]
+    assert judged(raw_indicator(name="x"), known=known, filters=filters) == [Decision.OLDER]
     assert known.versions == before
 
 
@@ -450,7 +446,7 @@ def test_an_older_version_that_json_cannot_carry_is_older() -> None:
     """It would not be sent anyway, so nobody has to be told of it."""
     known = known_as(raw_indicator())
     older = raw_indicator(modified="2025-01-01T00:00:00Z", note="\ud800")
-    assert judged(older, known=known) == [OLDER]
+    assert judged(older, known=known) == [Decision.OLDER]
     (newer,) = judged(raw_indicator(note="\ud800"), known=known)
     assert isinstance(newer, Invalid)
 
@@ -459,12 +455,12 @@ def test_versions_of_one_page_are_compared_with_each_other() -> None:
     """In the order of listing: newer ones are sent each, the same and older ones are not."""
     first, second = raw_indicator(name="a"), raw_indicator(modified="2026-02-01T00:00:00Z")
     verdicts = judged(first, first, second, first, second, raw_indicator(1))
-    assert [v if isinstance(v, LeftOut) else type(v) for v in verdicts] == [
+    assert [v if isinstance(v, Decision) else type(v) for v in verdicts] == [
         Indicator,
-        UNCHANGED,
+        Decision.UNCHANGED,
         Indicator,
-        OLDER,
-        UNCHANGED,
+        Decision.OLDER,
+        Decision.UNCHANGED,
         Indicator,
     ]
     later = verdicts[2]
@@ -476,7 +472,7 @@ def test_what_was_filtered_is_not_known() -> None:
     """So a later version that passes is enqueued, and one that does not is filtered again."""
     low = raw_indicator(confidence=1)
     found = judged(low, low, raw_indicator(confidence=90), low, filters=Filters(threshold=65))
-    assert found[:2] == [FILTERED, FILTERED]
+    assert found[:2] == [Decision.FILTERED, Decision.FILTERED]
     assert isinstance(found[2], Indicator)
     assert isinstance(found[3], Indicator)
     assert found[3].correction
@@ -506,7 +502,7 @@ def test_positions_count_only_valid_objects() -> None:
         Invalid,
         Indicator,
         Invalid,
-        LeftOut,
+        Decision,
         Invalid,
     ]
-    assert verdicts[3] is UNCHANGED
+    assert verdicts[3] is Decision.UNCHANGED

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.services.feed import SyntheticFeed
-from producer.indicators import FILTERED, Filters, Indicator, Invalid, canonical_json
+from producer.indicators import Filters, Indicator, Invalid, canonical_json
 from producer.lumen import read_page
 from producer.ordinary import OrdinaryIndicator, decode_ordinary_page, to_record
 from producer.ordinary import canonical_json as ordinary_json
+from producer.versions import Decision
 from tests.unit.producer.samples import EVERYTHING, judge, raw_indicator
 
 PROPERTIES = tuple(OrdinaryIndicator.__struct_fields__)
@@ -108,7 +109,7 @@ def test_judging_twice_gives_the_same() -> None:
     """A page may be judged again after a checkpoint that was not stored."""
     (found,) = decoded(raw_indicator(confidence="80"))
     assert judge(found, EVERYTHING) == judge(found, EVERYTHING)
-    assert judge(found, Filters(threshold=81)) is FILTERED
+    assert judge(found, Filters(threshold=81)) is Decision.FILTERED
 
 
 def test_the_pages_of_the_feed_are_ordinary() -> None:

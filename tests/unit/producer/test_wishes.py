@@ -11,7 +11,7 @@ import pytest
 from common.errors import UnavailableError
 from common.ledger.states import ChunkState, RunState
 from common.ledger.wishes import Wish, Wishes
-from producer.indicators import OLDER, UNCHANGED, Indicator, Invalid
+from producer.indicators import Indicator, Invalid
 from producer.lumen import Page
 from producer.versions import Decision, KnownVersion, decide_wish
 from producer.wishes import GONE, WISHES_A_RUN, judge_wishes, put_in_front
@@ -71,14 +71,14 @@ def test_a_wish_that_was_refused_is_sent_as_a_known_one() -> None:
 def test_what_is_asked_for_twice_is_sent_once() -> None:
     """The second one is on its way already."""
     first, second = _verdicts(raw_indicator(5), raw_indicator(5))
-    assert (type(first), second) == (Indicator, UNCHANGED)
+    assert (type(first), second) == (Indicator, Decision.UNCHANGED)
 
 
 def test_a_newer_known_version_stays() -> None:
     """Lumen has listed another one since: that is what Sentinel must hold."""
     newer = indicator(5, modified=NEW)
     known = DictKnown({newer.id_hash: KnownVersion(newer.fingerprint, newer.modified)})
-    assert _verdicts(raw_indicator(5), known=known) == [OLDER]
+    assert _verdicts(raw_indicator(5), known=known) == [Decision.OLDER]
     assert known.versions[newer.id_hash].fingerprint == newer.fingerprint
 
 
