@@ -236,8 +236,13 @@ def lost(
 
 
 def _is_agreed(transport: Transport, choice: Mapping[str, Any]) -> bool:
-    """Say what would be declared lost, and ask; nothing needs no question."""
-    would, _ = carry_out(transport, "chunks/lost", what="looking", dry_run=True, **choice)
+    """Say what would be declared lost, and ask; nothing needs no question.
+
+    Raises `Failure` if a part of the look fails: what it would have shown must be asked for, too.
+    """
+    would, failure = carry_out(transport, "chunks/lost", what="looking", dry_run=True, **choice)
+    if failure:
+        raise failure
     chosen = [row for row in would if row["result"] in LOST]
     count = sum(int(row["indicators"]) for row in chosen)
     question = f"declare {len(chosen):,} chunks with {count:,} indicators lost?"

@@ -1,0 +1,46 @@
+"""What is final is done only after a question about all of it: an incomplete look is no answer."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ops.cli.ending import WRONG, Failure
+from ops.cli.transport import Answer
+from tests.unit.ops.cli.program import operate
+
+YOUNG = "its row was written within the last seven days: a message may be invisible"
+FIRST, SECOND = "20260101T000000-0badcafe/000000-1", "20260101T000000-0badcafe/000001-1"
+
+
+class Scripted:
+    """An API that answers dry runs and reads from a script, and does every act that it gets."""
+
+    seen_from = "a script"
+
+    def __init__(self, *looks: Answer | Failure, acts: Answer | None = None) -> None:
+        self._looks: Iterator[Answer | Failure] = iter(looks)
+        self._acts = acts or {"handled": [], "remaining": 0, "next": None}
+        self.acted: list[str] = []
+
+    def call(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
+        """Return the next look, or note an act."""
+        if method == "GET" or params.get("dryRun"):
+            look = next(self._looks)
+            if isinstance(look, Failure):
+                raise look
+            return look
+        self.acted.append(path)
+        return self._acts
+
+
+def lost(chunk: str, result: str, *, remaining: int = 0) -> Answer:
+    """Return a slice of `chunks/lost` with one chunk in it."""
+    handled = [{"chunk": chunk, "indicators": 5, "result": result}]
+    return {"handled": handled, "remaining": remaining, "next": chunk if remaining else None}
+
+
+def test_chunks_that_a_look_could_not_reach_are_not_declared_lost_unasked() -> None:
+    """The first slice shows nothing to ask about, and the second one fails: the command fails."""
+    api = Scripted(lost(FIRST, YOUNG, remaining=3), Failure("table chunks is throttled"))
+    ended = operate(api, "chunks", "lost", "--all")
+    assert (ended.status, "table chunks is throttled" in ended.err) == (WRONG, True)
+    assert api.acted == []
