@@ -44,3 +44,12 @@ def test_chunks_that_a_look_could_not_reach_are_not_declared_lost_unasked() -> N
     ended = operate(api, "chunks", "lost", "--all")
     assert (ended.status, "table chunks is throttled" in ended.err) == (WRONG, True)
     assert api.acted == []
+
+
+def test_what_could_not_be_counted_in_time_is_not_purged_unasked() -> None:
+    """Nothing was counted, but something remains: that needs a question, too."""
+    counted: Answer = dict.fromkeys(("runs", "rejections", "poison", "pulses", "acts"), 0)
+    api = Scripted({**counted, "remaining": 4}, acts={**counted, "runs": 900, "remaining": 0})
+    ended = operate(api, "purge", "--older-than", "1d")
+    assert (ended.status, "0 acts, and more?" in ended.err) == (WRONG, True)
+    assert api.acted == []
