@@ -59,12 +59,16 @@ def login(
 
 
 def _rights(transport: Transport) -> str:
-    """Return in words what a key may do; raises `Failure` where it may not even read."""
+    """Return in words what a caller may do; raises `Failure` for one who may not read.
+
+    A key of `read` is refused by `act`. Anyone who has signed in may list the acts, and one without
+    a role may do none: so only an answer of `read` says that the caller may read.
+    """
     try:
         acts = transport.call("GET", "act", {}).get("acts", [])
     except Failure:
-        transport.call("GET", "read/status", {"runs": 1})
-        return "may read"
+        acts = []
+    transport.call("GET", "read/status", {"runs": 1})
     return "may read and act" if acts else "may read"
 
 

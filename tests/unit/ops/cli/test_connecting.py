@@ -190,6 +190,33 @@ def test_a_wrong_key_is_not_kept(
     assert "wrong-key" not in said
 
 
+@pytest.mark.parametrize(
+    ("replies", "said"),
+    [
+        ([(401, b""), (200, b'{"health": "healthy"}')], "may read;"),
+        ([(200, b'{"acts": []}'), (403, b'{"error": "this needs the role reader"}')], "the role"),
+        ([(200, b'{"acts": ["act/ack"]}'), (401, b"")], "does not take the key"),
+    ],
+    ids=["the key of read", "signed in without a role", "a key of act alone"],
+)
+@pytest.mark.usefixtures("ring")
+def test_login_says_what_was_tried(
+    replies: list[tuple[int, bytes]],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A caller who may not read is refused, whatever `act` answers, and nothing is kept."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda _question: KEY)
+    with served(Bench().toolbox, replies=replies) as url:
+        status = run(["login", "--url", url])
+    printed = capsys.readouterr()
+    may_read = said.startswith("may read")
+    assert (status, bool(read_profiles().named)) == (GOOD if may_read else WRONG, may_read)
+    assert said in printed.out + printed.err
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"profiles": []}', '{"profiles": {"a": {}}}'])
 @pytest.mark.usefixtures("ring")
 def test_a_damaged_file_of_profiles_is_named(text: str, tmp_path: Path) -> None:
