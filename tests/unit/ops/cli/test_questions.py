@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ops.cli.ending import WRONG, Failure
+import pytest
+
+from ops.cli.ending import GOOD, WRONG, Failure
 from ops.cli.transport import Answer
 from tests.unit.ops.cli.program import operate
 
+WOULD_BE_LOST = "would be declared lost"
 YOUNG = "its row was written within the last seven days: a message may be invisible"
 FIRST, SECOND = "20260101T000000-0badcafe/000000-1", "20260101T000000-0badcafe/000001-1"
 
@@ -19,7 +22,7 @@ class Scripted:
     def __init__(self, *looks: Answer | Failure, acts: Answer | None = None) -> None:
         self._looks: Iterator[Answer | Failure] = iter(looks)
         self._acts = acts or {"handled": [], "remaining": 0, "next": None}
-        self.acted: list[str] = []
+        self.acted: list[tuple[str, list[str]]] = []
 
     def call(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
         """Return the next look, or note an act."""
@@ -28,7 +31,7 @@ class Scripted:
             if isinstance(look, Failure):
                 raise look
             return look
-        self.acted.append(path)
+        self.acted.append((path, params.get("names", [])))
         return self._acts
 
 
@@ -53,3 +56,27 @@ def test_what_could_not_be_counted_in_time_is_not_purged_unasked() -> None:
     ended = operate(api, "purge", "--older-than", "1d")
     assert (ended.status, "0 acts, and more?" in ended.err) == (WRONG, True)
     assert api.acted == []
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        (lost(SECOND, WOULD_BE_LOST), "2 begin with 20260101T000000-0badcafe/00000"),
+        (Failure("table chunks is throttled"), "table chunks is throttled"),
+    ],
+)
+def test_a_beginning_is_compared_with_all_chunks_that_wait(
+    second: Answer | Failure, said: str
+) -> None:
+    """Also with those that the first slice did not reach: two chunks begin so, or nobody knows."""
+    api = Scripted(lost(FIRST, WOULD_BE_LOST, remaining=1), second)
+    ended = operate(api, "chunks", "lost", FIRST[:-3], "--yes")
+    assert (ended.status, said in ended.err) == (WRONG, True)
+    assert api.acted == []
+
+
+def test_a_beginning_may_name_a_chunk_of_a_later_slice() -> None:
+    """It is found there, and declared lost."""
+    api = Scripted(lost(FIRST, YOUNG, remaining=1), lost(SECOND, WOULD_BE_LOST))
+    ended = operate(api, "chunks", "lost", SECOND[:-2], "--yes")
+    assert (ended.status, api.acted) == (GOOD, [("act/chunks/lost", [SECOND])])
