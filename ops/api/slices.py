@@ -22,6 +22,9 @@ LOOK_AHEAD: Final = 1000
 """Items that a slice reads behind the first slice: what the storage gives in one answer, and more
 than there is time for, as each takes several calls to the storage."""
 
+NAMED_AHEAD: Final = 100
+"""The same for items that are given by their names: each takes a call to read."""
+
 COUNT: Final = 3.0
 """Seconds for counting what is left, behind the slice."""
 

@@ -52,7 +52,7 @@ NOT_DISCARDED: Final = NOT_DONE | {"already replayed"}
 """Those of each command: somebody else did the opposite before."""
 
 MAX_NAMES: Final = 500
-"""Names of one call; the API takes 1,000."""
+"""Names of one call: the API takes no more."""
 
 RESCUE_CALLS: Final = 37
 """Calls that messages are waited for, each of 18 s, so eleven minutes: the host hides those that it

@@ -10,6 +10,7 @@ from common.ledger.poison import PoisonState
 from common.ledger.runs import Counts
 from common.ledger.states import RunState
 from ops import lost, poison, rejections
+from ops.api import parameters
 from ops.cli import poison as poison_commands
 from ops.cli import records as record_commands
 from ops.cli.ending import BAD_NEWS, GOOD, INTERRUPTED, WRONG
@@ -45,6 +46,7 @@ def test_the_words_of_results_are_those_of_the_code() -> None:
     assert {str(result) for result in rejections.Result} > record_commands.NOT_WISHED
     assert {str(lost.Result.LOST), str(lost.Result.WOULD_BE_LOST)} == record_commands.LOST
     assert str(poison.Result.REPLAYED) == "replayed"
+    assert poison_commands.MAX_NAMES == parameters.MAX_NAMES
 
 
 @pytest.mark.parametrize(
