@@ -60,6 +60,9 @@ has taken for ten."""
 
 poison: Final = App(name="poison", help="Messages that were given up, and are kept.")
 
+type Choice = dict[str, Any]
+"""The parameters of an act that say which messages it is for."""
+
 type All = Annotated[bool, Parameter(name="--all", negative="")]
 
 
@@ -208,37 +211,54 @@ def discard(
     output.check()
     one_way(names=names, filters=[reason], everything=all_, ways=WAYS)
     transport = connection.open()
-    choice: dict[str, Any] = {"names": full_poison(transport, names), "reason": reason, "all": all_}
-    choices = [choice] if meant.dry_run or meant.yes else _agreed(transport, choice)
+    named = poison_of(transport, names)
+    choice: Choice = {"names": [one["poison"] for one in named], "reason": reason, "all": all_}
+    is_asked = not (meant.dry_run or meant.yes)
+    choices = _agreed(_kept(transport, named, reason), choice) if is_asked else [choice]
     if choices is None:
         say("nothing was discarded")
         return BAD_NEWS
-    handled: list[Row] = []
-    failure = None
-    for each in choices:
-        if failure is None:
-            done, failure = carry_out(
-                transport,
-                "poison/discard",
-                what="discarding",
-                dry_run=meant.dry_run,
-                note=why.note,
-                **each,
-            )
-            handled += done
+    handled, failure = _discarded(transport, choices, dry_run=meant.dry_run, note=why.note)
     print_rows(handled, output=output, empty="nothing to do")
     say_what_is_left(failure)
     is_bad = failure or {row["result"] for row in handled} & NOT_DISCARDED
     return BAD_NEWS if is_bad else GOOD
 
 
-def _kept(transport: Transport, choice: Row) -> list[Row]:
-    """Return the poison that a choice picks and that is kept still."""
-    if choice["names"]:
-        found = [read(transport, f"poison/{name}") for name in choice["names"]]
-        return [row for row in found if row["state"] == "kept"]
-    rows, _ = read_list(transport, "poison", rows="poison", limit=None, reason=choice["reason"])
-    return list(rows)
+def _discarded(
+    transport: Transport, choices: Sequence[Choice], *, dry_run: bool, note: str
+) -> tuple[list[Row], Failure | None]:
+    """Discard what was chosen, choice by choice; return what was done with each message.
+
+    Where a later call fails, what was done before is returned with the failure.
+    """
+    handled: list[Row] = []
+    for choice in choices:
+        try:
+            done, failure = carry_out(
+                transport,
+                "poison/discard",
+                what="discarding",
+                dry_run=dry_run,
+                note=note,
+                **choice,
+            )
+        except Failure as error:
+            if not handled:
+                raise
+            return handled, error
+        handled += done
+        if failure:
+            return handled, failure
+    return handled, None
+
+
+def _kept(transport: Transport, named: Sequence[Row], reason: str) -> Sequence[Row]:
+    """Return what is kept still: of the named poison, or all with this text in the reason."""
+    if named:
+        return [row for row in named if row["state"] == "kept"]
+    rows, _ = read_list(transport, "poison", rows="poison", limit=None, reason=reason)
+    return rows
 
 
 @poison.command
@@ -296,12 +316,17 @@ def _rescued(transport: Transport, *, calls: int, note: str) -> tuple[int, int, 
     return count, left, None
 
 
-def _agreed(transport: Transport, choice: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Ask; return what was agreed to by name, so nothing that is given up since. None: a no."""
-    chosen = _kept(transport, choice)
-    count = sum(int(row["indicators"]) for row in chosen)
-    question = f"discard {len(chosen):,} messages with {count:,} indicators?\n{FINAL}"
-    if chosen and not confirm(question, yes=False):
+def _agreed(kept: Sequence[Row], choice: Choice) -> list[Choice] | None:
+    """Ask; return what was agreed to by name, so nothing that is given up since. None: a no.
+
+    Where nothing is kept there is nothing to ask: names still get their results.
+    """
+    if not kept:
+        return [choice] if choice["names"] else []
+    count = sum(int(row["indicators"]) for row in kept)
+    if not confirm(
+        f"discard {len(kept):,} messages with {count:,} indicators?\n{FINAL}", yes=False
+    ):
         return None
-    some = batched([row["poison"] for row in chosen], MAX_NAMES, strict=False)
-    return [{"names": list(batch)} for batch in some] or [choice]
+    some = batched([row["poison"] for row in kept], MAX_NAMES, strict=False)
+    return [{"names": list(batch)} for batch in some]

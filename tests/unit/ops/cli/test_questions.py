@@ -80,3 +80,22 @@ def test_a_beginning_may_name_a_chunk_of_a_later_slice() -> None:
     api = Scripted(lost(FIRST, YOUNG, remaining=1), lost(SECOND, WOULD_BE_LOST))
     ended = operate(api, "chunks", "lost", SECOND[:-2], "--yes")
     assert (ended.status, api.acted) == (GOOD, [("act/chunks/lost", [SECOND])])
+
+
+@pytest.mark.parametrize("options", [["--all"], ["--reason", "503"]])
+def test_what_is_given_up_after_a_look_at_nothing_is_not_discarded(options: list[str]) -> None:
+    """Nothing is kept, so nothing is asked: then no act may pick what has come since."""
+    api = Scripted({"total": 0, "indicators": 0, "groups": [], "poison": [], "next": None})
+    ended = operate(api, "poison", "discard", *options)
+    assert (ended.status, ended.out) == (GOOD, "nothing to do\n")
+    assert api.acted == []
+
+
+def test_a_name_that_is_settled_still_gets_its_result() -> None:
+    """There is nothing to ask; the record is read once."""
+    settled = {"poison": FIRST, "state": "discarded", "indicators": 2}
+    done = {"poison": FIRST, "indicators": 2, "result": "already discarded"}
+    api = Scripted(settled, acts={"handled": [done], "remaining": 0, "next": None})
+    ended = operate(api, "poison", "discard", FIRST)
+    assert (ended.status, "already discarded" in ended.out) == (GOOD, True)
+    assert api.acted == [("act/poison/discard", [FIRST])]
