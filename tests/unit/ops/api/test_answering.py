@@ -54,6 +54,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "read/find": {"q": "192.0.2.1"},
 }
 
+HALF = r"'\ud800' is not text that UTF-8 can encode"
+
 STRANGER = Caller(name="nobody", may_read=False, may_act=False)
 
 
@@ -128,6 +130,10 @@ def test_the_acts_that_a_caller_may_do_are_listed(caller: Caller, count: int) ->
         ("POST", "act/sync", {"full": True, "takeBack": True}, 400, "exclude each other"),
         ("POST", "act/sync", {"full": True}, 400, "no sync run is on record"),
         ("POST", "act/ack", {"all": True, "note": "n" * 301}, 400, "parameter note"),
+        ("POST", "act/rejections/retry", {"run": "\ud800"}, 400, HALF),
+        ("POST", "act/poison/replay", {"names": ["\ud800"]}, 400, HALF),
+        ("POST", "act/ack", {"all": True, "\ud800": 1}, 400, HALF),
+        ("GET", "read/find", {"q": "\ud800"}, 400, HALF),
     ],
 )
 def test_a_wrong_request_is_told_what_is_wrong(

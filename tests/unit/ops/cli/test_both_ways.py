@@ -16,12 +16,13 @@ from ops.cli.ending import BAD_NEWS, GOOD, WRONG
 from ops.cli.http import HttpTransport
 from ops.cli.program import app
 from ops.lost import LOST_AFTER
-from tests.unit.ops.cli.program import directly, over_http
+from tests.unit.ops.cli.program import Ended, directly, over_http
 from tests.unit.ops.samples import RUN, Bench
 
 INDICATOR = "indicator--00000000-0000-4000-8000-000000000001"
 
 type Scene = Callable[[Bench], None]
+type Run = Callable[..., Ended]
 
 
 def nothing(bench: Bench) -> None:
@@ -208,6 +209,25 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("nothing", healthy, WRONG, "nothing"),
     ("runs --nothing", healthy, WRONG, "--nothing"),
 )
+
+
+@pytest.mark.parametrize("run", [directly, over_http])
+def test_an_act_is_recorded_under_the_name_that_was_given(run: Run) -> None:
+    """With letters beyond ASCII, and signs that mean something in a percent-encoding."""
+    bench = Bench()
+    name = "J\N{LATIN SMALL LETTER U WITH DIAERESIS}rgen 100%41"
+    run(bench.toolbox, "resume", by=name)
+    (act,) = bench.toolbox.ledger.acts.latest()
+    assert act.by == name
+
+
+@pytest.mark.parametrize("run", [directly, over_http])
+@pytest.mark.parametrize("command", ["find", "rejections --reason", "poison list --reason"])
+def test_bytes_that_are_no_text_are_refused(run: Run, command: str) -> None:
+    """In words, before anything is asked."""
+    ended = run(Bench().toolbox, *command.split(), "\udcff")
+    assert (ended.status, ended.out) == (WRONG, "")
+    assert r"'\udcff' is not text that UTF-8 can encode" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def test_one_way_is_chosen(
     assert expected in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "https://", "https://a:b@c", "https://app:x", "ftp://a"])
+@pytest.mark.parametrize(
+    "text", ["", "https://", "https://a:b@c", "https://app:x", "ftp://a", "https://[::1"]
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     """Before anything is sent anywhere."""
     with pytest.raises(Failure):
