@@ -1,7 +1,9 @@
 """Lists and long work in parts: a page of a list, a slice of an act.
 
 Both continue from a token: the place of the last row, in an order that does not change while rows
-come and go. A slice works for `SLICE` seconds and says how much is left.
+come and go. One kind of row may move: an invalid record that Lumen lists again becomes the newest
+rejection, so pages that are read meanwhile may miss it. A slice works for `SLICE` seconds and says
+how much is left.
 """
 
 from collections import Counter

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ops.cli.ending import Failure, MissingError
 from ops.cli.slices import carry_out
@@ -15,6 +15,7 @@ NAME: Final = re.compile("[A-Za-z0-9/-]+")
 """What names of runs, poison and rejections are made of."""
 
 type Flag = Annotated[bool, Parameter(negative="")]
+type Number = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
 @Parameter(name="*")

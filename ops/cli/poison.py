@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from ops.cli.choosing import Flag, Meant, Why, full_poison, one_way, poison_of
+from ops.cli.choosing import Flag, Meant, Number, Why, full_poison, one_way, poison_of
 from ops.cli.connecting import Connection
 from ops.cli.ending import BAD_NEWS, GOOD, Failure
 from ops.cli.screen import (
@@ -71,7 +71,7 @@ def listing(
     *,
     reason: str = "",
     settled: Flag = False,
-    limit: int | None = None,
+    limit: Number | None = None,
     output: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:
@@ -276,14 +276,14 @@ def rescue(
     Parameters
     ----------
     no_wait
-        Do not wait for messages that are hidden.
+        Make one call, which waits up to 18 seconds for messages that are hidden.
     """
     transport = connection.open()
     depth = read(transport, "status", runs=1)["poison_queue_depth"]
     if depth and not no_wait:
         note(
             f"{depth} on the poison queue; those that the host has taken are hidden for up to "
-            "ten minutes, and are waited for (--no-wait: not)"
+            "ten minutes, and are waited for (--no-wait: 18 seconds at most)"
         )
     calls = 1 if no_wait else RESCUE_CALLS
     count, left, failure = _rescued(transport, calls=calls, note=why.note)

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 from ops.cli.choosing import (
     Flag,
     Meant,
+    Number,
     Why,
     full_chunks,
     full_rejections,
@@ -66,7 +67,7 @@ def listing(
     run: str = "",
     reason: str = "",
     indicator: str = "",
-    limit: int | None = None,
+    limit: Number | None = None,
     output: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:

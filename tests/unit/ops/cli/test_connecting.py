@@ -60,7 +60,7 @@ def test_one_way_is_chosen(
     expected: Target | str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Options first, then the environment, then the default profile; never a guess between two."""
+    """Options first, then the environment, then the default profile; two of a rank are refused."""
     monkeypatch.setattr(connecting, "user", lambda: "me")
     connection = Connection(**options)
     if isinstance(expected, Target):
