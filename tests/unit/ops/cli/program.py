@@ -79,16 +79,18 @@ def served(toolbox: Toolbox, *, replies: Sequence[tuple[int, bytes]] = ()) -> It
             elif self.headers.get("x-functions-key") != KEY:
                 status, raw = 401, b""
             else:
+                caller = caller_of(
+                    {"x-operator": self.headers.get("x-operator", "")},
+                    sign_in=SignIn.KEYS,
+                    may_act=True,
+                )
+                assert caller is not None
                 response = answer(
                     lambda: toolbox,
                     method=self.command,
                     path=unquote(urlsplit(self.path).path).removeprefix("/api/"),
                     given=given,
-                    caller=caller_of(
-                        {"x-operator": self.headers.get("x-operator", "")},
-                        sign_in=SignIn.KEYS,
-                        may_act=True,
-                    ),
+                    caller=caller,
                 )
                 status, raw = response.status, json.dumps(response.body).encode()
             self.send_response(status)
