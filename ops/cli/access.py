@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from ops.cli.connecting import Target, open_transport, user
-from ops.cli.ending import BAD_NEWS, GOOD, Failure
+from ops.cli.ending import GOOD, Failure
 from ops.cli.http import HttpTransport, checked_url
 from ops.cli.keys import VARIABLE, ask_for_key, forget_key, keep_key
 from ops.cli.profiles import Profile, path_of_profiles, read_profiles, write_profiles
@@ -103,6 +103,3 @@ def profiles(*, output: Output = Output()) -> int:
     ]
     print_rows(rows, output=output, empty="no profile yet; see `login`")
     return GOOD
-
-
-__all__ = ["BAD_NEWS", "login", "logout", "profiles"]

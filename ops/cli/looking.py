@@ -290,10 +290,13 @@ def problems(
     is_table = output.is_table
     rows = read(connection.open(), "problems", ended=ended)["problems"]
     if is_table:
-        names = ("kind", "since", "until")
         shown = [
-            {**{name: row[name] for name in names}, "what": row["what"]}
-            | {name: moment(row[name]) for name in ("since", "until")}
+            {
+                "kind": row["kind"],
+                "since": moment(row["since"]),
+                "until": moment(row["until"]),
+                "what": row["what"],
+            }
             for row in rows
         ]
         print_table(shown, empty="no problem has ended" if ended else "no problem")

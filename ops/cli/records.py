@@ -1,9 +1,9 @@
 """The commands about single records, chunks and gaps."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from ops.cli.choosing import (
     Flag,
@@ -252,7 +252,7 @@ def _is_agreed(transport: Transport, choice: Mapping[str, Any]) -> bool:
 
 def ack(
     *runs: str,
-    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    all_: All = False,
     why: Why = Why(),
     output: Output = Output(),
     connection: Connection = Connection(),
