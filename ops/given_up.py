@@ -28,15 +28,11 @@ NO_ROW: Final = "settled"
 
 
 def describe_given_up(record: PoisonRecord, ledger: Ledger) -> dict[str, Any]:
-    """Return a record as plain JSON values: its history, and one entry for each indicator.
+    """Return what a list does not show of a record: history, indicators, message; plain JSON.
 
     A message that cannot be read gives no indicators, but its text.
     """
     return {
-        "first_at": record.first_at.isoformat(),
-        "settled_at": None if record.settled_at is None else record.settled_at.isoformat(),
-        "settled_by": record.settled_by,
-        "note": record.note,
         "history": [{"at": attempt.at, "reason": attempt.reason} for attempt in record.history],
         "records": _records(record, ledger),
         "message": record.message,

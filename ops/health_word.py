@@ -24,7 +24,11 @@ _GOOD: Final = frozenset({Verdict.HEALTHY, Verdict.DEGRADED, Verdict.PAUSED})
 
 
 class HealthWord:
-    """The word, and until when it is reused. Safe to use from several threads."""
+    """The word, and until when it is reused. Safe to use from several threads.
+
+    One thread at a time asks the storage; the others answer at once with the last word. So a flood
+    of probes holds one thread, even if the storage hangs.
+    """
 
     def __init__(self, toolbox: Callable[[], Toolbox], *, clock: Clock) -> None:
         self._toolbox = toolbox
@@ -34,12 +38,17 @@ class HealthWord:
         self._until = float("-inf")
 
     def get(self) -> Verdict:
-        """Return the verdict of the last pulse; *unknown* if it is old or cannot be read."""
-        with self._lock:
-            if self._clock.monotonic() >= self._until:
+        """Return the verdict of the last pulse; *unknown* if it is old or cannot be read.
+
+        Also *unknown* while the first word is asked for.
+        """
+        if self._clock.monotonic() >= self._until and self._lock.acquire(blocking=False):
+            try:
                 self._word = self._ask()
                 self._until = self._clock.monotonic() + KEPT_FOR
-            return self._word
+            finally:
+                self._lock.release()
+        return self._word
 
     def _ask(self) -> Verdict:
         try:

@@ -145,16 +145,9 @@ def look_for_messages(ledger: Ledger, queues: Sequence[WatchedQueue]) -> Traces:
                 continue
     return Traces(
         visible=frozenset(visible),
-        kept=frozenset(
-            f"{entry.run_id}/{_chunk_key(entry.poison_id)}" for entry in ledger.poison.entries()
-        ),
+        kept=frozenset(f"{entry.run_id}/{entry.chunk_key}" for entry in ledger.poison.entries()),
         is_all=is_all,
     )
-
-
-def _chunk_key(poison_id: str) -> str:
-    """Return the key of the chunk of a kept message, whole or a part: sequence and epoch."""
-    return "-".join(poison_id.split("-")[:2])
 
 
 def _handle(

@@ -4,7 +4,7 @@ The producer skips its ticks, and the consumer puts each message back until the 
 nothing counts against a message. A pause ends by itself at the given time.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from common.ledger import Ledger
 from common.ledger.control import MAX_PAUSE, Pause
@@ -12,11 +12,15 @@ from ops.decisions import Decision
 
 
 def pause(ledger: Ledger, *, until: datetime, now: datetime, decision: Decision) -> Pause:
-    """Pause the feed until a time; return the pause.
+    """Pause the feed until a time; return the pause, in UTC whatever the zone of `until`.
 
     Called again: the later call counts, even for a shorter time. Raises `ValueError` for a time in
     the past, or more than `MAX_PAUSE` away.
     """
+    try:
+        until = until.astimezone(UTC)
+    except OverflowError as error:  # the first or the last day that a calendar has
+        raise ValueError(f"{until.isoformat()} is not a time that UTC has") from error
     if until <= now:
         raise ValueError(f"{until:%Y-%m-%d %H:%M} UTC has passed: give a later time")
     if until - now > MAX_PAUSE:

@@ -17,7 +17,7 @@ from common.errors import PipelineError
 from common.fingerprints import id_hash, pack_fingerprints
 from common.ledger import Ledger
 from common.ledger.chunks import Chunk
-from common.ledger.poison import PoisonEntry, PoisonRecord
+from common.ledger.poison import PoisonRecord
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.states import ChunkState, Letter
 from common.ledger.versions import KnownEntry, time_of
@@ -223,7 +223,7 @@ class Reader:
     def _read_lost(self, found: Sequence[_Found], rowed: Collection[str]) -> None:
         """Read the poison whose chunk has no row."""
         for entry in self._while_in_time(self._ledger.poison.entries()):
-            if f"{entry.run_id}/{_chunk_key(entry)}" in rowed:
+            if f"{entry.run_id}/{entry.chunk_key}" in rowed:
                 continue
             record = self._ledger.poison.get(entry.run_id, entry.poison_id)
             ids = set() if record is None else set(_contents(record).values())
@@ -319,11 +319,6 @@ def _contents(record: PoisonRecord) -> dict[int, str]:
     except PipelineError:
         return {}
     return {index: text_of(known, "id") for index, known in records_of(envelope).items()}
-
-
-def _chunk_key(entry: PoisonEntry) -> str:
-    """Return the key of a message's chunk, which a part's own key begins with."""
-    return "-".join(entry.poison_id.split("-")[:2])
 
 
 def _modified(content: bytes) -> datetime | None:

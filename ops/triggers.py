@@ -26,7 +26,7 @@ from ops.health_word import HealthWord, status_of
 from ops.toolbox import Toolbox, open_toolbox
 
 MAX_BODY: Final = 1024 * 1024
-"""Largest body of an act, in bytes: a thousand names."""
+"""Largest body of an act, in bytes: that of 500 names is far smaller."""
 
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",

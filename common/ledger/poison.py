@@ -112,6 +112,11 @@ class PoisonEntry:
         """Its name for operators."""
         return f"{self.run_id}/{self.poison_id}"
 
+    @property
+    def chunk_key(self) -> str:
+        """The key of its chunk, sequence and epoch: a part's own key begins with it."""
+        return "-".join(self.poison_id.split("-")[:2])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoisonRecord(PoisonEntry):

@@ -15,7 +15,7 @@ from ops import lost, poison, rejections
 from ops.api import parameters
 from ops.api.reading import Answer, rejection_token
 from ops.api.refusals import BadRequest, NotFound
-from ops.api.slices import COUNT, LOOK_AHEAD, MARGIN, SLICE, slice_of, time_for
+from ops.api.slices import COUNT, LOOK_AHEAD, MARGIN, NAMED_AHEAD, SLICE, slice_of, time_for
 from ops.callers import Caller
 from ops.decisions import Decision
 from ops.destination import adopt
@@ -49,14 +49,20 @@ def _handle_poison(
     caller: Caller,
     do: Callable[..., Iterator[poison.Handled]],
 ) -> Answer:
-    """Do something with the poison that was chosen, in slices."""
+    """Do something with the poison that was chosen, in slices.
+
+    Only the first slice reads all of it, so it counts what is left; the others read what one can
+    handle.
+    """
     _one_way(asked)
-    chosen = poison.Selection(names=tuple(asked.names), reason=asked.reason, all_kept=asked.all)
+    at_most = NAMED_AHEAD if asked.names else LOOK_AHEAD
+    names = sorted(name for name in set(asked.names) if name > asked.after)
+    if asked.after:
+        names = names[: at_most + 1]
+    chosen = poison.Selection(names=tuple(names), reason=asked.reason, all_kept=asked.all)
     rows = poison.look_for(toolbox.ledger, chosen, after=asked.after)
-    # Only the first slice counts everything that is left; the others read what one can handle.
-    found = list(islice(rows, LOOK_AHEAD + 1) if asked.after else rows)
-    wanted = [name for name in asked.names if name > asked.after]
-    _all_there("poison", wanted, [entry.name for entry in found])
+    found = list(islice(rows, at_most + 1) if asked.after else rows)
+    _all_there("poison", names, [entry.name for entry in found])
     handle = partial(
         do,
         ledger=toolbox.ledger,
@@ -75,7 +81,7 @@ def _handle_poison(
             "result": item.result.value,
         },
         clock=toolbox.clock,
-        at_most=LOOK_AHEAD,
+        at_most=at_most,
     )
 
 

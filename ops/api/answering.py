@@ -14,6 +14,7 @@ import msgspec
 
 from common.errors import ConflictError, HaltError, SettingsError, TryLaterError
 from common.ledger import acts
+from common.text import cut
 from common.transport import within
 from ops.api.acting import words
 from ops.api.parameters import Act, DryAct, Parameters
@@ -133,9 +134,13 @@ def _take[P: Parameters](given: Mapping[str, Any], takes: type[P], *, is_text: b
     `is_text`: they are of a query string, where a number or a flag is written out.
     """
     try:
-        return msgspec.convert(dict(given), takes, strict=not is_text)
+        taken = msgspec.convert(dict(given), takes, strict=not is_text)
+        msgspec.json.encode(taken)
     except msgspec.ValidationError as error:
         raise BadRequest(_said(error)) from error
+    except UnicodeEncodeError as error:  # JSON may spell half a character, which storage refuses
+        raise BadRequest(f"{cut(error.object)!r} is not text that UTF-8 can encode") from error
+    return taken
 
 
 def _said(error: Exception) -> str:

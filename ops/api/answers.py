@@ -246,7 +246,11 @@ class OneRejection(Rejection):
 
 
 class RejectionPage(Given):
-    """A page of rejections, the newest first; `total` is of all pages."""
+    """A page of rejections, the newest first; `total` is of all pages.
+
+    An invalid record that Lumen lists again between two pages becomes the newest: these pages may
+    miss it.
+    """
 
     total: int
     rejections: list[Rejection]

@@ -1,7 +1,9 @@
 """Lists and long work in parts: a page of a list, a slice of an act.
 
 Both continue from a token: the place of the last row, in an order that does not change while rows
-come and go. A slice works for `SLICE` seconds and says how much is left.
+come and go. One kind of row may move: an invalid record that Lumen lists again becomes the newest
+rejection, so pages that are read meanwhile may miss it. A slice works for `SLICE` seconds and says
+how much is left.
 """
 
 from collections import Counter
@@ -21,6 +23,9 @@ SLICE: Final = 18.0
 LOOK_AHEAD: Final = 1000
 """Items that a slice reads behind the first slice: what the storage gives in one answer, and more
 than there is time for, as each takes several calls to the storage."""
+
+NAMED_AHEAD: Final = 100
+"""The same for items that are given by their names: each takes a call to read."""
 
 COUNT: Final = 3.0
 """Seconds for counting what is left, behind the slice."""

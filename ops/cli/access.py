@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from ops.cli.connecting import Target, open_transport, user
-from ops.cli.ending import BAD_NEWS, GOOD, Failure
+from ops.cli.ending import GOOD, Failure
 from ops.cli.http import HttpTransport, checked_url
 from ops.cli.keys import VARIABLE, ask_for_key, forget_key, keep_key
 from ops.cli.profiles import Profile, path_of_profiles, read_profiles, write_profiles
@@ -59,12 +59,16 @@ def login(
 
 
 def _rights(transport: Transport) -> str:
-    """Return in words what a key may do; raises `Failure` where it may not even read."""
+    """Return in words what a caller may do; raises `Failure` for one who may not read.
+
+    A key of `read` is refused by `act`. Anyone who has signed in may list the acts, and one without
+    a role may do none: so only an answer of `read` says that the caller may read.
+    """
     try:
         acts = transport.call("GET", "act", {}).get("acts", [])
     except Failure:
-        transport.call("GET", "read/status", {"runs": 1})
-        return "may read"
+        acts = []
+    transport.call("GET", "read/status", {"runs": 1})
     return "may read and act" if acts else "may read"
 
 
@@ -99,6 +103,3 @@ def profiles(*, output: Output = Output()) -> int:
     ]
     print_rows(rows, output=output, empty="no profile yet; see `login`")
     return GOOD
-
-
-__all__ = ["BAD_NEWS", "login", "logout", "profiles"]

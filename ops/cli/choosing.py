@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from ops.cli.ending import Failure, MissingError
-from ops.cli.transport import Answer, Transport, act, read
+from ops.cli.slices import carry_out
+from ops.cli.transport import Answer, Transport, read
 
 NAME: Final = re.compile("[A-Za-z0-9/-]+")
 """What names of runs, poison and rejections are made of."""
 
 type Flag = Annotated[bool, Parameter(negative="")]
+type Number = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
 @Parameter(name="*")
@@ -86,8 +88,13 @@ def full_run(transport: Transport, name: str) -> str:
 
 
 def full_chunks(transport: Transport, names: Sequence[str]) -> list[str]:
-    """Return the full names of chunks that wait; one that is given whole need not wait."""
-    handled = act(transport, "chunks/lost", all=True, dry_run=True)["handled"]
+    """Return the full names of chunks that wait; one that is given whole need not wait.
+
+    All that wait are read: another one may begin with the same text. Raises `Failure`.
+    """
+    handled, failure = carry_out(transport, "chunks/lost", what="looking", all=True, dry_run=True)
+    if failure:
+        raise failure
     waiting = [str(one["chunk"]) for one in handled]
     return [_begins(name, waiting) for name in names]
 

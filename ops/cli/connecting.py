@@ -1,6 +1,7 @@
 """Which app or storage a command speaks to, from options, environment and profiles.
 
-One way must be chosen: a command that changes something never guesses between two.
+Options count first, then the environment, then the default profile. Two of the same rank are
+refused: a command that changes something never guesses between them.
 """
 
 import getpass

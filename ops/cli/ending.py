@@ -24,4 +24,4 @@ class Failure(Exception):
 
 
 class MissingError(Failure):
-    """There is no such thing, or more than one begins with the given text."""
+    """There is no such thing."""

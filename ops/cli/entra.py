@@ -1,7 +1,7 @@
 """Signing in with Entra, where the app asks for roles instead of a key.
 
 The Azure CLI's sign-in is used where there is one, else a browser, else a code for another device.
-The app's registration must let these public clients ask for its scope (docs/operate.md).
+The app's registration must let these public clients ask for its scope (docs/deploy.md#with-entra).
 """
 
 import os

@@ -81,11 +81,12 @@ def days_of(text: str) -> int:
 
 
 def _is_agreed(transport: Transport, days: int) -> bool:
-    """Say what would be removed, and ask; nothing needs no question."""
+    """Say what would be removed, and ask; nothing needs no question, if all of it was counted."""
     would = act(transport, "purge", days=days, dry_run=True)
     some = ", ".join(f"{would[name]:,} {name}" for name in PURGED) + _and_more(would)
     question = f"remove what is older than {days} days: {some}?\n{PURGE_IS_FINAL}"
-    return not any(would[name] for name in PURGED) or confirm(question, yes=False)
+    is_nothing = not any(would[name] for name in (*PURGED, "remaining"))
+    return is_nothing or confirm(question, yes=False)
 
 
 def _and_more(counted: Row) -> str:

@@ -41,7 +41,7 @@ class HttpTransport:
 
     def call(self, method: str, path: str, params: Mapping[str, Any]) -> Answer:
         """Return the answer to one request; raises `Failure`."""
-        headers = {"x-operator": _header(self._by), **self._proof()}
+        headers = {"x-operator": quote(self._by, errors="replace"), **self._proof()}
         query = {name: _text(value) for name, value in params.items()}
         try:
             with within(CALL_WITHIN):
@@ -96,7 +96,7 @@ class HttpTransport:
 
 def checked_url(text: str) -> str:
     """Return an app's address without a path; raises `Failure` for what is none, or not TLS."""
-    parts = urlsplit(text.strip())
+    parts = _split(text.strip())
     if not _is_address(parts):
         raise Failure(
             f"{text!r} is not the address of an app: give it as https://NAME.azurewebsites.net"
@@ -108,6 +108,14 @@ def checked_url(text: str) -> str:
             f"{text!r}: give the address without path and query; a key has no place in it"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _split(text: str) -> SplitResult:
+    """Return the parts of an address; none of them where its host is malformed, as `[::1`."""
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return urlsplit("")
 
 
 def _is_address(parts: SplitResult) -> bool:
@@ -122,11 +130,6 @@ def _is_address(parts: SplitResult) -> bool:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _header(text: str) -> str:
-    """Return a name as a header may have it."""
-    return text.encode("ascii", "replace").decode().replace("\r", "?").replace("\n", "?")
 
 
 def _is_late(error: Exception) -> bool:

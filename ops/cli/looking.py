@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from cyclopts import App, Parameter, validators
+from cyclopts import App
 
 from common.clock import Clock, SystemClock
-from ops.cli.choosing import Flag, one_run
+from ops.cli.choosing import Flag, Number, one_run
 from ops.cli.connecting import Connection
 from ops.cli.ending import BAD_NEWS, GOOD, Failure
 from ops.cli.screen import (
@@ -43,8 +43,6 @@ HOUR: Final = 3600
 
 SHORTEST: Final = 15
 """Characters of a run's id that a table shows at least: its time."""
-
-type Number = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
 def add_to(app: App) -> None:
@@ -292,10 +290,13 @@ def problems(
     is_table = output.is_table
     rows = read(connection.open(), "problems", ended=ended)["problems"]
     if is_table:
-        names = ("kind", "since", "until")
         shown = [
-            {**{name: row[name] for name in names}, "what": row["what"]}
-            | {name: moment(row[name]) for name in ("since", "until")}
+            {
+                "kind": row["kind"],
+                "since": moment(row["since"]),
+                "until": moment(row["until"]),
+                "what": row["what"],
+            }
             for row in rows
         ]
         print_table(shown, empty="no problem has ended" if ended else "no problem")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from ops.cli.choosing import Flag, Meant, Why, full_poison, one_way, poison_of
+from ops.cli.choosing import Flag, Meant, Number, Why, full_poison, one_way, poison_of
 from ops.cli.connecting import Connection
 from ops.cli.ending import BAD_NEWS, GOOD, Failure
 from ops.cli.screen import (
@@ -52,13 +52,16 @@ NOT_DISCARDED: Final = NOT_DONE | {"already replayed"}
 """Those of each command: somebody else did the opposite before."""
 
 MAX_NAMES: Final = 500
-"""Names of one call; the API takes 1,000."""
+"""Names of one call: the API takes no more."""
 
 RESCUE_CALLS: Final = 37
 """Calls that messages are waited for, each of 18 s, so eleven minutes: the host hides those that it
 has taken for ten."""
 
 poison: Final = App(name="poison", help="Messages that were given up, and are kept.")
+
+type Choice = dict[str, Any]
+"""The parameters of an act that say which messages it is for."""
 
 type All = Annotated[bool, Parameter(name="--all", negative="")]
 
@@ -68,7 +71,7 @@ def listing(
     *,
     reason: str = "",
     settled: Flag = False,
-    limit: int | None = None,
+    limit: Number | None = None,
     output: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:
@@ -208,37 +211,54 @@ def discard(
     output.check()
     one_way(names=names, filters=[reason], everything=all_, ways=WAYS)
     transport = connection.open()
-    choice: dict[str, Any] = {"names": full_poison(transport, names), "reason": reason, "all": all_}
-    choices = [choice] if meant.dry_run or meant.yes else _agreed(transport, choice)
+    named = poison_of(transport, names)
+    choice: Choice = {"names": [one["poison"] for one in named], "reason": reason, "all": all_}
+    is_asked = not (meant.dry_run or meant.yes)
+    choices = _agreed(_kept(transport, named, reason), choice) if is_asked else [choice]
     if choices is None:
         say("nothing was discarded")
         return BAD_NEWS
-    handled: list[Row] = []
-    failure = None
-    for each in choices:
-        if failure is None:
-            done, failure = carry_out(
-                transport,
-                "poison/discard",
-                what="discarding",
-                dry_run=meant.dry_run,
-                note=why.note,
-                **each,
-            )
-            handled += done
+    handled, failure = _discarded(transport, choices, dry_run=meant.dry_run, note=why.note)
     print_rows(handled, output=output, empty="nothing to do")
     say_what_is_left(failure)
     is_bad = failure or {row["result"] for row in handled} & NOT_DISCARDED
     return BAD_NEWS if is_bad else GOOD
 
 
-def _kept(transport: Transport, choice: Row) -> list[Row]:
-    """Return the poison that a choice picks and that is kept still."""
-    if choice["names"]:
-        found = [read(transport, f"poison/{name}") for name in choice["names"]]
-        return [row for row in found if row["state"] == "kept"]
-    rows, _ = read_list(transport, "poison", rows="poison", limit=None, reason=choice["reason"])
-    return list(rows)
+def _discarded(
+    transport: Transport, choices: Sequence[Choice], *, dry_run: bool, note: str
+) -> tuple[list[Row], Failure | None]:
+    """Discard what was chosen, choice by choice; return what was done with each message.
+
+    Where a later call fails, what was done before is returned with the failure.
+    """
+    handled: list[Row] = []
+    for choice in choices:
+        try:
+            done, failure = carry_out(
+                transport,
+                "poison/discard",
+                what="discarding",
+                dry_run=dry_run,
+                note=note,
+                **choice,
+            )
+        except Failure as error:
+            if not handled:
+                raise
+            return handled, error
+        handled += done
+        if failure:
+            return handled, failure
+    return handled, None
+
+
+def _kept(transport: Transport, named: Sequence[Row], reason: str) -> Sequence[Row]:
+    """Return what is kept still: of the named poison, or all with this text in the reason."""
+    if named:
+        return [row for row in named if row["state"] == "kept"]
+    rows, _ = read_list(transport, "poison", rows="poison", limit=None, reason=reason)
+    return rows
 
 
 @poison.command
@@ -256,14 +276,14 @@ def rescue(
     Parameters
     ----------
     no_wait
-        Do not wait for messages that are hidden.
+        Make one call, which waits up to 18 seconds for messages that are hidden.
     """
     transport = connection.open()
     depth = read(transport, "status", runs=1)["poison_queue_depth"]
     if depth and not no_wait:
         note(
             f"{depth} on the poison queue; those that the host has taken are hidden for up to "
-            "ten minutes, and are waited for (--no-wait: not)"
+            "ten minutes, and are waited for (--no-wait: 18 seconds at most)"
         )
     calls = 1 if no_wait else RESCUE_CALLS
     count, left, failure = _rescued(transport, calls=calls, note=why.note)
@@ -296,12 +316,17 @@ def _rescued(transport: Transport, *, calls: int, note: str) -> tuple[int, int, 
     return count, left, None
 
 
-def _agreed(transport: Transport, choice: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Ask; return what was agreed to by name, so nothing that is given up since. None: a no."""
-    chosen = _kept(transport, choice)
-    count = sum(int(row["indicators"]) for row in chosen)
-    question = f"discard {len(chosen):,} messages with {count:,} indicators?\n{FINAL}"
-    if chosen and not confirm(question, yes=False):
+def _agreed(kept: Sequence[Row], choice: Choice) -> list[Choice] | None:
+    """Ask; return what was agreed to by name, so nothing that is given up since. None: a no.
+
+    Where nothing is kept there is nothing to ask: names still get their results.
+    """
+    if not kept:
+        return [choice] if choice["names"] else []
+    count = sum(int(row["indicators"]) for row in kept)
+    if not confirm(
+        f"discard {len(kept):,} messages with {count:,} indicators?\n{FINAL}", yes=False
+    ):
         return None
-    some = batched([row["poison"] for row in chosen], MAX_NAMES, strict=False)
-    return [{"names": list(batch)} for batch in some] or [choice]
+    some = batched([row["poison"] for row in kept], MAX_NAMES, strict=False)
+    return [{"names": list(batch)} for batch in some]

@@ -61,8 +61,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        result = app(arguments)
+        _must_be_text(given)
+        result = app(given)
     except CycloptsError as error:
         note(f"{PROGRAM}: {plain(str(error))}")
         note(f"see `{PROGRAM} --help`")
@@ -74,6 +76,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         note(f"{PROGRAM}: interrupted; what was not done yet is as it was")
         return INTERRUPTED
     return result if isinstance(result, int) else GOOD
+
+
+def _must_be_text(arguments: Sequence[str]) -> None:
+    """Raise `Failure` for an argument with bytes that are no text: no transport can send it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise Failure(f"{argument!r} is not text that UTF-8 can encode") from error
 
 
 def _lines(text: str) -> str:

@@ -1,13 +1,14 @@
 """The commands about single records, chunks and gaps."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from ops.cli.choosing import (
     Flag,
     Meant,
+    Number,
     Why,
     full_chunks,
     full_rejections,
@@ -66,7 +67,7 @@ def listing(
     run: str = "",
     reason: str = "",
     indicator: str = "",
-    limit: int | None = None,
+    limit: Number | None = None,
     output: Output = Output(),
     connection: Connection = Connection(),
 ) -> int:
@@ -236,8 +237,13 @@ def lost(
 
 
 def _is_agreed(transport: Transport, choice: Mapping[str, Any]) -> bool:
-    """Say what would be declared lost, and ask; nothing needs no question."""
-    would, _ = carry_out(transport, "chunks/lost", what="looking", dry_run=True, **choice)
+    """Say what would be declared lost, and ask; nothing needs no question.
+
+    Raises `Failure` if a part of the look fails: what it would have shown must be asked for, too.
+    """
+    would, failure = carry_out(transport, "chunks/lost", what="looking", dry_run=True, **choice)
+    if failure:
+        raise failure
     chosen = [row for row in would if row["result"] in LOST]
     count = sum(int(row["indicators"]) for row in chosen)
     question = f"declare {len(chosen):,} chunks with {count:,} indicators lost?"
@@ -246,7 +252,7 @@ def _is_agreed(transport: Transport, choice: Mapping[str, Any]) -> bool:
 
 def ack(
     *runs: str,
-    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    all_: All = False,
     why: Why = Why(),
     output: Output = Output(),
     connection: Connection = Connection(),

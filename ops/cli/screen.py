@@ -140,24 +140,22 @@ def print_json(value: object, *, indent: int | None = None) -> None:
     sys.stdout.write(json.dumps(value, indent=indent) + "\n")
 
 
-def print_rows(
-    rows: Sequence[Row], *, output: Output, empty: str, columns: Sequence[str] = ()
-) -> None:
-    """Print rows in the chosen form: `columns` are those of the table; JSON and CSV have all."""
+def print_rows(rows: Sequence[Row], *, output: Output, empty: str) -> None:
+    """Print rows in the chosen form; a table without rows is `empty`."""
     if output.is_table:
-        print_table(rows, columns=columns, empty=empty)
+        print_table(rows, empty=empty)
     elif output.json:
         print_json(list(rows))
     else:
         sys.stdout.write(to_csv(rows))
 
 
-def print_table(rows: Sequence[Row], *, empty: str = "", columns: Sequence[str] = ()) -> None:
+def print_table(rows: Sequence[Row], *, empty: str = "") -> None:
     """Print a table, numbers to the right; without rows print `empty`."""
     if not rows:
         say(empty)
         return
-    names = list(columns or rows[0])
+    names = list(rows[0])
     cells = [[cell(row[name]) for name in names] for row in rows]
     heads = [name.replace("_", " ") for name in names]
     console = _out()

@@ -4,6 +4,7 @@ import pytest
 
 from common.ledger.poison import PoisonState
 from common.ledger.rejections import RejectedBy, Rejection
+from ops.api.reading import describe_entry
 from ops.decisions import Decision
 from ops.given_up import describe_given_up
 from ops.poison import Selection, discard, find, replay
@@ -103,5 +104,5 @@ def test_who_decided_and_why_is_kept(state: PoisonState, is_uploaded: bool) -> N
     for one in (record, entry):
         assert (one.settled_by, one.note) == ("ann", "role given")
         assert one.settled_at == bench.clock.now()
-    told = describe_given_up(record, tools.ledger)
+    told = describe_entry(record)
     assert (told["settled_by"], told["note"]) == ("ann", "role given")

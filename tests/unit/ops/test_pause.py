@@ -1,6 +1,6 @@
 """Pause, resume, sync now: what the status says, and what an operator may ask for."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -124,3 +124,28 @@ def test_a_request_shows_until_it_is_served_or_taken_back(full: bool) -> None:
     assert take_back(box.ledger) == TakenBack(sync=False, full=False)
     report = describe(box.view(runs=5))
     assert (report["sync_requested_at"], report["full_requested_at"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [
+        ("2026-01-01T08:30:00+09:00", "2025-12-31 23:30 UTC has passed"),
+        ("2026-01-08T10:00:00+09:00", "2026-01-08 01:00 UTC is too far away"),
+        ("0001-01-01T00:00:00+09:00", "is not a time that UTC has"),
+        ("9999-12-31T23:59:59-09:00", "is not a time that UTC has"),
+    ],
+)
+def test_a_time_that_is_refused_is_told_in_utc(until: str, said: str) -> None:
+    """Whatever its own zone is."""
+    bench = Bench()
+    now = bench.clock.now()
+    with pytest.raises(ValueError, match=said):
+        pause(bench.toolbox.ledger, until=datetime.fromisoformat(until), now=now, decision=ANN)
+
+
+def test_a_pause_is_kept_in_utc() -> None:
+    """So that whoever prints it need not know the zone in which it was given."""
+    bench = Bench()
+    until = datetime.fromisoformat("2026-01-01T10:00:00+09:00")
+    made = pause(bench.toolbox.ledger, until=until, now=bench.clock.now(), decision=ANN)
+    assert made.until.isoformat() == "2026-01-01T01:00:00+00:00"

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 
 import azure.functions as func
 import pytest
@@ -10,7 +11,8 @@ from common.errors import UnavailableError
 from common.ledger.arrivals import LastCheck
 from common.ledger.pulses import Books, Pulse
 from ops import triggers
-from ops.health_word import HealthWord
+from ops.health_word import KEPT_FOR, HealthWord
+from tests.patience import PATIENCE
 from tests.unit.ops.samples import Bench
 
 
@@ -183,6 +185,28 @@ def test_health_is_one_word(
     bench.clock.advance(60 * age_minutes)
     response = call(triggers.health, request("GET", "health"))
     assert (response.status_code, json.loads(response.get_body())["health"]) == expected
+
+
+def test_probes_do_not_wait_for_the_one_that_asks(bench: Bench) -> None:
+    """They get the last word at once, *unknown* before there is one; a hung storage holds one."""
+    bench.toolbox.ledger.pulses.write(Pulse(at=bench.clock.now(), verdict="healthy"), Books())
+    asked: list[str] = []
+    others: list[str] = []
+
+    def another(_table: str, operation: str) -> None:
+        asked.append(operation)
+        thread = threading.Thread(target=lambda: others.append(word.get()))
+        thread.start()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+    bench.tables.before = another
+    word = HealthWord(lambda: bench.toolbox, clock=bench.clock)
+    assert word.get() == "healthy"
+    bench.clock.advance(KEPT_FOR)
+    assert word.get() == "healthy"
+    assert others == ["unknown", "healthy"]
+    assert len(asked) == 2
 
 
 def test_health_asks_the_storage_at_most_every_ten_seconds(bench: Bench) -> None:

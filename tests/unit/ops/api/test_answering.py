@@ -54,6 +54,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "read/find": {"q": "192.0.2.1"},
 }
 
+HALF = r"'\ud800' is not text that UTF-8 can encode"
+
 STRANGER = Caller(name="nobody", may_read=False, may_act=False)
 
 
@@ -128,6 +130,10 @@ def test_the_acts_that_a_caller_may_do_are_listed(caller: Caller, count: int) ->
         ("POST", "act/sync", {"full": True, "takeBack": True}, 400, "exclude each other"),
         ("POST", "act/sync", {"full": True}, 400, "no sync run is on record"),
         ("POST", "act/ack", {"all": True, "note": "n" * 301}, 400, "parameter note"),
+        ("POST", "act/rejections/retry", {"run": "\ud800"}, 400, HALF),
+        ("POST", "act/poison/replay", {"names": ["\ud800"]}, 400, HALF),
+        ("POST", "act/ack", {"all": True, "\ud800": 1}, 400, HALF),
+        ("GET", "read/find", {"q": "\ud800"}, 400, HALF),
     ],
 )
 def test_a_wrong_request_is_told_what_is_wrong(
@@ -224,6 +230,34 @@ def test_a_later_slice_reads_no_more_than_it_can_handle(
     assert len(handled) == len(set(handled)) == len(bench.queue.sent) == count
     assert len(left) == -(-count // 3)
     assert left == [1] * (len(left) - 1) + [0]
+
+
+def test_a_later_slice_of_names_reads_no_more_than_it_can_handle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first one reads all, so that nothing is done if one is wrong; each is handled once."""
+    monkeypatch.setattr("ops.api.acting.NAMED_AHEAD", 3)
+    bench = Bench()
+    names = [bench.poison(number).name for number in range(12)]
+    calls: list[str] = []
+    bench.tables.before = lambda _table, operation: calls.append(operation)
+    handled: list[str] = []
+    token: str | None = ""
+    read = []
+    while token is not None:
+        calls.clear()
+        given: dict[str, Any] = {"names": names, "after": token, "dryRun": True}
+        found = body(ask(bench, "POST", "act/poison/discard", **given))
+        handled += [row["poison"] for row in found["handled"]]
+        read.append(calls.count("get"))
+        token = found["next"]
+    assert handled == names
+    assert read[0] >= len(names)
+    assert len(read) == 4
+    assert max(read[1:]) <= 3 + 1 + 2 * 3  # once before the slice; then record and chunk of each
+    wrong = ask(bench, "POST", "act/poison/discard", names=[*names, "no/such"])
+    assert wrong.status is HTTPStatus.NOT_FOUND
+    assert body(ask(bench, "GET", "read/poison"))["total"] == len(names)
 
 
 def test_a_slice_does_not_look_at_what_was_done_before() -> None:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ops.api.answering import answer
-from ops.callers import Caller
+from ops.callers import SignIn, caller_of
 from ops.cli.connecting import GIVEN
 from ops.cli.direct import DirectTransport
 from ops.cli.http import HttpTransport
@@ -79,12 +79,18 @@ def served(toolbox: Toolbox, *, replies: Sequence[tuple[int, bytes]] = ()) -> It
             elif self.headers.get("x-functions-key") != KEY:
                 status, raw = 401, b""
             else:
+                caller = caller_of(
+                    {"x-operator": self.headers.get("x-operator", "")},
+                    sign_in=SignIn.KEYS,
+                    may_act=True,
+                )
+                assert caller is not None
                 response = answer(
                     lambda: toolbox,
                     method=self.command,
                     path=unquote(urlsplit(self.path).path).removeprefix("/api/"),
                     given=given,
-                    caller=Caller(name=self.headers.get("x-operator", "")),
+                    caller=caller,
                 )
                 status, raw = response.status, json.dumps(response.body).encode()
             self.send_response(status)

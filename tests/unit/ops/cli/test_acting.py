@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from common.errors import UnavailableError
 from common.ledger.poison import PoisonState
 from common.ledger.runs import Counts
 from common.ledger.states import RunState
 from ops import lost, poison, rejections
+from ops.api import parameters
 from ops.cli import poison as poison_commands
 from ops.cli import records as record_commands
 from ops.cli.ending import BAD_NEWS, GOOD, INTERRUPTED, WRONG
@@ -45,6 +47,7 @@ def test_the_words_of_results_are_those_of_the_code() -> None:
     assert {str(result) for result in rejections.Result} > record_commands.NOT_WISHED
     assert {str(lost.Result.LOST), str(lost.Result.WOULD_BE_LOST)} == record_commands.LOST
     assert str(poison.Result.REPLAYED) == "replayed"
+    assert poison_commands.MAX_NAMES == parameters.MAX_NAMES
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,30 @@ def test_what_is_agreed_to_is_discarded_and_nothing_else(monkeypatch: pytest.Mon
     typed(monkeypatch)
     monkeypatch.setattr("builtins.input", answer)
     assert directly(bench.toolbox, "poison", "discard", "--all").status == GOOD
+    assert states(bench) == [PoisonState.DISCARDED, PoisonState.KEPT]
+
+
+def test_what_was_discarded_is_listed_where_a_later_call_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the failure, and that the same command does the rest."""
+    monkeypatch.setattr(poison_commands, "MAX_NAMES", 1)
+    bench = Bench()
+    first, second = bench.poison(0), bench.poison(1)
+
+    def answer(*_anything: object) -> str:
+        bench.tables.before = fail
+        return "y"
+
+    def fail(table: str, operation: str) -> None:
+        if (table, operation) == ("acts", "merge") and PoisonState.DISCARDED in states(bench):
+            raise UnavailableError("table acts is away")
+
+    typed(monkeypatch)
+    monkeypatch.setattr("builtins.input", answer)
+    ended = directly(bench.toolbox, "poison", "discard", "--all")
+    assert (ended.status, "table acts is away" in ended.err) == (BAD_NEWS, True)
+    assert (first.name in ended.out, second.name in ended.out) == (True, False)
     assert states(bench) == [PoisonState.DISCARDED, PoisonState.KEPT]
 
 

@@ -16,12 +16,13 @@ from ops.cli.ending import BAD_NEWS, GOOD, WRONG
 from ops.cli.http import HttpTransport
 from ops.cli.program import app
 from ops.lost import LOST_AFTER
-from tests.unit.ops.cli.program import directly, over_http
+from tests.unit.ops.cli.program import Ended, directly, over_http
 from tests.unit.ops.samples import RUN, Bench
 
 INDICATOR = "indicator--00000000-0000-4000-8000-000000000001"
 
 type Scene = Callable[[Bench], None]
+type Run = Callable[..., Ended]
 
 
 def nothing(bench: Bench) -> None:
@@ -129,6 +130,7 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("poison list --reason 503 --csv", troubled, GOOD, "poison,state"),
     ("poison list --limit 1", troubled, GOOD, "1 more"),
     ("poison list", healthy, GOOD, "no poison"),
+    ("poison list --limit 0", troubled, WRONG, "--limit"),
     ("poison show 20260101", troubled, GOOD, '"records"'),
     ("poison show nope", troubled, WRONG, "no poison called nope; see `poison list`"),
     ("poison replay --all", troubled, BAD_NEWS, "cannot be decoded"),
@@ -144,6 +146,7 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("rejections", rejected, GOOD, "no pattern_type"),
     ("rejections --run invalid --csv", rejected, GOOD, "rejection,"),
     ("rejections --reason other --json", rejected, GOOD, "[]"),
+    ("rejections --limit 0", rejected, WRONG, "--limit"),
     ("rejections retry --all", rejected, GOOD, "goes with the next run"),
     ("rejections retry --reason type --dry-run", rejected, GOOD, "would go with the next run"),
     ("rejections retry invalid/1", rejected, BAD_NEWS, "was never sent"),
@@ -208,6 +211,25 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("nothing", healthy, WRONG, "nothing"),
     ("runs --nothing", healthy, WRONG, "--nothing"),
 )
+
+
+@pytest.mark.parametrize("run", [directly, over_http])
+def test_an_act_is_recorded_under_the_name_that_was_given(run: Run) -> None:
+    """With letters beyond ASCII, and signs that mean something in a percent-encoding."""
+    bench = Bench()
+    name = "J\N{LATIN SMALL LETTER U WITH DIAERESIS}rgen 100%41"
+    run(bench.toolbox, "resume", by=name)
+    (act,) = bench.toolbox.ledger.acts.latest()
+    assert act.by == name
+
+
+@pytest.mark.parametrize("run", [directly, over_http])
+@pytest.mark.parametrize("command", ["find", "rejections --reason", "poison list --reason"])
+def test_bytes_that_are_no_text_are_refused(run: Run, command: str) -> None:
+    """In words, before anything is asked."""
+    ended = run(Bench().toolbox, *command.split(), "\udcff")
+    assert (ended.status, ended.out) == (WRONG, "")
+    assert r"'\udcff' is not text that UTF-8 can encode" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_one_way_is_chosen(
     expected: Target | str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Options first, then the environment, then the default profile; never a guess between two."""
+    """Options first, then the environment, then the default profile; two of a rank are refused."""
     monkeypatch.setattr(connecting, "user", lambda: "me")
     connection = Connection(**options)
     if isinstance(expected, Target):
@@ -71,7 +71,9 @@ def test_one_way_is_chosen(
     assert expected in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "https://", "https://a:b@c", "https://app:x", "ftp://a"])
+@pytest.mark.parametrize(
+    "text", ["", "https://", "https://a:b@c", "https://app:x", "ftp://a", "https://[::1"]
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     """Before anything is sent anywhere."""
     with pytest.raises(Failure):
@@ -188,6 +190,33 @@ def test_a_wrong_key_is_not_kept(
     said = capsys.readouterr().err
     assert "does not take the key" in said
     assert "wrong-key" not in said
+
+
+@pytest.mark.parametrize(
+    ("replies", "said"),
+    [
+        ([(401, b""), (200, b'{"health": "healthy"}')], "may read;"),
+        ([(200, b'{"acts": []}'), (403, b'{"error": "this needs the role reader"}')], "the role"),
+        ([(200, b'{"acts": ["act/ack"]}'), (401, b"")], "does not take the key"),
+    ],
+    ids=["the key of read", "signed in without a role", "a key of act alone"],
+)
+@pytest.mark.usefixtures("ring")
+def test_login_says_what_was_tried(
+    replies: list[tuple[int, bytes]],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A caller who may not read is refused, whatever `act` answers, and nothing is kept."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda _question: KEY)
+    with served(Bench().toolbox, replies=replies) as url:
+        status = run(["login", "--url", url])
+    printed = capsys.readouterr()
+    may_read = said.startswith("may read")
+    assert (status, bool(read_profiles().named)) == (GOOD if may_read else WRONG, may_read)
+    assert said in printed.out + printed.err
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"profiles": []}', '{"profiles": {"a": {}}}'])
