@@ -225,6 +225,12 @@ def storage_errors(what: str, *, role: str) -> Iterator[None]:
         # Without the cause: its text holds parts of the answer.
         kind = type(error).__name__
         raise UnavailableError(f"{what} gave an answer that cannot be read ({kind})") from None
+    except OSError as error:  # the CA bundle that the environment names is missing
+        kind = type(error).__name__
+        raise UnavailableError(
+            f"{what} cannot be reached ({kind}): if REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE is set, "
+            "check that its file is there"
+        ) from None
     except AzureError as error:
         failure = _failure(error, service=what.partition(" ")[0])
         rule = judge(failure)

@@ -184,7 +184,16 @@ def test_the_open_runs_are_found(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [{"state": "invented"}, {"epoch": None}, {"cursor": b"{"}, {"counts": 1}], ids=str
+    "damage",
+    [
+        {"state": "invented"},
+        {"epoch": None},
+        {"cursor": b"{"},
+        {"cursor": b'{"token": "1", "offset": 0, "page": 0, "sequence": 0, "done": "no"}'},
+        {"wishes": b"[" * 50_000},
+        {"counts": 1},
+    ],
+    ids=["state", "epoch", "cursor", "done", "wishes", "unknown property"],
 )
 def test_a_head_that_cannot_be_read_is_listed_and_left_alone(
     ledger: Ledger, tables: Tables, damage: dict[str, Any]

@@ -209,6 +209,14 @@ def test_the_code_decides_not_the_status(
         assert what in str(found)
 
 
+def test_a_missing_ca_bundle_is_no_answer() -> None:
+    """`requests` raises a bare `OSError` for it; the text may name a path, and stays out."""
+    found = translated(OSError("Could not find a suitable TLS CA certificate bundle: /secret"))
+    assert type(found) is UnavailableError
+    assert "REQUESTS_CA_BUNDLE" in str(found)
+    assert "/secret" not in str(found)
+
+
 @pytest.mark.parametrize("error", [ValueError("bug"), ThrottledError("translated already")])
 def test_the_rest_passes_unchanged(error: Exception) -> None:
     """Bugs and the pipeline's own errors are not touched."""

@@ -355,3 +355,20 @@ def test_a_single_429_after_other_trouble_is_no_problem() -> None:
     sentinel.before = throttled
     serve_copies(bench, deliveries=1)
     assert ProblemKind.THROTTLED not in bench.open_problems
+
+
+def test_the_problem_of_a_failing_message_lasts_until_its_next_try() -> None:
+    """Also when that is an hour away: it keeps its beginning, and leaves no trace meanwhile."""
+    bench = Bench()
+    problems = bench.problems
+    bench.answer(Unavailable(reason="Sentinel is unavailable (500)"))
+    bench.others_pass()
+    bench.clock.advance(60)
+    bench.deliver(replace(envelope(attempt=7, deferrals=9), failed=0))
+    again, delay = bench.take()
+    (problem,) = problems.open()
+    bench.clock.advance(delay)
+    assert problems.open() == [problem]
+    bench.deliver(again)
+    assert [one.since for one in problems.open()] == [problem.since]
+    assert problems.ended() == []

@@ -159,6 +159,9 @@ def test_the_forms_that_services_produce_are_read(
         {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 5 seconds."},
         {"error": {"code": "Unauthorized", "message": "no"}},
         {"other": 1},
+        {"statusCode": 429, "message": "Rate limit is exceeded.", "errors": []},
+        {"error": "x", "errors": None},
+        {"status": 400, "title": "One or more validation errors occurred.", "errors": None},
     ],
     ids=str,
 )

@@ -417,11 +417,15 @@ def test_a_feed_of_exactly_max_pages_is_complete() -> None:
     assert bench.head.run.counts.enqueued == 6
 
 
-def test_a_page_that_is_wrong_as_a_whole_does_not_become_a_million_rows() -> None:
-    """Every invalid record is counted; the first thousand of a page are kept."""
+def test_a_feed_that_is_wrong_as_a_whole_does_not_become_a_million_rows() -> None:
+    """Every invalid record is counted; the first thousand of a tick are kept."""
     bench = Bench()
     objects: list[object] = [{"n": number} for number in range(MAX_INVALID_KEPT + 5)]
-    bench.drain(lambda _token: Page(objects=objects, next_token=None))
+    pages = [
+        Page(objects=objects[:600], next_token="1"),
+        Page(objects=objects[600:], next_token=None),
+    ]
+    bench.drain(lambda token: pages[int(token or 0)])
     assert bench.head.run.counts.invalid == MAX_INVALID_KEPT + 5
     assert len(list(bench.ledger.rejections.of_run(INVALID))) == MAX_INVALID_KEPT
 

@@ -1,6 +1,7 @@
 """What becomes of one object: the table of confidences, kinds, faults, and the canonical form."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -466,6 +467,17 @@ def test_versions_of_one_page_are_compared_with_each_other() -> None:
     later = verdicts[2]
     assert isinstance(later, Indicator)
     assert (later.is_known, later.is_recent) == (True, True)
+
+
+def test_a_page_that_repeats_one_id_takes_little_memory() -> None:
+    """Whoever lists it so often: what is kept for an object does not grow with their number."""
+    same = [raw_indicator() for _ in range(4000)]
+    tracemalloc.start()
+    verdicts = judged(*same)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert verdicts.count(Decision.UNCHANGED) == len(same) - 1
+    assert peak < len(same) * 8000
 
 
 def test_what_was_filtered_is_not_known() -> None:

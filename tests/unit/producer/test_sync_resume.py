@@ -18,6 +18,7 @@ from common.errors import (
     UnavailableError,
 )
 from common.events import Event
+from common.ledger.control import Pause
 from common.ledger.runs import Counts, Run
 from common.ledger.states import RunState
 from producer.lumen import QueryState
@@ -159,6 +160,19 @@ def test_a_tick_a_week_is_often_enough() -> None:
     found = world()
     found.tick(max_pages=2)
     found.clock.advance(7 * MAX_STALL.total_seconds())
+    assert_complete(found, found.tick())
+
+
+def test_a_long_wait_without_a_try_is_no_stall() -> None:
+    """After failing ticks the feed is paused until Lumen is back: the run goes on, and is whole."""
+    found = world(before=fail_on("page", "query-1/2", UnavailableError("Lumen is down")))
+    for _ in range(MIN_RESUMPTIONS):
+        found.tick()
+        found.clock.advance(TICK)
+    now = found.clock.now()
+    found.ledger.control.pause(Pause(since=now, until=now + timedelta(hours=30), by="on call"))
+    found.clock.advance(30 * 3600)
+    found.lumen.before = lambda _call, _argument: None
     assert_complete(found, found.tick())
 
 
