@@ -203,6 +203,9 @@ def plan_merge(counts: Sequence[int], added: int) -> int:
 
 
 def shortened(entries: Entries, *, limit: int, today: int) -> tuple[Entries, int]:
-    """Return entries without those that end first, and how many were dropped; today's stay."""
+    """Return entries without those that end first, and how many were dropped.
+
+    Those entered yesterday or today stay.
+    """
     kept = entries.take(entries.ends_late(len(entries) - limit, today=today))
     return kept, len(entries) - len(kept)

@@ -4,8 +4,8 @@ A producer or consumer raises a problem when it meets one. Its row says until wh
 counts: for the longest wait between two tries, so a problem that does not recur ends by itself. A
 success ends only the kinds that it disproves: an upload does not end *Lumen refuses the key*. A
 problem that ended leaves a trace with its beginning and its end; the last `MAX_TRACES` are kept.
-Writes are limited, so neither an outage nor the time after it costs a storage operation for each
-chunk. Gaps are not kept here: the head of their run is the record (`runs`).
+Writes are limited, so an outage does not cost a storage operation for each chunk; after it, each
+chunk that had waited looks for problems to end. Gaps are not kept here: the head of their run is the record (`runs`).
 """
 
 import threading

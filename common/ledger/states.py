@@ -1,4 +1,4 @@
-"""The states of a sync run and of a chunk, and every move between them: the one table.
+"""The states of a sync run and of a chunk, and the moves between them.
 
 A chunk is `QUEUED` from the write of its row until an outcome is recorded, and again after an
 operator has replayed it. `UPLOADED` can be reached from every state, because a late or repeated
@@ -6,7 +6,7 @@ delivery may always succeed; it is final, because Sentinel does not lose what it
 chunk is discarded when an operator declares its message lost.
 
 Once it was split, or one of its records was struck, the row holds a letter for each record, and the
-state follows from the letters. A chunk may also be *void*: a later epoch of its run has read its
+state follows from the letters: strikes and answers move letters, by `LETTER_MOVES`. A chunk may also be *void*: a later epoch of its run has read its
 page again. It is not in the books and must not be sent; a late answer is still recorded.
 """
 
