@@ -410,8 +410,8 @@ def republished(*, recent: int, again: int, older: int, reupload_after: int) -> 
     """Say what the share of republished rows means for `REUPLOAD_AFTER_DAYS`. Pure.
 
     `recent` is the number of rows of the last 10 days; Sentinel republished `again` of them.
-    `older` is the number of rows of the 10 days before whose indicators were still valid 10 days
-    ago: Sentinel must have republished these.
+    `older` is the number of rows of the 10 days before whose indicators are still valid: Sentinel
+    must have republished these. Indicators that are valid for less than a cycle have no such rows.
     """
     name = REPUBLISHED
     if again:
@@ -421,12 +421,12 @@ def republished(*, recent: int, again: int, older: int, reupload_after: int) -> 
     if reupload_after:
         return ok(name, f"none in ten days; indicators are sent again after {reupload_after} days")
     if not older:
-        return ok(name, "none in ten days, and no older row to republish: too early to say")
+        return ok(name, "none in ten days, but no older row is still valid: this shows nothing")
     remedy = (
         "set REUPLOAD_AFTER_DAYS to 7, so that rules with a look-back of 14 days find them; a "
         "transformation of the table that drops LastUpdateMethod looks the same"
     )
-    text = f"none in ten days, though {older:,} older rows were valid: Sentinel republishes nothing"
+    text = f"none in ten days, though {older:,} older rows are valid: Sentinel republishes nothing"
     return problem(name, text, remedy)
 
 
