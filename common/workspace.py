@@ -106,26 +106,17 @@ def fill(text: str, **values: object) -> str:
     return text
 
 
-class Asking(SignIn, Protocol):
-    """The settings by which the workspace is asked."""
-
-    @property
-    def workspace_id(self) -> str: ...
-    @property
-    def sentinel_query_url(self) -> str: ...
-    @property
-    def sentinel_query_audience(self) -> str: ...
-
-
 class AzureWorkspace:
     """One Log Analytics workspace, asked as the identity that uploads. Safe to use from threads."""
 
-    def __init__(self, settings: Asking, *, clock: Clock) -> None:
-        self._workspace_id = settings.workspace_id
-        self._url = settings.sentinel_query_url
-        self._audience = settings.sentinel_query_audience
+    def __init__(
+        self, sign_in: SignIn, *, workspace_id: str, url: str, audience: str, clock: Clock
+    ) -> None:
+        self._workspace_id = workspace_id
+        self._url = url
+        self._audience = audience
         self._clock = clock
-        self._tokens = QueryTokens(settings, audience=self._audience, clock=clock)
+        self._tokens = QueryTokens(sign_in, audience=audience, clock=clock)
         self._lock = threading.Lock()
         self._client: LogsQueryClient | None = None
 

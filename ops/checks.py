@@ -26,7 +26,7 @@ import requests
 
 from common.clock import Clock, SystemClock
 from common.errors import PipelineError, SettingsError, UnavailableError
-from common.identity import SentinelSignIn, SentinelTokens, storage_credential
+from common.identity import SentinelTokens, SignIn, storage_credential
 from common.kql import read_kql
 from common.ledger.control import Control
 from common.ledger.slots import Slots
@@ -34,7 +34,6 @@ from common.ledger.tables import AzureTables, Row, Tables
 from common.queues import POISON_QUEUE, SYNC_QUEUE, UPLOAD_QUEUE, AzureQueue, WatchedQueue
 from common.settings import (
     STORAGE_CONNECTION,
-    Secret,
     StorageSettings,
     describe_settings,
     is_unresolved,
@@ -47,7 +46,7 @@ from common.uploads import upload_body, upload_url
 from common.version import VERSION
 from common.workspace import Workspace
 from ops.doctor import ASK_WITHIN, Check, Line, State, examine, not_asked, ok, problem
-from ops.workspace import open_workspace
+from ops.workspace import open_workspace, read_sign_in_settings
 
 LEDGER_TABLES: Final = ("chunks", "control", "poison", "pulses", "rejections", "versions", "acts")
 """The tables of the ledger; a test compares them with those of the code."""
@@ -93,15 +92,15 @@ class Border:
 
     `ask` sends one request; it raises `requests.exceptions.SSLError` if TLS fails, and
     `UnavailableError` without an answer. `resolve` returns the addresses of a host's name; it
-    raises `OSError` if there are none. `token` returns a token for Sentinel. `workspace` opens the
-    workspace that `environ` names; it raises `SettingsError` if the settings are wrong.
+    raises `OSError` if there are none. `token` returns a token for an audience. `workspace` opens
+    the workspace that `environ` names; it raises `SettingsError` if the settings are wrong.
     """
 
     environ: Mapping[str, str]
     clock: Clock
     ask: Callable[..., Reply]
     resolve: Callable[[str], Sequence[str]]
-    token: Callable[[SentinelSignIn], str]
+    token: Callable[[SignIn, str], str]
     workspace: Callable[[], Workspace]
     tables: Callable[[StorageSettings], Tables]
     queue: Callable[[str, StorageSettings], WatchedQueue]
@@ -280,30 +279,13 @@ def tables(border: Border) -> list[Line]:
     return list(_each(named, role="Storage Table Data Contributor"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SignIn:
-    """Only the settings of the sign-in, so that faults in others do not matter."""
-
-    tenant_id: str
-    client_id: str
-    client_secret: Secret | None
-    entra_authority_host: str
-    sentinel_audience: str
-
-
 def entra_and_sentinel(border: Border) -> list[Line]:
     """Ask for a token, then post an upload without indicators, which Sentinel refuses as empty."""
     audience = border.setting("SENTINEL_AUDIENCE")
-    sign_in = _SignIn(
-        tenant_id=border.setting("TENANT_ID"),
-        client_id=border.setting("CLIENT_ID"),
-        client_secret=border.setting("CLIENT_SECRET"),
-        entra_authority_host=border.setting("ENTRA_AUTHORITY_HOST"),
-        sentinel_audience=audience,
-    )
+    sign_in = read_sign_in_settings(border.environ)
     try:
         with within(ASK_WITHIN):
-            token = border.token(sign_in)
+            token = border.token(sign_in, audience)
     except PipelineError as error:
         why = "there is no token"
         return [problem("token", str(error), _remedy_of(error)), not_asked("upload", why)]
@@ -584,7 +566,9 @@ def real_border(environ: Mapping[str, str]) -> Border:
         clock=system,
         ask=_ask,
         resolve=_resolve,
-        token=lambda sign_in: SentinelTokens(sign_in, clock=system).token(),
+        token=lambda sign_in, audience: SentinelTokens(
+            sign_in, audience=audience, clock=system
+        ).token(),
         workspace=lambda: open_workspace(system, environ),
         tables=lambda storage: AzureTables(storage, credential=storage_credential(storage)),
         queue=lambda name, storage: AzureQueue(

@@ -108,7 +108,7 @@ class World:
             raise OSError("no such name")
         return found
 
-    def sign_in(self, _settings: SignIn) -> str:
+    def sign_in(self, _settings: SignIn, _audience: str) -> str:
         """Give a token."""
         if isinstance(self.token, PipelineError):
             raise self.token
