@@ -70,6 +70,9 @@ CYCLE: Final = timedelta(days=10)
 """Every 7 to 10 days Sentinel republishes the indicators that are still valid
 (learn.microsoft.com/azure/sentinel/work-with-stix-objects-indicators, read 2026-11-29)."""
 
+PASSES: Final = "nothing, if it passes"
+"""What to do about an error that does not say what to do."""
+
 NO_SUCH_QUERY: Final = "doctor-asks-for-a-query-that-does-not-exist"
 
 _MAX_ANSWER: Final = 1 << 20
@@ -237,10 +240,10 @@ def queues(border: Border) -> list[Line]:
         return f"{queue.depth()} messages"
 
     named = {f"queue {name}": partial(ask, name) for name in QUEUES}
-    return list(_each(named, role="Storage Queue Data Contributor"))
+    return list(_each(named))
 
 
-def _each(asked: Mapping[str, Callable[[], str]], *, role: str) -> Iterator[Line]:
+def _each(asked: Mapping[str, Callable[[], str]]) -> Iterator[Line]:
     """Ask one after the other; yield a line each. After one without an answer, ask no more."""
     is_away = False
     for name, ask in asked.items():
@@ -253,9 +256,22 @@ def _each(asked: Mapping[str, Callable[[], str]], *, role: str) -> Iterator[Line
         except UnavailableError as error:
             is_away = True
             remedy = "check the private endpoints and their DNS zones, and the account's firewall"
-            yield problem(name, str(error), remedy)
+            yield _failed(name, error, otherwise=remedy)
         except PipelineError as error:
-            yield problem(name, str(error), f"give the role {role} on it")
+            yield _failed(name, error)
+
+
+_BEFORE_REMEDY: Final = re.compile(r"\)[^:;]*[:;] |; ")
+"""What ends the first half of an error's text: a code in brackets and a colon, or a semicolon."""
+
+
+def _failed(name: str, error: PipelineError, *, otherwise: str = PASSES) -> Line:
+    """Return the line of an error whose text says what failed and, mostly, what to do. Pure."""
+    text = str(error)
+    found = _BEFORE_REMEDY.search(text)
+    if found is None:
+        return problem(name, text, otherwise)
+    return problem(name, text[: found.end() - 2], text[found.end() :])
 
 
 def tables(border: Border) -> list[Line]:
@@ -276,7 +292,7 @@ def tables(border: Border) -> list[Line]:
         f"table {name}": partial(read, name) for name in LEDGER_TABLES
     }
     named["writing to a table"] = write
-    return list(_each(named, role="Storage Table Data Contributor"))
+    return list(_each(named))
 
 
 def entra_and_sentinel(border: Border) -> list[Line]:
@@ -287,14 +303,8 @@ def entra_and_sentinel(border: Border) -> list[Line]:
         with within(ASK_WITHIN):
             token = border.token(sign_in, audience)
     except PipelineError as error:
-        why = "there is no token"
-        return [problem("token", str(error), _remedy_of(error)), not_asked("upload", why)]
+        return [_failed("token", error), not_asked("upload", "there is no token")]
     return [_audience(token, audience), *_upload(border, token)]
-
-
-def _remedy_of(error: PipelineError) -> str:
-    """Return the remedy in an error's text: what follows the first colon."""
-    return str(error).partition(": ")[2] or "check Entra's settings"
 
 
 def _audience(token: str, audience: str) -> Line:
@@ -375,9 +385,8 @@ def asking(border: Border) -> list[Line]:
     except SettingsError:
         raise
     except PipelineError as error:
-        what, _, remedy = str(error).partition(": ")
-        line = problem(ASKING, what, remedy or "nothing, if it passes")
-        return [line, not_asked(REPUBLISHED, "the workspace does not answer")]
+        why = "the workspace does not answer"
+        return [_failed(ASKING, error), not_asked(REPUBLISHED, why)]
     row = rows[0] if rows else {}
     line = republished(
         recent=int(row.get("Recent") or 0),
@@ -457,7 +466,7 @@ def _key_line(status: int) -> Line:
         case 401 | 403:
             return problem(name, f"Lumen refuses it ({status})", "set the right LUMEN_API_KEY")
         case 429:
-            return problem(name, "Lumen asks to slow down (429)", "nothing, if it passes")
+            return problem(name, "Lumen asks to slow down (429)", PASSES)
         case 200 | 400 | 404 | 410:
             return ok(name, f"accepted ({status} for a query that does not exist)")
         case _:
