@@ -59,7 +59,7 @@ DEFAULT_THROTTLE: Final = 60.0
 
 
 _PRIVATE_ONLY: Final = re.compile(
-    r"private.?(link|endpoint)|AMPLS|Nsp[A-Z]|security perimeter|public network access",
+    r"private.?(link|endpoint)|AMPLS|(?-i:Nsp[A-Z])|security perimeter|public network access",
     re.IGNORECASE,
 )
 """How a refusal reads that the network is the reason for: its code is that of a missing role
