@@ -122,13 +122,6 @@ class SignIn(Protocol):
     def entra_authority_host(self) -> str: ...
 
 
-class SentinelSignIn(SignIn, Protocol):
-    """The same, with what it asks for to upload."""
-
-    @property
-    def sentinel_audience(self) -> str: ...
-
-
 class SentinelTokens:
     """Tokens by client secret, or by managed identity when there is no secret.
 
@@ -136,9 +129,9 @@ class SentinelTokens:
     Raises: `CredentialError` with the remedy; `UnavailableError` when Entra does not answer.
     """
 
-    def __init__(self, settings: SentinelSignIn, *, clock: Clock) -> None:
+    def __init__(self, settings: SignIn, *, audience: str, clock: Clock) -> None:
         check = _CHECK_SENTINEL if settings.client_secret else _CHECK_IDENTITY
-        self._tokens = _tokens_of(settings, settings.sentinel_audience, clock=clock, check=check)
+        self._tokens = _tokens_of(settings, audience, clock=clock, check=check)
 
     def token(self) -> str:
         return self._tokens.ask().token

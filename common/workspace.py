@@ -59,7 +59,7 @@ DEFAULT_THROTTLE: Final = 60.0
 
 
 _PRIVATE_ONLY: Final = re.compile(
-    r"private.?(link|endpoint)|AMPLS|Nsp[A-Z]|security perimeter|public network access",
+    r"private.?(link|endpoint)|AMPLS|(?-i:Nsp[A-Z])|security perimeter|public network access",
     re.IGNORECASE,
 )
 """How a refusal reads that the network is the reason for: its code is that of a missing role
@@ -106,26 +106,17 @@ def fill(text: str, **values: object) -> str:
     return text
 
 
-class Asking(SignIn, Protocol):
-    """The settings by which the workspace is asked."""
-
-    @property
-    def workspace_id(self) -> str: ...
-    @property
-    def sentinel_query_url(self) -> str: ...
-    @property
-    def sentinel_query_audience(self) -> str: ...
-
-
 class AzureWorkspace:
     """One Log Analytics workspace, asked as the identity that uploads. Safe to use from threads."""
 
-    def __init__(self, settings: Asking, *, clock: Clock) -> None:
-        self._workspace_id = settings.workspace_id
-        self._url = settings.sentinel_query_url
-        self._audience = settings.sentinel_query_audience
+    def __init__(
+        self, sign_in: SignIn, *, workspace_id: str, url: str, audience: str, clock: Clock
+    ) -> None:
+        self._workspace_id = workspace_id
+        self._url = url
+        self._audience = audience
         self._clock = clock
-        self._tokens = QueryTokens(settings, audience=self._audience, clock=clock)
+        self._tokens = QueryTokens(sign_in, audience=audience, clock=clock)
         self._lock = threading.Lock()
         self._client: LogsQueryClient | None = None
 

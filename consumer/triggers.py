@@ -72,7 +72,7 @@ def _deliverer() -> Deliverer:
             clock=clock,
             connections=POOL_SIZE,
         ),
-        tokens=SentinelTokens(settings, clock=clock),
+        tokens=SentinelTokens(settings, audience=settings.sentinel_audience, clock=clock),
         clock=clock,
         rng=random.Random(),  # noqa: S311 - jitter, not secrets
         requests_per_minute=settings.sentinel_requests_per_minute,

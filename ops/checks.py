@@ -26,7 +26,7 @@ import requests
 
 from common.clock import Clock, SystemClock
 from common.errors import PipelineError, SettingsError, UnavailableError
-from common.identity import SentinelSignIn, SentinelTokens, storage_credential
+from common.identity import SentinelTokens, SignIn, storage_credential
 from common.kql import read_kql
 from common.ledger.control import Control
 from common.ledger.slots import Slots
@@ -34,7 +34,6 @@ from common.ledger.tables import AzureTables, Row, Tables
 from common.queues import POISON_QUEUE, SYNC_QUEUE, UPLOAD_QUEUE, AzureQueue, WatchedQueue
 from common.settings import (
     STORAGE_CONNECTION,
-    Secret,
     StorageSettings,
     describe_settings,
     is_unresolved,
@@ -47,7 +46,7 @@ from common.uploads import upload_body, upload_url
 from common.version import VERSION
 from common.workspace import Workspace
 from ops.doctor import ASK_WITHIN, Check, Line, State, examine, not_asked, ok, problem
-from ops.workspace import open_workspace
+from ops.workspace import open_workspace, read_sign_in_settings
 
 LEDGER_TABLES: Final = ("chunks", "control", "poison", "pulses", "rejections", "versions", "acts")
 """The tables of the ledger; a test compares them with those of the code."""
@@ -71,6 +70,9 @@ CYCLE: Final = timedelta(days=10)
 """Every 7 to 10 days Sentinel republishes the indicators that are still valid
 (learn.microsoft.com/azure/sentinel/work-with-stix-objects-indicators, read 2026-11-29)."""
 
+PASSES: Final = "nothing, if it passes"
+"""What to do about an error that does not say what to do."""
+
 NO_SUCH_QUERY: Final = "doctor-asks-for-a-query-that-does-not-exist"
 
 _MAX_ANSWER: Final = 1 << 20
@@ -93,15 +95,15 @@ class Border:
 
     `ask` sends one request; it raises `requests.exceptions.SSLError` if TLS fails, and
     `UnavailableError` without an answer. `resolve` returns the addresses of a host's name; it
-    raises `OSError` if there are none. `token` returns a token for Sentinel. `workspace` opens the
-    workspace that `environ` names; it raises `SettingsError` if the settings are wrong.
+    raises `OSError` if there are none. `token` returns a token for an audience. `workspace` opens
+    the workspace that `environ` names; it raises `SettingsError` if the settings are wrong.
     """
 
     environ: Mapping[str, str]
     clock: Clock
     ask: Callable[..., Reply]
     resolve: Callable[[str], Sequence[str]]
-    token: Callable[[SentinelSignIn], str]
+    token: Callable[[SignIn, str], str]
     workspace: Callable[[], Workspace]
     tables: Callable[[StorageSettings], Tables]
     queue: Callable[[str, StorageSettings], WatchedQueue]
@@ -238,10 +240,10 @@ def queues(border: Border) -> list[Line]:
         return f"{queue.depth()} messages"
 
     named = {f"queue {name}": partial(ask, name) for name in QUEUES}
-    return list(_each(named, role="Storage Queue Data Contributor"))
+    return list(_each(named))
 
 
-def _each(asked: Mapping[str, Callable[[], str]], *, role: str) -> Iterator[Line]:
+def _each(asked: Mapping[str, Callable[[], str]]) -> Iterator[Line]:
     """Ask one after the other; yield a line each. After one without an answer, ask no more."""
     is_away = False
     for name, ask in asked.items():
@@ -254,9 +256,22 @@ def _each(asked: Mapping[str, Callable[[], str]], *, role: str) -> Iterator[Line
         except UnavailableError as error:
             is_away = True
             remedy = "check the private endpoints and their DNS zones, and the account's firewall"
-            yield problem(name, str(error), remedy)
+            yield _failed(name, error, otherwise=remedy)
         except PipelineError as error:
-            yield problem(name, str(error), f"give the role {role} on it")
+            yield _failed(name, error)
+
+
+_BEFORE_REMEDY: Final = re.compile(r"\)[^:;]*[:;] |; ")
+"""What ends the first half of an error's text: a code in brackets and a colon, or a semicolon."""
+
+
+def _failed(name: str, error: PipelineError, *, otherwise: str = PASSES) -> Line:
+    """Return the line of an error whose text says what failed and, mostly, what to do. Pure."""
+    text = str(error)
+    found = _BEFORE_REMEDY.search(text)
+    if found is None:
+        return problem(name, text, otherwise)
+    return problem(name, text[: found.end() - 2], text[found.end() :])
 
 
 def tables(border: Border) -> list[Line]:
@@ -277,42 +292,19 @@ def tables(border: Border) -> list[Line]:
         f"table {name}": partial(read, name) for name in LEDGER_TABLES
     }
     named["writing to a table"] = write
-    return list(_each(named, role="Storage Table Data Contributor"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SignIn:
-    """Only the settings of the sign-in, so that faults in others do not matter."""
-
-    tenant_id: str
-    client_id: str
-    client_secret: Secret | None
-    entra_authority_host: str
-    sentinel_audience: str
+    return list(_each(named))
 
 
 def entra_and_sentinel(border: Border) -> list[Line]:
     """Ask for a token, then post an upload without indicators, which Sentinel refuses as empty."""
     audience = border.setting("SENTINEL_AUDIENCE")
-    sign_in = _SignIn(
-        tenant_id=border.setting("TENANT_ID"),
-        client_id=border.setting("CLIENT_ID"),
-        client_secret=border.setting("CLIENT_SECRET"),
-        entra_authority_host=border.setting("ENTRA_AUTHORITY_HOST"),
-        sentinel_audience=audience,
-    )
+    sign_in = read_sign_in_settings(border.environ)
     try:
         with within(ASK_WITHIN):
-            token = border.token(sign_in)
+            token = border.token(sign_in, audience)
     except PipelineError as error:
-        why = "there is no token"
-        return [problem("token", str(error), _remedy_of(error)), not_asked("upload", why)]
+        return [_failed("token", error), not_asked("upload", "there is no token")]
     return [_audience(token, audience), *_upload(border, token)]
-
-
-def _remedy_of(error: PipelineError) -> str:
-    """Return the remedy in an error's text: what follows the first colon."""
-    return str(error).partition(": ")[2] or "check Entra's settings"
 
 
 def _audience(token: str, audience: str) -> Line:
@@ -393,9 +385,8 @@ def asking(border: Border) -> list[Line]:
     except SettingsError:
         raise
     except PipelineError as error:
-        what, _, remedy = str(error).partition(": ")
-        line = problem(ASKING, what, remedy or "nothing, if it passes")
-        return [line, not_asked(REPUBLISHED, "the workspace does not answer")]
+        why = "the workspace does not answer"
+        return [_failed(ASKING, error), not_asked(REPUBLISHED, why)]
     row = rows[0] if rows else {}
     line = republished(
         recent=int(row.get("Recent") or 0),
@@ -410,8 +401,8 @@ def republished(*, recent: int, again: int, older: int, reupload_after: int) -> 
     """Say what the share of republished rows means for `REUPLOAD_AFTER_DAYS`. Pure.
 
     `recent` is the number of rows of the last 10 days; Sentinel republished `again` of them.
-    `older` is the number of rows of the 10 days before whose indicators were still valid 10 days
-    ago: Sentinel must have republished these.
+    `older` is the number of rows of the 10 days before whose indicators are still valid: Sentinel
+    must have republished these. Indicators that are valid for less than a cycle have no such rows.
     """
     name = REPUBLISHED
     if again:
@@ -421,12 +412,12 @@ def republished(*, recent: int, again: int, older: int, reupload_after: int) -> 
     if reupload_after:
         return ok(name, f"none in ten days; indicators are sent again after {reupload_after} days")
     if not older:
-        return ok(name, "none in ten days, and no older row to republish: too early to say")
+        return ok(name, "none in ten days, but no older row is still valid: this shows nothing")
     remedy = (
         "set REUPLOAD_AFTER_DAYS to 7, so that rules with a look-back of 14 days find them; a "
         "transformation of the table that drops LastUpdateMethod looks the same"
     )
-    text = f"none in ten days, though {older:,} older rows were valid: Sentinel republishes nothing"
+    text = f"none in ten days, though {older:,} older rows are valid: Sentinel republishes nothing"
     return problem(name, text, remedy)
 
 
@@ -475,7 +466,7 @@ def _key_line(status: int) -> Line:
         case 401 | 403:
             return problem(name, f"Lumen refuses it ({status})", "set the right LUMEN_API_KEY")
         case 429:
-            return problem(name, "Lumen asks to slow down (429)", "nothing, if it passes")
+            return problem(name, "Lumen asks to slow down (429)", PASSES)
         case 200 | 400 | 404 | 410:
             return ok(name, f"accepted ({status} for a query that does not exist)")
         case _:
@@ -584,7 +575,9 @@ def real_border(environ: Mapping[str, str]) -> Border:
         clock=system,
         ask=_ask,
         resolve=_resolve,
-        token=lambda sign_in: SentinelTokens(sign_in, clock=system).token(),
+        token=lambda sign_in, audience: SentinelTokens(
+            sign_in, audience=audience, clock=system
+        ).token(),
         workspace=lambda: open_workspace(system, environ),
         tables=lambda storage: AzureTables(storage, credential=storage_credential(storage)),
         queue=lambda name, storage: AzureQueue(

@@ -27,7 +27,7 @@ SPAN: Final = timedelta(days=30)
 (learn.microsoft.com/azure/sentinel/work-with-stix-objects-indicators, read 2026-11-29)."""
 
 MAX_HELD: Final = 20
-"""Indicators of one answer; `find.kql` returns one more, which says that there are more."""
+"""Indicators of each part of an answer; `find.kql` returns one more, so that more are noticed."""
 
 WORKSPACE_WITHIN: Final = 9.0
 """Seconds for the workspace, including its token."""
@@ -47,6 +47,16 @@ class Kind(StrEnum):
     DOMAIN = "domain"
 
 
+class HeldState(StrEnum):
+    """What an indicator's newest row in Sentinel says about it."""
+
+    DELETED = "deleted"
+    REVOKED = "revoked"
+    ACTIVE = "active"
+    NOT_ACTIVE = "not active"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """The newest row of an indicator in Sentinel; None for missing columns.
@@ -59,11 +69,23 @@ class Held:
     confidence: int | None
     is_active: bool | None
     is_revoked: bool | None
+    is_deleted: bool | None
     valid_from: datetime | None
     valid_until: datetime | None
     modified: datetime | None
     seen_at: datetime | None
     is_republished: bool
+
+    @property
+    def state(self) -> HeldState:
+        """The state in one word: deleted and revoked come first, whatever `is_active` says."""
+        if self.is_deleted:
+            return HeldState.DELETED
+        if self.is_revoked:
+            return HeldState.REVOKED
+        if self.is_active is None:
+            return HeldState.UNKNOWN
+        return HeldState.ACTIVE if self.is_active else HeldState.NOT_ACTIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +107,8 @@ class Finding:
     indicators: tuple[Whereabouts, ...]
     is_whole: bool
     """Whether all of the ledger was read."""
+    has_more: bool
+    """Whether more ids are known for the value than were looked up in the ledger."""
 
 
 def find(toolbox: Toolbox, text: str) -> Finding:
@@ -102,13 +126,14 @@ def find(toolbox: Toolbox, text: str) -> Finding:
     )
     rejections = reader.rejections(lambda one: names(one, asked, kind))
     ids = ids_of(asked, kind, holding, rejections)
-    found = reader.whereabouts(ids, rejections, now=toolbox.clock.now())
+    found = reader.whereabouts(ids[:MAX_HELD], rejections, now=toolbox.clock.now())
     return Finding(
         asked=asked,
         kind=kind,
         holding=holding,
         indicators=tuple(found),
         is_whole=reader.is_whole,
+        has_more=holding.has_more or len(ids) > MAX_HELD,
     )
 
 
@@ -148,6 +173,7 @@ def held_of(row: Row) -> Held:
         confidence=_typed(row, "Confidence", int),
         is_active=_typed(row, "IsActive", bool),
         is_revoked=_typed(row, "Revoked", bool),
+        is_deleted=_typed(row, "IsDeleted", bool),
         valid_from=_typed(row, "ValidFrom", datetime),
         valid_until=_typed(row, "ValidUntil", datetime),
         modified=_typed(row, "Modified", datetime),
@@ -169,12 +195,12 @@ def names(rejection: Rejection, asked: str, kind: Kind) -> bool:
 
 
 def ids_of(asked: str, kind: Kind, holding: Holding, rejections: Sequence[Rejection]) -> list[str]:
-    """Return the ids to look for in the ledger, each once, at most `MAX_HELD`. Pure."""
+    """Return the ids to look for in the ledger, each once. Pure."""
     ids = [one.indicator for one in holding.held] + [one.indicator_id for one in rejections]
     if kind is Kind.INDICATOR:
         ids.append(asked)
     by_name = {one.lower(): one for one in reversed(ids) if one}
-    return list(reversed(by_name.values()))[:MAX_HELD]
+    return list(reversed(by_name.values()))
 
 
 def describe_finding(finding: Finding) -> dict[str, Any]:
@@ -186,11 +212,12 @@ def describe_finding(finding: Finding) -> dict[str, Any]:
         "workspace": {
             "was_asked": not holding.why_not,
             "why_not": holding.why_not,
-            "held": [_plain(asdict(one)) for one in holding.held],
+            "held": [{"state": one.state.value, **_plain(asdict(one))} for one in holding.held],
             "has_more": holding.has_more,
         },
         "ledger": {
             "is_whole": finding.is_whole,
+            "has_more": finding.has_more,
             "indicators": [
                 {
                     "indicator": one.indicator,

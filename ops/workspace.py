@@ -1,6 +1,6 @@
-"""The workspace as operators' tools ask it, made from the few settings that it takes.
+"""The workspace and the sign-in as operators' tools use them, made from the few settings they take.
 
-So it can be asked while other settings are wrong; reading only the ledger needs none of them.
+So each can be tried while other settings are wrong; reading only the ledger needs none of them.
 """
 
 import os
@@ -13,30 +13,32 @@ from common.workspace import AzureWorkspace, Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuerySettings:
-    """Who asks which workspace, and where."""
+class SignInSettings:
+    """Who signs in, and where."""
 
-    workspace_id: str
     tenant_id: str
     client_id: str
     client_secret: Secret | None
     entra_authority_host: str
-    sentinel_query_url: str
-    sentinel_query_audience: str
+
+
+def read_sign_in_settings(environ: Mapping[str, str]) -> SignInSettings:
+    """Return the settings of the sign-in; raises `SettingsError`."""
+    return SignInSettings(
+        tenant_id=read_setting("TENANT_ID", environ),
+        client_id=read_setting("CLIENT_ID", environ),
+        client_secret=read_setting("CLIENT_SECRET", environ),
+        entra_authority_host=read_setting("ENTRA_AUTHORITY_HOST", environ),
+    )
 
 
 def open_workspace(clock: Clock, environ: Mapping[str, str] | None = None) -> Workspace:
     """Return the workspace that the environment names; raises `SettingsError`."""
     environ = os.environ if environ is None else environ
     return AzureWorkspace(
-        QuerySettings(
-            workspace_id=read_setting("WORKSPACE_ID", environ),
-            tenant_id=read_setting("TENANT_ID", environ),
-            client_id=read_setting("CLIENT_ID", environ),
-            client_secret=read_setting("CLIENT_SECRET", environ),
-            entra_authority_host=read_setting("ENTRA_AUTHORITY_HOST", environ),
-            sentinel_query_url=read_setting("SENTINEL_QUERY_URL", environ),
-            sentinel_query_audience=read_setting("SENTINEL_QUERY_AUDIENCE", environ),
-        ),
+        read_sign_in_settings(environ),
+        workspace_id=read_setting("WORKSPACE_ID", environ),
+        url=read_setting("SENTINEL_QUERY_URL", environ),
+        audience=read_setting("SENTINEL_QUERY_AUDIENCE", environ),
         clock=clock,
     )

@@ -218,13 +218,13 @@ def _is_asked(identifier: str, rows: Iterable[TableRow], wanted: object) -> bool
 
 
 def _counts(text: str, rows: Iterable[TableRow], *, now: float) -> dict[str, Any]:
-    """One row with what the text counts: of the cycle, of these written again, and older ones."""
+    """One row with what the text counts: of the cycle, of these written again, older valid ones."""
     listed = list(rows)
     recent = [row for row in listed if row.at > now - CYCLE]
     counted = {
         "Recent": len(recent),
         "Republished": sum(row.method == REPUBLISHER for row in recent),
-        "Older": len(listed) - len(recent),
+        "Older": sum(row.at <= now - CYCLE and _is_active(row, now) for row in listed),
     }
     names = [name for name in _COUNT.findall(text) if name in counted]
     return _table([(name, "long") for name in names], [[counted[name] for name in names]])
@@ -242,13 +242,17 @@ def _property(name: str) -> Callable[[TableRow, float], Any]:
     return lambda row, _now: row.found.get(name)
 
 
+def _is_active(row: TableRow, now: float) -> bool:
+    return not row.found.get("revoked") and _ends(row.found) > now
+
+
 COLUMNS: Mapping[str, tuple[str, Callable[[TableRow, float], Any]]] = {
     "ArrivedAt": ("datetime", lambda row, _: _shown_time(row)),
     "Confidence": ("int", _property("confidence")),
     "Created": ("datetime", _property("created")),
     "Data": ("dynamic", lambda row, _: json.dumps(row.found)),
     "Id": ("string", lambda row, _: f"{_SOURCE}---{row.found['id']}"),
-    "IsActive": ("bool", lambda row, now: not row.found.get("revoked") and _ends(row.found) > now),
+    "IsActive": ("bool", _is_active),
     "IsDeleted": ("bool", lambda _row, _: False),
     "IsRepublished": ("bool", lambda row, _: row.method == REPUBLISHER),
     "LastUpdateMethod": ("string", lambda row, _: row.method),

@@ -16,7 +16,7 @@ from common.ledger.pulses import Pulse
 from common.ledger.rejections import RejectedBy
 from common.ledger.states import RunState
 from ops.doctor import State
-from ops.find import Kind
+from ops.find import HeldState, Kind
 from ops.lost import Result as ChunkResult
 from ops.poison import Result as PoisonResult
 from ops.problems import GapResult
@@ -258,13 +258,15 @@ class RejectionPage(Given):
 
 
 class HeldIndicator(Given):
-    """What Sentinel holds of an indicator, by its newest row there."""
+    """What Sentinel holds of an indicator, by its newest row there; null: the row lacks it."""
 
+    state: HeldState
     indicator: str
     value: str
     confidence: int | None
     is_active: bool | None
     is_revoked: bool | None
+    is_deleted: bool | None
     valid_from: Time | None
     valid_until: Time | None
     modified: Time | None
@@ -300,9 +302,13 @@ class FoundIndicator(Given):
 
 
 class FoundInLedger(Given):
-    """What the ledger knows; `is_whole`: there was time to read all of it."""
+    """What the ledger knows; `is_whole`: there was time to read all of it.
+
+    `has_more`: more ids are known for the value than were looked up.
+    """
 
     is_whole: bool
+    has_more: bool
     indicators: list[FoundIndicator]
 
 

@@ -43,10 +43,16 @@ def is_found(found: Answer) -> bool:
 
 def print_finding(found: Answer) -> None:
     """Print what Sentinel holds, then what the ledger knows of each id."""
-    workspace, ledger = found["workspace"], found["ledger"]
     say(f"{plain(found['asked'])} ({found['kind']})")
     say()
     say("in Sentinel")
+    _print_held(found["workspace"])
+    say()
+    say("in the ledger")
+    _print_known(found)
+
+
+def _print_held(workspace: Row) -> None:
     if workspace["why_not"]:
         say_wrapped(f"not asked: {plain(workspace['why_not'])}", first="  ", then=INDENT)
     elif not workspace["held"]:
@@ -57,13 +63,17 @@ def print_finding(found: Answer) -> None:
             say_wrapped(plain(line), first=INDENT, then=INDENT)
     if workspace["has_more"]:
         say("  and more")
-    say()
-    say("in the ledger")
+
+
+def _print_known(found: Answer) -> None:
+    ledger = found["ledger"]
     for one in ledger["indicators"]:
         say(f"  {plain(one['indicator'])}: {one['is']}")
         say_wrapped(plain(one["what"]), first=INDENT, then=INDENT)
         for trace in one["traces"][1:]:
             say_wrapped(plain(f"before: {trace['what']}"), first=INDENT, then=INDENT)
+    if ledger["has_more"]:
+        say("  and more: give an id to look it up")
     if not ledger["indicators"]:
         say_wrapped(_why_no_id(found), first="  ", then="  ")
     if not ledger["is_whole"]:
@@ -72,7 +82,7 @@ def print_finding(found: Answer) -> None:
 
 def held_lines(row: Row) -> Iterator[str]:
     """Yield what a row of Sentinel says, as people read it. Pure."""
-    state = "revoked" if row["is_revoked"] else "active" if row["is_active"] else "not active"
+    state = "state unknown" if row["state"] == "unknown" else str(row["state"])
     confidence = "without confidence"
     if row["confidence"] is not None:
         confidence = f"confidence {row['confidence']}"

@@ -473,7 +473,7 @@ function found(answer) {
   const held = table("In Sentinel", [
     ["indicator", (row) => row.indicator],
     ["value", (row) => row.value],
-    ["state", (row) => (row.is_revoked ? "revoked" : row.is_active ? "active" : "not active")],
+    ["state", (row) => row.state],
     ["confidence", (row) => number(row.confidence), "number"],
     ["valid until", (row) => time(row.valid_until)],
     ["modified", (row) => time(row.modified)],
@@ -486,6 +486,7 @@ function found(answer) {
   ], ledger.indicators, "Ledger: it knows ids alone, and there is none to look for");
   const notes = [];
   if (workspace.has_more) notes.push(make("p", {}, "Sentinel holds more than is shown."));
+  if (ledger.has_more) notes.push(make("p", {}, "More ids are known than the ledger was asked about: find one by its id."));
   if (!ledger.is_whole) notes.push(make("p", {}, "Not all of the ledger could be read: ask again."));
   return [workspace.was_asked ? held : make("p", {}, `Sentinel was not asked: ${workspace.why_not}`), known, ...notes];
 }

@@ -117,10 +117,21 @@ def settings(entra: Entra, api: QueryApi) -> Settings:
     )
 
 
+def opened(settings: Settings) -> AzureWorkspace:
+    """Return the workspace that settings name."""
+    return AzureWorkspace(
+        settings,
+        workspace_id=settings.workspace_id,
+        url=settings.sentinel_query_url,
+        audience=settings.sentinel_query_audience,
+        clock=SystemClock(),
+    )
+
+
 @pytest.fixture
 def asked(settings: Settings) -> AzureWorkspace:
     """The workspace under test."""
-    return AzureWorkspace(settings, clock=SystemClock())
+    return opened(settings)
 
 
 @pytest.mark.parametrize("secret", [Secret("s"), None])
@@ -128,7 +139,7 @@ def test_the_identity_that_uploads_asks(
     settings: Settings, api: QueryApi, secret: Secret | None
 ) -> None:
     """The application by its secret, or the managed identity; for the audience of the query API."""
-    asked = AzureWorkspace(replace(settings, client_secret=secret), clock=SystemClock())
+    asked = opened(replace(settings, client_secret=secret))
     rows = asked.query(TEXT, span=DAY)
     assert list(rows) == [{"Id": "a", "At": datetime(2026, 11, 29, 10, 0, 0, 500_000, tzinfo=UTC)}]
     ((path, body, prefer),) = api.asked

@@ -24,6 +24,7 @@ from common.records import Record, pack_records
 from local.functions_host.process import HostProcess
 from tests.page.conftest import HERE, run_of_poison
 from tests.page.tabs import open_tab, sign_in, wait_while_it_goes_on
+from tests.scenarios.versions import version
 from tests.scenarios.world import World, until
 
 Full = tuple[World, HostProcess]
@@ -181,6 +182,17 @@ def test_an_indicator_is_found_as_text_and_no_markup(tab: Any, full: Full) -> No
     tab.locator("#found").get_by_text("it knows ids alone").wait_for()
     assert tab.title() != "owned"
     assert faults(tab) == []
+
+
+def test_what_sentinel_holds_has_its_state_in_a_word(tab: Any, full: Full) -> None:
+    """As the program prints it."""
+    world, host = full
+    shown(tab, host)
+    world.cloud.workspace.behaviour.role_granted = True
+    world.cloud.workspace.ingest([version(1, revoked=True)])
+    tab.get_by_label("Address, domain, or id").fill("h1.example")
+    tab.keyboard.press("Enter")
+    tab.locator("#found").get_by_role("cell", name="revoked", exact=True).wait_for()
 
 
 def test_a_narrow_screen_at_twice_the_size_scrolls_one_way(tab: Any, full: Full) -> None:

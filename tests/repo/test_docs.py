@@ -5,6 +5,7 @@ That make targets in documents exist is `test_make`'s business.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from common.ledger.poison import PoisonState
 from common.ledger.problems import ProblemKind
 from common.ledger.states import CHUNK_MOVES, LETTER_MOVES, RUN_MOVES, ChunkState, RunState
 from common.settings import STORAGE_CONNECTION, describe_settings, read_settings
+from ops.api.answers import Status
+from ops.api.parameters import MAX_RUNS
 from ops.cli.program import app
+from ops.toolbox import open_toolbox
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -288,6 +292,43 @@ def commands_of_the_program() -> set[str]:
         if name[0] != "-" and (group.default_command is not None or not actions):
             found.add(name)
     return found
+
+
+class Noting(dict[str, str]):
+    """An environment that notes the names that it is asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        """Return a variable."""
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+def test_what_the_program_needs_next_to_the_storage_is_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A setting that is missing there would give another verdict than the app's."""
+    environ = Noting({STORAGE_CONNECTION: "UseDevelopmentStorage=true"})
+    monkeypatch.setattr(os, "environ", environ)
+    open_toolbox()
+    operate = section(text_of("docs/operate.md"), "## The program and a key, in five lines")
+    (listed,) = re.findall(r"\*\*Next to the storage\*\*.*?(?=\n\n)", operate, re.DOTALL)
+    read = environ.asked & {info.name for info in describe_settings()}
+    assert {name for name in read if f"`{name}`" not in listed} == set()
+    assert "SENTINEL_BASE_URL" in read
+
+
+def test_the_status_as_json_has_its_fields() -> None:
+    """The example has all of them, in order; the text says how many runs may be asked for."""
+    text = section(text_of("docs/operate.md"), "## The status as JSON")
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert list(json.loads(example)) == list(Status.__annotations__)
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|.*?\|", text, re.MULTILINE))))
+    assert set(json.loads(example)) - {"now", "runs"} <= named
+    assert f"1 to {MAX_RUNS} runs" in text
 
 
 def test_every_command_is_documented() -> None:

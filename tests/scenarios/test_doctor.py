@@ -1,6 +1,6 @@
 """The doctor on the local cloud: all is well, then what each service really answers to a fault."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_the_doctor_asks_the_real_services(
     assert "accepted (404" in found["key for Lumen"][1]
     assert "a row was written" in found["writing to a table"][1]
     assert found["asking the workspace"][0] is State.OK
-    assert "too early to say" in found["republished rows"][1]
+    assert "this shows nothing" in found["republished rows"][1]
     assert world.cloud.lumen.queries_started == 0
     assert not world.cloud.sentinel.accepted
     assert world.slots.next_free() is not None
@@ -60,8 +60,16 @@ def test_the_doctor_asks_the_real_services(
     found = examined(world, ARRIVAL_CHECK="false")
     assert found["asking the workspace"][0] is State.NOT_ASKED
     world.cloud.workspace.behaviour.role_granted = True
-    world.cloud.workspace.ingest([version(1)])
-    world.cloud.workspace.ahead = timedelta(days=15).total_seconds()
+    now = datetime.now(UTC)
+    for number, days, said in (
+        (1, 7, "this shows nothing"),
+        (2, 30, "though 1 older rows are valid"),
+    ):
+        ends = (now + timedelta(days=days)).isoformat()
+        world.cloud.workspace.ahead = 0.0
+        world.cloud.workspace.ingest([{**version(number), "valid_until": ends}])
+        world.cloud.workspace.ahead = timedelta(days=15).total_seconds()
+        assert said in examined(world)["republished rows"][1]
     world.cloud.sentinel.behaviour.role_granted = False
     found = examined(world)
     assert "Sentinel Contributor" in found["upload"][1]

@@ -12,7 +12,7 @@ import pytest
 from azure.core.credentials import TokenCredential
 
 from common import identity
-from common.clock import SystemClock
+from common.clock import Clock, SystemClock
 from common.errors import CredentialError, UnavailableError
 from common.identity import (
     REMEMBER_FAILURE,
@@ -74,10 +74,15 @@ def settings(entra: Entra, **changes: str) -> Settings:
     return read_settings({**environ, **changes})
 
 
+def sentinel_tokens(settings: Settings, *, clock: Clock) -> SentinelTokens:
+    """Return a source of the tokens that the app uploads with."""
+    return SentinelTokens(settings, audience=settings.sentinel_audience, clock=clock)
+
+
 @pytest.fixture(params=[SECRET, ""], ids=["secret", "managed-identity"])
 def tokens(request: pytest.FixtureRequest, entra: Entra) -> SentinelTokens:
     """A source of tokens, for both ways to sign in."""
-    return SentinelTokens(settings(entra, CLIENT_SECRET=request.param), clock=FakeClock())
+    return sentinel_tokens(settings(entra, CLIENT_SECRET=request.param), clock=FakeClock())
 
 
 def test_a_token_is_good_at_sentinel(entra: Entra, tokens: SentinelTokens) -> None:
@@ -122,7 +127,7 @@ def test_threads_that_were_refused_together_refresh_once(
 
 def test_a_repaired_secret_works_at_once(entra: Entra) -> None:
     """An expired secret is named with its remedy, and once renewed nothing replays the refusal."""
-    tokens = SentinelTokens(settings(entra), clock=FakeClock())
+    tokens = sentinel_tokens(settings(entra), clock=FakeClock())
     entra.secret_expired = True
     for _ in range(2):
         with pytest.raises(CredentialError, match=r"AADSTS7000222.*make a new secret") as caught:
@@ -143,13 +148,13 @@ def test_a_repaired_secret_works_at_once(entra: Entra) -> None:
 def test_a_refusal_names_its_remedy(entra: Entra, changes: dict[str, str], expected: str) -> None:
     """What Entra refuses needs an operator, who reads what to mend; never the secret."""
     with pytest.raises(CredentialError, match=expected) as caught:
-        SentinelTokens(settings(entra, **changes), clock=FakeClock()).token()
+        sentinel_tokens(settings(entra, **changes), clock=FakeClock()).token()
     assert "wrong-secret" not in str(caught.value)
 
 
 def test_an_unknown_tenant_is_named(entra: Entra) -> None:
     """A tenant that does not exist has no discovery document: it is a wrong setting, no outage."""
-    tokens = SentinelTokens(settings(entra, TENANT_ID=CLIENT), clock=FakeClock())
+    tokens = sentinel_tokens(settings(entra, TENANT_ID=CLIENT), clock=FakeClock())
     with pytest.raises(CredentialError, match=r"AADSTS90002.*TENANT_ID does not exist"):
         tokens.token()
 
@@ -175,7 +180,7 @@ def test_a_code_of_entra_has_its_remedy(entra: Entra, code: str, remedy: str, en
     body = json.dumps({"error": "invalid", "error_description": f"AADSTS{code}{ending}"})
     entra.inject(Fault(effect=Answer(400, body=body), path="oauth2/v2.0/token"))
     with pytest.raises(CredentialError, match=remedy) as caught:
-        SentinelTokens(settings(entra), clock=FakeClock()).token()
+        sentinel_tokens(settings(entra), clock=FakeClock()).token()
     assert f"(AADSTS{code})" in str(caught.value)
     assert "text" not in str(caught.value)
 
@@ -201,7 +206,7 @@ def test_a_longer_code_is_another_one() -> None:
 @pytest.mark.parametrize("path", [DISCOVERY, "oauth2/v2.0/token"])
 def test_an_outage_passes(entra: Entra, effect: Effect, path: str) -> None:
     """No usable answer is an outage, wherever it strikes, and the next call starts afresh."""
-    tokens = SentinelTokens(settings(entra), clock=FakeClock())
+    tokens = sentinel_tokens(settings(entra), clock=FakeClock())
     entra.inject(Fault(effect=effect, path=path))
     with pytest.raises(UnavailableError):
         tokens.token()
@@ -210,7 +215,7 @@ def test_an_outage_passes(entra: Entra, effect: Effect, path: str) -> None:
 
 def test_a_stranger_s_answer_is_an_outage(entra: Entra) -> None:
     """JSON that is no discovery document, as from a proxy's welcome page, is an outage too."""
-    tokens = SentinelTokens(settings(entra), clock=FakeClock())
+    tokens = sentinel_tokens(settings(entra), clock=FakeClock())
     entra.inject(Fault(effect=Answer(200, body="{}"), path=DISCOVERY))
     with pytest.raises(UnavailableError):
         tokens.token()
@@ -220,7 +225,7 @@ def test_a_stranger_s_answer_is_an_outage(entra: Entra) -> None:
 @pytest.mark.parametrize("effect", [Answer(502, body="<html>"), Reset(), Cut(after_bytes=1)])
 def test_an_outage_of_the_managed_identity_passes(entra: Entra, effect: Effect) -> None:
     """The identity endpoint may fail too, without a lasting mark."""
-    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock())
+    tokens = sentinel_tokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock())
     entra.inject(Fault(effect=effect))
     with pytest.raises(UnavailableError):
         tokens.token()
@@ -258,7 +263,7 @@ def slow_failures(entra: Entra, clock: FakeClock, *, lasting: float) -> list[flo
 def test_those_who_wait_while_entra_is_silent_share_its_failure(entra: Entra, secret: str) -> None:
     """However many there are: none of them asks again after the one that asked."""
     clock = FakeClock()
-    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=secret), clock=clock)
+    tokens = sentinel_tokens(settings(entra, CLIENT_SECRET=secret), clock=clock)
     times = slow_failures(entra, clock, lasting=SECONDS)
 
     def fail() -> str:
@@ -276,7 +281,7 @@ def test_a_failure_that_took_long_is_forgotten_after_as_long_at_most(entra: Entr
     """Asked again after that, Entra's recovery is noticed; an hour of silence counts as seconds."""
     for lasting, remembered in ((SECONDS, SECONDS), (3600.0, REMEMBER_FAILURE)):
         clock = FakeClock()
-        tokens = SentinelTokens(settings(entra), clock=clock)
+        tokens = sentinel_tokens(settings(entra), clock=clock)
         times = slow_failures(entra, clock, lasting=lasting)
         with pytest.raises(UnavailableError):
             tokens.token()
@@ -294,7 +299,7 @@ def test_a_failure_that_took_long_is_forgotten_after_as_long_at_most(entra: Entr
 def test_a_refused_token_is_replaced_once_entra_answers_again(entra: Entra) -> None:
     """A refresh that failed leaves nothing behind that the service has refused."""
     clock = FakeClock()
-    tokens = SentinelTokens(settings(entra), clock=clock)
+    tokens = sentinel_tokens(settings(entra), clock=clock)
     refused = tokens.token()
     entra.expire_tokens()
     slow_failures(entra, clock, lasting=SECONDS)
@@ -402,7 +407,7 @@ def test_an_identity_endpoint_that_does_not_answer_usably_is_an_outage(
 ) -> None:
     """In words that name the endpoint, after one request; and the next call starts afresh."""
     if of == "sentinel":
-        ask = SentinelTokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock()).token
+        ask = sentinel_tokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock()).token
     else:
         credential = StorageIdentity(CLIENT, clock=FakeClock())
 
@@ -430,7 +435,7 @@ def test_a_token_is_had_within_the_time_limit_or_not_at_all(
     monkeypatch.setattr(identity, "_TIMEOUT", 0.3)
     entra.inject(Fault(effect=effect, times=None))
     secret = SECRET if of == "secret" else ""
-    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=secret), clock=SystemClock())
+    tokens = sentinel_tokens(settings(entra, CLIENT_SECRET=secret), clock=SystemClock())
     ask = partial(storage_identity().get_token, SCOPE) if of == "storage" else tokens.token
     with pytest.raises(UnavailableError, match="did not answer usably"):
         ask()
@@ -481,10 +486,10 @@ def test_the_identity_endpoint_is_asked_without_a_proxy(
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert storage_identity().get_token(SCOPE).token
-    tokens = SentinelTokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock())
+    tokens = sentinel_tokens(settings(entra, CLIENT_SECRET=""), clock=FakeClock())
     assert entra.token_is_valid(tokens.token()) == CLIENT
     with pytest.raises(UnavailableError, match="ProxyError"):
-        SentinelTokens(settings(entra), clock=FakeClock()).token()
+        sentinel_tokens(settings(entra), clock=FakeClock()).token()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -494,5 +499,5 @@ def test_a_redirect_of_entra_is_not_followed(entra: Entra, status: int, path: st
     elsewhere = {"Location": f"{entra.url}/elsewhere"}
     entra.inject(Fault(effect=Answer(status, elsewhere), path=path))
     with pytest.raises(UnavailableError, match="redirect, which is not followed"):
-        SentinelTokens(settings(entra), clock=FakeClock()).token()
+        sentinel_tokens(settings(entra), clock=FakeClock()).token()
     assert entra.count(path="elsewhere") == 0

@@ -50,6 +50,8 @@ PRIVATE = "Access is denied because this request was not made through a private 
         (403, problem("InvalidAuthenticationTokenAudience", "x"), CredentialError, "AUDIENCE"),
         (403, problem("InsufficientAccessError", DENIED), CredentialError, "role Microsoft"),
         (403, b"<html>", CredentialError, "role Microsoft"),
+        (403, problem("InsufficientAccessError", "see our transparency report"),
+         CredentialError, "role Microsoft"),
         (403, problem("InsufficientAccessError", PRIVATE), QueryRefusedError, "private link"),
         (403, problem("InsufficientAccessError", "x", "NspValidationFailedError"),
          QueryRefusedError, "private link"),

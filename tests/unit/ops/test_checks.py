@@ -11,8 +11,16 @@ from typing import Any, Never
 import pytest
 import requests
 
-from common.errors import CredentialError, PipelineError, ThrottledError, UnavailableError
+from common.errors import (
+    ConflictError,
+    CredentialError,
+    PipelineError,
+    StorageRefusedError,
+    ThrottledError,
+    UnavailableError,
+)
 from common.identity import SignIn
+from common.kql import read_kql
 from common.ledger.control import MAX_PAUSE, Control, Pause
 from common.ledger.slots import Slots
 from common.version import VERSION
@@ -107,7 +115,7 @@ class World:
             raise OSError("no such name")
         return found
 
-    def sign_in(self, _settings: SignIn) -> str:
+    def sign_in(self, _settings: SignIn, _audience: str) -> str:
         """Give a token."""
         if isinstance(self.token, PipelineError):
             raise self.token
@@ -191,7 +199,7 @@ def storage_refuses(error: PipelineError) -> Callable[[World], None]:
 
 
 LATE = {"Date": format_datetime(START - 2 * MAX_SKEW)}
-DENIED = CredentialError("table control denies access (403)")
+DENIED = CredentialError("table control refused access (403); give the app's identity the role R")
 AWAY = UnavailableError("table control cannot be reached")
 NO_ROLE = CredentialError("the workspace denies queries (403): give the role")
 P, N = State.PROBLEM, State.NOT_ASKED
@@ -201,7 +209,7 @@ FAULTS: list[tuple[str, Callable[[World], None], str, State, str]] = [
     ("may not ask, so", unasked(NO_ROLE), REPUBLISHED, N, "does not answer"),
     ("is told to wait", unasked(ThrottledError("slow down (429)")), ASKING, P, "slow down (429)"),
     ("check off", setting("ARRIVAL_CHECK", "false"), ASKING, N, "ARRIVAL_CHECK is false"),
-    ("no repetition", holding(10, 0, 5), REPUBLISHED, P, "though 5 older rows were valid"),
+    ("no repetition", holding(10, 0, 5), REPUBLISHED, P, "though 5 older rows are valid"),
     ("no key", unset("LUMEN_API_KEY"), "setting LUMEN_API_KEY", P, "required"),
     ("no key to ask with", unset("LUMEN_API_KEY"), "Lumen", N, "LUMEN_API_KEY"),
     ("wrong number", setting("MAX_PAGES", "many"), "setting MAX_PAGES", P, "whole number"),
@@ -248,9 +256,7 @@ FAULTS: list[tuple[str, Callable[[World], None], str, State, str]] = [
         P,
         "link the private DNS zone",
     ),
-    ("table role", storage_refuses(DENIED), "table chunks", P, "Storage Table Data Contributor"),
-    ("no writing", storage_refuses(DENIED), "writing to a table", P, "denies access"),
-    ("queue role", storage_refuses(DENIED), "queue sentinel-upload", P, "Queue Data Contributor"),
+    ("no writing", storage_refuses(DENIED), "writing to a table", P, "refused access"),
     ("storage away", storage_refuses(AWAY), "table chunks", P, "private endpoints"),
     ("no slot", storage_refuses(AWAY), "upload", N, "no send slot"),
     ("the rest of it", storage_refuses(AWAY), "table control", N, "does not answer"),
@@ -325,15 +331,94 @@ def test_a_fault_has_its_line(
 
 
 @pytest.mark.parametrize(
+    ("error", "text", "remedy"),
+    [
+        (DENIED, "table control refused access (403)", "give the app's identity the role R"),
+        (
+            CredentialError(
+                "table control refused access (AuthorizationFailure); the network rules refuse "
+                "this place, or the key is another account's: copy it again"
+            ),
+            "table control refused access (AuthorizationFailure)",
+            "the network rules refuse this place, or the key is another account's: copy it again",
+        ),
+        (
+            CredentialError("no token (400): check that the identity is assigned; outside, log in"),
+            "no token (400)",
+            "check that the identity is assigned; outside, log in",
+        ),
+        (
+            StorageRefusedError("table control refused the request (404): check the endpoint"),
+            "table control refused the request (404)",
+            "check the endpoint",
+        ),
+        (ThrottledError("table control is throttled (503)"), None, "nothing, if it passes"),
+        (ConflictError("a row was changed by another"), None, "nothing, if it passes"),
+        (AWAY, None, "check the private endpoints and their DNS zones, and the account's firewall"),
+        (
+            UnavailableError("no token: the endpoint is unavailable (500); if that lasts, check X"),
+            "no token: the endpoint is unavailable (500)",
+            "if that lasts, check X",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["table chunks", "queue sentinel-upload"])
+def test_the_remedy_for_the_storage_is_that_of_its_error(
+    name: str, error: PipelineError, text: str | None, remedy: str
+) -> None:
+    """A role helps only where a role is missing; an error without a remedy passes by itself."""
+    world = World()
+    storage_refuses(error)(world)
+    line = world.lines()[name]
+    assert (line.text, line.remedy) == (text or str(error), remedy)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "remedy"),
+    [
+        (
+            UnavailableError(
+                "no token: Entra is unavailable (503); if that lasts, check TENANT_ID"
+            ),
+            "no token: Entra is unavailable (503)",
+            "if that lasts, check TENANT_ID",
+        ),
+        (
+            CredentialError("no token (AADSTS7000222): CLIENT_SECRET has expired: make a new one"),
+            "no token (AADSTS7000222)",
+            "CLIENT_SECRET has expired: make a new one",
+        ),
+        (
+            UnavailableError(
+                "answered with a redirect (302), which is not followed: check the URL"
+            ),
+            "answered with a redirect (302), which is not followed",
+            "check the URL",
+        ),
+        (UnavailableError("unavailable (500)"), "unavailable (500)", "nothing, if it passes"),
+    ],
+)
+def test_an_error_is_divided_into_what_failed_and_what_to_do(
+    error: PipelineError, text: str, remedy: str
+) -> None:
+    """As for the storage, so for the token and for the workspace."""
+    world = World(token=error)
+    world.workspace.failure = error
+    found = world.lines()
+    for name in ("token", ASKING):
+        assert (found[name].text, found[name].remedy) == (text, remedy)
+
+
+@pytest.mark.parametrize(
     ("recent", "again", "older", "reupload_after", "state", "said"),
     [
         (10, 4, 5, 0, State.OK, "4 of 10 rows of ten days (40%)"),
         (10, 4, 5, 0, State.OK, "REUPLOAD_AFTER_DAYS may stay 0"),
         (10, 4, 5, 7, State.OK, "may be 0, which saves requests"),
         (10, 0, 5, 7, State.OK, "sent again after 7 days"),
-        (10, 0, 0, 0, State.OK, "too early to say"),
-        (0, 0, 0, 0, State.OK, "too early to say"),
-        (0, 0, 1000, 0, State.PROBLEM, "though 1,000 older rows were valid"),
+        (10, 0, 0, 0, State.OK, "this shows nothing"),
+        (0, 0, 0, 0, State.OK, "this shows nothing"),
+        (0, 0, 1000, 0, State.PROBLEM, "though 1,000 older rows are valid"),
     ],
 )
 def test_the_share_of_republished_rows_says_whether_to_send_again(  # noqa: PLR0917
@@ -346,11 +431,16 @@ def test_the_share_of_republished_rows_says_whether_to_send_again(  # noqa: PLR0
     assert bool(line.remedy) == (state is State.PROBLEM)
 
 
+def test_only_what_is_still_valid_counts_as_older() -> None:
+    """Indicators that are valid for a week end before Sentinel would write them again."""
+    assert "IsActive and coalesce(ValidUntil, now() + 1d) > now())" in read_kql("republished")
+
+
 def test_a_workspace_that_answers_nothing_is_no_problem() -> None:
     """Counts that are missing are 0."""
     world = World()
     world.workspace.rows = []
-    assert "too early" in world.lines()[REPUBLISHED].text
+    assert "shows nothing" in world.lines()[REPUBLISHED].text
 
 
 def test_what_waits_comes_before_the_doctor() -> None:

@@ -219,7 +219,52 @@ def test_more_than_fits_is_said() -> None:
     ]
     found = find(bench.toolbox, "192.0.2.1")
     assert (len(found.holding.held), found.holding.has_more) == (MAX_HELD, True)
-    assert len(found.indicators) == MAX_HELD
+    assert (len(found.indicators), found.has_more) == (MAX_HELD, True)
+
+
+@pytest.mark.parametrize(("count", "has_more"), [(MAX_HELD, False), (MAX_HELD + 1, True)])
+def test_rejections_beyond_what_is_looked_up_are_said(count: int, has_more: bool) -> None:
+    """The workspace has none of them, so only the ledger's part can say it."""
+    bench = Bench()
+    bench.toolbox.ledger.rejections.record(
+        [
+            Rejection(
+                run_id="run",
+                position=str(number),
+                rejected_by=RejectedBy.SENTINEL,
+                indicator_id=f"indicator--{number:08d}-0000-4000-8000-000000000000",
+                pattern="[domain-name:value = 'bad.example']",
+                reason="no pattern_type",
+                content=b"{}",
+                at=NOW,
+            )
+            for number in range(count)
+        ]
+    )
+    found = describe_finding(find(bench.toolbox, "bad.example"))
+    assert len(found["ledger"]["indicators"]) == MAX_HELD
+    assert (found["ledger"]["has_more"], found["workspace"]["has_more"]) == (has_more, False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "state"),
+    [
+        ({}, "active"),
+        ({"IsActive": False}, "not active"),
+        ({"IsActive": None}, "unknown"),
+        ({"Revoked": True}, "revoked"),
+        ({"Revoked": True, "IsActive": None}, "revoked"),
+        ({"IsDeleted": True}, "deleted"),
+        ({"IsDeleted": True, "Revoked": True, "IsActive": None}, "deleted"),
+    ],
+)
+def test_the_state_of_a_row_in_one_word(columns: dict[str, Any], state: str) -> None:
+    """Deleted and revoked come first, whatever `IsActive` says."""
+    bench = Bench()
+    bench.workspace.rows = [row(ONE, **columns)]
+    (held,) = describe_finding(find(bench.toolbox, ONE))["workspace"]["held"]
+    assert held["state"] == state
+    assert held["is_deleted"] == columns.get("IsDeleted")
 
 
 def test_columns_of_other_types_are_left_out() -> None:
@@ -230,6 +275,7 @@ def test_columns_of_other_types_are_left_out() -> None:
         confidence=None,
         is_active=None,
         is_revoked=None,
+        is_deleted=None,
         valid_from=None,
         valid_until=None,
         modified=None,

@@ -45,10 +45,12 @@ def text(value: object, columns: Sequence[str] = ("StixId",), *, republished: bo
 def ask(workspace: LogAnalyticsApi, client: requests.Session) -> Ask:
     """Send a query."""
 
-    def send(query: str, *, token: str = "good", workspace_id: str = WORKSPACE) -> Any:
+    def send(
+        query: str, *, token: str = "good", workspace_id: str = WORKSPACE, span: str = DAY
+    ) -> Any:
         return client.post(
             f"{workspace.url}/v1/workspaces/{workspace_id}/query",
-            json={"query": query, "timespan": DAY},
+            json={"query": query, "timespan": span},
             headers={"Authorization": f"Bearer {token}"},
             timeout=PATIENCE,
         )
@@ -118,6 +120,23 @@ def test_what_is_written_again_can_be_left_out(workspace: LogAnalyticsApi, ask: 
     assert rows(ask(counts)) == [[2, 1]]
     workspace.republish(originals_stay=False)
     assert rows(ask(without)) == []
+
+
+def test_older_rows_count_while_they_are_valid(
+    workspace: LogAnalyticsApi, ask: Ask, clock: Clock
+) -> None:
+    """Rows that ended meanwhile, or were revoked, are not among those to write again."""
+    workspace.behaviour.delay = -11 * 86_400.0
+    ends = {"valid_until": "2030-01-01T00:00:00Z"}
+    workspace.ingest(
+        [
+            indicator(1, **ends),
+            indicator(2, **ends, revoked=True),
+            indicator(3, valid_until="2027-01-14T00:00:00Z"),
+        ]
+    )
+    query = "ThreatIntelIndicators | summarize Recent = countif(a), Older = countif(b)"
+    assert rows(ask(query, span="PT1728000.0S")) == [[0, 1]]
 
 
 def test_rules_drop_and_change(workspace: LogAnalyticsApi, ask: Ask) -> None:

@@ -68,7 +68,7 @@ def beating(bench: Bench) -> None:
         bench.toolbox.ledger.pulses.write(pulse, Books())
 
 
-def held(bench: Bench) -> None:
+def held(bench: Bench, **columns: object) -> None:
     """Let Sentinel hold an indicator of which the ledger has no row any more."""
     now = bench.clock.now()
     bench.workspace.rows = [
@@ -83,8 +83,19 @@ def held(bench: Bench) -> None:
             "Modified": now,
             "TimeGenerated": now,
             "IsRepublished": True,
+            **columns,
         }
     ]
+
+
+def deleted(bench: Bench) -> None:
+    """Let Sentinel hold an indicator that was deleted there."""
+    held(bench, IsDeleted=True)
+
+
+def stateless(bench: Bench) -> None:
+    """Let the workspace have dropped the column that says whether an indicator is active."""
+    held(bench, IsActive=None)
 
 
 def unasked(bench: Bench) -> None:
@@ -159,6 +170,8 @@ CASES: tuple[tuple[str, Scene, int, str], ...] = (
     ("rejections retry", rejected, WRONG, "say which"),
     ("rejections --reason other retry --all", rejected, WRONG, "--all"),
     ("find 192.0.2.1", held, GOOD, "192.0.2.1, active, confidence 80, valid until 2026-01-31"),
+    ("find 192.0.2.1", deleted, GOOD, "192.0.2.1, deleted, confidence 80"),
+    ("find 192.0.2.1", stateless, GOOD, "192.0.2.1, state unknown, confidence 80"),
     ("find 192.0.2.1", held, GOOD, f"{INDICATOR}: filtered or never listed"),
     ("find 192.0.2.1 --json", held, GOOD, '"kind": "address"'),
     ("find 192.0.2.1 --csv", held, GOOD, "indicator,is,what,traces"),
