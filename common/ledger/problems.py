@@ -5,7 +5,8 @@ counts: for the longest wait between two tries, so a problem that does not recur
 success ends only the kinds that it disproves: an upload does not end *Lumen refuses the key*. A
 problem that ended leaves a trace with its beginning and its end; the last `MAX_TRACES` are kept.
 Writes are limited, so an outage does not cost a storage operation for each chunk; after it, each
-chunk that had waited looks for problems to end. Gaps are not kept here: the head of their run is the record (`runs`).
+chunk that had waited looks for problems to end. Gaps are not kept here: the head of their run is
+the record (`runs`).
 """
 
 import threading

@@ -6,8 +6,9 @@ delivery may always succeed; it is final, because Sentinel does not lose what it
 chunk is discarded when an operator declares its message lost.
 
 Once it was split, or one of its records was struck, the row holds a letter for each record, and the
-state follows from the letters: strikes and answers move letters, by `LETTER_MOVES`. A chunk may also be *void*: a later epoch of its run has read its
-page again. It is not in the books and must not be sent; a late answer is still recorded.
+state follows from the letters: strikes and answers move letters, by `LETTER_MOVES`. A chunk may
+also be *void*: a later epoch of its run has read its page again. It is not in the books and must
+not be sent; a late answer is still recorded.
 """
 
 from collections.abc import Iterable, Mapping
