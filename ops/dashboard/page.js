@@ -83,7 +83,9 @@ function number(value) {
 }
 
 function time(text) {
-  return text ? exact(moment.format(new Date(text)), text) : "–";
+  if (!text) return "–";
+  const at = new Date(text);
+  return Number.isNaN(at.getTime()) ? text : exact(moment.format(at), text);
 }
 
 function count(many, one, several) {
@@ -311,7 +313,7 @@ async function showSample(name) {
   open("Sample", name);
   try {
     const record = await call("GET", `read/poison/${encodeURI(name)}`);
-    const history = table("History", [["at", (row) => time(new Date(row.at * 1000).toISOString())], ["reason", (row) => row.reason]], record.history, "no earlier failure");
+    const history = table("History", [["at", (row) => time(row.at)], ["reason", (row) => row.reason]], record.history, "no earlier failure");
     const records = table("Indicators", [["indicator", (row) => row.indicator], ["pattern", (row) => row.pattern], ["state", (row) => row.is], ["Sentinel's words", (row) => row.words]], record.records, "its message cannot be read");
     $("dialog-result").replaceChildren(make("p", {}, record.reason), history, records);
   } catch (error) {
