@@ -5,12 +5,16 @@ Against the API over a bench, in a real browser: no host, no storage.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 import pytest
 
 from common.envelope import Attempt
 from common.ledger.poison import PoisonRecord, PoisonState
+from common.ledger.runs import Run
+from common.ledger.states import RunState
+from ops.api.parameters import MAX_NAMES
 from tests.page.bench_app import URL, BenchApp
 from tests.page.tabs import open_tab
 from tests.unit.ops.samples import Bench
@@ -71,3 +75,110 @@ def test_a_sample_shows_when_and_why_a_message_failed_before(tab: Any, app: Benc
     for text in ("503 at first", "soon", "400 then"):
         assert text in history.inner_text()
     assert tab.get_by_role("region", name="Indicators").locator("tbody tr").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "done"), [("Discard", PoisonState.DISCARDED), ("Replay", PoisonState.REPLAYED)]
+)
+@pytest.mark.parametrize("of_one_reason", [True, False], ids=["one-reason", "all"])
+def test_an_act_takes_what_was_shown_and_no_more(
+    tab: Any, app: BenchApp, verb: str, done: PoisonState, *, of_one_reason: bool
+) -> None:
+    """Not what was given up since the look; of a group not what only contains its reason."""
+    bench = app.bench
+    shown = [bench.poison(number, reason=NARROW) for number in range(2)]
+    other = bench.poison(2, reason=WIDE)
+    show(tab)
+    if of_one_reason:
+        press(tab, f"{verb} these", row=NARROW)
+    else:
+        press(tab, f"{verb} all 3")
+        shown.append(other)
+    tab.locator("#dialog-yes").wait_for()
+    assert tab.locator("#dialog-yes").inner_text() == f"{verb} {len(shown)}"
+    later = bench.poison(3, reason=NARROW)
+    tab.locator("#dialog-yes").click()
+    tab.get_by_text("Result of each").wait_for()
+    assert {state(bench, record) for record in shown} == {done}
+    assert state(bench, later) is PoisonState.KEPT
+    if of_one_reason:
+        assert state(bench, other) is PoisonState.KEPT
+    act = next(iter(bench.toolbox.ledger.acts.latest()))
+    assert act.note == (f"{verb} these: {NARROW}" if of_one_reason else f"{verb} all 3")
+
+
+def test_many_names_go_in_several_calls(tab: Any, app: BenchApp) -> None:
+    """No call has more names than the API takes, and nothing is left out."""
+    bench = app.bench
+    records = [bench.poison(number) for number in range(MOST_NAMES + 1)]
+    show(tab)
+    press(tab, "Discard these")
+    tab.locator("#dialog-yes").click()
+    tab.get_by_text("Result of each").wait_for()
+    assert tab.locator("#dialog-text").inner_text() == f"{MOST_NAMES + 1} discarded."
+    assert {state(bench, record) for record in records} == {PoisonState.DISCARDED}
+    sizes = [len(call.given["names"]) for call in app.done("act/poison/discard")]
+    assert sizes == [MOST_NAMES, 1]
+    assert MOST_NAMES <= MAX_NAMES
+
+
+@pytest.mark.parametrize("older", ["work", "look", "sample", "run"])
+def test_an_older_act_says_nothing_in_a_newer_question(tab: Any, app: BenchApp, older: str) -> None:
+    """Its answer comes after its dialog was closed and the next was opened: that stays as it is."""
+    app.bench.poison(0, reason=NARROW)
+    app.bench.poison(1, reason=WIDE)
+    show(tab)
+    match older:
+        case "work":
+            app.holds = lambda call: call.path == "act/poison/replay" and call.changes
+            press(tab, "Replay these", row=NARROW)
+            tab.locator("#dialog-yes").click()
+        case "look":
+            app.holds = lambda call: call.path == "act/poison/replay"
+            app.refused["act/poison/replay"] = HTTPStatus.SERVICE_UNAVAILABLE
+            press(tab, "Replay these", row=NARROW)
+        case "sample":
+            app.holds = lambda call: call.path.startswith("read/poison/")
+            press(tab, "Sample")
+        case "run":
+            app.holds = lambda call: call.path == "act/sync"
+            press(tab, "Sync now")
+            tab.locator("#dialog-yes").click()
+    tab.wait_for_function("document.querySelector('#dialog-yes').hidden")
+    _until_held(tab, app)
+    tab.locator("#dialog-no").click()
+    press(tab, "Discard these", row=WIDE)
+    tab.locator("#dialog-yes").wait_for()
+    question = tab.locator("#dialog").inner_text()
+    assert "1 would be discarded" in question
+    app.release()
+    _answer_one_more(tab)
+    assert tab.locator("#dialog").inner_text() == question
+    assert tab.locator("#dialog-yes").is_visible()
+    assert not tab.locator("#dialog-progress").is_visible()
+
+
+def _until_held(tab: Any, app: BenchApp) -> None:
+    """Let requests of the tab in until one is held."""
+    while not app.held:
+        _answer_one_more(tab)
+
+
+def _answer_one_more(tab: Any) -> None:
+    """Let the tab ask and get one more answer, behind all that it has got."""
+    tab.evaluate("fetch('/api/read/acts').then((answer) => answer.text())")
+
+
+def test_a_gap_that_is_none_any_more_is_said(tab: Any, app: BenchApp) -> None:
+    """Somebody else acknowledged it meanwhile: that is not done by this act."""
+    gap: Run = app.bench.run(RunState.GAP, reason="token unknown")
+    app.bench.clock.advance(60)
+    app.bench.run()
+    show(tab)
+    press(tab, "Acknowledge")
+    ledger = app.bench.toolbox.ledger
+    ledger.runs.acknowledge(gap.run_id, at=app.bench.clock.now(), by="ann")
+    tab.locator("#dialog-yes").click()
+    said = tab.locator("#dialog-result").get_by_text("already acknowledged")
+    said.wait_for()
+    assert said.inner_text() == f"Run {gap.run_id}: already acknowledged."
