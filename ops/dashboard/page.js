@@ -112,22 +112,21 @@ const button = (text, onclick, kind = null) => make("button", { type: "button", 
 
 // --- what is shown -------------------------------------------------------------------------
 
-let acts = new Set(); // what this key may do
-let known = Promise.resolve(); // ends once that is known
+let acts = null; // what this key may do; null while that is not known
 
-const may = (path) => acts.has(`act/${path}`);
+const may = (path) => acts !== null && acts.has(`act/${path}`);
 
 // Shows what is so now; returns false where the key does not let in.
 async function refresh() {
   try {
     const early = call("GET", "read/pulses", { hours: DAY });
     if (!$("word").textContent) showLastPulse((await early).pulses);
-    const [status, pulses] = await Promise.all([call("GET", "read/status", { runs: RUNS }), early, known]);
+    const [status, pulses, unknown] = await Promise.all([call("GET", "read/status", { runs: RUNS }), early, learnActs()]);
     showFeed();
     showVerdict(status, pulses.pulses);
     showRuns(status.runs, status.now);
     showFlow(pulses.pulses);
-    $("trouble").textContent = "";
+    $("trouble").textContent = unknown;
     const [ended, poison, rejections, done] = await Promise.all([
       call("GET", "read/problems", { ended: true }),
       call("GET", "read/poison", { limit: ROWS }),
@@ -571,16 +570,20 @@ function askForKey(said) {
 
 let timer = 0;
 
+// Returns why the acts are not known; the next refresh asks again.
 async function learnActs() {
+  if (acts !== null) return "";
   try {
     acts = new Set((await call("GET", "act")).acts);
-  } catch {
+  } catch (error) {
+    if (error.status !== 401 && error.status !== 403) return `Not known what this key may do: ${error.message}`;
     acts = new Set(); // a reading key
   }
+  return "";
 }
 
 async function start() {
-  known = learnActs();
+  acts = null;
   if (!(await refresh())) return;
   clearInterval(timer);
   timer = setInterval(refresh, EVERY);

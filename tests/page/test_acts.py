@@ -169,6 +169,34 @@ def _answer_one_more(tab: Any) -> None:
     tab.evaluate("fetch('/api/read/acts').then((answer) => answer.text())")
 
 
+def test_a_busy_app_hides_the_acts_until_the_next_look_only(tab: Any, app: BenchApp) -> None:
+    """503 says nothing of the key: the page says so, and asks again."""
+    sync = tab.get_by_role("button", name="Sync now")
+    app.refused["act"] = HTTPStatus.SERVICE_UNAVAILABLE
+    show(tab)
+    assert sync.count() == 0
+    assert "Not known what this key may do" in tab.locator("#trouble").inner_text()
+    del app.refused["act"]
+    tab.clock.fast_forward(EVERY)
+    sync.wait_for()
+    tab.wait_for_function("document.querySelector('#trouble').textContent === ''")
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
+def test_a_reading_key_is_not_asked_about_again(
+    tab: Any, app: BenchApp, status: HTTPStatus
+) -> None:
+    """It may not act: that is known, and no trouble."""
+    app.refused["act"] = status
+    show(tab)
+    app.calls.clear()
+    with tab.expect_response("**/api/read/acts?**"):
+        tab.clock.fast_forward(EVERY)
+    assert not any(call.path == "act" for call in app.calls)
+    assert tab.get_by_role("button", name="Sync now").count() == 0
+    assert tab.locator("#trouble").inner_text() == ""
+
+
 def test_a_gap_that_is_none_any_more_is_said(tab: Any, app: BenchApp) -> None:
     """Somebody else acknowledged it meanwhile: that is not done by this act."""
     gap: Run = app.bench.run(RunState.GAP, reason="token unknown")
