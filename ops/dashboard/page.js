@@ -322,7 +322,10 @@ async function showSample(name) {
 }
 
 function showRejections(found) {
-  const retry = may("rejections/retry") && found.rejections.some((row) => row.by === "sentinel");
+  // Beyond the rows that are shown only the look of the act itself can tell who refused a record.
+  const isRefused = found.total > found.rejections.length || found.rejections.some((row) => row.by === "sentinel");
+  const retry = may("rejections/retry") && isRefused;
+  const which = found.total > PAGE ? `Download the newest ${whole.format(PAGE)} as CSV` : "Download as CSV";
   $("rejections").replaceChildren(
     table(`${count(found.total, "record", "records")}, the newest first`, [
       ["at", (row) => time(row.at)],
@@ -332,16 +335,24 @@ function showRejections(found) {
       ["reason", (row) => row.reason],
     ], found.rejections, "no rejection"),
     make("p", { class: "buttons" },
-      found.total ? button("Download as CSV", download) : "",
+      found.total ? button(which, () => download(found.total)) : "",
       retry ? button("Retry all that Sentinel refused", () => repair("Retry", "rejections/retry", { all: true }, "Retry all that Sentinel refused")) : ""),
   );
 }
 
-async function download() {
-  const text = await call("GET", "read/rejections", { limit: 1000 }, "text/csv");
-  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "rejections.csv" });
-  link.click();
-  URL.revokeObjectURL(link.href);
+async function download(total) {
+  const turn = open("Download as CSV", "Asking …");
+  try {
+    const text = await call("GET", "read/rejections", { limit: PAGE }, "text/csv");
+    if (turn !== current) return;
+    const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "rejections.csv" });
+    link.click();
+    URL.revokeObjectURL(link.href);
+    const rest = `The file has the newest ${whole.format(PAGE)} of ${whole.format(total)} records; lumen-sentinel rejections --csv prints all.`;
+    say(turn, { text: total > PAGE ? rest : "The file has all records." });
+  } catch (error) {
+    say(turn, { text: `Not downloaded: ${error.message}` });
+  }
 }
 
 function showActs(rows) {

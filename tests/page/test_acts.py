@@ -5,16 +5,19 @@ Against the API over a bench, in a real browser: no host, no storage.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.envelope import Attempt
 from common.ledger.poison import PoisonRecord, PoisonState
+from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.runs import Run
 from common.ledger.states import RunState
-from ops.api.parameters import MAX_NAMES
+from ops.api.parameters import MAX_NAMES, MAX_ROWS
 from tests.page.bench_app import URL, BenchApp
 from tests.page.tabs import open_tab
 from tests.unit.ops.samples import Bench
@@ -210,3 +213,65 @@ def test_a_gap_that_is_none_any_more_is_said(tab: Any, app: BenchApp) -> None:
     said = tab.locator("#dialog-result").get_by_text("already acknowledged")
     said.wait_for()
     assert said.inner_text() == f"Run {gap.run_id}: already acknowledged."
+
+
+def reject(bench: Bench, number: int, by: RejectedBy) -> None:
+    """Record a rejection, later than all before."""
+    rejection = Rejection(
+        run_id="invalid" if by is RejectedBy.VALIDATION else "20260101T000000-0badcafe",
+        position=f"chunk-{number:06d}-1-1",
+        rejected_by=by,
+        indicator_id=f"indicator--{number}",
+        pattern="",
+        reason="no pattern",
+        content=b"{}",
+        at=bench.clock.now() + timedelta(seconds=number),
+    )
+    bench.toolbox.ledger.rejections.record([rejection])
+
+
+def test_newer_invalid_records_do_not_hide_a_refused_one(tab: Any, app: BenchApp) -> None:
+    """It is not among the rows that are shown; the look finds it, and it alone is sent again."""
+    reject(app.bench, 0, RejectedBy.SENTINEL)
+    for number in range(1, 61):
+        reject(app.bench, number, RejectedBy.VALIDATION)
+    show(tab)
+    press(tab, "Retry all that Sentinel refused")
+    tab.locator("#dialog-yes").wait_for()
+    assert tab.locator("#dialog-yes").inner_text() == "Retry 1"
+    tab.locator("#dialog-yes").click()
+    tab.get_by_text("Result of each").wait_for()
+    assert tab.locator("#dialog-text").inner_text() == "1 goes with the next run."
+
+
+def test_where_all_are_shown_and_none_was_refused_no_retry_is_offered(
+    tab: Any, app: BenchApp
+) -> None:
+    """An invalid record cannot be sent."""
+    reject(app.bench, 1, RejectedBy.VALIDATION)
+    show(tab)
+    assert tab.get_by_role("button", name="Download").count() == 1
+    assert tab.get_by_role("button", name="Retry").count() == 0
+
+
+@pytest.mark.parametrize("count", [1, MAX_ROWS + 1])
+def test_a_download_says_how_much_it_has(tab: Any, app: BenchApp, count: int) -> None:
+    """All, or the newest thousand of them."""
+    for number in range(count):
+        reject(app.bench, number, RejectedBy.VALIDATION)
+    show(tab)
+    with tab.expect_download() as download:
+        press(tab, "Download as CSV" if count == 1 else "Download the newest 1,000 as CSV")
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + min(count, MAX_ROWS)
+    said = "all records" if count == 1 else "the newest 1,000 of 1,001 records"
+    assert said in tab.locator("#dialog-text").inner_text()
+
+
+def test_a_download_that_fails_says_why(tab: Any, app: BenchApp) -> None:
+    """The button does not just do nothing."""
+    reject(app.bench, 1, RejectedBy.VALIDATION)
+    show(tab)
+    app.refused["read/rejections"] = HTTPStatus.SERVICE_UNAVAILABLE
+    press(tab, "Download as CSV")
+    tab.locator("#dialog").get_by_text("Not downloaded: storage is away").wait_for()
