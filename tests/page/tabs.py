@@ -17,8 +17,7 @@ def open_tab(
 ) -> Iterator[Any]:
     """Open the page of the app at `url`; at the end it has logged no error.
 
-    `serve` answers each request instead of a host. The tab's clock then only goes on by itself, or
-    as the test says.
+    `serve` answers each request instead of a host; the test can then move the tab's clock.
     """
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     try:
