@@ -5,6 +5,9 @@ const EVERY = 30_000; // milliseconds between two looks
 const DAY = 24; // hours that bars and plots show
 const ROWS = 50; // rows of a list at first
 const RUNS = 200; // the most that the API lists
+const PAGE = 1000; // the most rows of one answer of the API
+const NAMES = 500; // the most names of one act
+const NOTE = 300; // the longest note of an act
 
 const $ = (id) => document.getElementById(id);
 const kept = (name) => sessionStorage.getItem(name) ?? "";
@@ -83,7 +86,9 @@ function number(value) {
 }
 
 function time(text) {
-  return text ? exact(moment.format(new Date(text)), text) : "–";
+  if (!text) return "–";
+  const at = new Date(text);
+  return Number.isNaN(at.getTime()) ? text : exact(moment.format(at), text);
 }
 
 function count(many, one, several) {
@@ -107,22 +112,21 @@ const button = (text, onclick, kind = null) => make("button", { type: "button", 
 
 // --- what is shown -------------------------------------------------------------------------
 
-let acts = new Set(); // what this key may do
-let known = Promise.resolve(); // ends once that is known
+let acts = null; // what this key may do; null while that is not known
 
-const may = (path) => acts.has(`act/${path}`);
+const may = (path) => acts !== null && acts.has(`act/${path}`);
 
 // Shows what is so now; returns false where the key does not let in.
 async function refresh() {
   try {
     const early = call("GET", "read/pulses", { hours: DAY });
     if (!$("word").textContent) showLastPulse((await early).pulses);
-    const [status, pulses] = await Promise.all([call("GET", "read/status", { runs: RUNS }), early, known]);
+    const [status, pulses, unknown] = await Promise.all([call("GET", "read/status", { runs: RUNS }), early, learnActs()]);
     showFeed();
     showVerdict(status, pulses.pulses);
     showRuns(status.runs, status.now);
     showFlow(pulses.pulses);
-    $("trouble").textContent = "";
+    $("trouble").textContent = unknown;
     const [ended, poison, rejections, done] = await Promise.all([
       call("GET", "read/problems", { ended: true }),
       call("GET", "read/poison", { limit: ROWS }),
@@ -300,27 +304,28 @@ function showPoison(found) {
 }
 
 function poisonButtons(chosen, messages) {
-  const which = chosen.reason ? "these" : `all ${whole.format(messages)}`;
-  const found = [];
-  if (may("poison/replay")) found.push(button(`Replay ${which}`, () => repair("Replay", "poison/replay", chosen)));
-  if (may("poison/discard")) found.push(button(`Discard ${which}`, () => repair("Discard", "poison/discard", chosen), "danger"));
-  return found;
+  const which = chosen.all ? `all ${whole.format(messages)}` : "these";
+  const offer = (verb, path, kind) => (may(path) ? [button(`${verb} ${which}`, () => repair(verb, path, chosen, `${verb} ${which}`), kind)] : []);
+  return [...offer("Replay", "poison/replay"), ...offer("Discard", "poison/discard", "danger")];
 }
 
 async function showSample(name) {
-  open("Sample", name);
+  const turn = open("Sample", name);
   try {
     const record = await call("GET", `read/poison/${encodeURI(name)}`);
-    const history = table("History", [["at", (row) => time(new Date(row.at * 1000).toISOString())], ["reason", (row) => row.reason]], record.history, "no earlier failure");
+    const history = table("History", [["at", (row) => time(row.at)], ["reason", (row) => row.reason]], record.history, "no earlier failure");
     const records = table("Indicators", [["indicator", (row) => row.indicator], ["pattern", (row) => row.pattern], ["state", (row) => row.is], ["Sentinel's words", (row) => row.words]], record.records, "its message cannot be read");
-    $("dialog-result").replaceChildren(make("p", {}, record.reason), history, records);
+    say(turn, { result: [make("p", {}, record.reason), history, records] });
   } catch (error) {
-    $("dialog-result").textContent = error.message;
+    say(turn, { result: [error.message] });
   }
 }
 
 function showRejections(found) {
-  const retry = may("rejections/retry") && found.rejections.some((row) => row.by === "sentinel");
+  // Beyond the rows that are shown only the look of the act itself can tell who refused a record.
+  const isRefused = found.total > found.rejections.length || found.rejections.some((row) => row.by === "sentinel");
+  const retry = may("rejections/retry") && isRefused;
+  const which = found.total > PAGE ? `Download the newest ${whole.format(PAGE)} as CSV` : "Download as CSV";
   $("rejections").replaceChildren(
     table(`${count(found.total, "record", "records")}, the newest first`, [
       ["at", (row) => time(row.at)],
@@ -330,16 +335,24 @@ function showRejections(found) {
       ["reason", (row) => row.reason],
     ], found.rejections, "no rejection"),
     make("p", { class: "buttons" },
-      found.total ? button("Download as CSV", download) : "",
-      retry ? button("Retry all that Sentinel refused", () => repair("Retry", "rejections/retry", { all: true })) : ""),
+      found.total ? button(which, () => download(found.total)) : "",
+      retry ? button("Retry all that Sentinel refused", () => repair("Retry", "rejections/retry", { all: true }, "Retry all that Sentinel refused")) : ""),
   );
 }
 
-async function download() {
-  const text = await call("GET", "read/rejections", { limit: 1000 }, "text/csv");
-  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "rejections.csv" });
-  link.click();
-  URL.revokeObjectURL(link.href);
+async function download(total) {
+  const turn = open("Download as CSV", "Asking …");
+  try {
+    const text = await call("GET", "read/rejections", { limit: PAGE }, "text/csv");
+    if (turn !== current) return;
+    const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "rejections.csv" });
+    link.click();
+    URL.revokeObjectURL(link.href);
+    const rest = `The file has the newest ${whole.format(PAGE)} of ${whole.format(total)} records; lumen-sentinel rejections --csv prints all.`;
+    say(turn, { text: total > PAGE ? rest : "The file has all records." });
+  } catch (error) {
+    say(turn, { text: `Not downloaded: ${error.message}` });
+  }
 }
 
 function showActs(rows) {
@@ -354,22 +367,32 @@ function showActs(rows) {
   );
 }
 
-// --- acts: say what would happen, ask, do it in slices with progress ------------------------------
+// --- acts: say what would happen, ask, do that in slices with progress -----------------------------
 
-let closed = 0; // counts closings: work of a dialog that was closed stops behind its slice
+let current = 0; // counts openings and closings: work of a dialog that was closed stops behind its slice
 
 function open(title, text) {
+  current += 1;
   $("dialog-title").textContent = title;
   $("dialog-text").textContent = text;
   $("dialog-result").replaceChildren();
   $("dialog-progress").hidden = true;
   $("dialog-yes").hidden = true;
   $("dialog").showModal();
-  return closed;
+  return current;
 }
 
-function confirm(text, yes, then) {
-  $("dialog-text").textContent = text;
+// All that acts write goes through here: what comes for a dialog that was closed is not shown.
+function say(turn, { text, result, done, all }) {
+  if (turn !== current) return;
+  if (text !== undefined) $("dialog-text").textContent = text;
+  if (result !== undefined) $("dialog-result").replaceChildren(...result);
+  if (all !== undefined) Object.assign($("dialog-progress"), { hidden: false, max: all, value: done });
+}
+
+function confirm(turn, text, yes, then) {
+  if (turn !== current) return;
+  say(turn, { text });
   $("dialog-yes").textContent = yes;
   $("dialog-yes").hidden = false;
   $("dialog-yes").onclick = () => {
@@ -379,69 +402,95 @@ function confirm(text, yes, then) {
 }
 
 function run(title, text, yes, path, given) {
-  open(title, text);
-  confirm(text, yes, async () => {
+  const turn = open(title, text);
+  confirm(turn, text, yes, async () => {
     try {
-      await call("POST", `act/${path}`, given);
-      $("dialog-result").textContent = "Done.";
+      say(turn, { result: [outcome(await call("POST", `act/${path}`, given))] });
     } catch (error) {
-      $("dialog-result").textContent = `Not done: ${error.message}`;
+      say(turn, { result: [`Not done: ${error.message}`] });
     }
     refresh();
   });
 }
 
-async function slices(path, given, turn, each) {
+function outcome(answer) {
+  if (answer.handled) return answer.handled.map((row) => `Run ${row.run}: ${row.result}.`).join(" ");
+  return answer.was_paused === false ? "It was not paused any more." : "Done.";
+}
+
+// Does an act with one choice after the other, each in slices.
+async function slices(path, choices, turn, each) {
+  for (const given of choices) {
+    let after = "";
+    do {
+      if (turn !== current) return;
+      const answer = await call("POST", `act/${path}`, { ...given, after });
+      each(answer);
+      after = answer.next;
+    } while (after);
+  }
+}
+
+const nameOf = (row) => row.poison ?? row.rejection;
+
+// Only names choose what was looked at: behind `all` and `reason` there may be more by now.
+function byName(names, more) {
+  const choices = [];
+  for (let at = 0; at < names.length; at += NAMES) choices.push({ ...more, names: names.slice(at, at + NAMES) });
+  return choices;
+}
+
+// The API finds a text within reasons; a group is of one whole reason.
+async function namesOf(reason, turn) {
+  const names = [];
   let after = "";
   do {
-    const answer = await call("POST", `act/${path}`, { ...given, after });
-    each(answer);
-    after = answer.next;
-  } while (after && turn === closed);
+    const page = await call("GET", "read/poison", { reason, limit: PAGE, after });
+    names.push(...page.poison.filter((row) => row.reason === reason).map(nameOf));
+    after = page.next;
+  } while (after && turn === current);
+  return names;
 }
 
-async function repair(verb, path, chosen) {
+async function repair(verb, path, chosen, label) {
   const turn = open(verb, "Looking what would happen …");
   const totals = new Map();
+  const names = [];
   try {
-    let looked = 0;
-    await slices(path, { ...chosen, dryRun: true }, turn, (answer) => {
+    const group = chosen.all ? [] : await namesOf(chosen.reason, turn);
+    const choices = chosen.all ? [{ all: true, dryRun: true }] : byName(group, { dryRun: true });
+    await slices(path, choices, turn, (answer) => {
       add(totals, answer.totals);
-      looked += answer.handled.length;
-      if (turn === closed) $("dialog-text").textContent = `Looking what would happen: ${whole.format(looked)} of ${whole.format(looked + answer.remaining)} …`;
+      names.push(...answer.handled.map(nameOf));
+      const all = Math.max(group.length, names.length + answer.remaining);
+      say(turn, { text: `Looking what would happen: ${whole.format(names.length)} of ${whole.format(all)} …` });
     });
-    if (turn !== closed) return;
-    const all = [...totals.values()].reduce((sum, some) => sum + some, 0);
+    if (!names.length) return say(turn, { text: "There is nothing to do." });
     const final = verb === "Discard" ? " This is final: only a newer version, or a full sync while Lumen still lists them, brings the indicators back." : "";
-    if (!all) return ($("dialog-text").textContent = "There is nothing to do.");
-    confirm(`${words(totals)}.${final}`, `${verb} ${whole.format(all)}`, () => work(path, chosen, all, turn));
+    const note = (chosen.all ? label : `${label}: ${chosen.reason}`).slice(0, NOTE);
+    confirm(turn, `${words(totals)}.${final}`, `${verb} ${whole.format(names.length)}`, () => work(path, names, note, turn));
   } catch (error) {
-    $("dialog-text").textContent = `Cannot tell: ${error.message}`;
+    say(turn, { text: `Cannot tell: ${error.message}` });
   }
 }
 
-async function work(path, chosen, all, turn) {
-  const progress = $("dialog-progress");
+async function work(path, names, note, turn) {
+  const all = names.length;
   const totals = new Map();
   const rows = [];
-  progress.hidden = false;
-  progress.max = all;
-  progress.value = 0;
+  say(turn, { done: 0, all });
   try {
-    await slices(path, chosen, turn, (answer) => {
+    await slices(path, byName(names, { note }), turn, (answer) => {
       add(totals, answer.totals);
       rows.push(...answer.handled);
-      progress.value = rows.length;
-      $("dialog-text").textContent = `${whole.format(rows.length)} of ${whole.format(Math.max(all, rows.length + answer.remaining))} …`;
+      say(turn, { text: `${whole.format(rows.length)} of ${whole.format(all)} …`, done: rows.length, all });
     });
-    $("dialog-text").textContent = `${words(totals)}.`;
+    say(turn, { text: `${words(totals)}.` });
   } catch (error) {
-    $("dialog-text").textContent = `Stopped: ${error.message}. What was not done yet is as it was; do it again to go on.`;
+    say(turn, { text: `Stopped: ${error.message}. What was not done yet is as it was; do it again to go on.` });
   }
-  const name = (row) => row.poison ?? row.rejection;
-  $("dialog-result").replaceChildren(
-    make("details", {}, make("summary", {}, "Result of each"), table("Results", [["name", name], ["result", (row) => row.result]], rows.slice(0, 1000), "none")),
-  );
+  const each = table("Results", [["name", nameOf], ["result", (row) => row.result]], rows.slice(0, 1000), "none");
+  say(turn, { result: [make("details", {}, make("summary", {}, "Result of each"), each)] });
   refresh();
 }
 
@@ -533,16 +582,20 @@ function askForKey(said) {
 
 let timer = 0;
 
+// Returns why the acts are not known; the next refresh asks again.
 async function learnActs() {
+  if (acts !== null) return "";
   try {
     acts = new Set((await call("GET", "act")).acts);
-  } catch {
+  } catch (error) {
+    if (error.status !== 401 && error.status !== 403) return `Not known what this key may do: ${error.message}`;
     acts = new Set(); // a reading key
   }
+  return "";
 }
 
 async function start() {
-  known = learnActs();
+  acts = null;
   if (!(await refresh())) return;
   clearInterval(timer);
   timer = setInterval(refresh, EVERY);
@@ -561,6 +614,8 @@ $("find-form").addEventListener("submit", (event) => {
 });
 $("forget").addEventListener("click", () => askForKey(""));
 $("dialog-no").addEventListener("click", () => $("dialog").close());
-$("dialog").addEventListener("close", () => (closed += 1));
+$("dialog").addEventListener("close", () => {
+  if (!$("dialog").open) current += 1; // it comes late: the next dialog may be open already
+});
 
 start();

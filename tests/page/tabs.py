@@ -12,11 +12,19 @@ MILLISECONDS = 1000 * PATIENCE
 
 
 @contextmanager
-def open_tab(browser: Any, url: str) -> Iterator[Any]:
-    """Open the page of the app at `url`; at the end it has logged no error."""
+def open_tab(
+    browser: Any, url: str, *, serve: Callable[[Any], None] | None = None
+) -> Iterator[Any]:
+    """Open the page of the app at `url`; at the end it has logged no error.
+
+    `serve` answers each request instead of a host; the test can then move the tab's clock.
+    """
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     try:
         context.set_default_timeout(MILLISECONDS)
+        if serve is not None:
+            context.route("**/*", serve)
+            context.clock.install()
         tab = context.new_page()
         errors: list[str] = []
         tab.on("pageerror", lambda error: errors.append(str(error)))
