@@ -2,6 +2,8 @@
 
 One more function is a timer, which looks in the workspace for what Sentinel has accepted.
 
+What they need is imported on the first call: an instance that only uploads never pays for it.
+
 If operators sign in with Entra, no key is needed, and a person's roles decide. Importing reads only
 that choice, from a setting that may be missing. These functions need only the storage settings and
 the request rate: they work while other settings are wrong, and report faults in these.
@@ -10,7 +12,7 @@ the request rate: they work while other settings are wrong, and report faults in
 import json
 from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import azure.functions as func
 
@@ -18,12 +20,13 @@ from common.clock import SystemClock
 from common.errors import PipelineError, SettingsError
 from common.events import Event, emit
 from common.settings import read_setting
-from ops.api.answering import Response, answer
-from ops.arrival import ArrivalTools, run_check
+from ops.api.responses import Response
 from ops.callers import asks_for_keys, caller_of, read_sign_in
-from ops.dashboard.document import document
-from ops.health_word import HealthWord, status_of
-from ops.toolbox import Toolbox, open_toolbox
+
+if TYPE_CHECKING:
+    from ops.arrival import ArrivalTools
+    from ops.health_word import HealthWord
+    from ops.toolbox import Toolbox
 
 MAX_BODY: Final = 1024 * 1024
 """Largest body of an act, in bytes: that of 500 names is far smaller."""
@@ -82,6 +85,8 @@ def act(request: func.HttpRequest) -> func.HttpResponse:
 )
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
     """Answer one word, without a key: 200 for healthy, degraded and paused, else 503."""
+    from ops.health_word import status_of  # noqa: PLC0415
+
     word = _health_word().get()
     return _respond(Response(status=status_of(word), body={"health": word.value}))
 
@@ -94,6 +99,8 @@ def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
 )
 def dashboard(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
     """Serve the page that shows and repairs; it holds no data, so it needs no key."""
+    from ops.dashboard.document import document  # noqa: PLC0415
+
     page = document()
     return func.HttpResponse(
         page.html, status_code=HTTPStatus.OK, mimetype="text/html", headers=page.headers
@@ -106,6 +113,8 @@ def arrival_check(timer: func.TimerRequest) -> None:  # noqa: ARG001
 
     `ARRIVAL_CHECK` is read at each call: switched off, that is noted and nothing is asked.
     """
+    from ops.arrival import run_check  # noqa: PLC0415
+
     try:
         run_check(_arrival_tools(), is_on=bool(read_setting("ARRIVAL_CHECK")))
     except PipelineError as error:
@@ -127,6 +136,8 @@ def _answer(
         return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
     if caller is None:
         return _refusal(HTTPStatus.UNAUTHORIZED, "sign in with Entra: send a token of it")
+    from ops.api.answering import answer  # noqa: PLC0415
+
     return answer(
         _toolbox,
         method=request.method,
@@ -181,12 +192,16 @@ def _respond(response: Response) -> func.HttpResponse:
 
 
 @cache
-def _toolbox() -> Toolbox:
+def _toolbox() -> "Toolbox":
+    from ops.toolbox import open_toolbox  # noqa: PLC0415
+
     return open_toolbox()
 
 
 @cache
-def _arrival_tools() -> ArrivalTools:
+def _arrival_tools() -> "ArrivalTools":
+    from ops.arrival import ArrivalTools  # noqa: PLC0415
+
     toolbox = _toolbox()
     return ArrivalTools(
         ledger=toolbox.ledger,
@@ -197,5 +212,7 @@ def _arrival_tools() -> ArrivalTools:
 
 
 @cache
-def _health_word() -> HealthWord:
+def _health_word() -> "HealthWord":
+    from ops.health_word import HealthWord  # noqa: PLC0415
+
     return HealthWord(_toolbox, clock=SystemClock())

@@ -6,7 +6,6 @@ text that says what to do. A call ends within `ANSWER_WITHIN`, even if storage n
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from common.transport import within
 from ops.api.acting import words
 from ops.api.parameters import Act, DryAct, Parameters
 from ops.api.refusals import BadRequest, Forbidden, NotAllowed, NotFound, Refusal
+from ops.api.responses import Response
 from ops.api.table import READS, WRITES, Read, Write
 from ops.callers import Caller
 from ops.csv_text import to_csv
@@ -30,14 +30,6 @@ right before that adds 5 s (`storage_errors.CALL_WITHIN`); 30 s are promised."""
 
 ACTS_PATH: Final = "act"
 """`GET` lists the acts that the caller may do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
-    """An answer: plain JSON values, or CSV."""
-
-    status: HTTPStatus
-    body: dict[str, Any] | str
 
 
 def answer(

@@ -10,7 +10,8 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from ops.api.answering import Response, answer
+from ops.api.answering import answer
+from ops.api.responses import Response
 from ops.callers import Caller
 from ops.dashboard.document import document
 from tests.unit.ops.samples import Bench

@@ -26,8 +26,9 @@ from common.identity import QueryTokens
 from common.storage_errors import CALL_WITHIN
 from ops import find
 from ops.api import answering, slices
-from ops.api.answering import Response, answer, match
+from ops.api.answering import answer, match
 from ops.api.openapi import document
+from ops.api.responses import Response
 from ops.api.table import READS, WRITES, Read, Write
 from ops.callers import Caller
 from ops.cli.direct import READ_WITHIN

@@ -15,8 +15,9 @@ from common.ledger.pulses import Books, Pulse
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.states import RunState
 from ops.api import answers
-from ops.api.answering import Response, answer
+from ops.api.answering import answer
 from ops.api.openapi import document
+from ops.api.responses import Response
 from ops.api.table import READS, WRITES
 from ops.callers import Caller
 from ops.lost import LOST_AFTER

@@ -1,0 +1,13 @@
+"""The answer of one call, before it becomes one of HTTP. Imports nothing: each cold start does."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """An answer: plain JSON values, or CSV."""
+
+    status: HTTPStatus
+    body: dict[str, Any] | str
