@@ -161,11 +161,13 @@ def judge_page(
     """
     page = _examine_page(list(records), filters)
     page.look_up(known)
+    # Again where ids repeat, because an earlier object may have the same one.
+    left_out_of = page.judge if page.has_twins else page.left_out.__getitem__
     for at in page.order:
         if type(at) is not int:
             yield at  # type: ignore[misc] # an invalid one
             continue
-        left_out = page.left_out(at)  # again, because an earlier object may have the same id
+        left_out = left_out_of(at)
         if left_out is not None:
             yield left_out
             continue
@@ -195,25 +197,25 @@ class _Page:
         self._other_kind = [one.other_kind for one in listed]
         self.id_hashes = hash_all([one.id.encode() for one in listed])
         self.modified = milliseconds_of_all([one.modified for one in listed])
-        self._has_twins = len(set(self.id_hashes)) < len(self.id_hashes)
+        self.has_twins = len(set(self.id_hashes)) < len(self.id_hashes)
         self._versions: list[KnownVersion | None] = []
         """The known version of each, as it was found by the look-up."""
         self._sent: dict[int, KnownVersion] = {}
         """The versions that were sent of ids that are listed more than once."""
+        self.left_out: list[Decision | None] = []
+        """What `judge` says of each, after the look-up."""
         self._rendered: dict[int, Indicator | Invalid] = {}
 
     def look_up(self, known: Lookup) -> None:
         """Look up each known version, and render the indicators that may be sent."""
         places = range(len(self.passes))
         self._versions = list(map(known.find(self.id_hashes).get, places))
-        self._rendered = self._render([at for at in places if self.left_out(at) is None])
+        self.left_out = list(map(_left_out, self._versions, self.passes, self.modified))
+        self._rendered = self._render([at for at in places if self.left_out[at] is None])
 
-    def left_out(self, at: int) -> Decision | None:
+    def judge(self, at: int) -> Decision | None:
         """Return why one is left out, if that shows without its canonical JSON, the slow part."""
-        version = self.version(at)
-        if version is None:
-            return None if self.passes[at] else Decision.FILTERED
-        return Decision.OLDER if self.modified[at] < version.modified else None
+        return _left_out(self.version(at), self.passes[at], self.modified[at])
 
     def rendered(self, at: int) -> Verdict:
         """Return one in the form it is sent in; invalid if JSON cannot hold it."""
@@ -226,7 +228,7 @@ class _Page:
 
     def supersede(self, at: int, sent: KnownVersion) -> None:
         """Note `sent`, so that later objects with the same id are compared with it."""
-        if self._has_twins:
+        if self.has_twins:
             self._sent[self.id_hashes[at]] = sent
 
     def _render(self, chosen: Sequence[int]) -> dict[int, Indicator | Invalid]:
@@ -264,6 +266,12 @@ class _Page:
 
 
 _NO_JSON: Final = (TypeError, ValueError, RecursionError)
+
+
+def _left_out(version: KnownVersion | None, passes: bool, modified: int) -> Decision | None:  # noqa: FBT001 - by `map`
+    if version is None:
+        return None if passes else Decision.FILTERED
+    return Decision.OLDER if modified < version.modified else None
 
 
 def _canonical(record: "OrdinaryIndicator | dict[str, Any]") -> bytes:

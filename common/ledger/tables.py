@@ -83,7 +83,8 @@ def read_value[T](row: Row | None, name: str, wanted: type[T]) -> T | None:
     So damage to a row that only helps, such as a counter, stops no delivery.
     """
     value: Any = None if row is None else row.data.get(name)
-    return value if type(value) is wanted else None
+    is_it = isinstance(value, wanted) and not (wanted is int and isinstance(value, bool))
+    return value if is_it else None
 
 
 def read_json(stored: bytes | str) -> Any:

@@ -21,6 +21,7 @@ from common.ledger.tables import (
     Table,
     Tables,
     Value,
+    read_value,
     remove_all,
 )
 from common.settings import Secret, StorageSettings
@@ -100,6 +101,18 @@ def test_an_insert_makes_a_row_once(table: Table) -> None:
     with pytest.raises(ConflictError):
         table.insert(row(a=2))
     assert read(table).data == {"a": 1}
+
+
+def test_a_property_is_read_as_what_it_should_be_or_not_at_all(table: Table) -> None:
+    """Whatever types the client gives: a time is one, a number that is a text is none."""
+    now = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+    table.insert(row(at=now, count=7, text="7", flag=True))
+    found = table.get("p", "k")
+    assert read_value(found, "at", datetime) == now
+    assert read_value(found, "count", int) == 7
+    assert read_value(found, "text", str) == "7"
+    assert [read_value(found, name, int) for name in ("text", "flag", "at", "other")] == [None] * 4
+    assert read_value(None, "count", int) is None
 
 
 def test_an_insert_returns_the_etag(table: Table) -> None:
