@@ -5,10 +5,10 @@ request took effect are remembered, so that a history can be judged in the end.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import orjson
@@ -20,7 +20,7 @@ from common.envelope import Envelope, decode_envelope
 from common.errors import ConflictError, GapError, UnavailableError
 from common.identity import TokenSource
 from common.ledger import Ledger, open_ledger
-from common.ledger.chunks import Chunk, chunk_of
+from common.ledger.chunks import Chunk, Chunks, chunk_of
 from common.ledger.partitions import HEAD_KEY, partition_of
 from common.ledger.problems import Problems
 from common.ledger.rejections import RejectedBy
@@ -365,6 +365,21 @@ class FixedToken:
         return refused
 
 
+class WatchedChunks(Chunks):
+    """Tells of a chunk before it is declared lost.
+
+    Not behind the answer: that may be lost, and others may fold the row before it comes.
+    """
+
+    def __init__(self, tables: FakeTables, *, told: Callable[[Chunk], None]) -> None:
+        super().__init__(tables)
+        self._told = told
+
+    def declare_lost(self, chunk: Chunk, *, at: datetime, reason: str) -> bool:
+        self._told(chunk)
+        return super().declare_lost(chunk, at=at, reason=reason)
+
+
 @dataclass
 class World:
     """One pipeline."""
@@ -383,7 +398,7 @@ class World:
     lost_ids: set[int] = field(default_factory=set)
     """Hashes of indicators whose message was cleared, or whose chunk was declared lost."""
     lost_chunks: set[str] = field(default_factory=set)
-    """Names of chunks that were declared lost, or may have been: the operator's call died."""
+    """Names of chunks that were declared lost, or may have been: the call was made."""
     discarded: dict[tuple[str, int], int] = field(default_factory=dict)
     """Records that an operator gave up for good, by chunk and index: the numbers of indicators."""
     offences: list[str] = field(default_factory=list)
@@ -434,7 +449,7 @@ class World:
         if chunk.void or name in self.lost_chunks:
             return
         self.offences += [
-            f"record {index} of {name} was discarded with a message that has smaller ones"
+            f"record {index} of {name} was discarded, and nobody gave it up"
             for index, letter in enumerate(chunk.each)
             if letter == Letter.DISCARDED and (name, index) not in self.discarded
         ]
@@ -595,31 +610,22 @@ class World:
 
     def declare_lost(self) -> None:
         """Declare lost what waits without a message, and remember which indicators it was about."""
-        ledger = self.ledger
-        waiting = {f"{c.run_id}/{c.key}": c for c in ledger.chunks.all()}
-        names = lost.candidates(ledger)
-        handled = lost.declare_lost(
-            names,
-            ledger=ledger,
-            traces=lost.look_for_messages(ledger, (self.queue, self.poison_queue)),
-            at=self.clock.now(),
-            by="model",
-            older_than=LOST_AFTER,
+        ledger = replace(self.ledger, chunks=WatchedChunks(self.tables, told=self._note_lost))
+        self._exhaust(
+            lost.declare_lost(
+                lost.candidates(ledger),
+                ledger=ledger,
+                traces=lost.look_for_messages(ledger, (self.queue, self.poison_queue)),
+                at=self.clock.now(),
+                by="model",
+                older_than=LOST_AFTER,
+            )
         )
-        try:
-            for one in handled:
-                if one.result is lost.Result.LOST:
-                    self._note_lost(one.name, waiting)
-        except BaseException:  # it may have been in the middle of one
-            for name in names:
-                self._note_lost(name, waiting)
-            raise
 
-    def _note_lost(self, name: str, chunks: Mapping[str, Chunk]) -> None:
-        """Remember a chunk that was declared lost, or may have been."""
-        self.lost_chunks.add(name)
-        if name in chunks:
-            self.lost_ids |= {record.id_hash for record in chunks[name].unpacked()}
+    def _note_lost(self, chunk: Chunk) -> None:
+        """Remember a chunk that is about to be declared lost."""
+        self.lost_chunks.add(f"{chunk.run_id}/{chunk.key}")
+        self.lost_ids |= {record.id_hash for record in chunk.unpacked()}
 
     @staticmethod
     def _exhaust(handled: Iterator[object]) -> None:
