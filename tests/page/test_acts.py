@@ -120,8 +120,9 @@ def test_many_names_go_in_several_calls(tab: Any, app: BenchApp) -> None:
     tab.get_by_text("Result of each").wait_for()
     assert tab.locator("#dialog-text").inner_text() == f"{MOST_NAMES + 1} discarded."
     assert {state(bench, record) for record in records} == {PoisonState.DISCARDED}
-    sizes = [len(call.given["names"]) for call in app.done("act/poison/discard")]
-    assert sizes == [MOST_NAMES, 1]
+    # On a busy machine a call ends before all of its names, and the same names are sent again.
+    sent = dict.fromkeys(tuple(call.given["names"]) for call in app.done("act/poison/discard"))
+    assert [len(names) for names in sent] == [MOST_NAMES, 1]
     assert MOST_NAMES <= MAX_NAMES
 
 
