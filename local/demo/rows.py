@@ -55,8 +55,13 @@ def render_row(row: Row, *, plain: bool = False) -> str:
     return (
         f"{row.elapsed:>9.1f}{row.pages:>8,}{row.enqueued:>12,}{row.accepted:>12,}"
         f"{row.rate:>14,.0f}{row.queue:>11,}{row.throttled:>11,}  "
-        f"{bar(row.share, plain=plain)} {row.share:>4.0%}"
+        f"{bar(row.share, plain=plain)} {percent(row.share)}"
     )
+
+
+def percent(share: float) -> str:
+    """Return a share in four columns, rounded down: only all of it is 100 %."""
+    return f"{int(share * 100):>3}%"
 
 
 def bar(share: float, *, width: int = BAR, plain: bool = False) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from local.demo.rows import HEAD, Row, bar, rate_of, render_plots, render_row
+from local.demo.rows import HEAD, Row, bar, percent, rate_of, render_plots, render_row
 
 QUIET = 1.6
 """Seconds without a line after which a sign of life is printed; two are too many."""
@@ -128,7 +128,7 @@ class Screen:
         with self._lock:
             last = self.rows[-1] if self.rows else Row(elapsed=0.0)
             first = f"  {self.elapsed:6.1f} s  {bar(last.share, width=_BAR, plain=self.plain)}"
-            line = f"{first} {last.share:4.0%}  {last.rate:,.0f} indicators/s  {self._doing}"
+            line = f"{first} {percent(last.share)}  {last.rate:,.0f} indicators/s  {self._doing}"
             plots = render_plots(self.rows, plain=self.plain)
         return Text("\n".join(filter(None, [line, plots])), no_wrap=True, overflow="crop")
 

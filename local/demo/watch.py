@@ -153,7 +153,9 @@ class Watch:
         if sight is None:
             return None
         self._serve_desk()
-        self.is_over = self.is_over or self._is_repaired(sight)
+        if not self.is_over and self._is_repaired(sight):
+            self.is_over = True
+            return sight  # the verdict is on this look: nothing new is listed before it
         if self._is_tick_due(sight, fire_every):
             if self._may_change():
                 self.change_feed()

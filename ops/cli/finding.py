@@ -103,6 +103,6 @@ def _why_no_id(found: Answer) -> str:
             f"{found['kind']}"
         )
     return (
-        f"no id is known for this {found['kind']}: filtered or never listed, or still on its way; "
-        "ask again with the id from Lumen"
+        f"no id is known for this {found['kind']}: filtered or never listed, still on its way, or "
+        "given up (see `poison list`); ask again with the id from Lumen"
     )

@@ -10,6 +10,7 @@ from local.demo.rows import (
     PLOT_WIDTH,
     Row,
     bar,
+    percent,
     picture,
     plot,
     rate_of,
@@ -42,6 +43,12 @@ def test_a_row_stands_under_its_head() -> None:
 def test_only_all_of_it_looks_full(share: float, full: int) -> None:
     """A bar of ten is full at the end and not before."""
     assert bar(share, plain=True) == "#" * full + "-" * (10 - full)
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.0, "  0%"), (0.998, " 99%"), (1.0, "100%")])
+def test_a_percentage_is_rounded_down(share: float, shown: str) -> None:
+    """As the bar beside it: 100 % is all of it."""
+    assert percent(share) == shown
 
 
 def test_a_share_is_never_more_than_all() -> None:
