@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.clock import Clock
-from common.errors import PipelineError
+from common.errors import ConflictError, PipelineError
 from common.events import Event, Fact, emit
 from common.health import Cause, Verdict, judge_health
 from common.ledger import Ledger
@@ -36,6 +36,9 @@ _SUMS: Final = (
     "waited",
 )
 """What the books of a run count, in the order of an `Account`."""
+
+_TRIES: Final = 4
+"""Looks for a pulse, if others are written at the same time."""
 
 _MINUTE: Final = timedelta(minutes=1)
 
@@ -67,7 +70,7 @@ def take_pulse(tools: PulseTools, *, tick: str, run: str = "") -> Pulse:
     now = tools.clock.now()
     signed: dict[str, Any] = {"tick": tick, "run": run, "template_version": tools.template_version}
     try:
-        pulse = _write(tools, now, signed)
+        pulse = _write_behind(tools, now, signed)
     except PipelineError as error:
         pulse = replace(unknown_pulse(now, str(error)), **signed)
     except Exception as bug:  # noqa: BLE001 - the tick is over, and its end counts
@@ -75,6 +78,14 @@ def take_pulse(tools: PulseTools, *, tick: str, run: str = "") -> Pulse:
         pulse = replace(unknown_pulse(now, reason), **signed)
     announce(pulse)
     return pulse
+
+
+def _write_behind(tools: PulseTools, now: datetime, signed: Mapping[str, Any]) -> Pulse:
+    """Look and write; again if another pulse has come in between and has told the same changes."""
+    for _ in range(_TRIES - 1):
+        with suppress(ConflictError):
+            return _write(tools, now, signed)
+    return _write(tools, now, signed)
 
 
 def _write(tools: PulseTools, now: datetime, signed: Mapping[str, Any]) -> Pulse:
@@ -96,7 +107,7 @@ def _write(tools: PulseTools, now: datetime, signed: Mapping[str, Any]) -> Pulse
         # If an instance's clock is behind, the newest pulse is still the one that was written last.
         pulse = replace(pulse, at=before[0].at + timedelta(microseconds=1))
     pulse = replace(pulse, **signed)
-    tools.ledger.pulses.write(pulse, books)
+    tools.ledger.pulses.write(pulse, books, after=None if before is None else before[1])
     if before is None or before[0].at.date() != pulse.at.date():
         with suppress(PipelineError):  # the first tick of tomorrow tries again
             tools.ledger.pulses.remove_old(pulse.at)

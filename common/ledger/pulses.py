@@ -15,7 +15,16 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.ledger.partitions import newest_first
-from common.ledger.tables import Row, Table, Tables, Value, read_json, remove_all
+from common.ledger.tables import (
+    Action,
+    Operation,
+    Row,
+    Table,
+    Tables,
+    Value,
+    read_json,
+    remove_all,
+)
 from common.text import cut
 from common.version import VERSION
 
@@ -114,6 +123,8 @@ class Books:
 
     newest: str = ""
     accounts: Mapping[str, Account] = field(default_factory=dict)
+    row: Row | None = field(default=None, compare=False, repr=False)
+    """The row that they were read from."""
 
 
 class Pulses:
@@ -122,14 +133,23 @@ class Pulses:
     def __init__(self, tables: Tables) -> None:
         self._table: Table = tables.table(TABLE)
 
-    def write(self, pulse: Pulse, books: Books) -> None:
-        """Keep a pulse. Called twice: two rows."""
+    def write(self, pulse: Pulse, books: Books, *, after: Books | None = None) -> None:
+        """Keep a pulse whose changes are those since the books `after`. Called twice: two rows.
+
+        Raises `ConflictError` if another pulse has followed these books: it has the same changes.
+        """
         kept = dict(sorted(books.accounts.items(), reverse=True)[:_BOOKS_KEPT])
         text = json.dumps({"newest": books.newest, "accounts": kept}, separators=(",", ":"))
         data: dict[str, Value] = {name: _fit(value) for name, value in asdict(pulse).items()}
         key = newest_first(f"{_time(pulse.at)}-{secrets.token_hex(4)}")
         data["books"] = zlib.compress(text.encode())
-        self._table.merge(Row(partition=_PARTITION, key=key, data=data))
+        made = Row(partition=_PARTITION, key=key, data=data)
+        if after is None or after.row is None:
+            self._table.merge(made)
+            return
+        # A new ETag for the row of these books: only one pulse can follow them.
+        followed = Operation(action=Action.REPLACE, row=after.row)
+        self._table.transact([followed, Operation(action=Action.INSERT, row=made)])
 
     def remove_old(self, now: datetime) -> int:
         """Remove pulses that are older than `KEPT_FOR`; return how many went."""
@@ -209,12 +229,13 @@ def _pulse_of(row: Row) -> Pulse | None:
 
 
 def _books_of(row: Row) -> Books:
-    """Return the books of a row; empty if they are damaged."""
+    """Return the books of a row; without accounts if they are damaged."""
     try:
         found = read_json(zlib.decompress(bytes(row.data["books"])))  # type: ignore[arg-type]
         return Books(
             newest=str(found["newest"]),
             accounts={str(run): tuple(map(float, each)) for run, each in found["accounts"].items()},
+            row=row,
         )
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, zlib.error):
-        return Books()
+        return Books(row=row)

@@ -221,3 +221,24 @@ def test_a_pulse_that_cannot_be_taken_is_logged(
     assert wanted in taken.reason
     assert len(caplog.records) == 1
     assert "secret" not in caplog.text
+
+
+def test_two_pulses_at_one_moment_count_what_has_come_once() -> None:
+    """One that was looked at before the other was written looks again: its changes are told."""
+    bench = Bench()
+    pulse(bench)
+    a_run_of(bench, 3)
+    others: list[Pulse] = []
+
+    def overtake(table: str, operation: str) -> None:
+        if (table, operation) == ("pulses", "transact"):
+            bench.tables.before = lambda _table, _operation: None
+            others.append(pulse(bench))
+
+    bench.tables.before = overtake
+    mine = pulse(bench)
+    (other,) = others
+    assert (other.fetched, other.enqueued) == (7, 6)
+    assert (mine.fetched, mine.enqueued) == (0, 0)
+    kept = list(bench.toolbox.ledger.pulses.latest(9))
+    assert [one.fetched for one in kept] == [0, 7, 0]
