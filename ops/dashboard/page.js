@@ -108,6 +108,12 @@ function table(caption, columns, rows, empty) {
   );
 }
 
+// What was opened in a place stays open when the place is shown again.
+function fold(place, summary, content) {
+  const isOpen = $(place).querySelector("details")?.open;
+  return make("details", { open: isOpen ? "" : null }, make("summary", {}, summary), content);
+}
+
 const button = (text, onclick, kind = null) => make("button", { type: "button", class: kind, onclick }, text);
 
 // --- what is shown -------------------------------------------------------------------------
@@ -181,10 +187,11 @@ function showVerdict(status, pulses) {
   const day = (name) => pulses.reduce((sum, pulse) => sum + (pulse[name] ?? 0), 0);
   const newest = pulses[0] ?? {};
   const drain = status.drain_minutes;
+  const chunks = status.queue_depth === 1 ? "chunk" : "chunks";
   const steps = [
     ["Lumen", day("fetched"), "listed in a day"],
     ["Producer", day("enqueued"), "enqueued in a day"],
-    ["Queue", status.queue_depth, drain === null ? "chunks; nothing is accepted now" : `chunks; ${whole.format(drain)} min to drain`],
+    ["Queue", status.queue_depth, drain === null ? `${chunks}; nothing is accepted now` : `${chunks}; ${whole.format(drain)} min to drain`],
     ["Consumer", newest.rate_per_minute, "accepted a minute"],
     ["Sentinel", day("accepted"), "accepted in a day"],
     ["Arrived", status.arrival.arrived, arrivedOf(status.arrival)],
@@ -245,10 +252,9 @@ function showRuns(runs, now) {
     ...FATES.map((fate) => [fate, (run) => number(run[fate]), "number"]),
     ["pending", (run) => number(run.pending), "number"],
     ["balanced", (run) => (run.balanced ? "yes" : "NO")],
-    ["reason", (run) => run.reason],
+    ["reason", (run) => run.reason, "long"],
   ], [...shown].reverse().slice(0, 12), "no run");
-  const details = make("details", {}, make("summary", {}, "The latest twelve as numbers"), numbers);
-  $("runs").replaceChildren(picture, legend, details);
+  $("runs").replaceChildren(picture, legend, fold("runs", "The latest twelve as numbers", numbers));
 }
 
 function showFlow(pulses) {
@@ -277,21 +283,22 @@ function showProblems(open, ended) {
   const columns = [
     ["kind", (problem) => problem.kind],
     ["since", (problem) => time(problem.since)],
-    ["what, and what to do", (problem) => problem.what],
+    ["what, and what to do", (problem) => problem.what, "long"],
   ];
   const acknowledge = (problem) =>
     problem.kind === "gap" && may("ack")
       ? button("Acknowledge", () => run("Acknowledge", `The status says no more about the gap of run ${problem.subject}.`, "Acknowledge", "ack", { runs: [problem.subject] }))
       : "";
+  const over = table("Ended", [...columns, ["until", (problem) => time(problem.until)]], ended, "none has ended lately");
   $("problems").replaceChildren(
     table("Open", [...columns, ["", acknowledge]], open, "no problem"),
-    table("Ended", [...columns, ["until", (problem) => time(problem.until)]], ended, "none has ended lately"),
+    ended.length ? fold("problems", `Ended: ${whole.format(ended.length)}`, over) : over,
   );
 }
 
 function showPoison(found) {
   const groups = table("By reason", [
-    ["reason", (group) => group.reason],
+    ["reason", (group) => group.reason, "long"],
     ["messages", (group) => number(group.messages), "number"],
     ["indicators", (group) => number(group.indicators), "number"],
     ["first", (group) => time(group.first_at)],
@@ -313,8 +320,8 @@ async function showSample(name) {
   const turn = open("Sample", name);
   try {
     const record = await call("GET", `read/poison/${encodeURI(name)}`);
-    const history = table("History", [["at", (row) => time(row.at)], ["reason", (row) => row.reason]], record.history, "no earlier failure");
-    const records = table("Indicators", [["indicator", (row) => row.indicator], ["pattern", (row) => row.pattern], ["state", (row) => row.is], ["Sentinel's words", (row) => row.words]], record.records, "its message cannot be read");
+    const history = table("History", [["at", (row) => time(row.at)], ["reason", (row) => row.reason, "long"]], record.history, "no earlier failure");
+    const records = table("Indicators", [["indicator", (row) => row.indicator, "long"], ["pattern", (row) => row.pattern, "long"], ["state", (row) => row.is], ["Sentinel's words", (row) => row.words, "long"]], record.records, "its message cannot be read");
     say(turn, { result: [make("p", {}, record.reason), history, records] });
   } catch (error) {
     say(turn, { result: [error.message] });
@@ -330,9 +337,9 @@ function showRejections(found) {
     table(`${count(found.total, "record", "records")}, the newest first`, [
       ["at", (row) => time(row.at)],
       ["by", (row) => row.by],
-      ["indicator", (row) => row.indicator],
-      ["pattern", (row) => row.pattern],
-      ["reason", (row) => row.reason],
+      ["indicator", (row) => row.indicator, "long"],
+      ["pattern", (row) => row.pattern, "long"],
+      ["reason", (row) => row.reason, "long"],
     ], found.rejections, "no rejection"),
     make("p", { class: "buttons" },
       found.total ? button(which, () => download(found.total)) : "",
@@ -360,9 +367,9 @@ function showActs(rows) {
     table("The latest", [
       ["at", (act) => time(act.at)],
       ["by", (act) => act.by],
-      ["act", (act) => `${act.act} ${act.on}`],
-      ["note", (act) => act.note],
-      ["result", (act) => act.result || "under way, or cut short"],
+      ["act", (act) => `${act.act} ${act.on}`, "long"],
+      ["note", (act) => act.note, "long"],
+      ["result", (act) => act.result || "under way, or cut short", "long"],
     ], rows, "no act is on record yet"),
   );
 }
@@ -489,7 +496,7 @@ async function work(path, names, note, turn) {
   } catch (error) {
     say(turn, { text: `Stopped: ${error.message}. What was not done yet is as it was; do it again to go on.` });
   }
-  const each = table("Results", [["name", nameOf], ["result", (row) => row.result]], rows.slice(0, 1000), "none");
+  const each = table("Results", [["name", nameOf, "long"], ["result", (row) => row.result]], rows.slice(0, 1000), "none");
   say(turn, { result: [make("details", {}, make("summary", {}, "Result of each"), each)] });
   refresh();
 }
@@ -520,8 +527,8 @@ async function ask(place, path, given, show) {
 function found(answer) {
   const { workspace, ledger } = answer;
   const held = table("In Sentinel", [
-    ["indicator", (row) => row.indicator],
-    ["value", (row) => row.value],
+    ["indicator", (row) => row.indicator, "long"],
+    ["value", (row) => row.value, "long"],
     ["state", (row) => row.state],
     ["confidence", (row) => number(row.confidence), "number"],
     ["valid until", (row) => time(row.valid_until)],
@@ -529,9 +536,9 @@ function found(answer) {
     ["newest row", (row) => time(row.seen_at)],
   ], workspace.held, "Sentinel: nothing from Lumen in the last 30 days");
   const known = table("In the ledger", [
-    ["indicator", (one) => one.indicator],
+    ["indicator", (one) => one.indicator, "long"],
     ["is", (one) => one.is],
-    ["what is known", (one) => make("span", {}, one.what, earlier(one.traces))],
+    ["what is known", (one) => make("span", {}, one.what, earlier(one.traces)), "long"],
   ], ledger.indicators, "Ledger: it knows ids alone, and there is none to look for");
   const notes = [];
   if (workspace.has_more) notes.push(make("p", {}, "Sentinel holds more than is shown."));
@@ -545,11 +552,21 @@ function earlier(traces) {
   return make("ul", {}, ...traces.slice(1).map((trace) => make("li", {}, `${trace.is}: ${trace.what}`)));
 }
 
-// Any answer as nested lists: what the doctor says is for reading.
-function tree(value) {
-  if (value === null || typeof value !== "object") return make("span", {}, String(value ?? "–"));
-  if (Array.isArray(value)) return make("ul", {}, ...value.map((item) => make("li", {}, tree(item))));
-  return make("dl", {}, ...Object.entries(value).flatMap(([name, item]) => [make("dt", {}, name), make("dd", {}, tree(item))]));
+const STATES = ["problem", "not asked", "ok"]; // of a check, the most urgent first
+
+function checkup({ is_well: isWell, lines }) {
+  const inState = (state) => lines.filter((line) => line.state === state).length;
+  const [problems, skipped] = [inState("problem"), inState("not asked")];
+  const bad = `${whole.format(problems)} of ${count(lines.length, "check", "checks")} ${problems === 1 ? "needs" : "need"} attention`;
+  const verdict = `${isWell ? "All is well" : bad}${skipped ? `; ${whole.format(skipped)} not asked` : ""}.`;
+  const sorted = [...lines].sort((one, other) => STATES.indexOf(one.state) - STATES.indexOf(other.state));
+  const checks = table("Checks", [
+    ["state", (line) => line.state],
+    ["check", (line) => line.name],
+    ["what was found", (line) => line.text, "long"],
+    ["what to do", (line) => line.remedy, "long"],
+  ], sorted, "nothing was checked");
+  return [make("p", {}, verdict), checks];
 }
 
 // --- start ---------------------------------------------------------------------------------
@@ -607,7 +624,7 @@ $("key-form").addEventListener("submit", (event) => {
   sessionStorage.setItem("operator", $("operator").value.trim());
   start();
 });
-$("doctor").addEventListener("click", () => ask("answers", "read/doctor", {}, (answer) => [tree(answer)]));
+$("doctor").addEventListener("click", () => ask("answers", "read/doctor", {}, checkup));
 $("find-form").addEventListener("submit", (event) => {
   event.preventDefault();
   ask("found", "read/find", { q: $("find").value }, found);

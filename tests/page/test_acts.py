@@ -17,6 +17,7 @@ from common.ledger.poison import PoisonRecord, PoisonState
 from common.ledger.rejections import RejectedBy, Rejection
 from common.ledger.runs import Run
 from common.ledger.states import RunState
+from ops import doctor
 from ops.api.parameters import MAX_NAMES, MAX_ROWS
 from tests.page.bench_app import URL, BenchApp
 from tests.page.tabs import open_tab
@@ -214,6 +215,46 @@ def test_a_gap_that_is_none_any_more_is_said(tab: Any, app: BenchApp) -> None:
     said = tab.locator("#dialog-result").get_by_text("already acknowledged")
     said.wait_for()
     assert said.inner_text() == f"Run {gap.run_id}: already acknowledged."
+
+
+def test_what_has_ended_is_folded_and_stays_as_it_was_left(tab: Any, app: BenchApp) -> None:
+    """It does not push the repair down; a look does not close what an operator opened."""
+    ledger = app.bench.toolbox.ledger
+    for _ in range(2):
+        gap = app.bench.run(RunState.GAP, reason="token unknown")
+        ledger.runs.acknowledge(gap.run_id, at=app.bench.clock.now(), by="ann")
+        app.bench.clock.advance(60)
+    show(tab)
+    ended = tab.locator("#problems").get_by_role("region", name="Ended")
+    assert ended.count() == 0
+    assert tab.locator("#problems").get_by_text("no problem").is_visible()
+    tab.locator("#problems summary").get_by_text("Ended: 2", exact=True).click()
+    assert ended.locator("tbody tr").count() == 2
+    with tab.expect_response("**/api/read/acts?**"):
+        tab.clock.fast_forward(EVERY)
+    _answer_one_more(tab)
+    assert ended.is_visible()
+
+
+@pytest.mark.parametrize("is_well", [True, False])
+def test_the_doctor_says_first_what_needs_attention(
+    tab: Any, monkeypatch: pytest.MonkeyPatch, *, is_well: bool
+) -> None:
+    """A sentence, then a check a row: those that are not ok first, each with its remedy."""
+    lines = [doctor.ok("clock", "0 s off"), doctor.not_asked("upload", "there is no token")]
+    rows = [["not asked", "upload", "there is no token", ""], ["ok", "clock", "0 s off", ""]]
+    said = "All is well; 1 not asked."
+    if not is_well:
+        lines.append(doctor.problem("token", "Entra refuses <b>it</b>", "renew the secret"))
+        rows.insert(0, ["problem", "token", "Entra refuses <b>it</b>", "renew the secret"])
+        said = "1 of 3 checks needs attention; 1 not asked."
+    monkeypatch.setattr("ops.api.reading.examine_all", lambda: lines)
+    press(tab, "Ask the doctor")
+    checks = tab.get_by_role("region", name="Checks")
+    checks.wait_for()
+    assert tab.locator("#answers > p").inner_text() == said
+    shown = checks.locator("tbody tr").all()
+    assert [row.locator("td").all_inner_texts() for row in shown] == rows
 
 
 def reject(bench: Bench, number: int, by: RejectedBy) -> None:
