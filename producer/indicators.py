@@ -190,13 +190,22 @@ class _Page:
     `order` follows the page: for each object an index into the columns, or what is wrong with it.
     """
 
-    def __init__(self, listed: Sequence[Listed], order: Sequence["int | Invalid"]) -> None:
+    def __init__(
+        self,
+        records: Sequence[Any],
+        order: Sequence["int | Invalid"],
+        *,
+        ids: Iterable[str],
+        modified: Sequence[str],
+        passes: Sequence[bool],
+        other_kind: Sequence[bool],
+    ) -> None:
         self.order = order
-        self._records = [one.record for one in listed]
-        self.passes = [one.passes for one in listed]
-        self._other_kind = [one.other_kind for one in listed]
-        self.id_hashes = hash_all([one.id.encode() for one in listed])
-        self.modified = milliseconds_of_all([one.modified for one in listed])
+        self._records = records
+        self.passes = passes
+        self._other_kind = other_kind
+        self.id_hashes = hash_all([one.encode() for one in ids])
+        self.modified = milliseconds_of_all(modified)
         self.has_twins = len(set(self.id_hashes)) < len(self.id_hashes)
         self._versions: list[KnownVersion | None] = []
         """The known version of each, as it was found by the look-up."""
@@ -268,10 +277,15 @@ class _Page:
 _NO_JSON: Final = (TypeError, ValueError, RecursionError)
 
 
+# Enum members by a name of the module: in a hot path the look-up in their class counts.
+_FILTERED: Final = Decision.FILTERED
+_OLDER: Final = Decision.OLDER
+
+
 def _left_out(version: KnownVersion | None, passes: bool, modified: int) -> Decision | None:  # noqa: FBT001 - by `map`
     if version is None:
-        return None if passes else Decision.FILTERED
-    return Decision.OLDER if modified < version.modified else None
+        return None if passes else _FILTERED
+    return _OLDER if modified < version.modified else None
 
 
 def _canonical(record: "OrdinaryIndicator | dict[str, Any]") -> bytes:
@@ -289,18 +303,46 @@ def _end_of(record: "OrdinaryIndicator | dict[str, Any]") -> str:
 def _examine_page(records: list[object], filters: Filters) -> _Page:
     """Examine all objects of a page."""
     if all(type(record) is OrdinaryIndicator for record in records):
-        in_order = _examine_in_order(records, filters)
-        if in_order is not None:
-            return _Page(in_order, range(len(in_order)))
+        page = _page_in_order(records, filters)
+        if page is not None:
+            return page
+    return _page_of([examine(record, filters) for record in records])
+
+
+def _page_of(examined: Sequence[Listed | Invalid]) -> _Page:
+    """Return the page of objects that were examined one by one."""
     listed: list[Listed] = []
     order: list[int | Invalid] = []
-    for found in [examine(record, filters) for record in records]:
+    for found in examined:
         if type(found) is Listed:
             order.append(len(listed))
             listed.append(found)
         else:
             order.append(found)  # type: ignore[arg-type] # the other type
-    return _Page(listed, order)
+    return _Page(
+        [one.record for one in listed],
+        order,
+        ids=[one.id for one in listed],
+        modified=[one.modified for one in listed],
+        passes=[one.passes for one in listed],
+        other_kind=[one.other_kind for one in listed],
+    )
+
+
+def _page_in_order(records: Sequence[Any], filters: Filters) -> _Page | None:
+    """Return the page of ordinary records; None if one may be invalid or has an unusual form."""
+    in_order = _examine_in_order(records, filters)
+    if in_order is None:
+        return None
+    texts, passes = in_order
+    return _Page(
+        records,
+        range(len(records)),
+        ids=texts[_ID :: len(_CHECKED)],
+        modified=texts[_MODIFIED :: len(_CHECKED)],
+        passes=passes,
+        other_kind=[False] * len(records),
+    )
 
 
 def _judge_known(
@@ -327,9 +369,10 @@ def examine(record: object, filters: Filters) -> Listed | Invalid:
     A missing confidence counts as 0, because STIX leaves it optional. Decimals are cut off.
     """
     if type(record) is OrdinaryIndicator:
-        listed = _examine_in_order([record], filters)
-        if listed is not None:
-            return listed[0]
+        in_order = _examine_in_order([record], filters)
+        if in_order is not None:
+            texts, (passes,) = in_order
+            return Listed(texts[_ID], texts[_MODIFIED], passes, other_kind=False, record=record)
         record = ordinary.to_record(record)
     if not isinstance(record, dict):
         if isinstance(record, Unreadable):
@@ -380,8 +423,13 @@ def fingerprint_of(body: bytes) -> int:
     return hash_of(body)
 
 
-def _examine_in_order(records: Sequence[Any], filters: Filters) -> list[Listed] | None:
-    """Examine ordinary records together; None if one may be invalid or has an unusual form."""
+def _examine_in_order(
+    records: Sequence[Any], filters: Filters
+) -> tuple[Sequence[str], Sequence[bool]] | None:
+    """Examine ordinary records together; None if one may be invalid or has an unusual form.
+
+    Returns their `_CHECKED` texts, one record after the other, and whether each passes the filters.
+    """
     texts: list[Any] = []
     for one in records:
         texts += _CHECKED_TEXTS(one)
@@ -394,21 +442,21 @@ def _examine_in_order(records: Sequence[Any], filters: Filters) -> list[Listed] 
         return None
     threshold, unknown_revoked = filters.threshold, filters.unknown_revoked
     wants = {_IPV4: filters.ipv4, _DOMAIN: filters.domain}
-    listed: list[Listed] = []
+    passes: list[bool] = []
     for record, confidence in zip(records, confidences, strict=True):
         record.confidence = confidence
-        passes = (
+        passes.append(
             confidence >= threshold
             and wants[record.pattern[:2]]
             and (unknown_revoked or record.revoked is not True)
         )
-        listed.append(Listed(record.id, record.modified, passes, other_kind=False, record=record))
-    return listed
+    return texts, passes
 
 
-_CHECKED_TEXTS: Final = attrgetter(
-    "type", "id", "created", "modified", "pattern_type", "valid_from", "pattern"
-)
+_CHECKED: Final = ("type", "id", "created", "modified", "pattern_type", "valid_from", "pattern")
+_ID: Final = _CHECKED.index("id")
+_MODIFIED: Final = _CHECKED.index("modified")
+_CHECKED_TEXTS: Final = attrgetter(*_CHECKED)
 
 _IPV4: Final = "[i"
 _DOMAIN: Final = "[d"
