@@ -135,13 +135,19 @@ class Sender:
         )
 
     def _strike(self, chunks: Sequence[PackedChunk], rows: Sequence[Chunk], known: Known) -> None:
-        """Strike every older version of an indicator in `chunks` that may still be sent."""
+        """Strike every older version of an indicator in `chunks` that may still be sent.
+
+        Not the same version where it waits for another destination: were it struck, and the new row
+        void after a crash, nothing would send it.
+        """
         struck: dict[tuple[str, str], set[int]] = defaultdict(set)
         mine: dict[int, list[tuple[Chunk, int]]] = defaultdict(list)
         for chunk, row in zip(chunks, rows, strict=True):
+            versions = {record.id_hash: record.fingerprint for record in row.unpacked()}
             for id_hash in chunk.supersedes:
                 for place in known.places(id_hash):
-                    struck[place.run_id, place.key].add(place.index)
+                    if place.fingerprint != versions[id_hash]:
+                        struck[place.run_id, place.key].add(place.index)
                 for earlier, index in mine[id_hash]:
                     struck[earlier.run_id, earlier.key].add(index)
             for index, record in enumerate(row.unpacked()):

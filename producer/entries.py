@@ -6,7 +6,7 @@ every instance imports all triggers, and only the producer needs this.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -222,11 +222,12 @@ def _newest(entries: Entries) -> Entries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The place of a record: the chunk's run and key, and its index in the chunk."""
+    """The place of a record: the chunk's run and key, its index in the chunk, its fingerprint."""
 
     run_id: str
     key: str
     index: int
+    fingerprint: int
 
 
 @dataclass(slots=True)
@@ -239,7 +240,7 @@ class RowRecords:
     ends_on: Halves
     is_answered: NDArray[np.bool_]
     is_void: NDArray[np.bool_]
-    """Its row is void, and Sentinel gave no answer to it."""
+    """Its row is void, and Sentinel gave no answer to it; see `waiting_elsewhere` for others."""
     is_on_its_way: NDArray[np.bool_]
     row: NDArray[np.uint32]
     index: NDArray[np.uint8]
@@ -309,6 +310,7 @@ class RowTable:
     newest: Entries
     """In this table `entered` is 1 for a record on its way, else 0."""
     open_ids: Words
+    open_fingerprints: Words = field(repr=False)
     open_row: NDArray[np.uint32] = field(repr=False)
     open_index: NDArray[np.uint8] = field(repr=False)
 
@@ -321,18 +323,25 @@ class RowTable:
         )
         for at in range(start, end):
             run_id, key = self.rows[self.open_row[at]]
-            yield Place(run_id=run_id, key=key, index=int(self.open_index[at]))
+            yield Place(
+                run_id=run_id,
+                key=key,
+                index=int(self.open_index[at]),
+                fingerprint=int(self.open_fingerprints[at]),
+            )
 
 
 def merged_tables(first: RowTable, second: RowTable) -> RowTable:
     """Return two tables as one; the rows of the second are later."""
     open_ids = np.concatenate([first.open_ids, second.open_ids])
     order = np.argsort(open_ids, kind="stable")
+    fingerprints = np.concatenate([first.open_fingerprints, second.open_fingerprints])
     open_row = np.concatenate([first.open_row, second.open_row + np.uint32(len(first.rows))])
     return RowTable(
         rows=[*first.rows, *second.rows],
         newest=newest([first.newest, second.newest]),
         open_ids=open_ids[order],
+        open_fingerprints=fingerprints[order],
         open_row=open_row[order],
         open_index=np.concatenate([first.open_index, second.open_index])[order],
     )
@@ -350,11 +359,12 @@ def row_table(rows: Sequence[tuple[str, str]], records: RowRecords) -> RowTable:
                 ids=records.ids,
                 fingerprints=records.fingerprints,
                 modified=records.modified,
-                entered=records.is_on_its_way.astype(np.uint16),
+                entered=(records.is_on_its_way & ~records.is_void).astype(np.uint16),
                 kept=kept,
             )
         ),
         open_ids=records.ids[order],
+        open_fingerprints=records.fingerprints[order],
         open_row=records.row[order],
         open_index=records.index[order],
     )
@@ -387,6 +397,16 @@ def concerning(records: RowRecords, *, answered_here: Sequence[bool]) -> NDArray
     is_here = np.array(answered_here, dtype=bool)[records.row]
     mask: NDArray[np.bool_] = is_here | ~records.is_answered
     return mask
+
+
+def waiting_elsewhere(records: RowRecords, *, is_here: Sequence[bool]) -> RowRecords:
+    """Return the records with those as good as void that are on their way to another destination.
+
+    That one may still answer them, and then this one would not get what it was listed. They can
+    still be struck. `is_here` says for each row whether it is meant for this destination.
+    """
+    here = np.array(is_here, dtype=bool)[records.row]
+    return replace(records, is_void=records.is_void | (records.is_on_its_way & ~here))
 
 
 def to_enter(

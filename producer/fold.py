@@ -28,6 +28,7 @@ from producer.entries import (
     foldable,
     row_table,
     to_enter,
+    waiting_elsewhere,
 )
 from producer.index import Segment, VersionIndex
 from producer.known import Known, records_of_chunks
@@ -119,11 +120,12 @@ def _fence(index: VersionIndex, destination: str, *, tick: str) -> dict[str, Man
 def _table_for(destination: str, rows: Sequence[_RowRef], records: RowRecords) -> RowTable:
     """Return the versions in the rows that count for one destination.
 
-    A record that only another destination answered is not among them, as in its index.
+    A record that only another destination answered is not among them, as in its index. One that
+    waits for another destination does not keep its version from being sent to this one.
     """
     here = [row.destination == destination for row in rows]
     mine = records.take(concerning(records, answered_here=here))
-    return row_table([row.place for row in rows], mine)
+    return row_table([row.place for row in rows], waiting_elsewhere(mine, is_here=here))
 
 
 def _read(chunks: Iterable[Chunk]) -> tuple[list[_RowRef], RowRecords]:

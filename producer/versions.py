@@ -11,8 +11,9 @@ newer:
 | of an unknown id, and does not pass   | `FILTERED`                                          |
 | older than the known one              | `OLDER`                                             |
 | the same as the known one             | `UNCHANGED`; but `ENQUEUED` if that one is void     |
-|                                       | without an answer, is due again, or the run is full |
-|                                       | and it is not on its way                            |
+|                                       | without an answer, waits for another destination,   |
+|                                       | is due again, or the run is full and it is not on   |
+|                                       | its way                                             |
 | newer than the known one              | `ENQUEUED`, passing or not                          |
 
 A version that an operator asks for (a *wish*) has its own rule, `decide_wish`.
@@ -39,10 +40,10 @@ class Decision(StrEnum):
 class KnownVersion(msgspec.Struct, frozen=True, gc=False):
     """The newest known version of an indicator. A struct, because most listed objects have one.
 
-    `modified` is in milliseconds since 1970. `is_void`: only void rows without an answer have it.
-    `is_on_its_way`: it may still be sent. `entered_on` is the day (since 1970) on which it was
-    entered in the index, None if it is in a row. `is_recent`: a request with a version of this
-    indicator may be about to leave.
+    `modified` is in milliseconds since 1970. `is_void`: only rows have it that are void without an
+    answer, or wait for another destination. `is_on_its_way`: it may still be sent. `entered_on` is
+    the day (since 1970) on which it was entered in the index, None if it is in a row. `is_recent`:
+    a request with a version of this indicator may be about to leave.
     """
 
     fingerprint: int

@@ -302,7 +302,7 @@ def test_a_table_of_rows_says_the_newest_and_what_is_on_its_way(
         assert plain(table.newest) == reference_table(rows)
         for wanted in (0, 1, 2, 3, 2**63, HIGHEST, 77):
             expected = [
-                Place(run_id="run", key=str(number), index=index)
+                Place(run_id="run", key=str(number), index=index, fingerprint=record[1])
                 for number, row in enumerate(rows)
                 for index, record in enumerate(row.records)
                 if record[0] == wanted and is_open(row, index)

@@ -353,6 +353,21 @@ def test_what_only_another_destination_answered_is_unknown_here(*, open_before: 
     assert [version.fingerprint for version in at_home.values()] == [11, 22, 33, 56]
 
 
+@pytest.mark.parametrize("outcome", ["queued", "P"])
+def test_what_waits_for_another_destination_is_as_good_as_void_here(outcome: str) -> None:
+    """An answer may come to it, from there only; until then a newer version can strike it."""
+    books = Books()
+    run = books.run(0)
+    books.chunk(run, 0, [(1, 11, 5)], outcome, destination=THERE)
+    here, there = (books.survey(destination=name).known for name in (HERE, THERE))
+    assert here.find([1]) == {0: KnownVersion(11, 5, is_void=True, is_recent=True)}
+    assert there.find([1]) == {0: KnownVersion(11, 5, is_on_its_way=True, is_recent=True)}
+    assert [place.key for place in here.places(1)] == ["000000-1"]
+    books.chunk(run, 1, [(1, 11, 5)], "queued", destination=HERE)
+    found = books.survey(destination=HERE).known
+    assert found.find([1]) == {0: KnownVersion(11, 5, is_on_its_way=True, is_recent=True)}
+
+
 def test_nothing_is_swept_while_a_manifest_is_damaged() -> None:
     """Its segments are listed where nobody can read it: restored, its index is whole again."""
     books = Books()

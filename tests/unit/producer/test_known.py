@@ -73,7 +73,7 @@ def facts_of(row: PlainRow) -> Facts:
 def open_places(rows: list[PlainRow], wanted: int) -> list[Place]:
     """Return from where versions of an id may still be sent."""
     return [
-        Place(run_id="run", key=str(number), index=index)
+        Place(run_id="run", key=str(number), index=index, fingerprint=record[1])
         for number, row in enumerate(rows)
         for index, (record, letter) in enumerate(zip(row.records, row.letters, strict=True))
         if record[0] == wanted and not row.is_void and letter in ".P"
@@ -224,7 +224,7 @@ def test_what_waits_for_its_chunk_counts_most_until_its_row_is_written() -> None
     assert known.find([1]) == {0: waiting}
     known.add_chunks([chunk(1, PlainRow(((1, 6, 9),), "."))])
     assert known.find([1]) == {0: KnownVersion(6, 9, is_on_its_way=True, is_recent=True)}
-    assert list(known.places(1)) == [Place(run_id="run", key="1", index=0)]
+    assert list(known.places(1)) == [Place(run_id="run", key="1", index=0, fingerprint=6)]
 
 
 def test_a_newer_version_that_waits_is_not_forgotten_when_an_older_one_has_its_row() -> None:

@@ -184,6 +184,48 @@ def test_a_newer_version_strikes_the_one_on_its_way() -> None:
     assert fates[second.run_id].accepted == 30
 
 
+def test_what_waits_for_another_workspace_is_sent_to_this_one_when_it_is_listed_again() -> None:
+    """Once, and the other one may still answer; a newer version strikes both."""
+    found = world(FEED[:20])
+    first = tick(found, destination="before")
+    second = tick(found)
+    assert (second.counts.enqueued, second.counts.unchanged) == (20, 0)
+    assert tick(found).counts.unchanged == 20
+    assert [row.letters for row in rows_of(found, first)] == [""]
+    found.lumen.pages = pages_of(newer(FEED[:5]))
+    tick(found)
+    for run in (first, second):
+        assert [row.letters for row in rows_of(found, run)] == ["S" * 5 + "." * 15]
+
+
+@pytest.mark.parametrize("arrange", ["before", "after"])
+def test_a_tick_that_dies_for_another_workspace_loses_nothing_there(arrange: str) -> None:
+    """Killed at each operation of the ledger in turn; the earlier rows stay as they were."""
+
+    def prepared() -> World:
+        found = world(FEED[:20])
+        tick(found, destination="before")
+        found.queue.sent.clear()
+        return found
+
+    rehearsal, counting = prepared(), FailAt(Crash)
+    setattr(rehearsal.tables, arrange, counting)
+    tick(rehearsal)
+    assert counting.calls > 10
+    for at in range(counting.calls):
+        found = prepared()
+        setattr(found.tables, arrange, FailAt(Crash, at, lasting=True))
+        with suppress(Crash):
+            found.tick(chunk_size=100)
+        setattr(found.tables, arrange, lambda _table, _operation: None)
+        found.clock.advance(TICK)
+        found.tick(chunk_size=100)
+        found.clock.advance(TICK)
+        found.tick(chunk_size=100)
+        here = [row for row in found.chunks if row.destination != "before" and not row.void]
+        assert sum(len(row.to_send) for row in here) == 20, at
+
+
 def test_an_older_version_is_not_sent_wherever_the_newer_one_is() -> None:
     """On its way, in a settled row, in the index: it is counted as older."""
     found = world(newer(FEED[:50]))
