@@ -21,7 +21,7 @@ from common.envelope import (
 from common.ledger.runs import Checkpoint, Counts, Cursor
 from common.records import pack_records
 from producer.indicators import Indicator, Invalid, Verdict
-from producer.versions import Decision
+from producer.versions import FILTERED, OLDER, UNCHANGED
 
 SURELY_FITS: Final = 32 * 1024
 """An indicator of at most this many bytes fits in an envelope even if it is incompressible."""
@@ -96,12 +96,6 @@ class PageAt:
     """Index of the first verdict given; earlier objects were handled by an earlier tick."""
 
 
-# Enum members by a name of the module: in a hot path the look-up in their class counts.
-_FILTERED: Final = Decision.FILTERED
-_UNCHANGED: Final = Decision.UNCHANGED
-_OLDER: Final = Decision.OLDER
-
-
 def fill_chunks(
     progress: Progress,
     verdicts: Iterable[Verdict],
@@ -121,11 +115,11 @@ def fill_chunks(
     for end, verdict in enumerate(verdicts, start=page.offset + 1):
         # No `match`: its class patterns take a quarter of the time of all this.
         if type(verdict) is not Indicator:
-            if verdict is _FILTERED:
+            if verdict is FILTERED:
                 tally.filtered += 1
-            elif verdict is _UNCHANGED:
+            elif verdict is UNCHANGED:
                 tally.unchanged += 1
-            elif verdict is _OLDER:
+            elif verdict is OLDER:
                 tally.older += 1
             else:
                 tally.invalid += 1

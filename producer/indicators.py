@@ -21,7 +21,7 @@ from producer import ordinary
 from producer.cutting import BEYOND_64_BITS, NESTED_TOO_DEEPLY, Unreadable
 from producer.entries import days_of_all, milliseconds_of_all
 from producer.ordinary import OrdinaryIndicator
-from producer.versions import Decision, KnownVersion, Policy, decide
+from producer.versions import FILTERED, OLDER, Decision, KnownVersion, Policy, decide
 
 REQUIRED_TEXTS: Final = ("id", "created", "modified", "pattern", "pattern_type", "valid_from")
 """Properties besides `type` that Sentinel requires of an indicator
@@ -277,15 +277,10 @@ class _Page:
 _NO_JSON: Final = (TypeError, ValueError, RecursionError)
 
 
-# Enum members by a name of the module: in a hot path the look-up in their class counts.
-_FILTERED: Final = Decision.FILTERED
-_OLDER: Final = Decision.OLDER
-
-
 def _left_out(version: KnownVersion | None, passes: bool, modified: int) -> Decision | None:  # noqa: FBT001 - by `map`
     if version is None:
-        return None if passes else _FILTERED
-    return _OLDER if modified < version.modified else None
+        return None if passes else FILTERED
+    return OLDER if modified < version.modified else None
 
 
 def _canonical(record: "OrdinaryIndicator | dict[str, Any]") -> bytes:

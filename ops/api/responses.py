@@ -1,4 +1,4 @@
-"""The answer of one call, before it becomes one of HTTP. Imports nothing: each cold start does."""
+"""The answer of one call, before it becomes one of HTTP. Small: each cold start imports it."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
